@@ -1,0 +1,141 @@
+use async_trait::async_trait;
+use postroad_envelope::{
+    Attempt, Envelope, Event, Outcome, QueueId, QueueIdPrefix, RecipientIndex, Route, Timestamp,
+};
+
+use crate::QueueError;
+
+/// The queue, for operators.
+#[async_trait]
+pub trait QueueAdmin: Send + Sync + 'static {
+    /// One page of mails, oldest first.
+    async fn list(&self, query: ListQuery) -> Result<ListPage, QueueError>;
+    /// The one mail that begins with this prefix.
+    async fn find(&self, prefix: QueueIdPrefix) -> Result<QueueId, QueueError>;
+    /// Everything about a mail but its content.
+    async fn show(&self, queue_id: QueueId) -> Result<MailDetails, QueueError>;
+    /// Makes what is delayed due now; the number of mails it touched.
+    async fn retry(&self, selection: Selection) -> Result<u64, QueueError>;
+    /// Removes mails without telling the sender; the number of mails.
+    async fn drop_mails(&self, selection: Selection) -> Result<u64, QueueError>;
+    /// Keeps mails from being leased until they are released; the number of mails.
+    async fn hold(&self, selection: Selection) -> Result<u64, QueueError>;
+    /// Ends a hold; the number of mails.
+    async fn release(&self, selection: Selection) -> Result<u64, QueueError>;
+    /// The timeline of a mail, oldest first.
+    async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError>;
+}
+
+/// Which mails a verb is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// These.
+    Ids(Vec<QueueId>),
+    /// Every mail with a job for this destination (A-label).
+    Destination(String),
+    /// Every living mail.
+    All,
+}
+
+/// See [`QueueAdmin::list`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQuery {
+    /// Only mails with a job for this destination.
+    pub destination: Option<String>,
+    /// Only mails of this sender (folded address; empty text: the null path).
+    pub sender: Option<String>,
+    /// Only mails in this state.
+    pub state: Option<MailState>,
+    /// Mails after this one.
+    pub after: Option<QueueId>,
+    /// Most mails on the page; 0 means the server's default (100); at most 1,000.
+    pub limit: u32,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListPage {
+    /// The mails.
+    pub mails: Vec<MailSummary>,
+    /// Ask again after this one; none: that was all.
+    pub next: Option<QueueId>,
+}
+
+/// The most telling state among a mail's recipients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MailState {
+    /// Waiting for a worker.
+    Due,
+    /// A worker has it.
+    Leased,
+    /// Waiting for its next attempt.
+    Delayed,
+    /// Kept until released.
+    Held,
+}
+
+impl MailState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Due, Self::Leased, Self::Delayed, Self::Held];
+
+    /// The word in tables and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::Leased => "leased",
+            Self::Delayed => "delayed",
+            Self::Held => "held",
+        }
+    }
+}
+
+/// A line of `queue list`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailSummary {
+    /// Its id.
+    pub queue_id: QueueId,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Octets of content.
+    pub size: u64,
+    /// MAIL FROM; empty text for the null path.
+    pub sender: String,
+    /// Recipients still open.
+    pub open_recipients: Vec<String>,
+    /// Its state.
+    pub state: MailState,
+    /// The earliest next attempt of its delayed jobs.
+    pub next_attempt: Option<Timestamp>,
+    /// The last reply or reason of a delay or hold.
+    pub reason: String,
+}
+
+/// All of `queue show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailDetails {
+    /// The line of the list.
+    pub summary: MailSummary,
+    /// The envelope with every recipient.
+    pub envelope: Envelope,
+    /// One entry per recipient.
+    pub recipients: Vec<RecipientDetails>,
+    /// Attempts so far, oldest first; bounded.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Where one recipient stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientDetails {
+    /// Which one.
+    pub index: RecipientIndex,
+    /// Where its mail goes and why.
+    pub route: Route,
+    /// The state of its job; none if it is done.
+    pub state: Option<MailState>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next_attempt: Option<Timestamp>,
+    /// The last outcome.
+    pub outcome: Option<Outcome>,
+}

@@ -1,0 +1,32 @@
+//! The queue as its users see it: one trait, local or remote.
+//!
+//! Agents speak to the queue in the words of [`postroad_envelope`]; where the queue runs is not their business.
+//! [`QueueService`] is implemented by [`RemoteQueue`] (gRPC) here and by the queue agent itself, so that the all-in-one
+//! process needs no socket between them. [`conformance`] is the suite both pass.
+//!
+//! * submit: [`QueueService::admit`] before content is asked for, [`QueueService::submit`] with a [`Submission`] that is
+//!   fed chunk by chunk; [`Submission::finish`] returns once the mail is durable.
+//! * work: [`QueueService::work`] opens a stream of leases; [`worker::run`] keeps one open, with credits,
+//!   extensions, resume and back-off, and calls a handler per lease.
+//! * administration: [`QueueAdmin`].
+//!
+//! What can fail: the queue is away or full ([`QueueError`]); both are a 4xx to an SMTP client, never a loss.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod error;
+mod service;
+mod work;
+
+pub use admin::{
+    ListPage, ListQuery, MailDetails, MailState, MailSummary, QueueAdmin, RecipientDetails,
+    Selection,
+};
+pub use error::QueueError;
+pub use service::{
+    Accepted, AdmitRequest, Completion, ContentStream, QueueService, Submission, collect_content,
+};
+pub use work::{
+    Fence, HandBack, HeldLease, JobKey, Lease, LeaseRef, SettleResult, Settlement, WorkChannel,
+    WorkDown, WorkHello, WorkUp,
+};

@@ -1,0 +1,165 @@
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use postroad_envelope::{
+    Envelope, Event, Outcome, QueueId, RecipientIndex, Route, RouteClass, Timestamp,
+};
+use tokio::sync::mpsc;
+
+use crate::QueueError;
+
+/// One job: the recipients of a mail that share route class and domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobKey {
+    /// The mail.
+    pub queue_id: QueueId,
+    /// The job's number in its mail.
+    pub number: u32,
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.queue_id, self.number)
+    }
+}
+
+/// Proof of a lease: the epoch of the queue's start, and a counter in it. Later leases have greater fences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fence {
+    /// Committed anew at each start of the queue.
+    pub epoch: u64,
+    /// Grows with each lease.
+    pub counter: u64,
+}
+
+/// Names one lease: the job, its durable revision, and the fence under which it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseRef {
+    /// The job.
+    pub job: JobKey,
+    /// The revision of the job's durable state when it was leased.
+    pub revision: u64,
+    /// The fence.
+    pub fence: Fence,
+}
+
+/// A job given to a worker for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What a settlement must name.
+    pub lease: LeaseRef,
+    /// How long it lasts, counted from its arrival; [`WorkUp::Extend`] prolongs it.
+    pub duration: Duration,
+    /// Where the job goes.
+    pub route: Route,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// The envelope with the recipients of this job that are still to be tried, and no others.
+    pub envelope: Envelope,
+    /// The whole content if it is small; else it is read with [`crate::QueueService::read`]. Edits are not applied.
+    pub content: Option<Bytes>,
+}
+
+/// How a worker introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkHello {
+    /// Name of the agent, unique among the workers: `mta@host`.
+    pub agent: String,
+    /// Software version of the agent.
+    pub version: String,
+    /// The host it runs on.
+    pub host: String,
+    /// What it can carry out.
+    pub classes: Vec<RouteClass>,
+    /// Leases it still holds from before a reconnect.
+    pub held: Vec<HeldLease>,
+}
+
+/// A lease a worker still holds when it reconnects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLease {
+    /// The lease as it was given.
+    pub lease: LeaseRef,
+}
+
+/// The result of a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The lease it ends.
+    pub lease: LeaseRef,
+    /// One outcome for each recipient of the lease; those missing count as not tried and stay due.
+    pub outcomes: Vec<(RecipientIndex, Outcome)>,
+    /// The set of mail hosts behind the destination, as the worker resolved it.
+    pub site: Option<String>,
+    /// When the worker began.
+    pub started_at: Timestamp,
+}
+
+/// A lease given back untried; costs no attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandBack {
+    /// The lease.
+    pub lease: LeaseRef,
+    /// Do not lease it again before so long.
+    pub delay: Duration,
+    /// Why, for a person: `limited`, `draining`.
+    pub reason: String,
+}
+
+/// What a worker says on its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkUp {
+    /// Room for so many more leases.
+    Credits(u32),
+    /// The result of a lease.
+    Settle(Settlement),
+    /// The worker is still at it: prolong the leases by their full duration.
+    Extend(Vec<LeaseRef>),
+    /// Takes a lease back untried.
+    HandBack(HandBack),
+    /// Events for the timeline.
+    Events(Vec<Event>),
+}
+
+/// What the queue says on a worker's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkDown {
+    /// First of all: the epoch, and which held leases go on under which new name (none: ended).
+    Welcome {
+        /// The queue's epoch.
+        epoch: u64,
+        /// Old name and new one.
+        resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
+    },
+    /// A job.
+    Lease(Box<Lease>),
+    /// A settlement is durable, or was refused.
+    Settled {
+        /// The lease that was settled.
+        lease: LeaseRef,
+        /// What became of the settlement.
+        result: SettleResult,
+    },
+    /// These leases ended: stop if possible, a settlement will be refused.
+    Revoked(Vec<LeaseRef>),
+    /// The queue wants this worker to finish what it holds and take no more.
+    Drain,
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SettleResult {
+    /// Durable.
+    Durable,
+    /// The lease had ended and the job has moved on; the result is kept as a late event at most.
+    Stale,
+}
+
+/// Both ends of a worker's stream. Dropping it frees its leases after a short grace.
+#[derive(Debug)]
+pub struct WorkChannel {
+    /// To the queue; bounded.
+    pub up: mpsc::Sender<WorkUp>,
+    /// From the queue; ends with an error when the stream breaks.
+    pub down: mpsc::Receiver<Result<WorkDown, QueueError>>,
+}
