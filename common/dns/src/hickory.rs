@@ -134,6 +134,10 @@ fn failure(name: &HostName, kind: RecordType, error: NetError) -> DnsError {
                     kind,
                 };
             }
+            // A referral is no "no": a server that does not recurse must not bounce mail.
+            ResponseCode::NoError if none.ns.is_some() && none.soa.is_none() => {
+                "the name server referred to another instead of answering".to_owned()
+            }
             ResponseCode::NoError => {
                 return DnsError::NoRecords {
                     name: name.clone(),
@@ -221,4 +225,20 @@ fn servers_in(resolv_conf: &str) -> Vec<SocketAddr> {
         })
         .take(3)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_of_the_system_are_read() {
+        let text = "# nameserver 192.0.2.9\nsearch example.com\nnameserver 192.0.2.1\n\
+                    nameserver\t2001:db8::1 # comment\noptions rotate\nnameserver oops\n\
+                    nameserver 192.0.2.3\nnameserver 192.0.2.4\n";
+        let expected: Vec<SocketAddr> = ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.3:53"]
+            .map(|server| server.parse().unwrap())
+            .into();
+        assert_eq!(servers_in(text), expected);
+    }
 }

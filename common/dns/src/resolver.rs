@@ -198,3 +198,206 @@ fn worse(first: DnsError, second: DnsError) -> DnsError {
         first
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each question about one name comes back with.
+    struct Scripted {
+        v4: Result<Vec<IpAddr>, DnsError>,
+        v6: Result<Vec<IpAddr>, DnsError>,
+        prefer: Prefer,
+    }
+
+    #[async_trait]
+    impl Resolver for Scripted {
+        async fn lookup(&self, _: &HostName, kind: RecordType) -> Result<Answer<Record>, DnsError> {
+            let found = if kind == RecordType::A {
+                &self.v4
+            } else {
+                &self.v6
+            };
+            let records = found.clone()?.into_iter().map(Record::Address).collect();
+            Ok(Answer {
+                records,
+                authenticated: kind == RecordType::A,
+            })
+        }
+
+        fn prefer(&self) -> Prefer {
+            self.prefer
+        }
+    }
+
+    fn name(text: &str) -> HostName {
+        HostName::parse(text).unwrap()
+    }
+
+    fn none() -> DnsError {
+        DnsError::NoRecords {
+            name: name("a.test"),
+            kind: RecordType::A,
+        }
+    }
+
+    fn missing() -> DnsError {
+        DnsError::NoSuchDomain {
+            name: name("a.test"),
+            kind: RecordType::A,
+        }
+    }
+
+    fn later() -> DnsError {
+        let detail = "no answer in time".to_owned();
+        DnsError::Temporary {
+            name: name("a.test"),
+            kind: RecordType::A,
+            detail,
+        }
+    }
+
+    fn ips(prefix: &str, count: usize) -> Vec<IpAddr> {
+        (1..=count)
+            .map(|n| format!("{prefix}{n}").parse().unwrap())
+            .collect()
+    }
+
+    fn mx(preference: u16, exchange: &str) -> Record {
+        Record::MailExchanger {
+            preference,
+            exchange: exchange.to_owned(),
+        }
+    }
+
+    fn sorted(records: Vec<Record>) -> Result<MailHosts, DnsError> {
+        mail_hosts_from(
+            name("a.test"),
+            Answer {
+                records,
+                authenticated: true,
+            },
+        )
+    }
+
+    #[tokio::test]
+    async fn one_family_is_enough_and_a_temporary_failure_outweighs_a_lack() {
+        let (one4, one6) = (ips("192.0.2.", 1), ips("2001:db8::", 1));
+        let both = [one6.clone(), one4.clone()].concat();
+        for (v6, v4, expected) in [
+            (Ok(one6.clone()), Ok(one4.clone()), Ok(both)),
+            (Err(later()), Ok(one4.clone()), Ok(one4)),
+            (Ok(one6.clone()), Err(none()), Ok(one6)),
+            (Err(none()), Err(later()), Err(later())),
+            (Err(later()), Err(missing()), Err(later())),
+            (Err(none()), Err(none()), Err(none())),
+            (Err(missing()), Err(none()), Err(missing())),
+        ] {
+            let resolver = Scripted {
+                v4,
+                v6,
+                prefer: Prefer::Ipv6,
+            };
+            let found = resolver
+                .addresses(&name("a.test"))
+                .await
+                .map(|answer| answer.records);
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_family_crowds_out_the_other() {
+        for (prefer, first) in [(Prefer::Ipv6, "2001:db8::1"), (Prefer::Ipv4, "192.0.2.1")] {
+            let (v4, v6) = (Ok(ips("192.0.2.", 40)), Ok(ips("2001:db8::", 40)));
+            let answer = Scripted { v4, v6, prefer }
+                .addresses(&name("a.test"))
+                .await
+                .unwrap();
+            assert_eq!(answer.records.len(), MAX_ADDRESSES);
+            assert_eq!(answer.records[0], first.parse::<IpAddr>().unwrap());
+            assert_eq!(
+                answer.records.iter().filter(|ip| ip.is_ipv4()).count(),
+                MAX_ADDRESSES / 2
+            );
+            assert!(!answer.authenticated, "AAAA was not vouched for");
+        }
+    }
+
+    #[test]
+    fn mail_hosts_are_sorted_grouped_and_named_once() {
+        let records = vec![
+            mx(20, "b.test."),
+            mx(10, "C.test."),
+            mx(10, "a.test."),
+            mx(30, "c.test."),
+        ];
+        let hosts = sorted(records).unwrap();
+        let groups: Vec<Vec<&str>> = hosts
+            .groups()
+            .map(|g| g.iter().map(|h| h.name.as_str()).collect())
+            .collect();
+        assert_eq!(groups, [vec!["a.test", "c.test"], vec!["b.test"]]);
+        assert!(hosts.authenticated && !hosts.implicit && hosts.dropped.is_empty());
+    }
+
+    #[test]
+    fn a_target_that_is_no_host_is_dropped_with_a_note() {
+        let long = "a.".repeat(200);
+        let hosts = sorted(vec![
+            mx(1, "192.0.2.1."),
+            mx(2, "."),
+            mx(3, &long),
+            mx(4, "ok.test."),
+        ])
+        .unwrap();
+        assert_eq!(
+            hosts.hosts,
+            [MxHost {
+                preference: 4,
+                name: name("ok.test")
+            }]
+        );
+        assert_eq!(hosts.dropped.len(), 3);
+        assert_eq!(
+            hosts.dropped[0],
+            "MX 1 \"192.0.2.1.\": an IP address is not a host name"
+        );
+    }
+
+    #[test]
+    fn nothing_but_unusable_targets_is_the_domains_fault() {
+        let error = sorted(vec![mx(10, "192.0.2.1."), mx(20, "::1")]).unwrap_err();
+        assert!(matches!(&error, DnsError::Malformed { .. }), "{error}");
+        assert!(!error.is_temporary());
+    }
+
+    #[test]
+    fn rfc_7505_null_mx_stands_alone() {
+        assert_eq!(
+            sorted(vec![mx(0, ".")]),
+            Err(DnsError::NullMx {
+                name: name("a.test")
+            })
+        );
+        assert_eq!(
+            sorted(vec![mx(0, "."), mx(5, "m.test.")])
+                .unwrap()
+                .hosts
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn the_number_of_mail_hosts_is_bounded() {
+        let records = (0..100)
+            .rev()
+            .map(|n| mx(n, &format!("h{n}.test.")))
+            .collect();
+        let hosts = sorted(records).unwrap();
+        assert_eq!(hosts.hosts.len(), MAX_MAIL_HOSTS);
+        assert_eq!(hosts.hosts[0].name, name("h0.test"));
+        assert_eq!(hosts.dropped.len(), MAX_MAIL_HOSTS);
+    }
+}

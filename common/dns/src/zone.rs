@@ -167,3 +167,109 @@ impl Resolver for FixedZone {
         self.prefer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(text: &str) -> Result<FixedZone, String> {
+        FixedZone::parse(Path::new("test.zone"), text).map_err(|error| error.to_string())
+    }
+
+    async fn texts(zone: &FixedZone, name: &str) -> Result<Vec<String>, DnsError> {
+        zone.txt(&HostName::parse(name).unwrap())
+            .await
+            .map(|answer| answer.records)
+    }
+
+    #[tokio::test]
+    async fn lines_are_read_with_comments_quotes_ttl_and_class() {
+        let zone = zone(concat!(
+            "; a comment\n\n",
+            "A.test. 3600 IN TXT \"one \" \"two;\" # not a comment inside\n",
+            "b.test txt \"say \\\"hi\\\" \\\\\"\r\n",
+            "c.test.\tTXT\tplain\n",
+        ))
+        .unwrap();
+        assert_eq!(texts(&zone, "a.TEST").await.unwrap(), ["one two;"]);
+        assert_eq!(texts(&zone, "b.test").await.unwrap(), ["say \"hi\" \\"]);
+        assert_eq!(texts(&zone, "c.test").await.unwrap(), ["plain"]);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_with_its_remedy() {
+        for (line, told) in [
+            ("a.test.", "no type after the name; write A, AAAA, MX"),
+            ("a.test. NS b.test.", "unknown type \"NS\"; write A, AAAA"),
+            (
+                "a.test. A ::1",
+                "\"::1\" is no IPv4 address; write A 192.0.2.1",
+            ),
+            ("a.test. AAAA 192.0.2.1", "is no IPv6 address"),
+            ("a.test. A", "A takes one address"),
+            ("a.test. MX mx.test.", "write MX 10 mx.test."),
+            ("a.test. MX 70000 mx.test.", "not 0 to 65535"),
+            (
+                "a.test. CNAME 192.0.2.1",
+                "an IP address is not a host name",
+            ),
+            ("a.test. TXT", "TXT takes a text"),
+            ("a.test. TXT \"open", "close it with \""),
+            ("a.test. SERVFAIL now", "SERVFAIL takes nothing after it"),
+            ("a..test. A 192.0.2.1", "write a full name such as"),
+            ("ok.test. CNAME b.test.", "ok.test has another line"),
+        ] {
+            let error = zone(&format!("ok.test. A 192.0.2.1\n{line}\n")).unwrap_err();
+            assert!(
+                error.starts_with("test.zone:2: ") && error.contains(told),
+                "{line}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_size_is_bounded() {
+        let error = zone(&";\n".repeat(600_000)).unwrap_err();
+        assert!(error.contains("over 1048576 octets"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_wildcard_stands_for_names_without_a_line() {
+        let zone = zone("*.a.test. TXT wild\nx.a.test. TXT x\n*.b.a.test. TXT deep\n").unwrap();
+        assert_eq!(texts(&zone, "y.a.test").await.unwrap(), ["wild"]);
+        assert_eq!(texts(&zone, "z.y.a.test").await.unwrap(), ["wild"]);
+        assert_eq!(texts(&zone, "x.a.test").await.unwrap(), ["x"]);
+        assert_eq!(texts(&zone, "y.b.a.test").await.unwrap(), ["deep"]);
+        assert!(matches!(
+            texts(&zone, "a.test").await,
+            Err(DnsError::NoSuchDomain { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn aliases_in_a_circle_or_a_long_row_are_temporary() {
+        let mut lines = "a.test. CNAME b.test.\nb.test. CNAME a.test.\n".to_owned();
+        for n in 0..20 {
+            lines += &format!("n{n}.test. CNAME n{}.test.\n", n + 1);
+        }
+        let zone = zone(&lines).unwrap();
+        let circle = texts(&zone, "a.test").await.unwrap_err();
+        assert!(
+            circle.is_temporary() && circle.to_string().contains("circle"),
+            "{circle}"
+        );
+        let row = texts(&zone, "n0.test").await.unwrap_err();
+        assert!(
+            row.is_temporary() && row.to_string().contains("too many aliases"),
+            "{row}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_target_of_an_alias_is_elsewhere() {
+        let zone = zone("a.test. CNAME out.example.\n").unwrap();
+        let name = HostName::parse("a.test").unwrap();
+        let found = zone.resolve(&name, RecordType::A);
+        assert!(matches!(found, Found::Elsewhere(n) if n.as_str() == "out.example"));
+    }
+}

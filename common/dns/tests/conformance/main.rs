@@ -1,0 +1,323 @@
+//! The same questions to every resolver: a fixed zone, and name servers asked over loopback.
+
+mod server;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postroad_address::Domain;
+use postroad_dns::{DnsError, FixedZone, HostName, Prefer, Resolver, ResolverOptions};
+use server::Server;
+
+const ZONE: &str = "\
+example.test.           MX     20 mx2.example.test.
+example.test.           MX     10 mx1.example.test.
+example.test.           MX     10 mx0.example.test.
+example.test.           TXT    v=spf1
+mx1.example.test.       A      192.0.2.1
+mx1.example.test.       AAAA   2001:db8::1
+mx2.example.test.       A      192.0.2.2
+aaaa.example.test.      AAAA   2001:db8::2
+alias.example.test.     CNAME  example.test.
+aliashost.example.test. CNAME  mx1.example.test.
+implicit.test.          A      192.0.2.3
+nomail.test.            MX     0 .
+numeric.test.           MX     10 192.0.2.1.
+numeric.test.           MX     20 mx1.example.test.
+unusable.test.          MX     10 192.0.2.1.
+broken.test.            SERVFAIL
+slow.test.              TIMEOUT
+1.2.0.192.in-addr.arpa. PTR    mx1.example.test.
+2.2.0.192.in-addr.arpa. PTR    mx1.example.test.
+4.2.0.192.in-addr.arpa. PTR    broken.test.
+1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR mx1.example.test.
+";
+
+#[tokio::test]
+async fn the_fixed_zone_conforms() {
+    conform(&zone()).await;
+    let slow = zone().mail_hosts(&domain("slow.test")).await.unwrap_err();
+    assert!(
+        slow.is_temporary() && slow.to_string().contains("no answer in time"),
+        "{slow}"
+    );
+}
+
+#[tokio::test]
+async fn hickory_conforms() {
+    let server = Server::start(ZONE).await;
+    conform(server.resolver(Duration::from_secs(10)).as_ref()).await;
+}
+
+#[tokio::test]
+async fn a_zone_above_hickory_conforms_wherever_the_line_is() {
+    let lines: Vec<&str> = ZONE.lines().collect();
+    let (above, beneath): (Vec<_>, Vec<_>) = lines
+        .into_iter()
+        .partition(|line| line.starts_with("alias") || line.starts_with("mx1"));
+    let server = Server::start(&beneath.join("\n")).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), above.join("\n")).unwrap();
+    let options = ResolverOptions {
+        zone: Some(file.path().into()),
+        zone_falls_through: true,
+        ..server.options(Duration::from_secs(10))
+    };
+    conform(options.open().unwrap().as_ref()).await;
+}
+
+#[tokio::test]
+async fn a_silent_name_server_is_temporary() {
+    let server = Server::start(ZONE).await;
+    let resolver = server.resolver(Duration::from_millis(200));
+    let error = resolver.mail_hosts(&domain("slow.test")).await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot tell the MX records of slow.test now"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_unreachable_name_server_is_temporary() {
+    let options = {
+        let server = Server::start(ZONE).await;
+        server.options(Duration::from_millis(500))
+    };
+    let error = options
+        .open()
+        .unwrap()
+        .mail_hosts(&domain("example.test"))
+        .await
+        .unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+}
+
+#[tokio::test]
+async fn a_truncated_answer_is_asked_again_over_tcp() {
+    let lines: String = (0..30)
+        .map(|n| format!("big.test. MX {n} a-rather-long-host-name-{n}.big.test.\n"))
+        .collect();
+    let server = Server::start(&lines).await;
+    let hosts = server
+        .resolver(Duration::from_secs(10))
+        .mail_hosts(&domain("big.test"))
+        .await;
+    let hosts = hosts.unwrap();
+    assert_eq!(hosts.hosts.len(), postroad_dns::MAX_MAIL_HOSTS);
+    assert_eq!(
+        hosts.hosts[0].name,
+        host("a-rather-long-host-name-0.big.test")
+    );
+    assert_eq!(server.over_tcp(), 1);
+}
+
+#[tokio::test]
+async fn a_referral_is_temporary() {
+    let server = Server::start("lame.test. NS ns.lame.test.\n").await;
+    let resolver = server.resolver(Duration::from_secs(10));
+    let error = resolver.mail_hosts(&domain("lame.test")).await.unwrap_err();
+    assert!(
+        error.is_temporary() && error.to_string().contains("referred"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn answers_are_remembered() {
+    let server = Server::start(ZONE).await;
+    let resolver = server.resolver(Duration::from_secs(10));
+    resolver.mail_hosts(&domain("example.test")).await.unwrap();
+    let asked = server.over_udp();
+    resolver.mail_hosts(&domain("EXAMPLE.test")).await.unwrap();
+    assert_eq!(server.over_udp(), asked);
+}
+
+#[tokio::test]
+async fn the_ad_bit_of_a_server_on_loopback_is_carried() {
+    let server = Server::start("signed.test. MX 10 mx.test.\nplain.test. MX 10 mx.test.\n").await;
+    let resolver = server.resolver(Duration::from_secs(10));
+    assert!(
+        resolver
+            .mail_hosts(&domain("signed.test"))
+            .await
+            .unwrap()
+            .authenticated
+    );
+    assert!(
+        !resolver
+            .mail_hosts(&domain("plain.test"))
+            .await
+            .unwrap()
+            .authenticated
+    );
+}
+
+/// Every case both implementations must answer alike.
+async fn conform(resolver: &dyn Resolver) {
+    mail_hosts(resolver).await;
+    mail_hosts_that_are_none(resolver).await;
+    addresses(resolver).await;
+    reverse(resolver).await;
+
+    let texts = resolver.txt(&host("example.test")).await.unwrap();
+    assert_eq!(texts.records, ["v=spf1"]);
+}
+
+async fn mail_hosts(resolver: &dyn Resolver) {
+    for asked in ["example.test", "Example.TEST", "alias.example.test"] {
+        let found = resolver.mail_hosts(&domain(asked)).await.unwrap();
+        let list: Vec<_> = found
+            .hosts
+            .iter()
+            .map(|h| (h.preference, h.name.as_str()))
+            .collect();
+        let expected = [
+            (10, "mx0.example.test"),
+            (10, "mx1.example.test"),
+            (20, "mx2.example.test"),
+        ];
+        assert_eq!(list, expected, "{asked}");
+        assert!(!found.implicit && !found.authenticated && found.dropped.is_empty());
+    }
+    // RFC 5321 §5.1: no MX record means the domain itself.
+    let found = resolver.mail_hosts(&domain("implicit.test")).await.unwrap();
+    assert!(found.implicit);
+    assert_eq!(
+        (found.hosts.len(), &found.hosts[0].name),
+        (1, &host("implicit.test"))
+    );
+
+    let found = resolver.mail_hosts(&domain("numeric.test")).await.unwrap();
+    assert_eq!((found.hosts.len(), found.dropped.len()), (1, 1));
+}
+
+async fn mail_hosts_that_are_none(resolver: &dyn Resolver) {
+    let ask = async |name| resolver.mail_hosts(&domain(name)).await.unwrap_err();
+    assert_eq!(
+        ask("nomail.test").await,
+        DnsError::NullMx {
+            name: host("nomail.test")
+        }
+    );
+    let missing = ask("missing.test").await;
+    assert_eq!(
+        missing.to_string(),
+        "missing.test does not exist (asked for MX)"
+    );
+    assert!(matches!(missing, DnsError::NoSuchDomain { .. }));
+    assert!(matches!(
+        ask("unusable.test").await,
+        DnsError::Malformed { .. }
+    ));
+    assert!(matches!(
+        ask("[192.0.2.1]").await,
+        DnsError::NotAName { .. }
+    ));
+    let broken = ask("broken.test").await;
+    assert!(broken.is_temporary());
+    assert!(
+        broken
+            .to_string()
+            .ends_with("the name server said Server Failure"),
+        "{broken}"
+    );
+}
+
+async fn addresses(resolver: &dyn Resolver) {
+    let ask = async |name| {
+        resolver
+            .addresses(&host(name))
+            .await
+            .map(|answer| answer.records)
+    };
+    for name in ["mx1.example.test", "aliashost.example.test"] {
+        assert_eq!(
+            ask(name).await.unwrap(),
+            [ip("2001:db8::1"), ip("192.0.2.1")],
+            "{name}"
+        );
+    }
+    assert_eq!(ask("mx2.example.test").await.unwrap(), [ip("192.0.2.2")]);
+    assert_eq!(ask("aaaa.example.test").await.unwrap(), [ip("2001:db8::2")]);
+    assert!(matches!(
+        ask("nomail.test").await,
+        Err(DnsError::NoRecords { .. })
+    ));
+    assert!(matches!(
+        ask("missing.test").await,
+        Err(DnsError::NoSuchDomain { .. })
+    ));
+    assert!(ask("broken.test").await.unwrap_err().is_temporary());
+}
+
+async fn reverse(resolver: &dyn Resolver) {
+    for address in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+        let name = resolver.reverse(ip(address)).await.unwrap();
+        assert_eq!(name, Some(host("mx1.example.test")), "{address}");
+    }
+    assert_eq!(
+        resolver.reverse(ip("192.0.2.2")).await,
+        Ok(None),
+        "not confirmed"
+    );
+    assert_eq!(
+        resolver.reverse(ip("192.0.2.3")).await,
+        Ok(None),
+        "no pointer"
+    );
+    assert!(
+        resolver
+            .reverse(ip("192.0.2.4"))
+            .await
+            .unwrap_err()
+            .is_temporary()
+    );
+}
+
+#[tokio::test]
+async fn the_preferred_family_comes_first() {
+    let answer = zone()
+        .preferring(Prefer::Ipv4)
+        .addresses(&host("mx1.example.test"))
+        .await;
+    assert_eq!(
+        answer.unwrap().records,
+        [ip("192.0.2.1"), ip("2001:db8::1")]
+    );
+}
+
+fn zone() -> FixedZone {
+    FixedZone::parse(Path::new("conformance.zone"), ZONE).unwrap()
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn host(text: &str) -> HostName {
+    HostName::parse(text).unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+impl Server {
+    fn options(&self, timeout: Duration) -> ResolverOptions {
+        ResolverOptions {
+            servers: vec![self.address()],
+            timeout,
+            attempts: 1,
+            ..Default::default()
+        }
+    }
+
+    fn resolver(&self, timeout: Duration) -> Arc<dyn Resolver> {
+        self.options(timeout).open().unwrap()
+    }
+}
