@@ -1,0 +1,256 @@
+//! One delivery, step by step. A crash after any of them leaves a state that [`Store::begin`] or
+//! [`Store::open`] brings to the one right end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use crate::disk::sync_folder;
+use crate::error::at;
+use crate::ledger::{Entry, Unrecorded};
+use crate::lines::Lines;
+use crate::path::{Target, final_name, tmp_name};
+use crate::store::{Store, Turn};
+use crate::{DeliveryId, MaildirError};
+
+/// What is gathered before it goes to the file.
+const BUFFER: usize = 64 * 1024;
+
+/// How a delivery begins.
+#[derive(Debug)]
+pub enum Begin {
+    /// Write the mail, then commit.
+    Write(Delivery),
+    /// The ledger says that this id is decided: the mail is or was in the mailbox. Settle as delivered.
+    Already(Delivered),
+}
+
+/// Where a mail was filed. By now a reader may have moved or removed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The mailbox or Maildir++ folder (the one with tmp, new and cur).
+    pub mailbox: PathBuf,
+    /// The name in new/.
+    pub file_name: String,
+}
+
+/// A mail on its way into tmp/. Dropped without [`commit`](Delivery::commit), it leaves no trace.
+#[derive(Debug)]
+pub struct Delivery {
+    store: Store,
+    turn: Turn,
+    mailbox: String,
+    received_sec: u64,
+    file: File,
+    tmp: TmpFile,
+    lines: Lines,
+    buffer: Vec<u8>,
+    size: u64,
+}
+
+/// The mail is durable in tmp/, and nobody has decided anything.
+#[derive(Debug)]
+struct Written {
+    store: Store,
+    turn: Turn,
+    entry: Entry,
+    tmp: TmpFile,
+}
+
+/// The ledger names it: from here on it is delivered, come what may.
+#[derive(Debug)]
+struct Recorded {
+    store: Store,
+    /// Held until the end, so that nobody else finishes it meanwhile.
+    _turn: Turn,
+    entry: Entry,
+}
+
+/// A tmp file that goes when it is dropped, unless the ledger (perhaps) names it.
+#[derive(Debug)]
+struct TmpFile {
+    path: PathBuf,
+    name: String,
+    removable: bool,
+}
+
+impl Store {
+    /// Starts a delivery of one recipient's copy of one mail, received at `received_sec` (Unix time).
+    /// Blocks while another thread delivers the same id.
+    pub fn begin(
+        &self,
+        target: &Target,
+        id: DeliveryId,
+        received_sec: u64,
+    ) -> Result<Begin, MaildirError> {
+        let turn = self.inner.turn(id);
+        if let Some(entry) = self.inner.ledger.find(&turn.id) {
+            self.inner.finish(&entry)?;
+            return Ok(Begin::Already(self.delivered(entry)));
+        }
+        let mailbox = self.inner.ensure(target)?;
+        let (file, tmp) = match self.create_tmp(&mailbox, &turn.id, received_sec) {
+            Err(MaildirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.inner.unlearn(&mailbox);
+                self.inner.ensure(target)?;
+                self.create_tmp(&mailbox, &turn.id, received_sec)?
+            }
+            other => other?,
+        };
+        Ok(Begin::Write(Delivery {
+            store: self.clone(),
+            turn,
+            mailbox,
+            received_sec,
+            file,
+            tmp,
+            lines: Lines::default(),
+            buffer: Vec::new(),
+            size: 0,
+        }))
+    }
+
+    fn create_tmp(
+        &self,
+        mailbox: &str,
+        id: &DeliveryId,
+        received_sec: u64,
+    ) -> Result<(File, TmpFile), MaildirError> {
+        let folder = self.inner.root.join(mailbox).join("tmp");
+        loop {
+            let attempt = self.inner.next_attempt();
+            let name = tmp_name(received_sec, id, &self.inner.host, attempt);
+            let path = folder.join(&name);
+            match OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+            {
+                Ok(file) => {
+                    return Ok((
+                        file,
+                        TmpFile {
+                            path,
+                            name,
+                            removable: true,
+                        },
+                    ));
+                }
+                // A dead process of our number left it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(at("create", &path)(error)),
+            }
+        }
+    }
+
+    fn delivered(&self, entry: Entry) -> Delivered {
+        let mailbox = self.inner.root.join(entry.mailbox);
+        Delivered {
+            mailbox,
+            file_name: entry.final_name,
+        }
+    }
+}
+
+impl Delivery {
+    /// Takes the next piece, of any size, with the line ends of SMTP.
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), MaildirError> {
+        self.lines.convert(piece, &mut self.buffer);
+        if self.buffer.len() >= BUFFER {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Files the mail. On an error either nothing happened, or the ledger names the mail and
+    /// the next attempt with this id finishes it.
+    pub fn commit(self) -> Result<Delivered, MaildirError> {
+        self.finish()?.record()?.publish()
+    }
+
+    /// tmp/ holds the whole mail, durably and under its name: an entry must never name a
+    /// file that a power cut can take away, for that would read as delivered.
+    fn finish(mut self) -> Result<Written, MaildirError> {
+        self.lines.finish(&mut self.buffer);
+        self.flush()?;
+        self.file.sync_all().map_err(at("sync", &self.tmp.path))?;
+        let Self {
+            store,
+            turn,
+            mailbox,
+            received_sec,
+            tmp,
+            size,
+            ..
+        } = self;
+        sync_folder(&store.inner.root.join(&mailbox).join("tmp"))?;
+        let final_name = final_name(received_sec, &turn.id, &store.inner.host, size);
+        let tmp_name = tmp.name.clone();
+        let entry = Entry {
+            id: turn.id.clone(),
+            mailbox,
+            tmp_name,
+            final_name,
+        };
+        Ok(Written {
+            store,
+            turn,
+            entry,
+            tmp,
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), MaildirError> {
+        self.file
+            .write_all(&self.buffer)
+            .map_err(at("write", &self.tmp.path))?;
+        self.size += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Written {
+    /// The one instant of commit.
+    fn record(self) -> Result<Recorded, MaildirError> {
+        let Self {
+            store,
+            turn,
+            entry,
+            mut tmp,
+        } = self;
+        tmp.removable = false;
+        match store.inner.ledger.record(entry.clone()) {
+            Ok(()) => Ok(Recorded {
+                store,
+                _turn: turn,
+                entry,
+            }),
+            Err(Unrecorded::Unknown(error)) => Err(error),
+            Err(Unrecorded::Refused(error)) => {
+                tmp.removable = true;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Recorded {
+    /// Visible to readers, and durably so.
+    fn publish(self) -> Result<Delivered, MaildirError> {
+        self.store.inner.finish(&self.entry)?;
+        Ok(self.store.delivered(self.entry))
+    }
+}
+
+impl Drop for TmpFile {
+    fn drop(&mut self) {
+        if self.removable {
+            // What stays for any reason is swept after 36 hours.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

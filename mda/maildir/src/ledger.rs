@@ -1,0 +1,349 @@
+//! The ledger: which deliveries are decided. An entry is there before its mail is visible and stays until
+//! the queue has durably acknowledged the settlement.
+//!
+//! Records are appended to the newest segment; threads that come while a sync is under way share the next one.
+//! The living entries are few (what is between delivery and settlement) and are held in memory; when the
+//! segments hold mostly forgotten ones, the living are written to a new segment and the old ones go.
+
+mod segment;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::disk::{make_folders, sync_folder};
+use crate::error::at;
+use crate::{DeliveryId, MaildirError};
+pub use segment::Damage;
+use segment::{Record, Segment};
+
+/// One decided delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub id: DeliveryId,
+    /// The folder that holds tmp and new, relative to the root.
+    pub mailbox: String,
+    pub tmp_name: String,
+    pub final_name: String,
+}
+
+/// Why an entry was not recorded.
+#[derive(Debug)]
+pub(crate) enum Unrecorded {
+    /// Surely not in the ledger: the tmp file may go.
+    Refused(MaildirError),
+    /// Perhaps in the ledger: the tmp file must stay until the ledger has been read again.
+    Unknown(MaildirError),
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    folder: PathBuf,
+    state: Mutex<State>,
+    turn: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    living: HashMap<DeliveryId, Entry>,
+    waiting: Vec<Waiting>,
+    /// Records nobody waits for.
+    forgotten: Vec<DeliveryId>,
+    /// Absent while a thread writes and syncs for the others.
+    segments: Option<Segments>,
+    /// A sync failed; nothing more is written.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    fate: Arc<OnceLock<Fate>>,
+}
+
+/// What became of a group, in a form all its members can share.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Recorded,
+    Refused(io::ErrorKind),
+    Unknown,
+    /// An earlier group's fate is unknown; this one was never written.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Segments {
+    current: Segment,
+    /// Numbers of the older ones that still stand.
+    older: Vec<u64>,
+    /// Bytes of records in all segments.
+    bytes: u64,
+}
+
+impl Ledger {
+    /// Reads all segments, writes what lives into a new one and syncs it. Damage is returned, not fatal.
+    pub(crate) fn open(folder: &Path) -> Result<(Self, Vec<Damage>), MaildirError> {
+        make_folders(folder)?;
+        let mut living = HashMap::new();
+        let mut damages = Vec::new();
+        let mut numbers = segment::numbers(folder)?;
+        numbers.sort_unstable();
+        let next = numbers.last().map_or(1, |last| last + 1);
+        let newest = numbers.last().copied();
+        for &number in &numbers {
+            let (records, mut damage) = segment::read(folder, number)?;
+            for record in records {
+                match record {
+                    Record::Delivering(entry) => drop(living.insert(entry.id.clone(), entry)),
+                    Record::Forgotten(id) => drop(living.remove(&id)),
+                }
+            }
+            // What a power cut tore off the end was never acknowledged.
+            damage
+                .iter_mut()
+                .for_each(|damage| damage.torn_tail &= Some(number) == newest);
+            damages.append(&mut damage);
+        }
+        let segments = Segments::start(folder, next, &living)?;
+        for number in numbers {
+            let keep = damages
+                .iter()
+                .any(|damage| damage.segment == number && !damage.torn_tail);
+            segment::retire(folder, number, keep)?;
+        }
+        sync_folder(folder)?;
+        let state = State {
+            living,
+            waiting: Vec::new(),
+            forgotten: Vec::new(),
+            segments: Some(segments),
+            closed: false,
+        };
+        let folder = folder.to_path_buf();
+        Ok((
+            Self {
+                folder,
+                state: Mutex::new(state),
+                turn: Condvar::new(),
+            },
+            damages,
+        ))
+    }
+
+    /// The entry of a delivery, if it is decided.
+    pub(crate) fn find(&self, id: &DeliveryId) -> Option<Entry> {
+        self.lock().living.get(id).cloned()
+    }
+
+    /// All that is decided and not forgotten.
+    pub(crate) fn living(&self) -> Vec<Entry> {
+        self.lock().living.values().cloned().collect()
+    }
+
+    /// Appends and syncs; returns when the entry is durable. This return is the commit of a delivery.
+    pub(crate) fn record(&self, entry: Entry) -> Result<(), Unrecorded> {
+        let fate = Arc::new(OnceLock::new());
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Unrecorded::Refused(self.closed()));
+        }
+        // Must not be written behind the new entry.
+        state.forgotten.retain(|id| *id != entry.id);
+        state.waiting.push(Waiting {
+            entry,
+            fate: Arc::clone(&fate),
+        });
+        loop {
+            if let Some(fate) = fate.get() {
+                return self.told(*fate);
+            }
+            state = match state.segments.take() {
+                Some(segments) => self.write_group(state, segments),
+                None => self
+                    .turn
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Drops an entry, in memory now and on disk without a sync: should a power cut bring it back, it only
+    /// takes some room.
+    pub(crate) fn forget(&self, id: &DeliveryId) {
+        let mut state = self.lock();
+        if state.living.remove(id).is_none() || state.closed {
+            return;
+        }
+        state.forgotten.push(id.clone());
+        if let Some(mut segments) = state.segments.take() {
+            self.write_forgotten(&mut state, &mut segments);
+            state.segments = Some(segments);
+        }
+    }
+
+    /// One thread writes for all who wait, without the lock.
+    fn write_group<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut segments: Segments,
+    ) -> MutexGuard<'a, State> {
+        let group = std::mem::take(&mut state.waiting);
+        let mut bytes = Vec::new();
+        for waiting in &group {
+            Record::encode_entry(&waiting.entry, segments.current.number, &mut bytes);
+        }
+        let living = (!segments.current.has_room(bytes.len())).then(|| state.living.clone());
+        let closed = state.closed;
+        drop(state);
+
+        let fate = match (closed, living) {
+            (true, _) => Fate::Closed,
+            (false, None) => segments.current.commit(&bytes),
+            (false, Some(living)) => match segments.roll(&self.folder, &living, bytes.len()) {
+                Err(error) => Fate::Refused(kind_of(&error)),
+                Ok(()) => {
+                    bytes.clear();
+                    for waiting in &group {
+                        Record::encode_entry(&waiting.entry, segments.current.number, &mut bytes);
+                    }
+                    segments.current.commit(&bytes)
+                }
+            },
+        };
+
+        let mut state = self.lock();
+        match fate {
+            Fate::Recorded => segments.bytes += bytes.len() as u64,
+            Fate::Refused(_) | Fate::Closed => {}
+            Fate::Unknown => state.closed = true,
+        }
+        for Waiting { entry, fate: slot } in group {
+            if matches!(fate, Fate::Recorded) {
+                state.living.insert(entry.id.clone(), entry);
+            }
+            let _first = slot.set(fate);
+        }
+        self.write_forgotten(&mut state, &mut segments);
+        state.segments = Some(segments);
+        self.turn.notify_all();
+        state
+    }
+
+    /// Best effort: without room or with a fault the records wait for the next group.
+    fn write_forgotten(&self, state: &mut State, segments: &mut Segments) {
+        let mut bytes = Vec::new();
+        for id in &state.forgotten {
+            Record::encode_forgotten(id, segments.current.number, &mut bytes);
+        }
+        if state.closed || bytes.is_empty() {
+            return;
+        }
+        if !segments.current.has_room(bytes.len()) {
+            // The next roll leaves the forgotten out by itself, if it copies; else they wait here.
+            return;
+        }
+        if segments.current.append(&bytes).is_ok() {
+            segments.bytes += bytes.len() as u64;
+            state.forgotten.clear();
+        }
+    }
+
+    fn told(&self, fate: Fate) -> Result<(), Unrecorded> {
+        match fate {
+            Fate::Recorded => Ok(()),
+            Fate::Refused(kind) => {
+                let error = at("append to the ledger", &self.folder)(kind.into());
+                Err(Unrecorded::Refused(error))
+            }
+            Fate::Unknown => Err(Unrecorded::Unknown(self.closed())),
+            Fate::Closed => Err(Unrecorded::Refused(self.closed())),
+        }
+    }
+
+    fn closed(&self) -> MaildirError {
+        MaildirError::LedgerClosed {
+            path: self.folder.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Segments {
+    /// A first segment with all that lives.
+    fn start(
+        folder: &Path,
+        number: u64,
+        living: &HashMap<DeliveryId, Entry>,
+    ) -> Result<Self, MaildirError> {
+        let mut bytes = Vec::new();
+        for entry in living.values() {
+            Record::encode_entry(entry, number, &mut bytes);
+        }
+        let current = Segment::create(folder, number, &bytes, 0)?;
+        Ok(Self {
+            current,
+            older: Vec::new(),
+            bytes: bytes.len() as u64,
+        })
+    }
+
+    /// A new segment with room for `room` octets. If less than half of all records live, they move there and
+    /// the older segments go; else those stay, so that the work of copying never exceeds that of appending.
+    fn roll(
+        &mut self,
+        folder: &Path,
+        living: &HashMap<DeliveryId, Entry>,
+        room: usize,
+    ) -> Result<(), MaildirError> {
+        let number = self.current.number + 1;
+        let mut copied = Vec::new();
+        for entry in living.values() {
+            Record::encode_entry(entry, number, &mut copied);
+        }
+        if copied.len() as u64 * 2 > self.bytes {
+            let next = Segment::create(folder, number, &[], room)?;
+            self.older
+                .push(std::mem::replace(&mut self.current, next).number);
+            return Ok(());
+        }
+        let next = Segment::create(folder, number, &copied, room)?;
+        self.older
+            .push(std::mem::replace(&mut self.current, next).number);
+        self.bytes = copied.len() as u64;
+        // Oldest first: a forgotten-record must not go before the entry it ends.
+        self.older.sort_unstable();
+        for number in self.older.drain(..) {
+            if let Err(error) = segment::retire(folder, number, false) {
+                tracing::warn!(%error, "an old ledger segment stays behind");
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn kind_of(error: &MaildirError) -> io::ErrorKind {
+    match error {
+        MaildirError::NoSpace { .. } => io::ErrorKind::StorageFull,
+        MaildirError::Permission { .. } => io::ErrorKind::PermissionDenied,
+        MaildirError::Io { source, .. } => source.kind(),
+        _ => io::ErrorKind::Other,
+    }
+}
+
+/// How a fault before the sync is told to the group.
+fn refused(error: &io::Error) -> Fate {
+    Fate::Refused(error.kind())
+}
+
+/// Removes nothing that is not there.
+fn remove_if_there(path: &Path) -> Result<(), MaildirError> {
+    crate::disk::if_there(fs::remove_file(path))
+        .map(drop)
+        .map_err(at("remove", path))
+}
