@@ -5,11 +5,12 @@
 //! removes is an ordered list of [`HeaderEdit`]s in the envelope, applied when the content is read.
 //!
 //! The words of a mail's way through the queue live here too, because agents, queue and reports share them:
-//! [`Route`], [`Outcome`], [`Attempt`], [`Event`].
+//! [`Route`], [`Outcome`], [`Attempt`], [`Event`], [`LeaseRef`].
 #![forbid(unsafe_code)]
 
 mod edit;
 mod event;
+mod lease;
 mod origin;
 mod outcome;
 mod queue_id;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 
 pub use edit::{EditPlace, HeaderEdit};
 pub use event::{Event, EventKind};
+pub use lease::{Fence, JobKey, LeaseRef};
 pub use origin::{Origin, Protocol, TlsFacts};
 pub use outcome::{Attempt, Outcome, RemoteHost, StatusReport};
 use postroad_address::ReversePath;

@@ -23,10 +23,10 @@ pub use admin::{
     Selection,
 };
 pub use error::QueueError;
+pub use postroad_envelope::{Fence, JobKey, LeaseRef};
 pub use service::{
     Accepted, AdmitRequest, Completion, ContentStream, QueueService, Submission, collect_content,
 };
 pub use work::{
-    Fence, HandBack, HeldLease, JobKey, Lease, LeaseRef, SettleResult, Settlement, WorkChannel,
-    WorkDown, WorkHello, WorkUp,
+    HandBack, HeldLease, Lease, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
