@@ -1,0 +1,324 @@
+//! Who calls a service of ours, and what it may do there.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::unix::UCred;
+use tracing::debug;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::Error;
+
+/// The scheme and path of role names in certificates: `postroad://role/mta`.
+const ROLE_URI: &str = "postroad://role/";
+
+/// A part an agent plays towards the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRole {
+    /// Mail submission agent.
+    Msa,
+    /// Mail transfer agent.
+    Mta,
+    /// Mail delivery agent.
+    Mda,
+    /// The queue agent.
+    Queued,
+    /// An administrator's command.
+    Admin,
+}
+
+impl PeerRole {
+    /// Every role.
+    pub const ALL: [Self; 5] = [Self::Msa, Self::Mta, Self::Mda, Self::Queued, Self::Admin];
+
+    /// Its name in certificates, configuration and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Msa => "msa",
+            Self::Mta => "mta",
+            Self::Mda => "mda",
+            Self::Queued => "queued",
+            Self::Admin => "admin",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Msa => 1,
+            Self::Mta => 2,
+            Self::Mda => 4,
+            Self::Queued => 8,
+            Self::Admin => 16,
+        }
+    }
+}
+
+impl fmt::Display for PeerRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for PeerRole {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| Error::Syntax {
+                text: text.to_owned(),
+                expected: "a role: msa, mta, mda, queued or admin",
+            })
+    }
+}
+
+/// A set of roles.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "Vec<PeerRole>", into = "Vec<PeerRole>")]
+pub struct Roles(u8);
+
+impl Roles {
+    /// No role.
+    pub const NONE: Self = Self(0);
+
+    /// Every role.
+    pub fn all() -> Self {
+        PeerRole::ALL.into_iter().collect()
+    }
+
+    /// Whether `role` is in the set.
+    pub fn contains(self, role: PeerRole) -> bool {
+        self.0 & role.bit() != 0
+    }
+
+    /// The roles of the set.
+    pub fn iter(self) -> impl Iterator<Item = PeerRole> {
+        PeerRole::ALL
+            .into_iter()
+            .filter(move |role| self.contains(*role))
+    }
+}
+
+impl FromIterator<PeerRole> for Roles {
+    fn from_iter<I: IntoIterator<Item = PeerRole>>(roles: I) -> Self {
+        Self(roles.into_iter().fold(0, |bits, role| bits | role.bit()))
+    }
+}
+
+impl From<Vec<PeerRole>> for Roles {
+    fn from(roles: Vec<PeerRole>) -> Self {
+        roles.into_iter().collect()
+    }
+}
+
+impl From<Roles> for Vec<PeerRole> {
+    fn from(roles: Roles) -> Self {
+        roles.iter().collect()
+    }
+}
+
+/// `msa,mta`, or `none`.
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(PeerRole::as_str).collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(","))
+    }
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Roles({self})")
+    }
+}
+
+/// How a caller reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP with mutual TLS.
+    MutualTls,
+    /// A Unix socket.
+    Unix,
+    /// A call within the process, in the all-in-one program.
+    InProcess,
+}
+
+/// A caller: established by the kernel or by a certificate, never by its own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// What it may do.
+    pub roles: Roles,
+    /// Its name for logs: the certificate's common name or first DNS name, or `uid=…`.
+    pub name: String,
+    /// How it came.
+    pub transport: Transport,
+}
+
+impl PeerIdentity {
+    /// A part of this very process, with every role.
+    pub fn in_process(name: impl Into<String>) -> Self {
+        Self {
+            roles: Roles::all(),
+            name: name.into(),
+            transport: Transport::InProcess,
+        }
+    }
+
+    /// The owner of a certificate that has been verified; role names we do not know are passed over, since a
+    /// newer release may have issued it.
+    pub fn from_certificate(der: &[u8]) -> Result<Self, Error> {
+        let (_, certificate) = X509Certificate::from_der(der)
+            .map_err(|error| Error::PeerCertificate(error.to_string()))?;
+        let names = certificate
+            .subject_alternative_name()
+            .map_err(|error| Error::PeerCertificate(error.to_string()))?
+            .map(|extension| extension.value.general_names.as_slice())
+            .unwrap_or_default();
+        let mut roles = Roles::NONE;
+        let mut dns_name = None;
+        for name in names {
+            match name {
+                GeneralName::URI(uri) => match uri.strip_prefix(ROLE_URI).map(PeerRole::from_str) {
+                    Some(Ok(role)) => roles.0 |= role.bit(),
+                    Some(Err(_)) => debug!(uri, "unknown role in a certificate"),
+                    None => {}
+                },
+                GeneralName::DNSName(name) => dns_name = dns_name.or(Some(*name)),
+                _ => {}
+            }
+        }
+        let common_name = certificate
+            .subject()
+            .iter_common_name()
+            .next()
+            .and_then(|name| name.as_str().ok());
+        let name = common_name.or(dns_name).unwrap_or("unnamed").to_owned();
+        Ok(Self {
+            roles,
+            name,
+            transport: Transport::MutualTls,
+        })
+    }
+}
+
+/// Which roles the users of this host have on a Unix socket. Without a rule of their own, root and the user we
+/// run as (who owns the socket) have every role, and others none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct UnixRoles(pub Vec<UnixRole>);
+
+/// One rule: `{ uid = 1001, roles = ["msa"] }`. A rule with both uid and gid needs both; one with neither fits nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnixRole {
+    /// The user it fits.
+    pub uid: Option<u32>,
+    /// The (primary) group it fits.
+    pub gid: Option<u32>,
+    /// What the peer may do.
+    pub roles: Roles,
+}
+
+impl UnixRoles {
+    /// The identity of the process at the other end.
+    pub fn identify(&self, peer: &UCred) -> PeerIdentity {
+        let roles = self.roles_of(peer.uid(), peer.gid(), rustix::process::geteuid().as_raw());
+        PeerIdentity {
+            roles,
+            name: format!("uid={}", peer.uid()),
+            transport: Transport::Unix,
+        }
+    }
+
+    fn roles_of(&self, uid: u32, gid: u32, owner: u32) -> Roles {
+        let fits = |rule: &&UnixRole| {
+            (rule.uid.is_some() || rule.gid.is_some())
+                && rule.uid.is_none_or(|wanted| wanted == uid)
+                && rule.gid.is_none_or(|wanted| wanted == gid)
+        };
+        let granted: Vec<_> = self.0.iter().filter(fits).collect();
+        if granted.is_empty() && (uid == owner || uid == 0) {
+            return Roles::all();
+        }
+        granted.iter().flat_map(|rule| rule.roles.iter()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    fn certificate(common_name: Option<&str>, uris: &[&str]) -> Vec<u8> {
+        let mut params = CertificateParams::new(vec!["mx1.example.org".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(name) = common_name {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.subject_alt_names.extend(
+            uris.iter()
+                .map(|uri| SanType::URI((*uri).try_into().unwrap())),
+        );
+        params
+            .self_signed(&KeyPair::generate().unwrap())
+            .unwrap()
+            .der()
+            .to_vec()
+    }
+
+    #[test]
+    fn roles_come_from_the_uri_names_of_the_certificate() {
+        let uris = [
+            "postroad://role/msa",
+            "postroad://role/mda",
+            "postroad://role/future",
+            "https://role/admin",
+        ];
+        let identity = PeerIdentity::from_certificate(&certificate(Some("edge-1"), &uris)).unwrap();
+        assert_eq!(identity.roles.to_string(), "msa,mda");
+        assert_eq!(identity.name, "edge-1");
+        let nameless = PeerIdentity::from_certificate(&certificate(None, &[])).unwrap();
+        assert_eq!(
+            (nameless.roles, nameless.name.as_str()),
+            (Roles::NONE, "mx1.example.org")
+        );
+        assert!(PeerIdentity::from_certificate(b"\x30\x00").is_err());
+    }
+
+    #[test]
+    fn the_owner_and_root_have_all_roles_unless_a_rule_says_otherwise() {
+        let rules: UnixRoles = serde_json::from_str(
+            r#"[{"uid": 7, "roles": ["msa"]}, {"gid": 70, "roles": ["admin", "mta"]}]"#,
+        )
+        .unwrap();
+        let roles = |uid, gid| rules.roles_of(uid, gid, 1).to_string();
+        assert_eq!(roles(7, 7), "msa");
+        assert_eq!(roles(7, 70), "msa,mta,admin");
+        assert_eq!(roles(8, 8), "none");
+        assert_eq!(roles(1, 1), Roles::all().to_string());
+        assert_eq!(roles(0, 0), Roles::all().to_string());
+        assert_eq!(roles(1, 70), "mta,admin");
+    }
+
+    #[test]
+    fn a_rule_for_nobody_fits_nobody() {
+        let rules = UnixRoles(vec![UnixRole {
+            uid: None,
+            gid: None,
+            roles: Roles::all(),
+        }]);
+        assert_eq!(rules.roles_of(5, 5, 1), Roles::NONE);
+    }
+
+    #[test]
+    fn role_names_are_read_and_written_alike() {
+        for role in PeerRole::ALL {
+            assert_eq!(role.to_string().parse::<PeerRole>().unwrap(), role);
+            assert_eq!(serde_json::to_string(&role).unwrap(), format!("\"{role}\""));
+        }
+        assert!("Msa".parse::<PeerRole>().is_err());
+    }
+}

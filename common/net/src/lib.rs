@@ -1,0 +1,47 @@
+//! Sockets with limits: accept, TLS, mutual TLS, time-outs.
+//!
+//! The only crate that names rustls. Whoever talks over a socket takes it from here:
+//!
+//! ```text
+//! Listener::bind ─► serve ─► Connection { stream, peer, … } ─► upgrade_server (implicit TLS or STARTTLS)
+//! connect_tcp / connect_unix ─► Stream ─► upgrade_client
+//! ```
+//!
+//! * [`Listener`] accepts under [`Limits`]: over them a peer gets a short farewell and is closed. Each connection
+//!   is one task of `serve`, which ends only when they have ended.
+//! * [`Stream`] is one type over TCP, both ends of TLS, and Unix sockets. [`TlsInfo`] says what TLS gave.
+//! * [`ServerTls`] and [`ClientTls`] read PEM files and read them again when they change; a bad new file leaves
+//!   the old certificate in use. TLS 1.2 is the least we speak, with the `ring` provider, never a global one.
+//! * [`PeerIdentity`] is who calls: the URI names `postroad://role/<role>` of a verified certificate, or the
+//!   uid and gid at the other end of a Unix socket.
+//! * [`is_forbidden_destination`] and [`Networks`] keep outgoing mail from being aimed at private networks.
+//!
+//! What can fail: see [`Error`]; each variant says whose fault it is. Messages about addresses and files are
+//! written for the person who has to repair them.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod connect;
+mod destination;
+mod error;
+mod identity;
+mod limits;
+mod listener;
+mod networks;
+mod peer;
+mod stream;
+mod tls;
+
+pub use connect::{connect_tcp, connect_unix};
+pub use destination::is_forbidden_destination;
+pub use error::Error;
+pub use identity::{PeerIdentity, PeerRole, Roles, Transport, UnixRole, UnixRoles};
+pub use limits::Limits;
+pub use listener::{Connection, ListenAddr, Listener};
+pub use networks::Networks;
+pub use peer::Peer;
+pub use stream::Stream;
+pub use tls::client::{ClientTls, Trust};
+pub use tls::files::CertFiles;
+pub use tls::info::{PeerCertificate, TlsInfo, TlsVersion};
+pub use tls::server::ServerTls;

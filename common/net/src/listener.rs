@@ -1,0 +1,295 @@
+//! Accepting: one task per connection, bounded, told of shutdown, waited for.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_ipv6_v6only;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admission::{Admission, Permit, Refusal};
+use crate::peer::unmapped;
+use crate::{Error, Limits, Peer, Stream};
+
+const BACKLOG: u32 = 1024;
+/// Refused peers told why at a time; beyond them a connection is closed without a word.
+const FAREWELLS: usize = 64;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// An address to listen on, such as `"[::]:25"` (both families) or `"127.0.0.1:2025"`; port 0 takes a free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ListenAddr(pub SocketAddr);
+
+/// A bound socket that does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    local: SocketAddr,
+}
+
+/// What a handler gets for one accepted connection.
+pub struct Connection {
+    /// The open stream.
+    pub stream: Stream,
+    /// The other end.
+    pub peer: Peer,
+    /// Our end, unmapped.
+    pub local: SocketAddr,
+    /// Cancelled when the listener shuts down: finish what was begun, then leave within the grace period.
+    pub shutdown: CancellationToken,
+}
+
+impl Listener {
+    /// Binds `addr`; to be called inside a tokio runtime.
+    ///
+    /// `[::]` takes IPv4 too; without IPv6 in the kernel it becomes `0.0.0.0`, with a warning.
+    pub fn bind(addr: ListenAddr) -> Result<Self, Error> {
+        let addr = addr.0;
+        let socket = match listen(addr) {
+            Err(error) if addr.ip() == IpAddr::from([0u16; 8]) && no_ipv6(&error) => {
+                warn!(event = "ipv6_unavailable", listener = %addr, "listening on 0.0.0.0 instead: {error}");
+                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port())))
+            }
+            result => result,
+        }
+        .map_err(|source| Error::Bind { addr, reason: bind_reason(addr, &source), source })?;
+        let local = socket.local_addr()?;
+        Ok(Self { socket, local })
+    }
+
+    /// The bound address, with the port the system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Accepts until `shutdown`, then waits for the connections, at most `limits.grace`, and drops the rest.
+    ///
+    /// Over the limits a peer reads `farewell` (such as `421 4.7.0 …\r\n`) and is closed; an empty farewell
+    /// closes at once, which is right where the peer expects TLS from the first octet.
+    pub async fn serve<H, F>(
+        self,
+        limits: &Limits,
+        farewell: impl Into<Arc<[u8]>>,
+        shutdown: CancellationToken,
+        handler: H,
+    ) where
+        H: Fn(Connection) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        let mut porter = Porter {
+            admission: Admission::new(limits),
+            farewell: farewell.into(),
+            farewell_timeout: limits.farewell_timeout,
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
+        };
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = tasks.join_next() => { report(ended); continue }
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, addr)) => {
+                    pause = FIRST_PAUSE;
+                    let peer = Peer::new(addr);
+                    let Some((permit, stream)) = porter.admit(peer, stream, &mut tasks) else {
+                        continue;
+                    };
+                    let local = stream.local_addr().map_or(self.local, unmapped);
+                    let shutdown = shutdown.child_token();
+                    let work = handler(Connection {
+                        stream: Stream::from(stream),
+                        peer,
+                        local,
+                        shutdown,
+                    });
+                    tasks.spawn(async move {
+                        let _permit = permit;
+                        work.await;
+                    });
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog, so an immediate
+                    // retry would spin; connections that end free what is missing.
+                    error!(event = "accept_failed", listener = %self.local, "pausing {pause:?}: {error}");
+                    tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        () = sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        let Self { socket, local } = self;
+        drop(socket);
+        wait_for(tasks, limits.grace, local).await;
+    }
+}
+
+/// Lets connections in or sends them away.
+struct Porter {
+    admission: Admission,
+    farewell: Arc<[u8]>,
+    farewell_timeout: Duration,
+    farewells: Arc<Semaphore>,
+}
+
+impl Porter {
+    fn admit(
+        &mut self,
+        peer: Peer,
+        stream: TcpStream,
+        tasks: &mut JoinSet<()>,
+    ) -> Option<(Permit, TcpStream)> {
+        // Replies are small and waited for: no Nagle. A socket that refuses is already dead.
+        let _ = stream.set_nodelay(true);
+        match self.admission.admit(peer.ip()) {
+            Ok(permit) => Some((permit, stream)),
+            Err(refusal) => {
+                self.refuse(peer, refusal, stream, tasks);
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, peer: Peer, refusal: Refusal, stream: TcpStream, tasks: &mut JoinSet<()>) {
+        info!(event = "connection_refused", %peer, rule = refusal.rule());
+        if self.farewell.is_empty() {
+            return;
+        }
+        let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned() else {
+            return;
+        };
+        let (farewell, within) = (Arc::clone(&self.farewell), self.farewell_timeout);
+        tasks.spawn(async move {
+            let _place = place;
+            // Whether the peer hears it or not, it is gone afterwards.
+            let _ = timeout(within, say_farewell(stream, &farewell)).await;
+        });
+    }
+}
+
+async fn say_farewell(mut stream: TcpStream, farewell: &[u8]) -> io::Result<()> {
+    stream.write_all(farewell).await?;
+    stream.shutdown().await?;
+    // Closing with unread input resets the connection and may take the farewell with it.
+    let mut unread = [0; 512];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
+async fn wait_for(mut tasks: JoinSet<()>, grace: Duration, local: SocketAddr) {
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
+    };
+    if timeout(grace, all).await.is_err() {
+        warn!(event = "connections_dropped", listener = %local, count = tasks.len(), "the grace period is over");
+        tasks.shutdown().await;
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        error!(event = "connection_panicked", "{error}");
+    }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if addr.is_ipv6() {
+        set_ipv6_v6only(&socket, false)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, TimedOut};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | TimedOut
+    )
+}
+
+fn bind_reason(addr: SocketAddr, error: &io::Error) -> String {
+    let port = addr.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "port {port} is already in use by another program (address {addr}; `ss -ltnp` shows which)"
+            )
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "binding port {port} needs the capability CAP_NET_BIND_SERVICE \
+             (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose a port of 1024 or above"
+        ),
+        io::ErrorKind::AddrNotAvailable => format!("{} is not an address of this host", addr.ip()),
+        _ => format!("cannot listen on {addr}: {error}"),
+    }
+}
+
+impl FromStr for ListenAddr {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.parse().map(Self).map_err(|_| Error::Syntax {
+            text: text.to_owned(),
+            expected: "an address and port to listen on, such as \"[::]:25\" or \"127.0.0.1:2025\"",
+        })
+    }
+}
+
+impl TryFrom<String> for ListenAddr {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<ListenAddr> for String {
+    fn from(addr: ListenAddr) -> Self {
+        addr.to_string()
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+use super::*;
+use tokio::sync::mpsc;
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn local() -> Listener {
+    Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+async fn read_all(addr: SocketAddr) -> String {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    timeout(SOON, stream.read_to_string(&mut text))
+        .await
+        .unwrap()
+        .unwrap();
+    text
+}
+
+#[tokio::test]
+async fn over_the_limit_a_peer_reads_the_farewell_and_later_comes_in() {
+    let listener = local();
+    let addr = listener.local_addr();
+    let shutdown = CancellationToken::new();
+    let (accepted, mut connections) = mpsc::channel(4);
+    let limits = Limits {
+        max_connections: 1,
+        ..Limits::default()
+    };
+    let serving = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let handler = move |connection: Connection| {
+                let accepted = accepted.clone();
+                async move {
+                    let (release, held) = tokio::sync::oneshot::channel::<()>();
+                    accepted.send((connection.peer, release)).await.unwrap();
+                    let _ = held.await;
+                    drop(connection);
+                }
+            };
+            listener
+                .serve(
+                    &limits,
+                    *b"421 4.7.0 Too many connections\r\n",
+                    shutdown,
+                    handler,
+                )
+                .await;
+        }
+    });
+    let mut first = TcpStream::connect(addr).await.unwrap();
+    let (peer, release) = connections.recv().await.unwrap();
+    assert_eq!(peer.addr(), first.local_addr().unwrap());
+    assert_eq!(read_all(addr).await, "421 4.7.0 Too many connections\r\n");
+
+    drop(release);
+    assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+    // The permit returns just after the stream closed, so the next attempts may still be refused.
+    let _second = timeout(SOON, async {
+        loop {
+            let attempt = TcpStream::connect(addr).await.unwrap();
+            let mut first = [0];
+            tokio::select! {
+                _ = attempt.peek(&mut first) => {}
+                held = connections.recv() => break (attempt, held),
+            }
+        }
+    })
+    .await
+    .unwrap();
+    shutdown.cancel();
+    drop(_second);
+    timeout(SOON, serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_stops_accepting_and_waits_for_the_connections() {
+    let listener = local();
+    let addr = listener.local_addr();
+    let shutdown = CancellationToken::new();
+    let (done, mut finished) = mpsc::channel(1);
+    let serving = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let handler = move |mut connection: Connection| {
+                let done = done.clone();
+                async move {
+                    connection.stream.write_all(b"2").await.unwrap();
+                    connection.shutdown.cancelled().await;
+                    connection.stream.write_all(b"421").await.unwrap();
+                    done.send(()).await.unwrap();
+                }
+            };
+            listener
+                .serve(&Limits::default(), *b"", shutdown, handler)
+                .await;
+        }
+    });
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'2');
+    shutdown.cancel();
+    timeout(SOON, serving).await.unwrap().unwrap();
+    assert!(
+        finished.try_recv().is_ok(),
+        "serve ended before its connection"
+    );
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "421");
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_that_outstays_the_grace_period_is_dropped() {
+    let listener = local();
+    let addr = listener.local_addr();
+    let shutdown = CancellationToken::new();
+    let limits = Limits {
+        grace: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let serving = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let handler = |mut connection: Connection| async move {
+                connection.stream.write_all(b"x").await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            listener.serve(&limits, *b"", shutdown, handler).await;
+        }
+    });
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    client.read_u8().await.unwrap();
+    shutdown.cancel();
+    timeout(SOON, serving).await.unwrap().unwrap();
+    assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_dual_stack_socket_unmaps_its_ipv4_clients() {
+    let Ok(listener) = Listener::bind("[::]:0".parse().unwrap()) else {
+        panic!("[::] must always bind")
+    };
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().port()));
+    let shutdown = CancellationToken::new();
+    let (accepted, mut connections) = mpsc::channel(1);
+    let serving = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let handler = move |connection: Connection| {
+                let accepted = accepted.clone();
+                async move {
+                    accepted
+                        .send((connection.peer, connection.local))
+                        .await
+                        .unwrap()
+                }
+            };
+            listener
+                .serve(&Limits::default(), *b"", shutdown, handler)
+                .await;
+        }
+    });
+    let client = TcpStream::connect(addr).await.unwrap();
+    let (peer, local) = connections.recv().await.unwrap();
+    assert_eq!(
+        peer.to_string(),
+        format!("[127.0.0.1]:{}", client.local_addr().unwrap().port())
+    );
+    assert_eq!(local, addr);
+    shutdown.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_port_is_explained() {
+    let listener = local();
+    let addr = listener.local_addr();
+    let error = Listener::bind(ListenAddr(addr)).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!(
+            "port {} is already in use by another program",
+            addr.port()
+        )),
+        "{error}"
+    );
+}
+
+#[test]
+fn reasons_are_for_a_person() {
+    let reason = |addr: &str, kind: io::ErrorKind| bind_reason(addr.parse().unwrap(), &kind.into());
+    assert!(
+        reason("[::]:25", io::ErrorKind::PermissionDenied).starts_with("binding port 25 needs")
+    );
+    assert!(
+        reason("192.0.2.1:25", io::ErrorKind::AddrNotAvailable)
+            .contains("192.0.2.1 is not an address of this")
+    );
+    let error = ListenAddr::from_str("localhost").unwrap_err().to_string();
+    assert!(error.contains("127.0.0.1:2025"), "{error}");
+}
+
+#[test]
+fn only_errors_of_one_connection_are_retried_at_once() {
+    use rustix::io::Errno;
+    let retried = |errno: Errno| concerns_one_connection(&io::Error::from(errno));
+    assert!(retried(Errno::CONNABORTED) && retried(Errno::INTR));
+    assert!(!retried(Errno::MFILE) && !retried(Errno::NFILE) && !retried(Errno::NOMEM));
+}

@@ -1,0 +1,271 @@
+//! The client's side: opportunistic for relaying, verified where a name must be proven, mutual among our agents.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::files::{CertFiles, Loaded, Stamp, read_roots};
+use super::{VERSIONS, config_error, provider};
+use crate::Error;
+
+/// The authorities a client believes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those of the operating system.
+    System,
+    /// Those of these PEM files and no others.
+    Files(Vec<PathBuf>),
+}
+
+/// TLS for outgoing connections. Clones share the configuration and its cache of sessions.
+#[derive(Clone, Debug)]
+pub struct ClientTls(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    policy: Policy,
+    trust: Trust,
+    own: Option<CertFiles>,
+    alpn: Vec<Vec<u8>>,
+    current: ArcSwap<Current>,
+    seen: Mutex<Stamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    /// RFC 7435: any certificate is better than none.
+    AcceptAny,
+    /// The certificate must be from a trusted CA and for the name.
+    Verify,
+}
+
+/// One generation of the files.
+#[derive(Debug)]
+pub struct Current {
+    config: Arc<ClientConfig>,
+    /// `None` without any trusted authority; then nothing verifies.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ClientTls {
+    /// For relaying: any certificate is taken; [`TlsInfo::peer`](crate::TlsInfo::peer) says whether it would
+    /// have stood up to `trust`.
+    pub fn opportunistic(trust: Trust) -> Result<Self, Error> {
+        Self::new(Policy::AcceptAny, trust, None, &[])
+    }
+
+    /// The peer must show a certificate for its name from `trust`.
+    pub fn verified(trust: Trust) -> Result<Self, Error> {
+        Self::new(Policy::Verify, trust, None, &[])
+    }
+
+    /// Mutual TLS: both ends show certificates from `ca_file`'s authorities.
+    pub fn mutual(own: &CertFiles, ca_file: &Path, alpn: &[&[u8]]) -> Result<Self, Error> {
+        Self::new(
+            Policy::Verify,
+            Trust::Files(vec![ca_file.to_owned()]),
+            Some(own.clone()),
+            alpn,
+        )
+    }
+
+    /// Reads the files again if one changed; on an error the old ones stay in use. Blocks on files.
+    pub fn reload_if_changed(&self) -> Result<bool, Error> {
+        let shared = &*self.0;
+        let now = Stamp::of(paths(&shared.trust, shared.own.as_ref()));
+        {
+            let mut seen = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *seen == now {
+                return Ok(false);
+            }
+            *seen = now;
+        }
+        shared.current.store(Arc::new(build(
+            shared.policy,
+            &shared.trust,
+            shared.own.as_ref(),
+            &shared.alpn,
+        )?));
+        Ok(true)
+    }
+
+    fn new(
+        policy: Policy,
+        trust: Trust,
+        own: Option<CertFiles>,
+        alpn: &[&[u8]],
+    ) -> Result<Self, Error> {
+        let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let seen = Mutex::new(Stamp::of(paths(&trust, own.as_ref())));
+        let current = ArcSwap::from_pointee(build(policy, &trust, own.as_ref(), &alpn)?);
+        Ok(Self(Arc::new(Shared {
+            policy,
+            trust,
+            own,
+            alpn,
+            current,
+            seen,
+        })))
+    }
+
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.0.current.load_full()
+    }
+
+    /// RFC 6066 §3: without the trailing dot.
+    pub(crate) fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        ServerName::try_from(bare.to_owned()).map_err(|_| Error::ServerName(name.to_owned()))
+    }
+}
+
+impl Current {
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Whether the chain is trusted for `name`, or why not.
+    pub fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), String> {
+        let verifier = self
+            .verifier
+            .as_ref()
+            .ok_or("no certificate authority is configured")?;
+        verifier
+            .verify_server_cert(leaf, intermediates, name, &[], now)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn paths<'a>(trust: &'a Trust, own: Option<&'a CertFiles>) -> impl Iterator<Item = &'a PathBuf> {
+    let ca: &[PathBuf] = match trust {
+        Trust::System => &[],
+        Trust::Files(files) => files,
+    };
+    ca.iter().chain(
+        own.into_iter()
+            .flat_map(|files| [&files.cert_file, &files.key_file]),
+    )
+}
+
+fn build(
+    policy: Policy,
+    trust: &Trust,
+    own: Option<&CertFiles>,
+    alpn: &[Vec<u8>],
+) -> Result<Current, Error> {
+    let roots = trust.load()?;
+    let verifier = match (roots.is_empty(), policy) {
+        (true, Policy::Verify) => {
+            return Err(config_error(
+                "no certificate authority is known; name one in `ca_file`",
+            ));
+        }
+        (true, Policy::AcceptAny) => None,
+        (false, _) => Some(
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+                .build()
+                .map_err(config_error)?,
+        ),
+    };
+    let chosen: Arc<dyn ServerCertVerifier> = match (&verifier, policy) {
+        (Some(verifier), Policy::Verify) => Arc::clone(verifier) as _,
+        _ => Arc::new(AcceptAny(provider())),
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(config_error)?
+        .dangerous()
+        .with_custom_certificate_verifier(chosen);
+    let mut config = match own {
+        Some(files) => {
+            let Loaded { key, .. } = files.load()?;
+            builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.to_vec();
+    Ok(Current {
+        config: Arc::new(config),
+        verifier,
+    })
+}
+
+impl Trust {
+    fn load(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            // A store with some odd certificates still serves; the odd ones are left out.
+            Self::System => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+            Self::Files(files) => {
+                for path in files {
+                    roots.extend(read_roots(path)?.roots);
+                }
+            }
+        }
+        Ok(roots)
+    }
+}
+
+/// Takes any certificate, but the peer must hold its key, or the handshake would prove nothing at all.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,199 @@
+//! The server's side: certificates by host name, read again when their files change.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::files::{CertFiles, Loaded, Stamp, read_roots};
+use super::{VERSIONS, config_error, provider};
+use crate::Error;
+
+/// TLS for a listener. Clones share the certificates, so a reload reaches all of them.
+#[derive(Clone, Debug)]
+pub struct ServerTls(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    certs: Vec<CertFiles>,
+    client_ca: Option<PathBuf>,
+    alpn: Vec<Vec<u8>>,
+    current: ArcSwap<ServerConfig>,
+    /// The files as they were when last read, well or badly.
+    seen: Mutex<Stamp>,
+}
+
+impl ServerTls {
+    /// Server certificates for the world; clients show none. The one whose names fit the SNI is used, and the
+    /// first where none fits.
+    pub fn load(certs: &[CertFiles]) -> Result<Self, Error> {
+        Self::new(certs.to_vec(), None, &[])
+    }
+
+    /// Mutual TLS: clients must show a certificate from `client_ca`. Without a common ALPN protocol, if any are
+    /// named, the handshake fails.
+    pub fn load_mutual(cert: &CertFiles, client_ca: &Path, alpn: &[&[u8]]) -> Result<Self, Error> {
+        Self::new(vec![cert.clone()], Some(client_ca.to_owned()), alpn)
+    }
+
+    fn new(
+        certs: Vec<CertFiles>,
+        client_ca: Option<PathBuf>,
+        alpn: &[&[u8]],
+    ) -> Result<Self, Error> {
+        let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let seen = Stamp::of(paths(&certs, client_ca.as_ref()));
+        let current = ArcSwap::new(build(&certs, client_ca.as_deref(), &alpn)?);
+        Ok(Self(Arc::new(Shared {
+            certs,
+            client_ca,
+            alpn,
+            current,
+            seen: Mutex::new(seen),
+        })))
+    }
+
+    /// Reads the files again, now. On an error the old certificates stay in use. Blocks on files.
+    pub fn reload(&self) -> Result<(), Error> {
+        let shared = &*self.0;
+        // Stamped before reading: a change in between is seen at the next look.
+        *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.stamp();
+        shared.current.store(build(
+            &shared.certs,
+            shared.client_ca.as_deref(),
+            &shared.alpn,
+        )?);
+        Ok(())
+    }
+
+    /// [`reload`](Self::reload)s if a file changed since it was last read; says whether it did.
+    pub fn reload_if_changed(&self) -> Result<bool, Error> {
+        if *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) == self.stamp() {
+            return Ok(false);
+        }
+        self.reload().map(|()| true)
+    }
+
+    /// Looks at the files `every` so often and reloads them, until `shutdown`. A task of the caller.
+    pub async fn watch(self, every: Duration, shutdown: CancellationToken) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let this = self.clone();
+            match spawn_blocking(move || this.reload_if_changed()).await {
+                Ok(Ok(true)) => info!(event = "certificates_reloaded", files = self.0.certs.len()),
+                Ok(Ok(false)) | Err(_) => {}
+                Ok(Err(error)) => error!(
+                    event = "certificates_not_reloaded",
+                    "the old ones stay in use: {error}"
+                ),
+            }
+        }
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.0.current.load_full()
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::of(paths(&self.0.certs, self.0.client_ca.as_ref()))
+    }
+}
+
+fn paths<'a>(certs: &'a [CertFiles], ca: Option<&'a PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
+    certs
+        .iter()
+        .flat_map(|files| [&files.cert_file, &files.key_file])
+        .chain(ca)
+}
+
+fn build(
+    certs: &[CertFiles],
+    client_ca: Option<&Path>,
+    alpn: &[Vec<u8>],
+) -> Result<Arc<ServerConfig>, Error> {
+    let resolver = ByHostName::load(certs)?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(config_error)?;
+    let builder = match client_ca {
+        Some(path) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                Arc::new(read_roots(path)?),
+                provider(),
+            )
+            .build()
+            .map_err(|error| Error::file(path, error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = alpn.to_vec();
+    Ok(Arc::new(config))
+}
+
+/// RFC 6066 §3: the certificate follows the name the client asked for.
+#[derive(Debug)]
+struct ByHostName {
+    fallback: Arc<CertifiedKey>,
+    by_name: Vec<(Vec<String>, Arc<CertifiedKey>)>,
+}
+
+impl ByHostName {
+    fn load(certs: &[CertFiles]) -> Result<Self, Error> {
+        let mut by_name = Vec::with_capacity(certs.len());
+        for files in certs {
+            let Loaded { key, names } = files.load()?;
+            by_name.push((names, Arc::new(key)));
+        }
+        let (_, fallback) = by_name
+            .first()
+            .ok_or_else(|| config_error("no certificate is configured"))?;
+        Ok(Self {
+            fallback: Arc::clone(fallback),
+            by_name,
+        })
+    }
+
+    fn choose(&self, name: &str) -> &Arc<CertifiedKey> {
+        let by = |fits: fn(&str, &str) -> bool| {
+            self.by_name
+                .iter()
+                .find(|(names, _)| names.iter().any(|pattern| fits(pattern, name)))
+                .map(|(_, key)| key)
+        };
+        by(str::eq_ignore_ascii_case)
+            .or_else(|| by(fits_wildcard))
+            .unwrap_or(&self.fallback)
+    }
+}
+
+impl ResolvesServerCert for ByHostName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let chosen = hello
+            .server_name()
+            .map_or(&self.fallback, |name| self.choose(name));
+        Some(Arc::clone(chosen))
+    }
+}
+
+/// RFC 9525 §6.3: `*` stands for exactly the leftmost label.
+fn fits_wildcard(pattern: &str, name: &str) -> bool {
+    match (pattern.strip_prefix("*."), name.split_once('.')) {
+        (Some(parent), Some((_, rest))) => parent.eq_ignore_ascii_case(rest),
+        _ => false,
+    }
+}
