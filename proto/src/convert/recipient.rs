@@ -1,0 +1,150 @@
+use postroad_address::Mailbox;
+use postroad_envelope::{
+    HostPort, Notify, OriginalRecipient, Recipient, RecipientIndex, Route, RouteClass,
+};
+
+use super::{ConvertError, parsed};
+use crate::queue::v1;
+
+impl From<&Recipient> for v1::Recipient {
+    fn from(recipient: &Recipient) -> Self {
+        Self {
+            index: recipient.index.0,
+            address: recipient.address.to_string(),
+            original: recipient.original.as_ref().map(Mailbox::to_string),
+            notify: Some(recipient.notify.into()),
+            orcpt: recipient.orcpt.as_ref().map(|orcpt| v1::OriginalRecipient {
+                address_type: orcpt.address_type.clone(),
+                address: orcpt.address.clone(),
+            }),
+            route_override: recipient.route_override.as_ref().map(|(class, next_hop)| {
+                v1::RouteOverride {
+                    class: v1::RouteClass::from(*class).into(),
+                    next_hop: next_hop.as_ref().map(HostPort::to_string),
+                }
+            }),
+            target_folder: recipient.target_folder.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Recipient> for Recipient {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Recipient) -> Result<Self, ConvertError> {
+        Ok(Self {
+            index: RecipientIndex(wire.index),
+            address: parsed("address", &wire.address)?,
+            original: wire
+                .original
+                .map(|address| parsed("original", &address))
+                .transpose()?,
+            notify: wire.notify.map_or_else(Notify::default, Into::into),
+            orcpt: wire.orcpt.map(|orcpt| OriginalRecipient {
+                address_type: orcpt.address_type,
+                address: orcpt.address,
+            }),
+            route_override: wire
+                .route_override
+                .map(|over| {
+                    let class = RouteClass::try_from(over.class())?;
+                    let next_hop = over
+                        .next_hop
+                        .map(|hop| parsed("next_hop", &hop))
+                        .transpose()?;
+                    Ok::<_, ConvertError>((class, next_hop))
+                })
+                .transpose()?,
+            target_folder: wire.target_folder,
+        })
+    }
+}
+
+impl From<Notify> for v1::Notify {
+    fn from(notify: Notify) -> Self {
+        match notify {
+            Notify::Never => Self {
+                never: true,
+                ..Self::default()
+            },
+            Notify::On {
+                success,
+                failure,
+                delay,
+            } => Self {
+                never: false,
+                success,
+                failure,
+                delay,
+            },
+        }
+    }
+}
+
+impl From<v1::Notify> for Notify {
+    fn from(wire: v1::Notify) -> Self {
+        if wire.never {
+            Self::Never
+        } else {
+            Self::On {
+                success: wire.success,
+                failure: wire.failure,
+                delay: wire.delay,
+            }
+        }
+    }
+}
+
+impl From<RouteClass> for v1::RouteClass {
+    fn from(class: RouteClass) -> Self {
+        match class {
+            RouteClass::Local => Self::Local,
+            RouteClass::Relay => Self::Relay,
+            RouteClass::Lmtp => Self::Lmtp,
+            RouteClass::Hold => Self::Hold,
+            RouteClass::Discard => Self::Discard,
+        }
+    }
+}
+
+impl TryFrom<v1::RouteClass> for RouteClass {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::RouteClass) -> Result<Self, ConvertError> {
+        Ok(match wire {
+            v1::RouteClass::Unspecified => return Err(ConvertError::new("class", "is missing")),
+            v1::RouteClass::Local => Self::Local,
+            v1::RouteClass::Relay => Self::Relay,
+            v1::RouteClass::Lmtp => Self::Lmtp,
+            v1::RouteClass::Hold => Self::Hold,
+            v1::RouteClass::Discard => Self::Discard,
+        })
+    }
+}
+
+impl From<&Route> for v1::Route {
+    fn from(route: &Route) -> Self {
+        Self {
+            class: v1::RouteClass::from(route.class).into(),
+            destination: route.destination.clone(),
+            next_hop: route.next_hop.as_ref().map(HostPort::to_string),
+            rule: route.rule.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Route> for Route {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Route) -> Result<Self, ConvertError> {
+        Ok(Self {
+            class: wire.class().try_into()?,
+            destination: wire.destination,
+            next_hop: wire
+                .next_hop
+                .map(|hop| parsed("next_hop", &hop))
+                .transpose()?,
+            rule: wire.rule,
+        })
+    }
+}
