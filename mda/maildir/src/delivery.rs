@@ -254,3 +254,6 @@ impl Drop for TmpFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,8 +178,12 @@ impl Ledger {
         }
         state.forgotten.push(id.clone());
         if let Some(mut segments) = state.segments.take() {
-            self.write_forgotten(&mut state, &mut segments);
-            state.segments = Some(segments);
+            if segments.current.has_room(state.room_to_forget()) {
+                self.write_forgotten(&mut state, &mut segments);
+                state.segments = Some(segments);
+            } else {
+                drop(self.write_group(state, segments));
+            }
         }
     }
 
@@ -194,14 +198,15 @@ impl Ledger {
         for waiting in &group {
             Record::encode_entry(&waiting.entry, segments.current.number, &mut bytes);
         }
-        let living = (!segments.current.has_room(bytes.len())).then(|| state.living.clone());
+        let room = bytes.len() + state.room_to_forget();
+        let living = (!segments.current.has_room(room)).then(|| state.living.clone());
         let closed = state.closed;
         drop(state);
 
         let fate = match (closed, living) {
             (true, _) => Fate::Closed,
             (false, None) => segments.current.commit(&bytes),
-            (false, Some(living)) => match segments.roll(&self.folder, &living, bytes.len()) {
+            (false, Some(living)) => match segments.roll(&self.folder, &living, room) {
                 Err(error) => Fate::Refused(kind_of(&error)),
                 Ok(()) => {
                     bytes.clear();
@@ -240,11 +245,7 @@ impl Ledger {
         if state.closed || bytes.is_empty() {
             return;
         }
-        if !segments.current.has_room(bytes.len()) {
-            // The next roll leaves the forgotten out by itself, if it copies; else they wait here.
-            return;
-        }
-        if segments.current.append(&bytes).is_ok() {
+        if segments.current.has_room(bytes.len()) && segments.current.append(&bytes).is_ok() {
             segments.bytes += bytes.len() as u64;
             state.forgotten.clear();
         }
@@ -270,6 +271,13 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// At most, in octets.
+    fn room_to_forget(&self) -> usize {
+        self.forgotten.len() * segment::FORGOTTEN_SIZE
     }
 }
 
@@ -347,3 +355,6 @@ fn remove_if_there(path: &Path) -> Result<(), MaildirError> {
         .map(drop)
         .map_err(at("remove", path))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

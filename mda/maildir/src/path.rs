@@ -199,16 +199,12 @@ fn local_folder(local_part: &str) -> Result<String, MaildirError> {
     Ok(name)
 }
 
-/// Lower case and NFC, repeated until nothing changes (lower-casing can undo NFC). Character by
-/// character: `str::to_lowercase` would make the sigma depend on its neighbours.
+/// Lower case and NFC, as the directory looks accounts up (`LocalPart::folded`): coarser here would let two
+/// accounts share a mailbox. Repeated until nothing changes, since lower-casing can undo NFC.
 fn fold(text: &str) -> String {
     let mut folded: String = text.nfc().collect();
     for _ in 0..4 {
-        let lower = folded.chars().flat_map(char::to_lowercase);
-        let next: String = lower
-            .map(|c| if c == 'ς' { 'σ' } else { c })
-            .nfc()
-            .collect();
+        let next: String = folded.to_lowercase().nfc().collect();
         if next == folded {
             break;
         }

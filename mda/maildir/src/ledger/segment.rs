@@ -15,6 +15,8 @@ use crate::{DeliveryId, MaildirError};
 const MAGIC: [u8; 4] = [0xFB, b'L', b'G', 1];
 const HEADER: usize = 12;
 const SIZE: usize = 1 << 20;
+/// A forgotten-record is never larger: the QueueId of a [`DeliveryId`] is at most 64 octets.
+pub(super) const FORGOTTEN_SIZE: usize = HEADER + 1 + 2 + 4 + 64;
 
 /// A range of a segment that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub(super) enum Record {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub number: u64,
-    file: File,
+    pub(super) file: File,
     path: PathBuf,
     used: usize,
     size: usize,
@@ -96,6 +98,9 @@ impl Segment {
 
     /// Writes and syncs a group.
     pub(super) fn commit(&mut self, bytes: &[u8]) -> Fate {
+        if bytes.is_empty() {
+            return Fate::Recorded;
+        }
         if let Err(error) = self.append(bytes) {
             // Part of the group may stand in the file. Only when zeros are durably in its place is it surely refused.
             let zeros = vec![0; bytes.len()];
@@ -266,4 +271,99 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
 
 fn path_of(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("segment-{number:016x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(number: u16) -> Entry {
+        Entry {
+            id: DeliveryId::new("abc", number).unwrap(),
+            mailbox: "demo.test/bob/Maildir".into(),
+            tmp_name: format!("t{number}"),
+            final_name: format!("f{number}"),
+        }
+    }
+
+    fn image(count: u16) -> (Vec<u8>, usize) {
+        let mut bytes = Vec::new();
+        for number in 0..count {
+            Record::encode_entry(&entry(number), 7, &mut bytes);
+        }
+        let length = bytes.len() / usize::from(count);
+        bytes.resize(bytes.len() + 100, 0);
+        (bytes, length)
+    }
+
+    #[test]
+    fn any_single_damage_costs_one_record_and_is_told() {
+        let (whole, length) = image(5);
+        assert_eq!(
+            parse(&whole, 7).0,
+            (0..5)
+                .map(|n| Record::Delivering(entry(n)))
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(parse(&whole, 7).1, []);
+        assert_eq!(
+            parse(&whole, 8).0,
+            [],
+            "a record of another segment is none"
+        );
+        for at in 0..5 * length {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x41;
+            let (records, damages) = parse(&bytes, 7);
+            let hit = at / length;
+            let rest = (0..5)
+                .filter(|n| usize::from(*n) != hit)
+                .map(|n| Record::Delivering(entry(n)));
+            assert_eq!(records, rest.collect::<Vec<_>>(), "damage at {at}");
+            let [damage] = damages.as_slice() else {
+                panic!("{damages:?}")
+            };
+            assert_eq!(
+                (damage.offset, damage.torn_tail),
+                (hit * length, hit == 4),
+                "damage at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cut_anywhere_keeps_what_is_before() {
+        let (whole, length) = image(3);
+        for at in 0..3 * length {
+            let mut bytes = whole.clone();
+            bytes[at..].fill(0);
+            let (records, damages) = parse(&bytes, 7);
+            assert_eq!(records.len(), at / length, "cut at {at}");
+            assert_eq!(damages.is_empty(), at % length == 0, "cut at {at}");
+            assert!(damages.iter().all(|damage| damage.torn_tail));
+        }
+    }
+
+    #[test]
+    fn a_failed_write_that_cannot_be_undone_is_of_unknown_fate() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut segment = Segment::create(folder.path(), 1, &[], 0).unwrap();
+        segment.file = File::open(&segment.path).unwrap();
+        assert!(matches!(segment.commit(b"x"), Fate::Unknown));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..300usize) {
+            let mut image = image(3).0;
+            let end = (at + bytes.len()).min(image.len());
+            if at < end {
+                image[at..end].copy_from_slice(&bytes[..end - at]);
+            }
+            let (records, _) = parse(&image, 7);
+            prop_assert!(records.len() <= 3);
+            parse(&bytes, 7);
+        }
+    }
 }
