@@ -93,6 +93,8 @@ enhanced_codes! {
     SYSTEM_FULL_4_3_1 = 4 3 1;
     /// The system takes no network messages now.
     SYSTEM_NOT_ACCEPTING_4_3_2 = 4 3 2;
+    /// Our system is set up wrongly; a person is to mend it.
+    MISCONFIGURED_4_3_5 = 4 3 5;
     /// The host does not answer.
     NO_ANSWER_4_4_1 = 4 4 1;
     /// The connection broke or timed out.
