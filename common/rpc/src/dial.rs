@@ -1,0 +1,162 @@
+//! Calling: lazy channels that find their way again after a loss.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper_util::rt::TokioIo;
+use postroad_net::{ClientTls, Stream, connect_tcp, connect_unix};
+use tokio::net::lookup_host;
+use tokio::task::spawn_blocking;
+use tonic::transport::{Channel, Uri};
+use tower::service_fn;
+use tracing::warn;
+
+use crate::{
+    CONNECT_TIMEOUT, CONNECTION_WINDOW, Endpoint, Error, KEEPALIVE, KEEPALIVE_TIMEOUT, MAX_FRAME,
+    MAX_HEADERS, RpcTls, STREAM_WINDOW,
+};
+
+/// A channel to `endpoint`; to be called inside a tokio runtime.
+///
+/// It connects at the first call and again after a loss; while nobody is there, calls fail with `UNAVAILABLE`.
+pub fn dial(endpoint: &Endpoint, tls: Option<&RpcTls>) -> Result<Channel, Error> {
+    Ok(channel(&Route::new(endpoint, tls)?))
+}
+
+/// `n` channels (at least one) to `endpoint`. One HTTP/2 connection is one serial task, so 2 to 4 suit a busy agent.
+pub fn dial_pool(
+    endpoint: &Endpoint,
+    tls: Option<&RpcTls>,
+    n: usize,
+) -> Result<ChannelPool, Error> {
+    let route = Route::new(endpoint, tls)?;
+    let channels = (0..n.max(1)).map(|_| channel(&route)).collect();
+    Ok(ChannelPool {
+        channels,
+        next: Arc::default(),
+    })
+}
+
+/// Channels taken in turn.
+#[derive(Clone, Debug)]
+pub struct ChannelPool {
+    channels: Arc<[Channel]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl ChannelPool {
+    /// The next channel.
+    pub fn pick(&self) -> Channel {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.channels[turn % self.channels.len()].clone()
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// All of them, for one long stream on each.
+    pub fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+}
+
+/// How to get there.
+#[derive(Clone)]
+struct Route {
+    endpoint: Arc<Endpoint>,
+    tls: Option<ClientTls>,
+    uri: Uri,
+}
+
+impl Route {
+    fn new(endpoint: &Endpoint, tls: Option<&RpcTls>) -> Result<Self, Error> {
+        let (tls, authority) = match endpoint {
+            Endpoint::Unix(_) => (None, "localhost".to_owned()),
+            Endpoint::Tcp { .. } => {
+                let tls = tls
+                    .ok_or_else(|| Error::TlsMissing(endpoint.to_string()))?
+                    .client()?;
+                (Some(tls), endpoint.to_string().split_off("tcp:".len()))
+            }
+        };
+        // tonic's name for "the stream is the connector's business"; over TCP the connector does TLS.
+        let uri = format!("http://{authority}")
+            .parse()
+            .map_err(|_| Error::Endpoint(endpoint.to_string()))?;
+        Ok(Self {
+            endpoint: Arc::new(endpoint.clone()),
+            tls,
+            uri,
+        })
+    }
+
+    async fn connect(self) -> Result<Stream, Error> {
+        let (host, port) = match &*self.endpoint {
+            Endpoint::Unix(path) => return Ok(connect_unix(path, CONNECT_TIMEOUT).await?),
+            Endpoint::Tcp { host, port } => (host, *port),
+        };
+        let Some(tls) = self.tls else {
+            return Err(Error::TlsMissing(self.endpoint.to_string()));
+        };
+        let tls = refreshed(tls).await;
+        let stream = connect_any(host, port).await?;
+        Ok(stream
+            .upgrade_client(&tls, host, b"", CONNECT_TIMEOUT)
+            .await?)
+    }
+}
+
+fn channel(route: &Route) -> Channel {
+    let connector = {
+        let route = route.clone();
+        service_fn(move |_: Uri| {
+            let route = route.clone();
+            async move {
+                let connected = route.clone().connect().await;
+                connected.map(TokioIo::new).inspect_err(
+                    |error| warn!(event = "connect_failed", endpoint = %route.endpoint, "{error}"),
+                )
+            }
+        })
+    };
+    tonic::transport::Endpoint::from(route.uri.clone())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_with_connector_lazy(connector)
+}
+
+/// A certificate renewed since the last connection is taken up; a bad one is passed over.
+async fn refreshed(tls: ClientTls) -> ClientTls {
+    let reload = tls.clone();
+    if let Ok(Err(error)) = spawn_blocking(move || reload.reload_if_changed()).await {
+        warn!(
+            event = "certificates_not_reloaded",
+            "the old ones stay in use: {error}"
+        );
+    }
+    tls
+}
+
+/// The first address of `host` that answers.
+async fn connect_any(host: &str, port: u16) -> Result<Stream, Error> {
+    let resolve = |source| Error::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let mut failure = resolve(std::io::ErrorKind::NotFound.into());
+    for address in lookup_host((host, port)).await.map_err(resolve)? {
+        match connect_tcp(address, CONNECT_TIMEOUT, None).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error.into(),
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,152 @@
+//! Where a service is, and the files of mutual TLS.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use postroad_net::{CertFiles, ClientTls, ServerTls};
+use serde::{Deserialize, Serialize};
+
+use crate::{ALPN, Error};
+
+/// `unix:/run/postroad/queue.sock` or `tcp:host:port`; TCP always means mutual TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Endpoint {
+    /// A Unix socket at an absolute path.
+    Unix(PathBuf),
+    /// A host (name, IPv4 address, or IPv6 address without brackets) and port. When serving, an address.
+    Tcp {
+        /// The name the server's certificate must carry, or the address to bind.
+        host: String,
+        /// The port; 0 takes a free one when serving.
+        port: u16,
+    },
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse(text).ok_or_else(|| Error::Endpoint(text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<Endpoint> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path
+            .starts_with('/')
+            .then(|| Endpoint::Unix(PathBuf::from(path)));
+    }
+    let (host, port) = text.strip_prefix("tcp:")?.rsplit_once(':')?;
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    // An IPv6 address without brackets would leave its last group in doubt.
+    let host = bracketed.or((!host.contains([':', '[', ']'])).then_some(host))?;
+    let plain = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
+    plain.then_some(Endpoint::Tcp {
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.to_string()
+    }
+}
+
+/// The files of mutual TLS, all PEM. The certificate names its owner's roles as `postroad://role/<role>` URIs and,
+/// for a server, its host names; an extended key usage, if there is one, must allow what the owner does.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RpcTls {
+    /// The authority both ends must have their certificates from.
+    pub ca_file: PathBuf,
+    /// Our certificate.
+    pub cert_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+}
+
+impl RpcTls {
+    pub(crate) fn server(&self) -> Result<ServerTls, Error> {
+        Ok(ServerTls::load_mutual(&self.own(), &self.ca_file, ALPN)?)
+    }
+
+    pub(crate) fn client(&self) -> Result<ClientTls, Error> {
+        Ok(ClientTls::mutual(&self.own(), &self.ca_file, ALPN)?)
+    }
+
+    fn own(&self) -> CertFiles {
+        CertFiles {
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_and_written_alike() {
+        for text in [
+            "unix:/run/postroad/queue.sock",
+            "tcp:queue.example.org:7700",
+            "tcp:[::1]:0",
+            "tcp:127.0.0.1:1",
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        let endpoint: Endpoint = serde_json::from_str("\"tcp:[::1]:7\"").unwrap();
+        assert_eq!(
+            endpoint,
+            Endpoint::Tcp {
+                host: "::1".to_owned(),
+                port: 7
+            }
+        );
+    }
+
+    #[test]
+    fn there_is_no_other_form() {
+        for bad in [
+            "",
+            "unix:",
+            "unix:queue.sock",
+            "tcp:host",
+            "tcp::1",
+            "tcp:h:65536",
+            "tcp:::1:25",
+            "http://h:1",
+            "h:1",
+            "tcp+plain:h:1",
+            "tcp:a b:1",
+            "tcp:[::1:5",
+        ] {
+            let error = bad.parse::<Endpoint>().expect_err(bad).to_string();
+            assert!(error.contains("unix:/run"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Who calls, as handlers see it.
+
+use std::sync::Arc;
+
+use postroad_net::{PeerIdentity, PeerRole};
+use tonic::{Extensions, Request, Status};
+use tracing::warn;
+
+/// What tonic puts into the extensions of every request of a connection.
+pub type ConnectInfo = Arc<PeerIdentity>;
+
+/// The caller, established by the transport.
+#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
+pub fn peer_identity<T>(request: &Request<T>) -> Result<&PeerIdentity, Status> {
+    identity(request.extensions())
+}
+
+/// Refuses callers that have none of `roles`. They read a general text; the log has the cause.
+#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
+pub fn require_role<T>(request: &Request<T>, roles: &[PeerRole]) -> Result<(), Status> {
+    let peer = peer_identity(request)?;
+    if roles.iter().any(|role| peer.roles.contains(*role)) {
+        return Ok(());
+    }
+    let needed: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+    warn!(event = "call_refused", peer = peer.name, roles = %peer.roles, needed = needed.join(","), "role missing");
+    Err(Status::permission_denied("not allowed for this caller"))
+}
+
+#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
+fn identity(extensions: &Extensions) -> Result<&PeerIdentity, Status> {
+    extensions
+        .get::<ConnectInfo>()
+        .map(AsRef::as_ref)
+        .ok_or_else(|| {
+            warn!(
+                event = "call_refused",
+                "a request without a caller's identity; served by something else than this crate?"
+            );
+            Status::unauthenticated("no identity")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postroad_net::{Roles, Transport};
+    use tonic::Code;
+
+    fn request(roles: &[PeerRole]) -> Request<()> {
+        let roles: Roles = roles.iter().copied().collect();
+        let mut request = Request::new(());
+        let identity = PeerIdentity {
+            roles,
+            name: "edge".to_owned(),
+            transport: Transport::MutualTls,
+        };
+        request
+            .extensions_mut()
+            .insert::<ConnectInfo>(Arc::new(identity));
+        request
+    }
+
+    #[test]
+    fn one_of_the_roles_is_enough_and_the_reason_stays_here() {
+        let request = request(&[PeerRole::Mta]);
+        assert!(require_role(&request, &[PeerRole::Msa, PeerRole::Mta]).is_ok());
+        let refused = require_role(&request, &[PeerRole::Admin]).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(!refused.message().contains("admin"));
+    }
+
+    #[test]
+    fn without_an_identity_nothing_is_allowed() {
+        let refused = require_role(&Request::new(()), &PeerRole::ALL).unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+}
