@@ -28,6 +28,7 @@ mod folder;
 mod ledger;
 mod lines;
 mod list;
+mod mailbox;
 mod path;
 mod store;
 

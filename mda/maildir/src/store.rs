@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,6 @@ use crate::{DeliveryId, MaildirError};
 
 /// Older tmp files are dead, by the Maildir convention.
 const TMP_LIFETIME: Duration = Duration::from_hours(36);
-/// How many mailboxes we remember as complete; forgetting them only costs some syncs.
-const KNOWN_MAILBOXES: usize = 65_536;
 
 /// An open mail store. Clones share it.
 #[derive(Debug, Clone)]
@@ -48,7 +46,7 @@ pub(crate) struct Inner {
     busy: Mutex<HashSet<DeliveryId>>,
     freed: Condvar,
     /// Mailboxes whose folders are there and durable.
-    known: Mutex<HashSet<String>>,
+    pub known: Mutex<HashSet<String>>,
     /// Held for its lock.
     _lock: File,
 }
@@ -199,56 +197,6 @@ impl Inner {
         Ok(renamed)
     }
 
-    /// Makes what is missing of a mailbox, durably, and returns its folder below the root.
-    ///
-    /// A folder that is there may still be unsynced (made a moment ago, or before a crash), so the first
-    /// visit of each process syncs every level.
-    pub(crate) fn ensure(&self, target: &Target) -> Result<String, MaildirError> {
-        let mailbox = target.mailbox();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&mailbox) {
-            return Ok(mailbox);
-        }
-        let base = self.root.join(&target.base);
-        let mut levels: Vec<&Path> = base.ancestors().take(3).collect();
-        levels.reverse();
-        for level in &levels {
-            make_folder(level)?;
-        }
-        make_leaves(&base)?;
-        if let Some(name) = &target.folder {
-            let folder = base.join(name.on_disk());
-            let made = make_folder(&folder)?;
-            make_leaves(&folder)?;
-            mark_folder(&folder.join("maildirfolder"))?;
-            sync_folder(&folder)?;
-            if made {
-                let subscriptions = base.join("subscriptions");
-                // The mail matters more than the list.
-                if let Err(error) = subscribe(&subscriptions, |tabs| name.subscription(tabs)) {
-                    tracing::warn!(path = %subscriptions.display(), %error, "not subscribed");
-                }
-            }
-        }
-        for level in levels.iter().rev() {
-            sync_folder(level)?;
-        }
-        sync_folder(&self.root)?;
-        if known.len() >= KNOWN_MAILBOXES {
-            known.clear();
-        }
-        known.insert(mailbox.clone());
-        Ok(mailbox)
-    }
-
-    /// Somebody removed a folder of this mailbox.
-    pub(crate) fn unlearn(&self, mailbox: &str) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(mailbox);
-    }
-
     fn sweep_tmp(&self, tmp: &Path, now: SystemTime) -> Result<usize, MaildirError> {
         let Some(files) = if_there(fs::read_dir(tmp)).map_err(at("list", tmp))? else {
             return Ok(0);
@@ -328,50 +276,6 @@ fn holds_inode(mailbox: &Path, inode: u64) -> Result<bool, MaildirError> {
         }
     }
     Ok(false)
-}
-
-fn make_leaves(mailbox: &Path) -> Result<(), MaildirError> {
-    for leaf in ["tmp", "new", "cur"] {
-        let leaf = mailbox.join(leaf);
-        make_folder(&leaf)?;
-        sync_folder(&leaf)?;
-    }
-    Ok(())
-}
-
-/// Maildir++: an empty file `maildirfolder` says that this is a folder and not a mailbox of its own.
-fn mark_folder(path: &Path) -> Result<(), MaildirError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    file.map(drop).map_err(at("create", path))
-}
-
-/// One folder a line, or Dovecot's second version, which starts with `V\t2` and parts levels with tabs.
-fn subscribe(path: &Path, line: impl FnOnce(bool) -> String) -> io::Result<()> {
-    let options = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path);
-    let mut file = options?;
-    let mut old = String::new();
-    file.read_to_string(&mut old)?;
-    let line = line(old.starts_with("V\t2"));
-    if old.lines().any(|old| old == line) {
-        return Ok(());
-    }
-    let gap = if old.is_empty() || old.ends_with('\n') {
-        ""
-    } else {
-        "\n"
-    };
-    file.write_all(format!("{gap}{line}\n").as_bytes())?;
-    file.sync_all()
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, MaildirError> {
