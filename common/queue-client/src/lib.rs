@@ -16,6 +16,7 @@
 mod admin;
 mod error;
 mod service;
+pub mod wire;
 mod work;
 
 pub use admin::{

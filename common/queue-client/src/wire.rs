@@ -1,0 +1,8 @@
+//! The words of this crate ↔ messages of the contract, for both ends of a connection.
+
+mod admin;
+mod failure;
+mod submit;
+mod work;
+
+pub use failure::{from_status, refusal_from_error, refusal_into_error, to_status};

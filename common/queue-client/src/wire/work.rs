@@ -1,0 +1,239 @@
+use std::time::Duration;
+
+use postroad_envelope::{RouteClass, Timestamp};
+use postroad_proto::{ConvertError, queue::v1};
+
+use crate::{
+    HandBack, HeldLease, Lease, LeaseRef, SettleResult, Settlement, WorkDown, WorkHello, WorkUp,
+};
+
+fn missing(field: &'static str) -> ConvertError {
+    ConvertError::new(field, "is missing")
+}
+
+fn lease_ref(field: &'static str, wire: Option<v1::LeaseRef>) -> Result<LeaseRef, ConvertError> {
+    wire.ok_or_else(|| missing(field))?.try_into()
+}
+
+fn lease_refs(wire: v1::LeaseRefs) -> Result<Vec<LeaseRef>, ConvertError> {
+    wire.leases.into_iter().map(TryInto::try_into).collect()
+}
+
+fn to_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<&WorkHello> for v1::WorkUp {
+    fn from(hello: &WorkHello) -> Self {
+        let hello = v1::work_up::Hello {
+            agent: hello.agent.clone(),
+            version: hello.version.clone(),
+            host: hello.host.clone(),
+            classes: hello
+                .classes
+                .iter()
+                .map(|&class| v1::RouteClass::from(class).into())
+                .collect(),
+            held: hello.held.iter().map(|held| held.lease.into()).collect(),
+        };
+        Self {
+            message: Some(v1::work_up::Message::Hello(hello)),
+        }
+    }
+}
+
+impl TryFrom<v1::work_up::Hello> for WorkHello {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::work_up::Hello) -> Result<Self, ConvertError> {
+        let classes: Result<Vec<RouteClass>, _> = wire.classes().map(TryInto::try_into).collect();
+        Ok(Self {
+            classes: classes?,
+            agent: wire.agent,
+            version: wire.version,
+            host: wire.host,
+            held: wire
+                .held
+                .into_iter()
+                .map(|lease| {
+                    Ok(HeldLease {
+                        lease: lease.try_into()?,
+                    })
+                })
+                .collect::<Result<_, ConvertError>>()?,
+        })
+    }
+}
+
+impl From<&WorkUp> for v1::WorkUp {
+    fn from(up: &WorkUp) -> Self {
+        use v1::work_up::Message;
+        let message = match up {
+            WorkUp::Credits(count) => Message::Credits(*count),
+            WorkUp::Settle(settlement) => Message::Settle(settlement.into()),
+            WorkUp::Extend(leases) => Message::Extend(v1::LeaseRefs {
+                leases: leases.iter().map(|&lease| lease.into()).collect(),
+            }),
+            WorkUp::HandBack(back) => Message::HandBack(v1::HandBack {
+                lease: Some(back.lease.into()),
+                delay_ms: to_millis(back.delay),
+                reason: back.reason.clone(),
+            }),
+            WorkUp::Events(events) => Message::Events(v1::Events {
+                events: events.iter().map(Into::into).collect(),
+            }),
+        };
+        Self {
+            message: Some(message),
+        }
+    }
+}
+
+impl WorkUp {
+    /// `None` for messages this version does not act on (`Hello` after the first, `Permit`, `Drained`).
+    pub fn from_wire(wire: v1::WorkUp) -> Result<Option<Self>, ConvertError> {
+        use v1::work_up::Message;
+        Ok(Some(match wire.message {
+            None | Some(Message::Hello(_) | Message::Permit(_) | Message::Drained(_)) => {
+                return Ok(None);
+            }
+            Some(Message::Credits(count)) => WorkUp::Credits(count),
+            Some(Message::Settle(settlement)) => WorkUp::Settle(settlement.try_into()?),
+            Some(Message::Extend(leases)) => WorkUp::Extend(lease_refs(leases)?),
+            Some(Message::HandBack(back)) => WorkUp::HandBack(HandBack {
+                lease: lease_ref("lease", back.lease)?,
+                delay: Duration::from_millis(back.delay_ms),
+                reason: back.reason,
+            }),
+            Some(Message::Events(events)) => WorkUp::Events(
+                events
+                    .events
+                    .into_iter()
+                    .map(TryInto::try_into)
+                    .collect::<Result<_, _>>()?,
+            ),
+        }))
+    }
+}
+
+impl From<&Settlement> for v1::Settlement {
+    fn from(settlement: &Settlement) -> Self {
+        Self {
+            lease: Some(settlement.lease.into()),
+            outcomes: settlement.outcomes.iter().map(Into::into).collect(),
+            site: settlement.site.clone(),
+            started_at_ms: settlement.started_at.as_millis(),
+        }
+    }
+}
+
+impl TryFrom<v1::Settlement> for Settlement {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Settlement) -> Result<Self, ConvertError> {
+        Ok(Self {
+            lease: lease_ref("lease", wire.lease)?,
+            outcomes: wire
+                .outcomes
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+            site: wire.site,
+            started_at: Timestamp::from_millis(wire.started_at_ms),
+        })
+    }
+}
+
+impl From<WorkDown> for v1::WorkDown {
+    fn from(down: WorkDown) -> Self {
+        use v1::work_down::{Drain, Message, Resumed, Settled, Welcome};
+        let message = match down {
+            WorkDown::Welcome { epoch, resumed } => Message::Welcome(Welcome {
+                epoch,
+                resumed: resumed
+                    .into_iter()
+                    .map(|(old, new)| Resumed {
+                        old: Some(old.into()),
+                        new: new.map(Into::into),
+                    })
+                    .collect(),
+            }),
+            WorkDown::Lease(lease) => Message::Lease((*lease).into()),
+            WorkDown::Settled { lease, result } => Message::Settled(Settled {
+                lease: Some(lease.into()),
+                stale: result == SettleResult::Stale,
+            }),
+            WorkDown::Revoked(leases) => Message::Revoked(v1::LeaseRefs {
+                leases: leases.into_iter().map(Into::into).collect(),
+            }),
+            WorkDown::Drain => Message::Drain(Drain {}),
+        };
+        Self {
+            message: Some(message),
+        }
+    }
+}
+
+impl WorkDown {
+    /// `None` for messages this version does not know or act on.
+    pub fn from_wire(wire: v1::WorkDown) -> Result<Option<Self>, ConvertError> {
+        use v1::work_down::Message;
+        Ok(Some(match wire.message {
+            None | Some(Message::Permitted(_)) => return Ok(None),
+            Some(Message::Welcome(welcome)) => {
+                let resumed = welcome.resumed.into_iter().map(|resumed| {
+                    Ok((
+                        lease_ref("old", resumed.old)?,
+                        resumed.new.map(TryInto::try_into).transpose()?,
+                    ))
+                });
+                WorkDown::Welcome {
+                    epoch: welcome.epoch,
+                    resumed: resumed.collect::<Result<_, ConvertError>>()?,
+                }
+            }
+            Some(Message::Lease(lease)) => WorkDown::Lease(Box::new(lease.try_into()?)),
+            Some(Message::Settled(settled)) => WorkDown::Settled {
+                lease: lease_ref("lease", settled.lease)?,
+                result: if settled.stale {
+                    SettleResult::Stale
+                } else {
+                    SettleResult::Durable
+                },
+            },
+            Some(Message::Revoked(leases)) => WorkDown::Revoked(lease_refs(leases)?),
+            Some(Message::Drain(_)) => WorkDown::Drain,
+        }))
+    }
+}
+
+impl From<Lease> for v1::Lease {
+    fn from(lease: Lease) -> Self {
+        Self {
+            lease: Some(lease.lease.into()),
+            duration_ms: to_millis(lease.duration),
+            route: Some((&lease.route).into()),
+            attempt: lease.attempt,
+            envelope: Some((&lease.envelope).into()),
+            content: lease.content,
+        }
+    }
+}
+
+impl TryFrom<v1::Lease> for Lease {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Lease) -> Result<Self, ConvertError> {
+        Ok(Self {
+            lease: lease_ref("lease", wire.lease)?,
+            duration: Duration::from_millis(wire.duration_ms),
+            route: wire.route.ok_or_else(|| missing("route"))?.try_into()?,
+            attempt: wire.attempt,
+            envelope: wire
+                .envelope
+                .ok_or_else(|| missing("envelope"))?
+                .try_into()?,
+            content: wire.content,
+        })
+    }
+}
