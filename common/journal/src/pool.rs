@@ -1,0 +1,220 @@
+//! Segments prepared ahead: written with zeros and synced by a helper thread, so that appending to them
+//! later changes nothing but their bytes, and `fdatasync` has no sizes or extents to write.
+use crate::{
+    error::{Result, failed},
+    folder::sync_folder,
+};
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+
+const CHUNK: usize = 1 << 20;
+
+/// The prepared segments and the thread that prepares them.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    shelf: Arc<Shelf>,
+    helper: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    folder: PathBuf,
+    size: u32,
+    ahead: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<PathBuf>,
+    wanted: usize,
+    preparing: bool,
+    failed: Option<io::Error>,
+    stop: bool,
+    names: u64,
+}
+
+impl Pool {
+    /// Takes over what an earlier run left ready and starts the helper.
+    pub(crate) fn open(folder: &Path, size: u32, ahead: usize) -> Result<Self> {
+        let mut state = State {
+            wanted: ahead,
+            ..State::default()
+        };
+        let listed = fs::read_dir(folder).map_err(failed("read folder", folder))?;
+        for entry in listed {
+            let path = entry.map_err(failed("read folder", folder))?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let number = name
+                .strip_prefix("ready-")
+                .and_then(|rest| rest.strip_suffix(".seg"));
+            let number: Option<u64> = number.and_then(|number| number.parse().ok());
+            if number.is_none() && name != "preparing.tmp" {
+                continue;
+            }
+            state.names = state.names.max(number.map_or(0, |number| number + 1));
+            let whole = path
+                .metadata()
+                .is_ok_and(|found| found.len() == u64::from(size));
+            if number.is_some() && whole && state.ready.len() < ahead {
+                state.ready.push_back(path);
+            } else {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        let changed = Condvar::new();
+        let shelf = Arc::new(Shelf {
+            folder: folder.to_owned(),
+            size,
+            ahead,
+            state: Mutex::new(state),
+            changed,
+        });
+        let helper = std::thread::Builder::new()
+            .name("journal-prepare".to_owned())
+            .spawn({
+                let shelf = Arc::clone(&shelf);
+                move || shelf.prepare_until_stopped()
+            })
+            .map_err(failed("start a thread for", folder))?;
+        Ok(Self {
+            shelf,
+            helper: Some(helper),
+        })
+    }
+
+    /// Takes `count` prepared segments, waiting for them if need be; takes none if they cannot be had.
+    pub(crate) fn take(&self, count: usize) -> io::Result<Vec<PathBuf>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut state = self.shelf.lock();
+        state.failed = None;
+        state.wanted = self.shelf.ahead.max(count);
+        self.shelf.changed.notify_all();
+        while state.ready.len() < count {
+            if let Some(error) = state.failed.take() {
+                return Err(error);
+            }
+            state = self
+                .shelf
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.wanted = self.shelf.ahead;
+        self.shelf.changed.notify_all();
+        Ok(state.ready.drain(..count).collect())
+    }
+
+    /// Gives up a segment: its file becomes a prepared one if we can use one more, else it goes.
+    /// The rename is synced before anyone may take the file: until then a power cut brings the old name
+    /// back, and it must find the old bytes.
+    pub(crate) fn recycle(&self, segment: &Path) -> Result<()> {
+        let mut state = self.shelf.lock();
+        let room = state.ready.len() + usize::from(state.preparing) < self.shelf.ahead;
+        let fits = segment
+            .metadata()
+            .is_ok_and(|found| found.len() == u64::from(self.shelf.size));
+        if !(room && fits) {
+            drop(state);
+            fs::remove_file(segment).map_err(failed("remove", segment))?;
+            return sync_folder(&self.shelf.folder);
+        }
+        let path = self.shelf.next_name(&mut state);
+        drop(state);
+        fs::rename(segment, &path).map_err(failed("recycle", segment))?;
+        sync_folder(&self.shelf.folder)?;
+        self.shelf.lock().ready.push_back(path);
+        self.shelf.changed.notify_all();
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shelf.lock().stop = true;
+        self.shelf.changed.notify_all();
+        if let Some(helper) = self.helper.take() {
+            // A panic of the helper has been printed; there is nothing to add to it here.
+            let _ = helper.join();
+        }
+    }
+}
+
+impl Shelf {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_name(&self, state: &mut State) -> PathBuf {
+        let name = self.folder.join(format!("ready-{:010}.seg", state.names));
+        state.names += 1;
+        name
+    }
+
+    fn prepare_until_stopped(&self) {
+        let mut state = self.lock();
+        while !state.stop {
+            // After a failure nothing is tried until someone asks again.
+            if state.ready.len() >= state.wanted || state.failed.is_some() {
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let path = self.next_name(&mut state);
+            state.preparing = true;
+            drop(state);
+            let outcome = self.prepare(&path);
+            state = self.lock();
+            state.preparing = false;
+            match outcome {
+                Ok(()) => state.ready.push_back(path),
+                Err(error) => state.failed = Some(error),
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn prepare(&self, path: &Path) -> io::Result<()> {
+        let draft = self.folder.join("preparing.tmp");
+        let outcome = self
+            .write_zeros(&draft)
+            .and_then(|()| fs::rename(&draft, path));
+        if outcome.is_err() {
+            // Best effort: opening the journal removes it too.
+            let _ = fs::remove_file(&draft);
+        }
+        outcome?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn write_zeros(&self, path: &Path) -> io::Result<()> {
+        let mut file = File::create(path)?;
+        let zeros = vec![0; CHUNK];
+        let mut left = usize::try_from(self.size).unwrap_or(usize::MAX);
+        while left > 0 {
+            if self.lock().stop {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let now = left.min(CHUNK);
+            file.write_all(&zeros[..now])?;
+            // In small helpings, so that a commit's own sync never waits behind a whole segment.
+            file.sync_data()?;
+            left -= now;
+        }
+        file.sync_all()
+    }
+}
