@@ -77,7 +77,7 @@ fn base64(octets: &[u8]) -> String {
             let bits = at(0) << 16 | at(1) << 8 | at(2);
             (0..4_usize).map(move |index| {
                 let digit = bits >> (18 - 6 * index) & 63;
-                match ALPHABET.iter().nth(digit as usize) {
+                match ALPHABET.get(digit as usize) {
                     Some(&letter) if index <= group.len() => char::from(letter),
                     _ => '=',
                 }

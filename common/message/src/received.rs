@@ -25,7 +25,7 @@ impl Received<'_> {
     pub fn to_field(&self) -> Vec<u8> {
         let mut field = String::from("Received: ");
         if self.origin.protocol != Protocol::Internal {
-            field.push_str(&self.from_clause());
+            field.push_str(&self.client_clause());
         }
         field.push_str(&format!("by {} (Postroad)", self.host.a_label()));
         if self.origin.protocol != Protocol::Internal {
@@ -39,7 +39,7 @@ impl Received<'_> {
         field.into_bytes()
     }
 
-    fn from_clause(&self) -> String {
+    fn client_clause(&self) -> String {
         let helo = self.origin.helo.as_deref().map_or_else(unknown, host_text);
         let rdns = self.origin.rdns.as_deref().map_or_else(unknown, host_text);
         let address = match self.origin.client {

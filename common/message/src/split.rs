@@ -159,7 +159,7 @@ mod tests {
         let mut splitter = HeaderSplitter::new(10);
         let whole = splitter.push(b"A: b\r\n\r\nand a body longer than the limit");
         assert!(
-            matches!(whole, Ok(Split::Complete { header, .. }) if header == &b"A: b\r\n\r\n"[..])
+            matches!(whole, Ok(Split::Complete { header, .. }) if header == b"A: b\r\n\r\n"[..])
         );
     }
 
