@@ -116,7 +116,7 @@ async fn handshake(connection: Connection, tls: ServerTls, sink: Sink) {
         upgraded.and_then(|stream| Ok((stream.peer_identity(&UnixRoles::default())?, stream)));
     match known {
         Ok((identity, stream)) => {
-            let (place, released) = oneshot::channel();
+            let (place, released) = oneshot::channel::<()>();
             sink.hand_over(stream, identity, place).await;
             // The sender is only ever dropped: with the connection.
             let _ = released.await;
