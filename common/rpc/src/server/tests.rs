@@ -1,17 +1,25 @@
+use std::convert::Infallible;
 use std::fs;
-use std::future::pending;
+use std::future::{Ready, ready};
 use std::path::Path;
+use std::task::{Context, Poll};
 
-use postroad_net::{PeerIdentity, PeerRole, Transport, UnixRole, UnixRoles};
+use postroad_net::{PeerRole, Roles, UnixRole, UnixRoles};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tonic::body::Body;
+use tonic::codegen::http;
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus as Answer;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use tonic_prost::ProstCodec;
+use tower::Service;
 
 use super::*;
 use crate::{dial, dial_pool, peer_identity, require_role};
@@ -119,34 +127,341 @@ async fn check(channel: Channel, service: &str) -> Result<Answer, Status> {
     Ok(answer.into_inner().status())
 }
 
-/// A service of ours that answers with its caller's name, to MTAs alone; built on the health contract, which is
-/// at hand. Its watch never ends.
+/// A service that answers with its caller, to MTAs alone. The answer travels as a status: no contract is needed.
 #[derive(Clone)]
 struct WhoAmI;
 
-#[tonic::async_trait]
-impl Health for WhoAmI {
-    async fn check(
-        &self,
-        request: Request<HealthCheckRequest>,
-    ) -> Result<Response<HealthCheckResponse>, Status> {
-        require_role(&request, &[PeerRole::Mta])?;
-        let PeerIdentity {
-            name, transport, ..
-        } = peer_identity(&request)?;
-        Err(Status::already_exists(format!("{name} {transport:?}")))
+impl NamedService for WhoAmI {
+    const NAME: &'static str = "test.WhoAmI";
+}
+
+impl Service<http::Request<Body>> for WhoAmI {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    type WatchStream = std::pin::Pin<
-        Box<dyn tokio_stream::Stream<Item = Result<HealthCheckResponse, Status>> + Send>,
-    >;
-
-    async fn watch(
-        &self,
-        _: Request<HealthCheckRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let first = tokio_stream::once(Ok(HealthCheckResponse::default()));
-        let never = tokio_stream::StreamExt::chain(first, tokio_stream::pending());
-        Ok(Response::new(Box::pin(never)))
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let extensions = request.into_parts().0.extensions;
+        let request = Request::from_parts(MetadataMap::new(), extensions, ());
+        let answer =
+            require_role(&request, &[PeerRole::Mta]).and_then(|()| peer_identity(&request));
+        let status = match answer {
+            Ok(peer) => {
+                Status::already_exists(format!("{} {} {:?}", peer.name, peer.roles, peer.transport))
+            }
+            Err(status) => status,
+        };
+        ready(Ok(status.into_http()))
     }
+}
+
+async fn who_am_i(channel: Channel) -> Status {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/test.WhoAmI/Ask");
+    let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+    let call = client.unary(Request::new(HealthCheckRequest::default()), path, codec);
+    timeout(SOON, call)
+        .await
+        .expect("no answer in time")
+        .expect_err("it answers by a status")
+}
+
+fn who_routes() -> Routes {
+    Routes::new(WhoAmI)
+}
+
+#[tokio::test]
+async fn health_and_identity_over_a_unix_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(
+        socket_in(dir.path()),
+        None,
+        ServeOptions::default(),
+        who_routes(),
+    )
+    .await;
+    let channel = dial(&server.endpoint, None).unwrap();
+    assert_eq!(check(channel.clone(), "").await.unwrap(), Answer::Serving);
+    assert_eq!(
+        check(channel.clone(), "no.such.Service")
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
+    server
+        .health
+        .set_service_status("queue", ServingStatus::NotServing)
+        .await;
+    assert_eq!(
+        check(channel.clone(), "queue").await.unwrap(),
+        Answer::NotServing
+    );
+
+    let answer = who_am_i(channel).await;
+    assert_eq!(answer.code(), Code::AlreadyExists, "{answer}");
+    assert!(
+        answer
+            .message()
+            .ends_with(&format!("{} Unix", Roles::all())),
+        "{answer}"
+    );
+    server.stop().await;
+    assert!(!dir.path().join("queue.sock").exists());
+}
+
+#[tokio::test]
+async fn a_user_without_the_role_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = |uid| UnixRole {
+        uid: Some(uid),
+        gid: None,
+        roles: Roles::from(vec![PeerRole::Msa]),
+    };
+    let own_uid = std::os::unix::fs::MetadataExt::uid(&fs::metadata(dir.path()).unwrap());
+    let unix = UnixOptions {
+        roles: UnixRoles(vec![rule(own_uid)]),
+        ..UnixOptions::default()
+    };
+    let options = ServeOptions {
+        unix,
+        ..ServeOptions::default()
+    };
+    let server = Running::start(socket_in(dir.path()), None, options, who_routes()).await;
+    let answer = who_am_i(dial(&server.endpoint, None).unwrap()).await;
+    assert_eq!(answer.code(), Code::PermissionDenied, "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn health_and_identity_over_mutual_tls() {
+    let authority = Authority::new();
+    let queued = authority.issue("queued", &[PeerRole::Queued]);
+    let server = Running::start(
+        localhost(),
+        Some(&queued),
+        ServeOptions::default(),
+        who_routes(),
+    )
+    .await;
+
+    let edge = dial(
+        &server.endpoint,
+        Some(&authority.issue("edge", &[PeerRole::Mta, PeerRole::Msa])),
+    )
+    .unwrap();
+    assert_eq!(check(edge.clone(), "").await.unwrap(), Answer::Serving);
+    assert_eq!(who_am_i(edge).await.message(), "edge msa,mta MutualTls");
+
+    let store = dial(
+        &server.endpoint,
+        Some(&authority.issue("store", &[PeerRole::Mda])),
+    )
+    .unwrap();
+    assert_eq!(who_am_i(store).await.code(), Code::PermissionDenied);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_do_not_get_as_far_as_a_call() {
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let queued = ours.issue("queued", &[PeerRole::Queued]);
+    let server = Running::start(
+        localhost(),
+        Some(&queued),
+        ServeOptions::default(),
+        Routes::default(),
+    )
+    .await;
+
+    let theirs = foreign.issue("edge", &[PeerRole::Admin]);
+    let believing_us = RpcTls {
+        ca_file: queued.ca_file.clone(),
+        ..theirs.clone()
+    };
+    for tls in [theirs, believing_us] {
+        let refused = check(dial(&server.endpoint, Some(&tls)).unwrap(), "")
+            .await
+            .unwrap_err();
+        assert_ne!(refused.code(), Code::NotFound, "{refused}");
+        assert!(
+            matches!(
+                refused.code(),
+                Code::Unavailable | Code::Unknown | Code::Internal
+            ),
+            "{refused}"
+        );
+    }
+    let plain = tonic::transport::Endpoint::from_shared(
+        server.endpoint.to_string().replace("tcp:", "http://"),
+    );
+    assert!(
+        check(plain.unwrap().connect_lazy(), "").await.is_err(),
+        "plain text over TCP"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn tcp_without_certificates_does_not_exist() {
+    let bound = Server::bind(&localhost(), None, ServeOptions::default()).await;
+    assert!(matches!(bound.err(), Some(Error::TlsMissing(_))));
+    assert!(matches!(
+        dial(&localhost(), None).err(),
+        Some(Error::TlsMissing(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_lazy_channel_finds_a_server_that_comes_later_and_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = socket_in(dir.path());
+    let pool = dial_pool(&endpoint, None, 2).unwrap();
+    assert_eq!(pool.size(), 2);
+    assert_eq!(
+        check(pool.pick(), "").await.unwrap_err().code(),
+        Code::Unavailable
+    );
+    for _ in 0..2 {
+        let server = Running::start(
+            endpoint.clone(),
+            None,
+            ServeOptions::default(),
+            Routes::default(),
+        )
+        .await;
+        for _ in 0..2 {
+            // A connection the restart closed may fail one call before the channel notices.
+            let channel = pool.pick();
+            let answer = match check(channel.clone(), "").await {
+                Err(_) => check(channel, "").await,
+                answer => answer,
+            };
+            assert_eq!(answer.unwrap(), Answer::Serving);
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn shutdown_ends_health_watches_at_once_and_other_calls_after_the_grace_period() {
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    let tls = authority.issue("all", &PeerRole::ALL);
+    for endpoint in [socket_in(dir.path()), localhost()] {
+        let limits = Limits {
+            grace: Duration::from_millis(200),
+            ..ServeOptions::default().limits
+        };
+        let options = ServeOptions {
+            limits,
+            ..ServeOptions::default()
+        };
+        let server = Running::start(endpoint, Some(&tls), options, Routes::default()).await;
+        server
+            .health
+            .set_service_status("endless", ServingStatus::Serving)
+            .await;
+        let mut client = HealthClient::new(dial(&server.endpoint, Some(&tls)).unwrap());
+        let watch = |service: &str| HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let mut whole = client.watch(watch("")).await.unwrap().into_inner();
+        let mut endless = client.watch(watch("endless")).await.unwrap().into_inner();
+        assert_eq!(
+            whole.message().await.unwrap().unwrap().status(),
+            Answer::Serving
+        );
+        assert_eq!(
+            endless.message().await.unwrap().unwrap().status(),
+            Answer::Serving
+        );
+
+        server.shutdown.cancel();
+        assert_eq!(
+            whole.message().await.unwrap().unwrap().status(),
+            Answer::NotServing
+        );
+        assert!(whole.message().await.unwrap().is_none());
+        assert!(
+            timeout(SOON, endless.message()).await.unwrap().is_err(),
+            "cut at the end of the grace period"
+        );
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_their_turn_on_a_unix_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        max_connections: 1,
+        ..ServeOptions::default().limits
+    };
+    let options = ServeOptions {
+        limits,
+        ..ServeOptions::default()
+    };
+    let server = Running::start(socket_in(dir.path()), None, options, Routes::default()).await;
+    let first = dial(&server.endpoint, None).unwrap();
+    assert_eq!(check(first.clone(), "").await.unwrap(), Answer::Serving);
+    let second = dial(&server.endpoint, None).unwrap();
+    let waiting = tokio::spawn(check(second, ""));
+    assert_eq!(check(first.clone(), "").await.unwrap(), Answer::Serving);
+    assert!(!waiting.is_finished());
+    drop(first);
+    assert_eq!(waiting.await.unwrap().unwrap(), Answer::Serving);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reflection_lists_what_is_registered() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(
+        socket_in(dir.path()),
+        None,
+        ServeOptions::default(),
+        Routes::default(),
+    )
+    .await;
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(dial(&server.endpoint, None).unwrap());
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(list))
+        .await
+        .unwrap()
+        .into_inner();
+    let Some(ServerReflectionResponse {
+        message_response: Some(MessageResponse::ListServicesResponse(list)),
+        ..
+    }) = answers.message().await.unwrap()
+    else {
+        panic!("no list of services");
+    };
+    let names: Vec<_> = list
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection"
+        ]
+    );
+    server.stop().await;
 }
