@@ -251,7 +251,7 @@ fn bind_reason(addr: SocketAddr, error: &io::Error) -> String {
                 "port {port} is already in use by another program (address {addr}; `ss -ltnp` shows which)"
             )
         }
-        io::ErrorKind::PermissionDenied => format!(
+        io::ErrorKind::PermissionDenied if port < 1024 => format!(
             "binding port {port} needs the capability CAP_NET_BIND_SERVICE \
              (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose a port of 1024 or above"
         ),

@@ -10,13 +10,11 @@ use tracing::warn;
 pub type ConnectInfo = Arc<PeerIdentity>;
 
 /// The caller, established by the transport.
-#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
 pub fn peer_identity<T>(request: &Request<T>) -> Result<&PeerIdentity, Status> {
     identity(request.extensions())
 }
 
 /// Refuses callers that have none of `roles`. They read a general text; the log has the cause.
-#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
 pub fn require_role<T>(request: &Request<T>, roles: &[PeerRole]) -> Result<(), Status> {
     let peer = peer_identity(request)?;
     if roles.iter().any(|role| peer.roles.contains(*role)) {
@@ -27,7 +25,6 @@ pub fn require_role<T>(request: &Request<T>, roles: &[PeerRole]) -> Result<(), S
     Err(Status::permission_denied("not allowed for this caller"))
 }
 
-#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
 fn identity(extensions: &Extensions) -> Result<&PeerIdentity, Status> {
     extensions
         .get::<ConnectInfo>()

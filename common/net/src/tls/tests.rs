@@ -143,6 +143,34 @@ async fn starttls_upgrades_a_stream_in_use() {
 }
 
 #[tokio::test]
+async fn a_client_of_tls_1_2_is_served_and_named() {
+    let authority = Authority::new();
+    let server = ServerTls::load(&[authority.issue("mx", "mx.example.org", &[])]).unwrap();
+    let old = rustls::ClientConfig::builder_with_provider(super::provider())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(super::files::read_roots(&authority.ca_file()).unwrap())
+        .with_no_client_auth();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let call = async {
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        let name = ClientTls::server_name("mx.example.org").unwrap();
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(old))
+            .connect(name, tcp)
+            .await
+            .unwrap()
+    };
+    let serve = async {
+        let stream = Stream::from(listener.accept().await.unwrap().0);
+        stream.upgrade_server(&server, b"", SOON).await.unwrap()
+    };
+    let (_call, serve) = tokio::join!(call, serve);
+    let shown = serve.tls_info().unwrap().to_string();
+    assert!(shown.starts_with("TLS1.2 TLS_ECDHE_ECDSA_WITH_"), "{shown}");
+}
+
+#[tokio::test]
 async fn plaintext_pipelined_after_starttls_is_refused() {
     let authority = Authority::new();
     let server = ServerTls::load(&[authority.issue("mx", "mx.example.org", &[])]).unwrap();
@@ -180,9 +208,7 @@ async fn opportunistic_tls_takes_any_certificate_and_says_what_it_was_worth() {
     let good = peer(known.issue("a", "mx.example.org", &[]), "mx.example.org").await;
     assert_eq!(good, PeerCertificate::Verified);
     let stranger = peer(foreign.issue("a", "mx.example.org", &[]), "mx.example.org").await;
-    assert!(
-        matches!(stranger, PeerCertificate::Unverified(reason) if reason.contains("UnknownIssuer"))
-    );
+    assert!(matches!(stranger, PeerCertificate::Unverified(_)));
     let misnamed = peer(known.issue("b", "mx.example.org", &[]), "other.example").await;
     assert!(matches!(misnamed, PeerCertificate::Unverified(_)));
 }
