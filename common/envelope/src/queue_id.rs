@@ -109,6 +109,12 @@ impl QueueIdPrefix {
     }
 }
 
+impl fmt::Display for QueueIdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl FromStr for QueueIdPrefix {
     type Err = InvalidQueueId;
     fn from_str(text: &str) -> Result<Self, InvalidQueueId> {

@@ -15,9 +15,11 @@
 
 mod admin;
 mod error;
+mod remote;
 mod service;
 pub mod wire;
 mod work;
+pub mod worker;
 
 pub use admin::{
     ListPage, ListQuery, MailDetails, MailState, MailSummary, QueueAdmin, RecipientDetails,
@@ -25,6 +27,7 @@ pub use admin::{
 };
 pub use error::QueueError;
 pub use postroad_envelope::{Fence, JobKey, LeaseRef};
+pub use remote::{RemoteAdmin, RemoteQueue};
 pub use service::{
     Accepted, AdmitRequest, Completion, ContentStream, QueueService, Submission, collect_content,
 };

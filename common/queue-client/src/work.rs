@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use postroad_envelope::{
     Envelope, Event, LeaseRef, Outcome, RecipientIndex, Route, RouteClass, Timestamp,
 };
@@ -120,11 +121,10 @@ pub enum SettleResult {
     Stale,
 }
 
-/// Both ends of a worker's stream. Dropping it frees its leases after a short grace.
-#[derive(Debug)]
+/// Both directions of a worker's stream. Dropping it frees its leases after a short grace.
 pub struct WorkChannel {
     /// To the queue; bounded.
     pub up: mpsc::Sender<WorkUp>,
-    /// From the queue; ends with an error when the stream breaks.
-    pub down: mpsc::Receiver<Result<WorkDown, QueueError>>,
+    /// From the queue; yields an error and ends when the stream breaks.
+    pub down: BoxStream<'static, Result<WorkDown, QueueError>>,
 }

@@ -2687,8 +2687,8 @@ pub struct SubmitManyRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubmitManyResponse {
-    #[prost(oneof = "submit_many_response::AnswerOneOf", tags = "1, 2")]
-    pub answer: ::core::option::Option<submit_many_response::AnswerOneOf>,
+    #[prost(oneof = "submit_many_response::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<submit_many_response::Message>,
 }
 /// Nested message and enum types in `SubmitManyResponse`.
 pub mod submit_many_response {
@@ -2710,9 +2710,9 @@ pub mod submit_many_response {
         }
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum AnswerOneOf {
+    pub enum Message {
         #[prost(message, tag = "1")]
-        Result(Answer),
+        Answer(Answer),
         #[prost(message, tag = "2")]
         Admission(super::Admission),
     }

@@ -1,0 +1,112 @@
+mod admin;
+mod large;
+mod many;
+mod submission;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use postroad_envelope::{Envelope, Event, QueueId};
+use postroad_proto::{
+    convert,
+    queue::v1::{self, queue_client::QueueClient},
+};
+use postroad_rpc::{ChannelPool, Endpoint, RpcTls, dial_pool};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+pub use self::admin::RemoteAdmin;
+use self::{many::SubmitStreams, submission::RemoteSubmission};
+use crate::{
+    AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkDown,
+    WorkHello, WorkUp,
+    wire::{from_status, refusal_into_error},
+};
+
+/// Connections an agent keeps to its queue: each is one serial task, so one alone would be the bottleneck.
+const CHANNELS: usize = 2;
+/// Messages a worker may have on their way before it waits.
+const WORK_BACKLOG: usize = 64;
+
+/// The queue on the other side of a Unix socket or of mutual TLS.
+///
+/// Connects when first used and again whenever the connection was lost, so agents may start in any order.
+pub struct RemoteQueue {
+    pool: ChannelPool,
+    streams: SubmitStreams,
+}
+
+impl RemoteQueue {
+    /// Prepares the connections; fails only on certificates that cannot be read. Must be called in a tokio runtime.
+    pub fn connect(endpoint: &Endpoint, tls: Option<&RpcTls>) -> Result<Self, postroad_rpc::Error> {
+        let pool = dial_pool(endpoint, tls, CHANNELS)?;
+        let streams = SubmitStreams::start(pool.channels());
+        Ok(Self { pool, streams })
+    }
+
+    fn client(&self) -> QueueClient<Channel> {
+        QueueClient::new(self.pool.pick())
+    }
+}
+
+#[async_trait]
+impl QueueService for RemoteQueue {
+    async fn admit(&self, request: AdmitRequest) -> Result<(), QueueError> {
+        let answer = self.client().admit(v1::AdmitRequest::from(&request)).await;
+        match answer
+            .map_err(|status| from_status(&status))?
+            .into_inner()
+            .refusal
+        {
+            None => Ok(()),
+            Some(refusal) => Err(refusal_into_error(refusal)),
+        }
+    }
+
+    async fn submit(&self, envelope: Envelope) -> Result<Box<dyn Submission>, QueueError> {
+        Ok(Box::new(RemoteSubmission::new(
+            envelope,
+            self.streams.pick(),
+            self.client(),
+        )))
+    }
+
+    async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError> {
+        let (up, ups) = mpsc::channel(WORK_BACKLOG);
+        let first = v1::WorkUp::from(&hello);
+        let rest = ReceiverStream::new(ups).map(|up: WorkUp| v1::WorkUp::from(&up));
+        let answer = self
+            .client()
+            .work(stream::once(async { first }).chain(rest))
+            .await;
+        let down = answer
+            .map_err(|status| from_status(&status))?
+            .into_inner()
+            .map_err(|status| from_status(&status))
+            .try_filter_map(|message| async { Ok(WorkDown::from_wire(message)?) });
+        Ok(WorkChannel {
+            up,
+            down: down.boxed(),
+        })
+    }
+
+    async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
+        let request = v1::ReadRequest {
+            queue_id: convert::queue_id_bytes(queue_id),
+            offset,
+        };
+        let answer = self
+            .client()
+            .read(request)
+            .await
+            .map_err(|status| from_status(&status))?;
+        let chunks = answer.into_inner().map_ok(|message| message.chunk);
+        Ok(chunks.map_err(|status| from_status(&status)).boxed())
+    }
+
+    async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
+        let events = events.iter().map(Into::into).collect();
+        let answer = self.client().record(v1::RecordRequest { events }).await;
+        answer.map(drop).map_err(|status| from_status(&status))
+    }
+}

@@ -1,0 +1,98 @@
+use async_trait::async_trait;
+use postroad_envelope::{Event, QueueId, QueueIdPrefix};
+use postroad_proto::{
+    convert,
+    queue::v1::{self, queue_admin_client::QueueAdminClient},
+};
+use postroad_rpc::{Endpoint, RpcTls, dial};
+use tonic::{Response, Status, transport::Channel};
+
+use crate::{
+    ListPage, ListQuery, MailDetails, QueueAdmin, QueueError, Selection, wire::from_status,
+};
+
+/// The operators' side of a queue, over its admin socket or mutual TLS.
+pub struct RemoteAdmin {
+    channel: Channel,
+    by: String,
+}
+
+impl RemoteAdmin {
+    /// `by` is recorded with each change: who asks.
+    pub fn connect(
+        endpoint: &Endpoint,
+        tls: Option<&RpcTls>,
+        by: impl Into<String>,
+    ) -> Result<Self, postroad_rpc::Error> {
+        Ok(Self {
+            channel: dial(endpoint, tls)?,
+            by: by.into(),
+        })
+    }
+
+    fn client(&self) -> QueueAdminClient<Channel> {
+        QueueAdminClient::new(self.channel.clone())
+    }
+
+    fn change(&self, selection: &Selection) -> v1::ChangeRequest {
+        selection.to_wire(&self.by)
+    }
+}
+
+fn inner<T>(answer: Result<Response<T>, Status>) -> Result<T, QueueError> {
+    answer
+        .map(Response::into_inner)
+        .map_err(|status| from_status(&status))
+}
+
+#[async_trait]
+impl QueueAdmin for RemoteAdmin {
+    async fn list(&self, query: ListQuery) -> Result<ListPage, QueueError> {
+        Ok(inner(self.client().list(v1::ListRequest::from(&query)).await)?.try_into()?)
+    }
+
+    async fn find(&self, prefix: QueueIdPrefix) -> Result<QueueId, QueueError> {
+        let found = inner(
+            self.client()
+                .find(v1::FindRequest {
+                    prefix: prefix.to_string(),
+                })
+                .await,
+        )?;
+        Ok(convert::queue_id("queue_id", &found.queue_id)?)
+    }
+
+    async fn show(&self, queue_id: QueueId) -> Result<MailDetails, QueueError> {
+        let request = v1::ShowRequest {
+            queue_id: convert::queue_id_bytes(queue_id),
+        };
+        Ok(inner(self.client().show(request).await)?.try_into()?)
+    }
+
+    async fn retry(&self, selection: Selection) -> Result<u64, QueueError> {
+        Ok(inner(self.client().retry(self.change(&selection)).await)?.mails)
+    }
+
+    async fn drop_mails(&self, selection: Selection) -> Result<u64, QueueError> {
+        Ok(inner(self.client().drop(self.change(&selection)).await)?.mails)
+    }
+
+    async fn hold(&self, selection: Selection) -> Result<u64, QueueError> {
+        Ok(inner(self.client().hold(self.change(&selection)).await)?.mails)
+    }
+
+    async fn release(&self, selection: Selection) -> Result<u64, QueueError> {
+        Ok(inner(self.client().release(self.change(&selection)).await)?.mails)
+    }
+
+    async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError> {
+        let request = v1::TraceRequest {
+            queue_id: convert::queue_id_bytes(queue_id),
+        };
+        let events = inner(self.client().trace(request).await)?.events;
+        Ok(events
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()?)
+    }
+}

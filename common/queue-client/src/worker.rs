@@ -1,0 +1,315 @@
+//! A worker: keeps a stream of leases open and calls a handler for each.
+//!
+//! ```text
+//! connect ─► hello with what is still held ─► credits ─► lease ─► handler ─► settle ─► durable ─► one more credit
+//!    ▲                                                      └── extended while the handler is at it
+//!    └── back-off when the queue is away; results that found no queue are offered again after the reconnect
+//! ```
+//!
+//! A handler that takes longer than its lease is not stopped: the lease is extended until the queue revokes it.
+//! On shutdown no more leases are taken, running handlers get the grace period, and what has not begun goes back.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use postroad_envelope::{LeaseRef, RouteClass};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    HandBack, HeldLease, Lease, QueueError, QueueService, SettleResult, Settlement, WorkChannel,
+    WorkDown, WorkHello, WorkUp,
+};
+
+/// What a worker does with a lease.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Carries the job out and tells the result. Must not panic; a panic leaves the lease to expire.
+    async fn handle(&self, lease: Lease) -> Verdict;
+
+    /// The settlement of this lease is durable: what the worker kept for it may go.
+    async fn settled(&self, _lease: LeaseRef) {}
+}
+
+/// The end of a lease.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Outcomes for the recipients.
+    Settle(Settlement),
+    /// Untried; the queue offers it again later.
+    HandBack(HandBack),
+}
+
+/// Who a worker is and how much it takes on.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Name of the agent, unique among the workers: `mta@host`.
+    pub agent: String,
+    /// The host it runs on.
+    pub host: String,
+    /// What it carries out.
+    pub classes: Vec<RouteClass>,
+    /// Leases at once.
+    pub concurrency: u32,
+    /// How long running handlers may take after shutdown began.
+    pub grace: Duration,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often running leases are extended; the shortest sensible lease is a few times that.
+const EXTEND_EVERY: Duration = Duration::from_secs(10);
+
+/// Works until `shutdown`, through any number of reconnects.
+pub async fn run(
+    queue: Arc<dyn QueueService>,
+    options: WorkerOptions,
+    handler: Arc<dyn Handler>,
+    shutdown: CancellationToken,
+) {
+    let mut worker = Worker {
+        options,
+        handler,
+        running: HashMap::new(),
+        results: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
+    let mut pause = FIRST_PAUSE;
+    while !shutdown.is_cancelled() {
+        match queue.work(worker.hello()).await {
+            Ok(channel) => {
+                let since = Instant::now();
+                let lost = worker.converse(channel, &shutdown).await;
+                if shutdown.is_cancelled() {
+                    return;
+                }
+                tracing::info!(event = "queue_lost", reason = %lost, "lost the queue, connecting again");
+                // A stream that lasted shows that the queue is well; one that ended at once does not.
+                if since.elapsed() > LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(event = "queue_unavailable", reason = %error, "no lease can be had now");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+struct Worker {
+    options: WorkerOptions,
+    handler: Arc<dyn Handler>,
+    /// Leases a handler works on, by the name they were handed out under → the name they have now.
+    running: HashMap<LeaseRef, LeaseRef>,
+    /// Results that are not yet durable, by the lease's present name.
+    results: HashMap<LeaseRef, Verdict>,
+    tasks: JoinSet<(LeaseRef, Verdict)>,
+}
+
+impl Worker {
+    fn hello(&self) -> WorkHello {
+        let held = self.running.values().chain(self.results.keys());
+        WorkHello {
+            agent: self.options.agent.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.options.host.clone(),
+            classes: self.options.classes.clone(),
+            held: held.map(|&lease| HeldLease { lease }).collect(),
+        }
+    }
+
+    /// Speaks with the queue until the stream breaks or the shutdown is over.
+    async fn converse(
+        &mut self,
+        mut channel: WorkChannel,
+        shutdown: &CancellationToken,
+    ) -> QueueError {
+        let mut extend = interval(EXTEND_EVERY);
+        extend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let gone = || QueueError::Unavailable("the stream of leases ended".to_owned());
+        let mut drained = false;
+        loop {
+            let sent = tokio::select! {
+                down = channel.down.next() => match down {
+                    Some(Ok(WorkDown::Drain)) => { drained = true; Ok(()) }
+                    Some(Ok(down)) => self.receive(down, &channel.up, drained).await,
+                    Some(Err(error)) => return error,
+                    None => return gone(),
+                },
+                Some(done) = self.tasks.join_next() => self.finish(done, &channel.up).await,
+                _ = extend.tick() => self.extend(&channel.up).await,
+                () = shutdown.cancelled() => {
+                    let _ = timeout(self.options.grace, self.drain(&mut channel)).await;
+                    return QueueError::Unavailable("this worker stops".to_owned());
+                }
+            };
+            if sent.is_err() {
+                return gone();
+            }
+        }
+    }
+
+    async fn receive(
+        &mut self,
+        down: WorkDown,
+        up: &mpsc::Sender<WorkUp>,
+        drained: bool,
+    ) -> Result<(), Gone> {
+        match down {
+            WorkDown::Welcome { resumed, .. } => self.resume(resumed, up).await,
+            WorkDown::Lease(lease) => {
+                let name = lease.lease;
+                self.running.insert(name, name);
+                let handler = Arc::clone(&self.handler);
+                self.tasks
+                    .spawn(async move { (name, handler.handle(*lease).await) });
+                Ok(())
+            }
+            WorkDown::Settled { lease, result } => {
+                let known = self.results.remove(&lease).is_some();
+                if result == SettleResult::Durable {
+                    self.handler.settled(lease).await;
+                } else {
+                    tracing::warn!(event = "lease_lost", queue_id = %lease.job.queue_id, "the lease had ended before its result came");
+                }
+                if known && !drained {
+                    send(up, WorkUp::Credits(1)).await
+                } else {
+                    Ok(())
+                }
+            }
+            WorkDown::Revoked(leases) => {
+                for lease in leases {
+                    tracing::warn!(event = "lease_lost", queue_id = %lease.job.queue_id, "the queue took the lease back");
+                }
+                Ok(())
+            }
+            WorkDown::Drain => Ok(()),
+        }
+    }
+
+    /// Renames what goes on, offers results again, and gives credits for what is free.
+    async fn resume(
+        &mut self,
+        resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
+        up: &mpsc::Sender<WorkUp>,
+    ) -> Result<(), Gone> {
+        let renamed: HashMap<_, _> = resumed
+            .into_iter()
+            .filter_map(|(old, new)| new.map(|new| (old, new)))
+            .collect();
+        for name in self.running.values_mut() {
+            // A lease that ended keeps its name: the queue refuses the result and may keep it as a late event.
+            *name = renamed.get(name).copied().unwrap_or(*name);
+        }
+        let results = std::mem::take(&mut self.results);
+        for (lease, verdict) in results {
+            let lease = renamed.get(&lease).copied().unwrap_or(lease);
+            self.offer(lease, verdict, up).await?;
+        }
+        let busy = u32::try_from(self.running.len() + self.results.len()).unwrap_or(u32::MAX);
+        send(
+            up,
+            WorkUp::Credits(self.options.concurrency.saturating_sub(busy)),
+        )
+        .await
+    }
+
+    async fn finish(
+        &mut self,
+        done: Result<(LeaseRef, Verdict), tokio::task::JoinError>,
+        up: &mpsc::Sender<WorkUp>,
+    ) -> Result<(), Gone> {
+        match done {
+            Ok((name, verdict)) => {
+                let lease = self.running.remove(&name).unwrap_or(name);
+                self.offer(lease, verdict, up).await
+            }
+            Err(error) => {
+                // The lease cannot be told from here; it expires and the job is tried again.
+                tracing::error!(event = "handler_failed", reason = %error, "a delivery ended by a fault of ours; the mail is tried again");
+                self.forget_lost(up).await
+            }
+        }
+    }
+
+    /// After a panic: leases without a task are dropped so that they are no longer extended.
+    async fn forget_lost(&mut self, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
+        if self.tasks.is_empty() {
+            let lost = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+            self.running.clear();
+            return send(up, WorkUp::Credits(lost)).await;
+        }
+        Ok(())
+    }
+
+    async fn offer(
+        &mut self,
+        lease: LeaseRef,
+        verdict: Verdict,
+        up: &mpsc::Sender<WorkUp>,
+    ) -> Result<(), Gone> {
+        match verdict {
+            Verdict::Settle(settlement) => {
+                let settlement = Settlement {
+                    lease,
+                    ..settlement
+                };
+                self.results
+                    .insert(lease, Verdict::Settle(settlement.clone()));
+                send(up, WorkUp::Settle(settlement)).await
+            }
+            Verdict::HandBack(back) => {
+                send(up, WorkUp::HandBack(HandBack { lease, ..back })).await?;
+                send(up, WorkUp::Credits(1)).await
+            }
+        }
+    }
+
+    async fn extend(&self, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
+        if self.running.is_empty() {
+            return Ok(());
+        }
+        send(up, WorkUp::Extend(self.running.values().copied().collect())).await
+    }
+
+    /// Lets handlers end and their results become durable; leases that still come go straight back.
+    async fn drain(&mut self, channel: &mut WorkChannel) {
+        while !self.running.is_empty() || !self.results.is_empty() {
+            let sent = tokio::select! {
+                down = channel.down.next() => match down {
+                    Some(Ok(WorkDown::Lease(lease))) => {
+                        let back = HandBack {
+                            lease: lease.lease,
+                            delay: Duration::ZERO,
+                            reason: "draining".to_owned(),
+                        };
+                        send(&channel.up, WorkUp::HandBack(back)).await
+                    }
+                    Some(Ok(down)) => self.receive(down, &channel.up, true).await,
+                    Some(Err(_)) | None => return,
+                },
+                Some(done) = self.tasks.join_next() => self.finish(done, &channel.up).await,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The queue end of the channel is gone.
+struct Gone;
+
+async fn send(up: &mpsc::Sender<WorkUp>, message: WorkUp) -> Result<(), Gone> {
+    up.send(message).await.map_err(|_| Gone)
+}
