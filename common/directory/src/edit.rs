@@ -1,0 +1,219 @@
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    path::Path,
+};
+
+use postroad_address::{Domain, Mailbox};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+
+use crate::{Directory, DirectoryError, Problem};
+
+/// The mode of a directory file that did not exist before.
+const NEW_FILE_MODE: u32 = 0o640;
+
+/// A domain to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDomain {
+    /// Its name.
+    pub name: Domain,
+    /// Who gets the mail of `postmaster` and `abuse`.
+    pub postmaster: Option<Mailbox>,
+    /// Whose it is; none: `default`.
+    pub tenant: Option<String>,
+}
+
+/// Adds an account to the file, which keeps its comments and mode. Its domain must be there. Blocks.
+pub fn add_account(
+    path: &Path,
+    address: &Mailbox,
+    password_hash: &str,
+) -> Result<(), DirectoryError> {
+    change(path, |directory, document| {
+        if directory.account(address).is_some() {
+            return Err(DirectoryError::AlreadyThere(address.clone()));
+        }
+        let mut entry = Table::new();
+        entry.insert("address", value(address.to_string()));
+        entry.insert("password_hash", value(password_hash));
+        append(document, "account", entry, path)
+    })
+}
+
+/// Adds a domain to the file, which is made if it does not exist. Blocks.
+pub fn add_domain(path: &Path, domain: &NewDomain) -> Result<(), DirectoryError> {
+    change(path, |directory, document| {
+        if directory.is_local_domain(&domain.name) {
+            return Err(DirectoryError::DomainAlreadyThere(domain.name.clone()));
+        }
+        let mut entry = Table::new();
+        entry.insert("name", value(domain.name.to_string()));
+        if let Some(postmaster) = &domain.postmaster {
+            entry.insert("postmaster", value(postmaster.to_string()));
+        }
+        if let Some(tenant) = &domain.tenant {
+            entry.insert("tenant", value(tenant));
+        }
+        append(document, "domain", entry, path)
+    })
+}
+
+/// Reads, changes and replaces the file while no other of us does. A change that would make a bad file is refused.
+fn change(
+    path: &Path,
+    edit: impl FnOnce(&Directory, &mut DocumentMut) -> Result<(), DirectoryError>,
+) -> Result<(), DirectoryError> {
+    let write_error = |source| DirectoryError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let lock = File::open(folder).map_err(write_error)?;
+    lock.lock().map_err(write_error)?;
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(DirectoryError::Read { path, source });
+        }
+    };
+    let directory = Directory::parse(path, &text)?;
+    let mut document: DocumentMut = text.parse().map_err(|_| malformed(path))?;
+    edit(&directory, &mut document)?;
+    let text = document.to_string();
+    Directory::parse(path, &text)?;
+    replace(path, &text).map_err(write_error)?;
+    lock.sync_all().map_err(write_error)
+}
+
+fn append(
+    document: &mut DocumentMut,
+    section: &str,
+    entry: Table,
+    path: &Path,
+) -> Result<(), DirectoryError> {
+    document
+        .entry(section)
+        .or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()))
+        .as_array_of_tables_mut()
+        .ok_or_else(|| malformed(path))?
+        .push(entry);
+    Ok(())
+}
+
+fn malformed(path: &Path) -> DirectoryError {
+    DirectoryError::Invalid(vec![Problem::new(
+        path,
+        None,
+        "the entries are not written as [[domain]], [[account]], [[alias]]",
+        "write them so, or add the entry by hand",
+    )])
+}
+
+/// Writes beside the file, syncs, renames: a reader sees the old file or the new one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let old = fs::metadata(path).ok();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    let written = (|| {
+        file.write_all(text.as_bytes())?;
+        if let Some(old) = &old
+            && file
+                .metadata()
+                .is_ok_and(|now| (now.uid(), now.gid()) != (old.uid(), old.gid()))
+        {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        // The file may hold its first hash now, so others lose what they had.
+        let mode = old.map_or(NEW_FILE_MODE, |old| old.mode() & 0o7770);
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash_password;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn entries_are_added_and_comments_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("directory.toml");
+        let domain = NewDomain {
+            name: Domain::parse("a.example").unwrap(),
+            postmaster: Some(Mailbox::parse("bob@a.example").unwrap()),
+            tenant: None,
+        };
+        add_domain(&path, &domain).unwrap();
+        assert_eq!(mode(&path), 0o640);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("# ours\n{text}# end\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+
+        let hash = hash_password(b"pw", [3; 16]).unwrap();
+        for name in ["bob@a.example", "\"..\"@a.example"] {
+            add_account(&path, &Mailbox::parse(name).unwrap(), &hash).unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("# ours\n") && text.contains("# end"),
+            "{text}"
+        );
+        assert_eq!(mode(&path), 0o600);
+        let directory = Directory::load(&path).unwrap();
+        assert!(directory.verify("bob@a.example", b"pw").is_some());
+        assert_eq!(directory.accounts().len(), 2);
+        assert_eq!(directory.check(), Vec::new());
+    }
+
+    #[test]
+    fn what_would_make_a_bad_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("directory.toml");
+        fs::write(&path, "[[domain]]\nname = \"a.example\"\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let hash = hash_password(b"pw", [3; 16]).unwrap();
+        let bob = Mailbox::parse("bob@a.example").unwrap();
+        let foreign = Mailbox::parse("bob@b.example").unwrap();
+        add_account(&path, &bob, &hash).unwrap();
+        assert_eq!(mode(&path), 0o640, "a file with hashes is not for others");
+        let before = fs::read_to_string(&path).unwrap();
+        assert!(matches!(
+            add_account(&path, &bob, &hash),
+            Err(DirectoryError::AlreadyThere(_))
+        ));
+        assert!(matches!(
+            add_account(&path, &foreign, &hash),
+            Err(DirectoryError::Invalid(_))
+        ));
+        let eve = Mailbox::parse("eve@a.example").unwrap();
+        assert!(add_account(&path, &eve, "plain").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,58 @@
+//! Which domains, accounts and aliases are ours, and the verifiers of their secrets.
+//!
+//! The directory is one file, `directory.toml`:
+//!
+//! ```toml
+//! subaddress_delimiter = "+"            # bob+lists@ is bob@; "" for none
+//!
+//! [[domain]]
+//! name = "example.org"                  # the first domain is the primary one: <postmaster> goes there
+//! postmaster = "alice@example.org"      # gets the mail of postmaster@ and abuse@
+//! catch_all = "alice@example.org"       # optional: gets what nobody else gets
+//! tenant = "default"
+//!
+//! [[account]]
+//! address = "alice@example.org"         # also the name to log in with
+//! password_hash = "$argon2id$v=19$…"    # or password_hash_file = "alice.hash"
+//! aliases = ["al@example.org"]
+//! may_send_as = ["sales@example.org"]
+//! disabled = false
+//!
+//! [[alias]]
+//! address = "team@example.org"
+//! to = ["alice@example.org", "carol@elsewhere.example"]
+//! ```
+//!
+//! [`Directory`] is an immutable snapshot: [`Directory::resolve`] says where mail for an address goes,
+//! [`Directory::verify`] checks a password (slow on purpose; async callers go through [`AuthGate`]),
+//! [`Directory::may_send_as`] who may use which sender. [`DirectoryHandle`] holds the current snapshot and replaces it
+//! when the file changes; a bad file is refused and the old snapshot stays. Local parts compare folded (case and NFC),
+//! domains by A-label.
+//!
+//! What can fail: the file ([`DirectoryError`], each [`Problem`] with file, line and remedy). What is odd but leaves a
+//! working directory is told by [`Directory::check`].
+#![forbid(unsafe_code)]
+
+mod check;
+mod edit;
+mod error;
+mod file;
+mod gate;
+mod handle;
+mod load;
+mod password;
+mod resolve;
+mod snapshot;
+
+pub use edit::{NewDomain, add_account, add_domain};
+pub use error::{DirectoryError, Problem};
+pub use gate::{AuthGate, AuthVerdict};
+pub use handle::{DirectoryHandle, Reload};
+pub use password::{Password, hash_password};
+pub use resolve::{Expanded, Resolution};
+pub use snapshot::{Account, Alias, Directory, LocalDomain};
+
+/// Most addresses one address may expand to.
+pub const MAX_EXPANSION: usize = 1000;
+/// Most aliases on the way from an address to an account.
+pub const MAX_ALIAS_DEPTH: usize = 10;

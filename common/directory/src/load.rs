@@ -1,0 +1,454 @@
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use postroad_address::{Domain, Mailbox};
+use toml::Spanned;
+
+use crate::{
+    Account, Alias, Directory, DirectoryError, LocalDomain, Password, Problem,
+    file::{AccountEntry, AliasEntry, DomainEntry, FileEntries, line_of},
+    handle::Stamp,
+};
+
+impl Directory {
+    /// Reads the file, and the files of hashes it names. Blocks.
+    pub fn load(path: &Path) -> Result<Self, DirectoryError> {
+        let (text, stamp, exposed) = read(path).map_err(|source| DirectoryError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut builder = Builder::new(path, &text);
+        builder.sources.push((path.to_owned(), Some(stamp)));
+        builder.exposed = exposed;
+        builder.build()
+    }
+
+    /// Reads a text as if it stood in `file`; the mode of the file is not looked at.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, DirectoryError> {
+        Builder::new(file, text).build()
+    }
+}
+
+/// The text of a file, when it was changed last, and whether others may read it.
+fn read(path: &Path) -> io::Result<(String, Stamp, bool)> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, Stamp::of(&metadata), metadata.mode() & 0o006 != 0))
+}
+
+/// Turns entries into a snapshot and collects every problem on the way.
+struct Builder<'a> {
+    file: &'a Path,
+    text: &'a str,
+    /// Whether others may read the file.
+    exposed: bool,
+    problems: Vec<Problem>,
+    sources: Vec<(PathBuf, Option<Stamp>)>,
+    domain_lines: HashMap<String, usize>,
+    /// Where each account or alias was named first, by folded address.
+    lines: HashMap<String, usize>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(file: &'a Path, text: &'a str) -> Self {
+        Self {
+            file,
+            text,
+            exposed: false,
+            problems: Vec::new(),
+            sources: Vec::new(),
+            domain_lines: HashMap::new(),
+            lines: HashMap::new(),
+        }
+    }
+
+    fn build(mut self) -> Result<Directory, DirectoryError> {
+        let entries = FileEntries::parse(self.file, self.text).map_err(DirectoryError::Invalid)?;
+        let delimiter = match &entries.subaddress_delimiter {
+            Some(text) => self.delimiter(text),
+            None => Some('+'),
+        };
+        let domains: Vec<LocalDomain> = entries
+            .domain
+            .iter()
+            .filter_map(|entry| self.domain(entry, delimiter))
+            .collect();
+        let mut aliases = HashMap::new();
+        let accounts = entries
+            .account
+            .iter()
+            .filter_map(|entry| self.account(entry, &mut aliases))
+            .map(|account| (account.name(), account))
+            .collect();
+        for entry in &entries.alias {
+            if let Some(alias) = self.alias(entry) {
+                aliases.insert(alias.address.folded(), alias);
+            }
+        }
+        if !self.problems.is_empty() {
+            self.problems.sort_by_key(|problem| problem.line);
+            return Err(DirectoryError::Invalid(self.problems));
+        }
+        let domain_index = domains
+            .iter()
+            .enumerate()
+            .map(|(at, domain)| (domain.name.a_label().to_owned(), at))
+            .collect();
+        Ok(Directory {
+            file: self.file.to_owned(),
+            domains,
+            domain_index,
+            accounts,
+            aliases,
+            sources: self.sources,
+        })
+    }
+
+    fn domain(&mut self, entry: &DomainEntry, default: Option<char>) -> Option<LocalDomain> {
+        let line = self.line(&entry.name);
+        let name = match Domain::parse(entry.name.get_ref()) {
+            Ok(name) if !name.is_literal() => name,
+            Ok(_) => {
+                let remedy = "write a domain name; mail for address literals is not taken";
+                return self.refuse(line, "an address literal is no mail domain", remedy);
+            }
+            Err(error) => {
+                return self.refuse(line, error.to_string(), "write it like \"example.org\"");
+            }
+        };
+        if let Some(first) = self.domain_lines.insert(name.a_label().to_owned(), line) {
+            let problem = format!("the domain {name} stands on line {first} already");
+            return self.refuse(line, problem, "keep one of the two entries");
+        }
+        let tenant = match &entry.tenant {
+            Some(tenant) => self.tenant(tenant)?,
+            None => "default".to_owned(),
+        };
+        Some(LocalDomain {
+            tenant,
+            postmaster: self.optional_address(entry.postmaster.as_ref()),
+            catch_all: self.optional_address(entry.catch_all.as_ref()),
+            subaddress_delimiter: match &entry.subaddress_delimiter {
+                Some(text) => self.delimiter(text),
+                None => default,
+            },
+            name,
+            line,
+        })
+    }
+
+    fn account(
+        &mut self,
+        entry: &AccountEntry,
+        aliases: &mut HashMap<String, Alias>,
+    ) -> Option<Account> {
+        let line = self.line(&entry.address);
+        let address = self.own_address(&entry.address)?;
+        for text in &entry.aliases {
+            if let Some(alias) = self.own_address(text) {
+                let alias = Alias {
+                    address: alias,
+                    to: vec![address.clone()],
+                    line: self.line(text),
+                };
+                aliases.insert(alias.address.folded(), alias);
+            }
+        }
+        Some(Account {
+            password: self.password(entry),
+            may_send_as: self.addresses(&entry.may_send_as),
+            disabled: entry.disabled,
+            address,
+            line,
+        })
+    }
+
+    fn alias(&mut self, entry: &AliasEntry) -> Option<Alias> {
+        let line = self.line(&entry.address);
+        let address = self.own_address(&entry.address)?;
+        if entry.to.is_empty() {
+            let problem = format!("the alias {address} leads nowhere");
+            return self.refuse(
+                line,
+                problem,
+                "name an address in `to`, or remove the alias",
+            );
+        }
+        Some(Alias {
+            to: self.addresses(&entry.to),
+            address,
+            line,
+        })
+    }
+
+    fn password(&mut self, entry: &AccountEntry) -> Option<Password> {
+        let (line, phc) = match (&entry.password_hash, &entry.password_hash_file) {
+            (None, None) => return None,
+            (Some(hash), None) => {
+                let line = self.line(hash);
+                if self.exposed {
+                    // Once is enough; every further account would say the same.
+                    self.exposed = false;
+                    let problem = "everybody may read this file, and it holds password hashes";
+                    self.push(line, problem, self.chmod(self.file));
+                }
+                (line, hash.get_ref().clone())
+            }
+            (None, Some(file)) => (self.line(file), self.hash_file(file)?),
+            (Some(_), Some(file)) => {
+                let line = self.line(file);
+                let problem = "both password_hash and password_hash_file are given";
+                return self.refuse(line, problem, "keep one of them");
+            }
+        };
+        match Password::parse(phc.trim()) {
+            Ok(password) => Some(password),
+            Err(problem) => {
+                let remedy = "make one with `postroad account hash`";
+                self.refuse(line, problem, remedy)
+            }
+        }
+    }
+
+    fn hash_file(&mut self, name: &Spanned<String>) -> Option<String> {
+        let line = self.line(name);
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let path = folder.join(name.get_ref());
+        match read(&path) {
+            Ok((text, stamp, exposed)) => {
+                if exposed {
+                    let problem = format!("everybody may read {}", path.display());
+                    self.push(line, problem, self.chmod(&path));
+                }
+                self.sources.push((path, Some(stamp)));
+                Some(text)
+            }
+            Err(error) => {
+                let problem = format!("cannot read {}: {error}", path.display());
+                self.refuse(line, problem, "name a readable file that holds one hash")
+            }
+        }
+    }
+
+    /// An address that must lie in one of our domains and be named once.
+    fn own_address(&mut self, text: &Spanned<String>) -> Option<Mailbox> {
+        let line = self.line(text);
+        let address = self.address(text)?;
+        if !self.domain_lines.contains_key(address.domain().a_label()) {
+            let domain = address.domain();
+            let problem = format!("{address} is in a domain that is not ours");
+            let remedy = format!("add [[domain]] with name = \"{domain}\", or correct the address");
+            return self.refuse(line, problem, remedy);
+        }
+        if let Some(&first) = self.lines.get(&address.folded()) {
+            let problem = format!("{address} stands on line {first} already");
+            return self.refuse(line, problem, "keep one of the two");
+        }
+        self.lines.insert(address.folded(), line);
+        Some(address)
+    }
+
+    fn addresses(&mut self, all: &[Spanned<String>]) -> Vec<Mailbox> {
+        let mut seen = HashSet::new();
+        let parsed = all.iter().filter_map(|text| self.address(text));
+        parsed.filter(|one| seen.insert(one.folded())).collect()
+    }
+
+    fn optional_address(&mut self, text: Option<&Spanned<String>>) -> Option<Mailbox> {
+        text.and_then(|text| self.address(text))
+    }
+
+    fn address(&mut self, text: &Spanned<String>) -> Option<Mailbox> {
+        match Mailbox::parse(text.get_ref()) {
+            Ok(address) => Some(address),
+            Err(error) => {
+                let problem = format!("\"{}\": {error}", text.get_ref().escape_debug());
+                self.refuse(
+                    self.line(text),
+                    problem,
+                    "write it like \"bob@example.org\"",
+                )
+            }
+        }
+    }
+
+    fn delimiter(&mut self, text: &Spanned<String>) -> Option<char> {
+        let mut chars = text.get_ref().chars();
+        match (chars.next(), chars.next()) {
+            (None, _) => None,
+            (Some(one), None) if "+-_=#!%&~^*".contains(one) => Some(one),
+            _ => {
+                let problem = "the subaddress delimiter is not usable";
+                let remedy = "write one of + - _ = # ! % & ~ ^ *, or \"\" for none";
+                self.refuse(self.line(text), problem, remedy)
+            }
+        }
+    }
+
+    fn tenant(&mut self, text: &Spanned<String>) -> Option<String> {
+        let name = text.get_ref();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
+            return Some(name.clone());
+        }
+        let remedy = "use 1 to 64 letters, digits, dots, hyphens and underscores";
+        self.refuse(self.line(text), "the tenant's name is not usable", remedy)
+    }
+
+    fn chmod(&self, path: &Path) -> String {
+        format!("run: chmod 640 {}", path.display())
+    }
+
+    fn line<T>(&self, value: &Spanned<T>) -> usize {
+        line_of(self.text, value.span().start)
+    }
+
+    fn push(&mut self, line: usize, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.problems
+            .push(Problem::new(self.file, line, problem, remedy));
+    }
+
+    fn refuse<T>(
+        &mut self,
+        line: usize,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Option<T> {
+        self.push(line, problem, remedy);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::hash_password;
+
+    fn problems(text: &str) -> Vec<String> {
+        match Directory::parse(Path::new("d.toml"), text) {
+            Err(DirectoryError::Invalid(all)) => all.iter().map(ToString::to_string).collect(),
+            other => panic!("expected problems, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        assert_eq!(
+            problems("[[domain]]\nname = \"a.example\"\npostmater = \"b@a.example\"\n"),
+            ["d.toml:3: unknown key \"postmater\"; did you mean \"postmaster\"?"]
+        );
+        assert_eq!(
+            problems("[[alias]]\nzzz = 1\n"),
+            ["d.toml:2: unknown key \"zzz\"; known here: address, to"]
+        );
+        assert!(
+            problems("\n[domains]\n")[0]
+                .starts_with("d.toml:2: unknown key \"domains\"; did you mean \"domain\"?")
+        );
+    }
+
+    #[test]
+    fn faults_of_syntax_and_type_have_a_line() {
+        assert!(problems("a = \n")[0].starts_with("d.toml:1:"));
+        assert!(problems("[[domain]]\nname = 5\n")[0].starts_with("d.toml:2: invalid type"));
+        assert!(problems("[[account]]\ndisabled = true\n")[0].contains("missing field `address`"));
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let found = problems(
+            r#"subaddress_delimiter = "ab"
+[[domain]]
+name = "a.example"
+[[domain]]
+name = "A.example"
+[[account]]
+address = "bob"
+[[account]]
+address = "bob@b.example"
+[[account]]
+address = "bob@a.example"
+password_hash = "secret"
+[[alias]]
+address = "BOB@a.example"
+to = ["x@y.example"]
+[[alias]]
+address = "..@a.example"
+to = []
+[[alias]]
+address = "a/b@a.example"
+to = []
+"#,
+        );
+        let lines: Vec<&str> = found
+            .iter()
+            .filter_map(|one| one.split(':').nth(1))
+            .collect();
+        assert_eq!(
+            lines,
+            ["1", "5", "7", "9", "12", "14", "17", "20"],
+            "{found:#?}"
+        );
+        assert!(!found.concat().contains("secret"));
+    }
+
+    #[test]
+    fn odd_local_parts_are_fine() {
+        let long = "é".repeat(32);
+        let text = format!(
+            "[[domain]]\nname = \"a.example\"\n[[account]]\naddress = '\"..\"@a.example'\n[[account]]\naddress = \"a/b@a.example\"\n[[account]]\naddress = \"{long}@a.example\"\n"
+        );
+        let directory = Directory::parse(Path::new("d.toml"), &text).unwrap();
+        assert_eq!(directory.accounts().len(), 3);
+        assert!(
+            directory
+                .account_by_name(&format!("{}@A.example", long.to_uppercase()))
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn secrets_that_all_may_read_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, secret) = (folder.path().join("d.toml"), folder.path().join("bob.hash"));
+        let hash = hash_password(b"pw", [1; 16]).unwrap();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        fs::write(&secret, format!("{hash}\n")).unwrap();
+        let start = "[[domain]]\nname = \"a.example\"\n[[account]]\naddress = \"bob@a.example\"\n";
+
+        fs::write(&file, format!("{start}password_hash = \"{hash}\"\n")).unwrap();
+        mode(&file, 0o644);
+        let error = Directory::load(&file).unwrap_err().to_string();
+        assert!(
+            error.contains(":5:") && error.contains("chmod 640"),
+            "{error}"
+        );
+        mode(&file, 0o640);
+        assert!(Directory::load(&file).is_ok());
+
+        fs::write(&file, format!("{start}password_hash_file = \"bob.hash\"\n")).unwrap();
+        mode(&file, 0o644);
+        mode(&secret, 0o644);
+        let error = Directory::load(&file).unwrap_err().to_string();
+        assert!(
+            error.contains("chmod 640") && error.contains("bob.hash"),
+            "{error}"
+        );
+        mode(&secret, 0o600);
+        let directory = Directory::load(&file).unwrap();
+        assert!(directory.verify("BOB@a.example", b"pw").is_some());
+        assert!(directory.verify("bob@a.example", b"other").is_none());
+        assert!(directory.verify("eve@a.example", b"pw").is_none());
+    }
+}

@@ -1,0 +1,179 @@
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use postroad_address::{Domain, Mailbox, ReversePath};
+
+use crate::{Password, handle::Stamp};
+
+/// All that is ours at one moment.
+#[derive(Debug)]
+pub struct Directory {
+    pub(crate) file: PathBuf,
+    /// In the order of the file; the first is the primary one.
+    pub(crate) domains: Vec<LocalDomain>,
+    pub(crate) domain_index: HashMap<String, usize>,
+    /// By folded address.
+    pub(crate) accounts: HashMap<String, Account>,
+    /// By folded address.
+    pub(crate) aliases: HashMap<String, Alias>,
+    /// Which files it was read from, as they were then.
+    pub(crate) sources: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+/// A domain of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalDomain {
+    /// Its name.
+    pub name: Domain,
+    /// Whose it is; `default` if the file does not say.
+    pub tenant: String,
+    /// Who gets the mail of `postmaster` and `abuse`.
+    pub postmaster: Option<Mailbox>,
+    /// Who gets the mail that nobody else gets.
+    pub catch_all: Option<Mailbox>,
+    /// What divides a local part from its detail; none: no details.
+    pub subaddress_delimiter: Option<char>,
+    pub(crate) line: usize,
+}
+
+/// One who has a mailbox, and logs in by its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its address as the file has it.
+    pub address: Mailbox,
+    /// Verifier of its password; without one it cannot log in.
+    pub password: Option<Password>,
+    /// Other addresses it may use as sender.
+    pub may_send_as: Vec<Mailbox>,
+    /// Neither logs in nor receives.
+    pub disabled: bool,
+    pub(crate) line: usize,
+}
+
+impl Account {
+    /// The name used in envelopes and logs: the folded address.
+    pub fn name(&self) -> String {
+        self.address.folded()
+    }
+}
+
+/// An address that stands for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// Its address as the file has it.
+    pub address: Mailbox,
+    /// Where its mail goes: accounts, other aliases, foreign addresses.
+    pub to: Vec<Mailbox>,
+    pub(crate) line: usize,
+}
+
+impl Directory {
+    /// The file it was read from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Our domains in the order of the file.
+    pub fn domains(&self) -> impl ExactSizeIterator<Item = &LocalDomain> {
+        self.domains.iter()
+    }
+
+    /// The first domain of the file: the bare `<postmaster>` is its.
+    pub fn primary_domain(&self) -> Option<&LocalDomain> {
+        self.domains.first()
+    }
+
+    /// The entry of a domain of ours.
+    pub fn domain(&self, domain: &Domain) -> Option<&LocalDomain> {
+        self.domains.get(*self.domain_index.get(domain.a_label())?)
+    }
+
+    /// Whether mail for this domain is ours.
+    pub fn is_local_domain(&self, domain: &Domain) -> bool {
+        self.domain_index.contains_key(domain.a_label())
+    }
+
+    /// Whose a domain is, if it is ours.
+    pub fn tenant_of(&self, domain: &Domain) -> Option<&str> {
+        self.domain(domain).map(|entry| entry.tenant.as_str())
+    }
+
+    /// Every account, by address.
+    pub fn accounts(&self) -> Vec<&Account> {
+        sorted(self.accounts.values(), |account| &account.address)
+    }
+
+    /// Every alias, by address; those in the entries of accounts included.
+    pub fn aliases(&self) -> Vec<&Alias> {
+        sorted(self.aliases.values(), |alias| &alias.address)
+    }
+
+    /// The account with this address, in any case.
+    pub fn account(&self, address: &Mailbox) -> Option<&Account> {
+        self.accounts.get(&address.folded())
+    }
+
+    /// The account with this name; its name is its address.
+    pub fn account_by_name(&self, name: &str) -> Option<&Account> {
+        self.account(&Mailbox::parse(name).ok()?)
+    }
+
+    /// The account, if name and password are right and it is not disabled. Blocks some 30 ms, whoever is asked for.
+    pub fn verify(&self, name: &str, password: &[u8]) -> Option<&Account> {
+        let account = self
+            .account_by_name(name)
+            .filter(|account| !account.disabled);
+        match account.and_then(|account| account.password.as_ref()) {
+            Some(verifier) => verifier.verify(password).then_some(account).flatten(),
+            None => {
+                let like = self.accounts.values().find_map(|any| any.password.as_ref());
+                Password::waste_time(like, password);
+                None
+            }
+        }
+    }
+
+    /// Whether the account may use this sender: its own address with any detail, an alias that leads to it alone, an
+    /// address listed in `may_send_as`, or the null path (RFC 5321 §4.5.5: notifications are sent by clients too).
+    pub fn may_send_as(&self, account: &Account, sender: &ReversePath) -> bool {
+        let Some(mailbox) = sender.mailbox() else {
+            return true;
+        };
+        let listed = |address: &Mailbox| {
+            let address = address.folded();
+            account.name() == address
+                || account
+                    .may_send_as
+                    .iter()
+                    .any(|allowed| allowed.folded() == address)
+        };
+        listed(mailbox)
+            || self
+                .without_detail(mailbox)
+                .is_some_and(|(base, _)| listed(&base))
+            || self.leads_only_to(mailbox, account)
+    }
+
+    /// The address without its detail, and the detail, as the delimiter of its domain divides them.
+    pub(crate) fn without_detail(&self, mailbox: &Mailbox) -> Option<(Mailbox, String)> {
+        let domain = self.domain(mailbox.domain())?;
+        let (base, detail) = mailbox
+            .local_part()
+            .split_subaddress(domain.subaddress_delimiter?)?;
+        Some((
+            Mailbox::new(base, mailbox.domain().clone()),
+            detail.to_owned(),
+        ))
+    }
+}
+
+fn sorted<'a, T>(all: impl Iterator<Item = &'a T>, key: impl Fn(&T) -> &Mailbox) -> Vec<&'a T> {
+    let mut all: Vec<&T> = all.collect();
+    all.sort_by_cached_key(|entry| {
+        let address = key(entry);
+        (address.domain().clone(), address.local_part().folded())
+    });
+    all
+}
