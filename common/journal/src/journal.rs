@@ -67,6 +67,7 @@ pub struct Journal {
     end: Position,
     /// Where the last whole group ends.
     whole_end: Position,
+    last_lsn: Lsn,
     /// The first number not known to be durable.
     base: Lsn,
     poisoned: bool,
@@ -109,6 +110,7 @@ impl Journal {
             next_lsn: found.next_lsn,
             end: found.log_end,
             whole_end: found.log_end,
+            last_lsn: found.log_end.lsn,
             base: found.next_lsn,
             poisoned: false,
             buffer: Vec::new(),
@@ -148,9 +150,9 @@ impl Journal {
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
-    /// The last record written, or 0 in an empty journal.
+    /// The last record appended, or 0 if there never was one.
     pub fn last_lsn(&self) -> Lsn {
-        self.end.lsn
+        self.last_lsn
     }
 
     /// Reads for other threads.
@@ -278,6 +280,7 @@ impl Journal {
         if sync {
             self.sync_active()?;
         }
+        self.last_lsn = locations.last().map_or(self.last_lsn, |last| last.lsn);
         self.publish(false);
         Ok(locations)
     }
@@ -394,3 +397,6 @@ impl Journal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,15 +143,12 @@ fn list(folder: &Folder) -> Result<Vec<Candidate>> {
 /// Either copy of the header will do.
 fn read_header(path: &Path, number: SegmentNumber, size: u32) -> Result<Option<SegmentHeader>> {
     let file = File::open(path).map_err(failed("open", path))?;
-    let copies = [0, size.saturating_sub(SEGMENT_HEADER)]
-        .into_iter()
-        .filter_map(|offset| {
-            let mut bytes = [0; SEGMENT_HEADER as usize];
-            file.read_exact_at(&mut bytes, offset.into()).ok()?;
-            SegmentHeader::decode(&bytes).filter(|header| header.number == number)
-        });
-    let mut copies = copies;
-    Ok(copies.next())
+    let mut offsets = [0, size.saturating_sub(SEGMENT_HEADER)].into_iter();
+    Ok(offsets.find_map(|offset| {
+        let mut bytes = [0; SEGMENT_HEADER as usize];
+        file.read_exact_at(&mut bytes, offset.into()).ok()?;
+        SegmentHeader::decode(&bytes).filter(|header| header.number == number)
+    }))
 }
 
 /// Finds the end of the newest segment and makes sure that what is kept of it is durable.
@@ -181,9 +178,7 @@ fn settle_tail(folder: &Folder, header: &SegmentHeader) -> Result<(Tail, u64)> {
 /// if the disk lost acknowledged bytes: an index that is ahead of the journal must never meet its numbers again.
 fn beyond(files: &[Candidate]) -> Lsn {
     files.iter().fold(Lsn(1), |next, file| {
-        let first = file
-            .header
-            .map_or(next, |header| header.first_lsn.max(next));
+        let first = file.header.map_or(next, |header| header.first_lsn);
         Lsn(first.0.saturating_add(most_records(file.size.into())))
     })
 }

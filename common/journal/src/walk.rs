@@ -159,3 +159,6 @@ pub(crate) fn find_tail(segment: &SegmentHeader, bytes: &[u8]) -> Tail {
         dropped: u64::try_from(dropped).unwrap_or(u64::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests;

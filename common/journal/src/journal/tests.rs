@@ -1,0 +1,127 @@
+//! What a failing disk does to an open journal.
+use super::*;
+use crate::RecordKind;
+
+fn open(folder: &Path) -> Journal {
+    let entropy: Entropy = Arc::new(|bytes| bytes.fill(0x5a));
+    let options = Options {
+        segment_bytes: 4096,
+        prepare_ahead: 0,
+        open_files: 2,
+    };
+    Journal::open(folder, options, entropy).unwrap().0
+}
+
+fn draft(text: &'static str) -> RecordDraft {
+    RecordDraft::new(RecordKind(1), text)
+}
+
+fn assert_poisoned(journal: &mut Journal, kept: &Location) {
+    let poisoned = |outcome: Result<()>| {
+        assert!(
+            matches!(outcome, Err(JournalError::Poisoned)),
+            "{outcome:?}"
+        )
+    };
+    poisoned(journal.append_group(&[draft("later")]).map(drop));
+    poisoned(journal.append_unsynced(&[draft("later")]).map(drop));
+    poisoned(journal.append_group(&[]).map(drop));
+    poisoned(journal.sync());
+    poisoned(journal.reclaim_oldest().map(drop));
+    poisoned(journal.read(kept).map(drop));
+    poisoned(
+        journal
+            .replay(Lsn(0), |_| ControlFlow::Continue(()))
+            .map(drop),
+    );
+    assert_eq!(
+        journal.reader().read(kept).unwrap(),
+        "kept",
+        "readers go on with what was committed"
+    );
+}
+
+#[test]
+fn a_failed_write_poisons_and_nothing_of_it_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(folder.path());
+    let kept = journal.append_group(&[draft("kept")]).unwrap()[0];
+    let active = journal.active.as_mut().unwrap();
+    active.file = File::open(&active.path).unwrap(); // read-only, so each write fails
+    let failure = journal.append_group(&[draft("lost")]);
+    assert!(
+        matches!(failure, Err(JournalError::Io { doing: "write", .. })),
+        "{failure:?}"
+    );
+    assert_poisoned(&mut journal, &kept);
+    assert_eq!(journal.segments()[0].last_lsn, kept.lsn);
+    drop(journal);
+    assert_eq!(open(folder.path()).last_lsn(), kept.lsn);
+}
+
+#[test]
+fn a_failed_sync_poisons_even_though_the_write_went_well() {
+    let folder = tempfile::tempdir().unwrap();
+    for doing in [Journal::sync, |journal: &mut Journal| {
+        journal.append_group(&[draft("x")]).map(drop)
+    }] {
+        let mut journal = open(folder.path());
+        let kept = journal.append_group(&[draft("kept")]).unwrap()[0];
+        journal.append_unsynced(&[draft("hint")]).unwrap();
+        // The null device takes all bytes and cannot be synced.
+        journal.active.as_mut().unwrap().file =
+            OpenOptions::new().write(true).open("/dev/null").unwrap();
+        let failure = doing(&mut journal);
+        assert!(
+            matches!(failure, Err(JournalError::Io { doing: "sync", .. })),
+            "{failure:?}"
+        );
+        assert_poisoned(&mut journal, &kept);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_begun_poisons() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(folder.path());
+    let kept = journal.append_group(&[draft("kept")]).unwrap()[0];
+    // A prepared segment whose disk is full.
+    let prepared = folder.path().join("segments/ready-0000000009.seg");
+    std::os::unix::fs::symlink("/dev/full", &prepared).unwrap();
+    let drafts = [draft("a"), draft("b")];
+    let outcome = journal.write_group(&drafts, &[1, 1], &[prepared], true);
+    assert!(
+        matches!(outcome, Err(JournalError::Io { doing: "write", .. })),
+        "{outcome:?}"
+    );
+    drop(journal);
+    let mut journal = open(folder.path());
+    assert_eq!(journal.last_lsn(), kept.lsn, "half a group is no group");
+    journal.append_group(&[draft("next")]).unwrap();
+}
+
+#[test]
+fn without_room_for_a_segment_nothing_is_written_and_later_calls_succeed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(folder.path());
+    let kept = journal.append_group(&[draft("kept")]).unwrap()[0];
+    // In the way of the helper's file.
+    let in_the_way = folder.path().join("segments/preparing.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    let large = RecordDraft::new(RecordKind(1), vec![1; 3000]);
+    for _ in 0..2 {
+        let refused = journal.append_group(&[large.clone(), large.clone()]);
+        assert!(
+            matches!(refused, Err(JournalError::NoSegment(_))),
+            "{refused:?}"
+        );
+    }
+    // What fits into the active segment still goes in: settlements go on when the disk is full.
+    let small = journal.append_group(&[draft("small")]).unwrap()[0];
+    assert_eq!((small.segment, small.lsn), (kept.segment, kept.lsn.next()));
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(
+        journal.append_group(&[large.clone(), large]).unwrap().len(),
+        2
+    );
+}
