@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod conformance;
 mod error;
 mod remote;
 mod service;

@@ -78,6 +78,7 @@ pub async fn run(
         running: HashMap::new(),
         results: HashMap::new(),
         tasks: JoinSet::new(),
+        leases: HashMap::new(),
     };
     let mut pause = FIRST_PAUSE;
     while !shutdown.is_cancelled() {
@@ -112,7 +113,9 @@ struct Worker {
     running: HashMap<LeaseRef, LeaseRef>,
     /// Results that are not yet durable, by the lease's present name.
     results: HashMap<LeaseRef, Verdict>,
-    tasks: JoinSet<(LeaseRef, Verdict)>,
+    tasks: JoinSet<Verdict>,
+    /// The lease each task works on, by the name it was handed out under.
+    leases: HashMap<tokio::task::Id, LeaseRef>,
 }
 
 impl Worker {
@@ -145,7 +148,7 @@ impl Worker {
                     Some(Err(error)) => return error,
                     None => return gone(),
                 },
-                Some(done) = self.tasks.join_next() => self.finish(done, &channel.up).await,
+                Some(done) = self.tasks.join_next_with_id() => self.finish(done, &channel.up).await,
                 _ = extend.tick() => self.extend(&channel.up).await,
                 () = shutdown.cancelled() => {
                     let _ = timeout(self.options.grace, self.drain(&mut channel)).await;
@@ -226,30 +229,24 @@ impl Worker {
 
     async fn finish(
         &mut self,
-        done: Result<(LeaseRef, Verdict), tokio::task::JoinError>,
+        done: Result<(tokio::task::Id, Verdict), tokio::task::JoinError>,
         up: &mpsc::Sender<WorkUp>,
     ) -> Result<(), Gone> {
+        let id = done
+            .as_ref()
+            .map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let Some(name) = self.leases.remove(&id) else {
+            return Ok(());
+        };
+        let lease = self.running.remove(&name).unwrap_or(name);
         match done {
-            Ok((name, verdict)) => {
-                let lease = self.running.remove(&name).unwrap_or(name);
-                self.offer(lease, verdict, up).await
-            }
+            Ok((_, verdict)) => self.offer(lease, verdict, up).await,
             Err(error) => {
-                // The lease cannot be told from here; it expires and the job is tried again.
-                tracing::error!(event = "handler_failed", reason = %error, "a delivery ended by a fault of ours; the mail is tried again");
-                self.forget_lost(up).await
+                // No longer extended, the lease expires and the job is tried again.
+                tracing::error!(event = "handler_failed", queue_id = %lease.job.queue_id, reason = %error, "an attempt ended by a fault of ours; the mail is tried again");
+                send(up, WorkUp::Credits(1)).await
             }
         }
-    }
-
-    /// After a panic: leases without a task are dropped so that they are no longer extended.
-    async fn forget_lost(&mut self, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
-        if self.tasks.is_empty() {
-            let lost = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-            self.running.clear();
-            return send(up, WorkUp::Credits(lost)).await;
-        }
-        Ok(())
     }
 
     async fn offer(
@@ -298,7 +295,7 @@ impl Worker {
                     Some(Ok(down)) => self.receive(down, &channel.up, true).await,
                     Some(Err(_)) | None => return,
                 },
-                Some(done) = self.tasks.join_next() => self.finish(done, &channel.up).await,
+                Some(done) = self.tasks.join_next_with_id() => self.finish(done, &channel.up).await,
             };
             if sent.is_err() {
                 return;

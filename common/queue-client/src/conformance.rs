@@ -1,0 +1,332 @@
+//! What every [`QueueService`] must do, whoever implements it: run by the queue's own tests against the local object and
+//! against the same object behind gRPC.
+//!
+//! The queue under test must be empty, take `local.test` for a local domain, and give a dropped worker's leases free
+//! within seconds. Each check panics with what is wrong.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use postroad_address::ReversePath;
+use postroad_envelope::{
+    Envelope, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass, StatusReport,
+    Timestamp,
+};
+use postroad_reply::DELIVERED_2_6_0;
+use tokio::time::timeout;
+
+use crate::{
+    Accepted, AdmitRequest, Completion, HandBack, Lease, QueueError, QueueService, SettleResult,
+    Settlement, WorkChannel, WorkDown, WorkHello, WorkUp, collect_content,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Above every size that may travel or be stored in one piece.
+const LARGE: usize = 1_500_000;
+
+/// All of it, one after the other on the same queue.
+pub async fn all(queue: Arc<dyn QueueService>) {
+    small_mail_is_leased_with_its_content(&*queue).await;
+    large_mail_is_read_as_it_was_sent(&*queue).await;
+    repeated_submission_is_acknowledged_once(&*queue).await;
+    broken_submissions_leave_nothing(&*queue).await;
+    handed_back_lease_costs_no_attempt(&*queue).await;
+    dropped_worker_frees_its_leases(&*queue).await;
+    stale_settlement_is_refused(&*queue).await;
+    let admitted = queue.admit(AdmitRequest {
+        tenant: "default".into(),
+        account: None,
+        size: Some(1),
+        recipients: vec![],
+    });
+    assert_eq!(admitted.await, Ok(()), "an idle queue admits a small mail");
+}
+
+/// Submit, lease, settle, gone.
+pub async fn small_mail_is_leased_with_its_content(queue: &dyn QueueService) {
+    let envelope = mail(1, &["bob@local.test", "carol@local.test"]);
+    let content = Bytes::from_static(b"Subject: hi\r\n\r\nhello\r\n");
+    let accepted = submit(queue, &envelope, &content).await.expect("accepted");
+    assert_eq!(
+        accepted,
+        Accepted {
+            queue_id: envelope.queue_id,
+            duplicate: false
+        }
+    );
+
+    let mut worker = Worker::connect(queue).await;
+    let lease = worker.lease().await;
+    assert_eq!(lease.envelope.queue_id, envelope.queue_id);
+    assert_eq!(lease.attempt, 1);
+    assert_eq!(lease.route.class, RouteClass::Local);
+    assert_eq!(
+        lease.envelope.recipients.len(),
+        2,
+        "one job has both recipients of the domain"
+    );
+    assert_eq!(lease.envelope.size, content.len() as u64);
+    assert_eq!(
+        lease.content,
+        Some(content),
+        "small content travels in the lease"
+    );
+    assert_eq!(worker.deliver(&lease).await, SettleResult::Durable);
+}
+
+/// Content above every threshold is read back in chunks, also from the middle.
+pub async fn large_mail_is_read_as_it_was_sent(queue: &dyn QueueService) {
+    let envelope = mail(2, &["bob@local.test"]);
+    let content: Bytes = (0..LARGE).map(|at| (at % 251) as u8).collect();
+    submit(queue, &envelope, &content).await.expect("accepted");
+    let mut worker = Worker::connect(queue).await;
+    let lease = worker.lease().await;
+    assert_eq!(
+        lease.content, None,
+        "large content does not travel in the lease"
+    );
+    for offset in [0, 65_537, LARGE] {
+        let stream = queue
+            .read(envelope.queue_id, offset as u64)
+            .await
+            .expect("readable");
+        let read = collect_content(stream, LARGE).await.expect("whole");
+        assert!(
+            read == content.slice(offset..),
+            "content from {offset} on differs"
+        );
+    }
+    assert_eq!(worker.deliver(&lease).await, SettleResult::Durable);
+}
+
+/// The id makes a submission idempotent, before and after the mail is finished.
+pub async fn repeated_submission_is_acknowledged_once(queue: &dyn QueueService) {
+    let envelope = mail(3, &["bob@local.test"]);
+    let content = Bytes::from_static(b"\r\nonce\r\n");
+    submit(queue, &envelope, &content).await.expect("accepted");
+    let repeated = submit(queue, &envelope, &content)
+        .await
+        .expect("acknowledged again");
+    assert!(repeated.duplicate);
+    let other = submit(queue, &envelope, &Bytes::from_static(b"\r\nother\r\n")).await;
+    assert_eq!(other, Err(QueueError::IdTaken));
+
+    let mut worker = Worker::connect(queue).await;
+    let lease = worker.lease().await;
+    assert_eq!(worker.deliver(&lease).await, SettleResult::Durable);
+    let late = submit(queue, &envelope, &content)
+        .await
+        .expect("a finished id is remembered");
+    assert!(late.duplicate);
+    worker.expect_no_lease().await;
+}
+
+/// Dropped before its end, or ended with the wrong size: nothing is stored.
+pub async fn broken_submissions_leave_nothing(queue: &dyn QueueService) {
+    let dropped = mail(4, &["bob@local.test"]);
+    let mut submission = queue.submit(dropped.clone()).await.expect("begun");
+    submission
+        .chunk(Bytes::from(vec![b'x'; LARGE]))
+        .await
+        .expect("taken");
+    drop(submission);
+
+    let cut = mail(5, &["bob@local.test"]);
+    let mut submission = queue.submit(cut.clone()).await.expect("begun");
+    submission
+        .chunk(Bytes::from_static(b"half"))
+        .await
+        .expect("taken");
+    let result = submission
+        .finish(Completion {
+            size: 8,
+            ..Completion::default()
+        })
+        .await;
+    assert!(matches!(result, Err(QueueError::Invalid(_))), "{result:?}");
+
+    for id in [dropped.queue_id, cut.queue_id] {
+        let read = match queue.read(id, 0).await {
+            Ok(mut stream) => stream.next().await.map(|chunk| chunk.map(drop)),
+            Err(error) => Some(Err(error)),
+        };
+        assert_eq!(read, Some(Err(QueueError::NotFound)));
+    }
+    Worker::connect(queue).await.expect_no_lease().await;
+}
+
+/// A lease given back comes again as the same attempt.
+pub async fn handed_back_lease_costs_no_attempt(queue: &dyn QueueService) {
+    submit(
+        queue,
+        &mail(6, &["bob@local.test"]),
+        &Bytes::from_static(b"\r\nx"),
+    )
+    .await
+    .expect("accepted");
+    let mut worker = Worker::connect(queue).await;
+    let first = worker.lease().await;
+    let back = HandBack {
+        lease: first.lease,
+        delay: Duration::ZERO,
+        reason: "limited".into(),
+    };
+    worker.say(WorkUp::HandBack(back)).await;
+    let second = worker.lease().await;
+    assert_eq!(second.lease.job, first.lease.job);
+    assert_eq!(second.attempt, first.attempt);
+    assert!(
+        second.lease.fence > first.lease.fence,
+        "a later lease has a greater fence"
+    );
+    assert_eq!(worker.deliver(&second).await, SettleResult::Durable);
+}
+
+/// Another worker gets what a vanished one held.
+pub async fn dropped_worker_frees_its_leases(queue: &dyn QueueService) {
+    submit(
+        queue,
+        &mail(7, &["bob@local.test"]),
+        &Bytes::from_static(b"\r\nx"),
+    )
+    .await
+    .expect("accepted");
+    let mut first = Worker::connect(queue).await;
+    let held = first.lease().await;
+    drop(first);
+    let mut second = Worker::connect(queue).await;
+    let lease = second.lease().await;
+    assert_eq!(lease.lease.job, held.lease.job);
+    assert_eq!(second.deliver(&lease).await, SettleResult::Durable);
+}
+
+/// A settlement under an old fence changes nothing.
+pub async fn stale_settlement_is_refused(queue: &dyn QueueService) {
+    submit(
+        queue,
+        &mail(8, &["bob@local.test"]),
+        &Bytes::from_static(b"\r\nx"),
+    )
+    .await
+    .expect("accepted");
+    let mut worker = Worker::connect(queue).await;
+    let old = worker.lease().await;
+    let back = HandBack {
+        lease: old.lease,
+        delay: Duration::ZERO,
+        reason: "limited".into(),
+    };
+    worker.say(WorkUp::HandBack(back)).await;
+    let new = worker.lease().await;
+    assert_eq!(worker.deliver(&old).await, SettleResult::Stale);
+    assert_eq!(worker.deliver(&new).await, SettleResult::Durable);
+}
+
+/// A mail whose id follows from `number`, so that a run can be repeated on an empty queue.
+fn mail(number: u8, recipients: &[&str]) -> Envelope {
+    let now = Timestamp::from(std::time::SystemTime::now());
+    let mut envelope = Envelope::new(QueueId::mint(now, [number; 10]), ReversePath::Null, now);
+    envelope.recipients = recipients
+        .iter()
+        .zip(0..)
+        .map(|(address, index)| {
+            Recipient::new(RecipientIndex(index), address.parse().expect("an address"))
+        })
+        .collect();
+    envelope
+}
+
+async fn submit(
+    queue: &dyn QueueService,
+    envelope: &Envelope,
+    content: &Bytes,
+) -> Result<Accepted, QueueError> {
+    let mut submission = queue.submit(envelope.clone()).await?;
+    submission.chunk(content.clone()).await?;
+    submission
+        .finish(Completion {
+            size: content.len() as u64,
+            ..Completion::default()
+        })
+        .await
+}
+
+struct Worker {
+    channel: WorkChannel,
+}
+
+impl Worker {
+    async fn connect(queue: &dyn QueueService) -> Self {
+        let hello = WorkHello {
+            agent: "conformance".into(),
+            version: "0".into(),
+            host: "localhost".into(),
+            classes: vec![RouteClass::Local],
+            held: vec![],
+        };
+        let channel = queue.work(hello).await.expect("a stream of leases");
+        let mut worker = Self { channel };
+        let welcome = worker.hear().await;
+        assert!(
+            matches!(welcome, WorkDown::Welcome { .. }),
+            "first comes the welcome, not {welcome:?}"
+        );
+        worker
+    }
+
+    async fn say(&self, up: WorkUp) {
+        self.channel.up.send(up).await.expect("the queue listens");
+    }
+
+    async fn hear(&mut self) -> WorkDown {
+        let next = timeout(PATIENCE, self.channel.down.next()).await;
+        next.expect("the queue says something in time")
+            .expect("the stream goes on")
+            .expect("no error")
+    }
+
+    async fn lease(&mut self) -> Lease {
+        self.say(WorkUp::Credits(1)).await;
+        loop {
+            if let WorkDown::Lease(lease) = self.hear().await {
+                return *lease;
+            }
+        }
+    }
+
+    /// Settles all recipients as delivered and waits for the queue's word.
+    async fn deliver(&mut self, lease: &Lease) -> SettleResult {
+        let report = StatusReport::local(DELIVERED_2_6_0, "delivered");
+        let outcomes = lease.envelope.recipients.iter();
+        let outcomes = outcomes.map(|to| (to.index, Outcome::Delivered(report.clone())));
+        let settlement = Settlement {
+            lease: lease.lease,
+            outcomes: outcomes.collect(),
+            site: None,
+            started_at: lease.envelope.received_at,
+        };
+        self.say(WorkUp::Settle(settlement)).await;
+        self.settled(lease.lease).await
+    }
+
+    async fn settled(&mut self, wanted: LeaseRef) -> SettleResult {
+        loop {
+            match self.hear().await {
+                WorkDown::Settled { lease, result } if lease == wanted => return result,
+                WorkDown::Lease(lease) => panic!("an unasked lease: {}", lease.lease.job),
+                _ => {}
+            }
+        }
+    }
+
+    /// Offers a credit and waits a moment in which a lease would come. The absence of an event has no event to wait for.
+    async fn expect_no_lease(mut self) {
+        self.say(WorkUp::Credits(1)).await;
+        if let Ok(Some(Ok(down))) =
+            timeout(Duration::from_millis(300), self.channel.down.next()).await
+        {
+            panic!("unexpected: {down:?}");
+        }
+    }
+}
