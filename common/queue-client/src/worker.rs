@@ -173,8 +173,10 @@ impl Worker {
                 let name = lease.lease;
                 self.running.insert(name, name);
                 let handler = Arc::clone(&self.handler);
-                self.tasks
-                    .spawn(async move { (name, handler.handle(*lease).await) });
+                let task = self
+                    .tasks
+                    .spawn(async move { handler.handle(*lease).await });
+                self.leases.insert(task.id(), name);
                 Ok(())
             }
             WorkDown::Settled { lease, result } => {
