@@ -137,3 +137,16 @@ fn lock(root: &Path) -> Result<File> {
         .map_err(failed("write", &path))?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_has_room_and_not_more_than_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = free_space(folder.path()).unwrap();
+        assert!(0 < space.free && space.free <= space.total);
+        assert!(free_space(&folder.path().join("missing")).is_err());
+    }
+}

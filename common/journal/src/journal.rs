@@ -31,7 +31,7 @@ const KEEP_BUFFER: usize = 16 << 20;
 pub struct Options {
     /// Length of new segments; kept between 4 KiB and 1 GiB. Segments of other lengths stay readable.
     pub segment_bytes: u32,
-    /// How many segments are prepared ahead.
+    /// How many segments are prepared ahead; as many again are kept of those that were reclaimed.
     pub prepare_ahead: usize,
     /// How many segment files readers keep open.
     pub open_files: usize,

@@ -66,7 +66,7 @@ impl Pool {
             let whole = path
                 .metadata()
                 .is_ok_and(|found| found.len() == u64::from(size));
-            if number.is_some() && whole && state.ready.len() < ahead {
+            if number.is_some() && whole && state.ready.len() < 2 * ahead {
                 state.ready.push_back(path);
             } else {
                 fs::remove_file(&path).map_err(failed("remove", &path))?;
@@ -122,7 +122,8 @@ impl Pool {
     /// back, and it must find the old bytes.
     pub(crate) fn recycle(&self, segment: &Path) -> Result<()> {
         let mut state = self.shelf.lock();
-        let room = state.ready.len() + usize::from(state.preparing) < self.shelf.ahead;
+        // The helper fills up to `ahead`; room beyond that lets given-up segments take its work over.
+        let room = state.ready.len() + usize::from(state.preparing) < 2 * self.shelf.ahead;
         let fits = segment
             .metadata()
             .is_ok_and(|found| found.len() == u64::from(self.shelf.size));

@@ -274,3 +274,23 @@ pub(crate) fn read_blocks(file: &File, len: u32) -> (Vec<u8>, u64) {
     }
     (bytes, unreadable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_zeros_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short");
+        std::fs::write(&path, b"short").unwrap();
+        let (bytes, unreadable) = read_blocks(&File::open(&path).unwrap(), 5000);
+        assert_eq!(
+            (&bytes[..6], bytes.len(), unreadable),
+            (&b"short\0"[..], 5000, 0)
+        );
+        // A folder opens and does not read: each of its blocks fails, as bad sectors do.
+        let (bytes, unreadable) = read_blocks(&File::open(folder.path()).unwrap(), 5000);
+        assert_eq!((bytes, unreadable), (vec![0; 5000], 2));
+    }
+}

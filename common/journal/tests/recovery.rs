@@ -438,7 +438,10 @@ fn a_reclaimed_segment_is_gone_for_readers_and_after_opening_again() {
     assert_eq!(reader.read(&more[0]).unwrap(), payload(0, 1000));
     while journal.reclaim_oldest().unwrap().is_some() {}
     assert_eq!(journal.segments().len(), 1, "the newest always stays");
-    assert!(ready_files(folder.path()).len() <= 2);
+    assert!(
+        (1..=4).contains(&ready_files(folder.path()).len()),
+        "some are recycled, not all are kept"
+    );
     let left = all(&journal).0;
     drop(journal);
     let (journal, recovery) = open(folder.path(), small());
