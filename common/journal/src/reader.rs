@@ -86,7 +86,8 @@ impl Shared {
     }
 }
 
-/// Reads records. Cheap to clone; every method may be called from any thread.
+/// Reads records. Cheap to clone; every method may be called from any thread. It belongs to the journal it
+/// came from: when that is closed and opened anew, take a new one.
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub(crate) shared: Arc<Shared>,
