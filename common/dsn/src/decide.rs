@@ -1,0 +1,143 @@
+use postroad_envelope::{Envelope, Notify, Outcome, RecipientIndex};
+
+/// What a report tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReportKind {
+    /// The mail will never arrive.
+    Failed,
+    /// The mail waits and is tried again.
+    Delayed,
+    /// The mail arrived, or left for where nothing more can be told.
+    Succeeded,
+}
+
+/// A report that is due, and the recipients it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owed {
+    /// What it tells.
+    pub kind: ReportKind,
+    /// About whom, in the order of the outcomes.
+    pub recipients: Vec<RecipientIndex>,
+}
+
+/// The reports these outcomes owe to the sender, at most one of each kind.
+///
+/// Pass a delay only when the sender is to be told of it, and `Relayed` only if the next host does not report
+/// itself (RFC 3461 §5.2.2: it lacks the DSN extension).
+pub fn decide(envelope: &Envelope, outcomes: &[(RecipientIndex, Outcome)]) -> Vec<Owed> {
+    // RFC 3461 §6.1 and RFC 5321 §6.1: never a report about a report.
+    if envelope.reverse_path.is_null() {
+        return Vec::new();
+    }
+    let mut owed: Vec<Owed> = Vec::new();
+    for (index, outcome) in outcomes {
+        let Some(kind) = envelope
+            .recipient(*index)
+            .and_then(|recipient| wanted(recipient.notify, outcome))
+        else {
+            continue;
+        };
+        match owed.iter_mut().find(|report| report.kind == kind) {
+            Some(report) => report.recipients.push(*index),
+            None => owed.push(Owed {
+                kind,
+                recipients: vec![*index],
+            }),
+        }
+    }
+    owed.sort_by_key(|report| report.kind);
+    owed
+}
+
+/// RFC 3461 §5.2: NOTIFY of this recipient against what happened to it.
+fn wanted(notify: Notify, outcome: &Outcome) -> Option<ReportKind> {
+    let Notify::On {
+        success,
+        failure,
+        delay,
+    } = notify
+    else {
+        return None;
+    };
+    let (asked, kind) = match outcome {
+        Outcome::Failed(_) => (failure, ReportKind::Failed),
+        Outcome::Delayed(_) => (delay, ReportKind::Delayed),
+        Outcome::Delivered(_) | Outcome::Relayed(_) | Outcome::Expanded(_) => {
+            (success, ReportKind::Succeeded)
+        }
+    };
+    asked.then_some(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use postroad_address::{Mailbox, ReversePath};
+    use postroad_envelope::{QueueId, Recipient, StatusReport, Timestamp};
+    use postroad_reply::{BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, NO_ANSWER_4_4_1};
+
+    use super::*;
+
+    const ALL: Notify = Notify::On {
+        success: true,
+        failure: true,
+        delay: true,
+    };
+
+    fn envelope(sender: &str, notify: &[Notify]) -> Envelope {
+        let sender = ReversePath::parse(sender).unwrap();
+        let id = QueueId::from_bytes([0; 16]);
+        let mut envelope = Envelope::new(id, sender, Timestamp::default());
+        for (index, notify) in (0..).map(RecipientIndex).zip(notify) {
+            let address = Mailbox::parse("bob@x.example").unwrap();
+            envelope.recipients.push(Recipient {
+                notify: *notify,
+                ..Recipient::new(index, address)
+            });
+        }
+        envelope
+    }
+
+    fn outcomes() -> Vec<(RecipientIndex, Outcome)> {
+        let report = |status| StatusReport::local(status, "");
+        let delivered = Outcome::Delivered(report(DELIVERED_2_6_0));
+        let delayed = Outcome::Delayed(report(NO_ANSWER_4_4_1));
+        let failed = Outcome::Failed(report(BAD_MAILBOX_5_1_1));
+        (0..)
+            .map(RecipientIndex)
+            .zip([delivered, delayed, failed.clone(), failed])
+            .collect()
+    }
+
+    fn told(sender: &str, notify: Notify) -> Vec<(ReportKind, usize)> {
+        decide(&envelope(sender, &[notify; 4]), &outcomes())
+            .iter()
+            .map(|owed| (owed.kind, owed.recipients.len()))
+            .collect()
+    }
+
+    #[test]
+    fn notify_is_respected() {
+        use ReportKind::{Delayed, Failed, Succeeded};
+        assert_eq!(
+            told("a@b.example", Notify::default()),
+            [(Failed, 2), (Delayed, 1)]
+        );
+        assert_eq!(
+            told("a@b.example", ALL),
+            [(Failed, 2), (Delayed, 1), (Succeeded, 1)]
+        );
+        assert_eq!(told("a@b.example", Notify::Never), []);
+        let success = Notify::On {
+            success: true,
+            failure: false,
+            delay: false,
+        };
+        assert_eq!(told("a@b.example", success), [(Succeeded, 1)]);
+    }
+
+    #[test]
+    fn never_about_a_report_or_an_unknown_recipient() {
+        assert_eq!(told("", ALL), []);
+        assert_eq!(decide(&envelope("a@b.example", &[]), &outcomes()), []);
+    }
+}
