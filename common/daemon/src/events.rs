@@ -1,0 +1,205 @@
+//! The closed list of events and fields. Log readers rely on it: names are only added, never
+//! changed or removed, and tests of the agents compare what they log with it.
+
+use std::fmt::Write as _;
+
+/// Every value the field `event` can have, with the fact it stands for.
+pub const EVENTS: &[(&str, &str)] = &[
+    // The life of a process.
+    ("config_loaded", "The configuration was read and is valid."),
+    ("listening", "A listener takes connections."),
+    ("ready", "Every check is ready; the process does its work."),
+    (
+        "stopping",
+        "The process was told to stop, or one of its tasks ended.",
+    ),
+    ("stopped", "The process ends."),
+    (
+        "directory_reloaded",
+        "Domains, accounts and aliases were read again.",
+    ),
+    (
+        "certificate_reloaded",
+        "A certificate and its key were read again.",
+    ),
+    (
+        "reload_failed",
+        "A file was changed and cannot be used; what was read before stays in force.",
+    ),
+    // Conversations.
+    ("connection_opened", "A peer connected."),
+    (
+        "connection_refused",
+        "A peer was turned away before the conversation began.",
+    ),
+    ("connection_closed", "A conversation ended."),
+    ("tls_failed", "A TLS handshake failed."),
+    ("auth_succeeded", "A client proved to be an account."),
+    ("auth_failed", "A client did not prove to be an account."),
+    ("accepted", "A mail was accepted: from here on it is ours."),
+    ("rejected", "A command or a mail was refused."),
+    // The queue.
+    ("queue_started", "The queue serves."),
+    ("replay", "The journal was read after a start."),
+    (
+        "checkpoint",
+        "The index is on disk up to a position of the journal.",
+    ),
+    (
+        "reclaimed",
+        "A segment of the journal was emptied for new use.",
+    ),
+    (
+        "corruption",
+        "Stored data is damaged; the damaged part was put aside.",
+    ),
+    ("disk_failed", "The disk refused to keep data."),
+    (
+        "disk_full",
+        "Free space fell below the reserve; no mail is accepted.",
+    ),
+    (
+        "disk_recovered",
+        "Free space is back; mail is accepted again.",
+    ),
+    ("submitted", "The queue keeps a mail."),
+    (
+        "leased",
+        "A worker was given recipients of a mail to work on.",
+    ),
+    (
+        "lease_expired",
+        "A worker did not answer in time; its recipients are due again.",
+    ),
+    ("settled", "The outcome of a recipient is on disk."),
+    ("dsn_sent", "A report about a mail was put into the queue."),
+    ("held", "A mail waits until somebody releases it."),
+    ("released", "A held mail goes on."),
+    ("dropped", "A mail was removed without delivery."),
+    ("queue_connected", "The process reached the queue."),
+    (
+        "queue_lost",
+        "The process cannot reach the queue and tries again.",
+    ),
+    ("worker_connected", "A worker takes leases."),
+    (
+        "worker_lost",
+        "The stream of a worker ended; its leases are freed.",
+    ),
+    // The way out.
+    ("attempt", "A delivery was tried, here or at another host."),
+    ("delivered", "A mail lies in a mailbox."),
+    // People.
+    (
+        "admin",
+        "A person or a program with the admin role changed something.",
+    ),
+    (
+        "fault",
+        "Something failed in a way nobody foresaw; the work goes on.",
+    ),
+];
+
+/// Every field besides `ts`, `level`, `agent`, `event` and `message`.
+pub const FIELDS: &[(&str, &str)] = &[
+    ("session_id", "One conversation of a listener."),
+    ("queue_id", "One mail."),
+    ("listener", "The listener's name in the configuration."),
+    ("peer", "`[ip]:port` of the other side."),
+    ("helo", "What the client called itself."),
+    ("account", "The account a client proved to be."),
+    ("mail_from", "The reverse-path."),
+    ("rcpt_to", "A forward-path."),
+    ("recipients", "How many recipients."),
+    ("message_id", "The Message-ID of the mail."),
+    ("size", "Octets of content."),
+    ("relay", "`host[ip]:port` a mail was handed to."),
+    ("attempt", "Which attempt this was, from 1."),
+    (
+        "outcome",
+        "What became of it: delivered, relayed, delayed, failed, expanded.",
+    ),
+    ("code", "The reply code (RFC 5321 §4.2)."),
+    ("enhanced", "The enhanced status code (RFC 3463)."),
+    ("reply", "The text of the reply."),
+    ("rule", "The rule that decided."),
+    ("delay_ms", "Milliseconds since the mail was accepted."),
+    ("duration_ms", "Milliseconds this took."),
+    ("tls", "Version and cipher of the connection."),
+    ("mechanism", "The SASL mechanism."),
+    ("protocol", "The protocol a mail came by (RFC 3848)."),
+    ("address", "A local address."),
+    ("path", "A file or folder."),
+    ("mailbox", "The mailbox a mail was filed in."),
+    ("domain", "A domain."),
+    (
+        "route",
+        "The route class: local, relay, lmtp, hold, discard.",
+    ),
+    ("destination", "The recipient domain or named route."),
+    ("site", "The set of MX hosts behind a destination."),
+    ("worker", "The holder of leases."),
+    ("role", "The role of a peer: msa, mta, mda, admin."),
+    ("job", "Recipients of one mail that are leased together."),
+    ("fence", "Epoch and counter of a lease."),
+    ("lsn", "A position in the journal."),
+    ("segment", "A segment of the journal."),
+    ("epoch", "Which start of the queue this is."),
+    ("records", "How many records."),
+    ("count", "How many."),
+    ("retry_at", "When the next attempt is due."),
+    ("task", "A task of the process."),
+    ("check", "A named part of readiness."),
+    ("verb", "What an admin did."),
+    ("free", "Octets of free space."),
+    ("version", "The version of the program."),
+    ("status", "The exit status."),
+    ("reason", "Why."),
+    ("error", "What failed, with its cause."),
+    ("remedy", "What a person can do about it."),
+];
+
+/// The list as a page of reference.
+pub fn log_reference() -> String {
+    let mut page = String::from(
+        "# Log reference\n\n\
+         Every line has `ts` (RFC 3339, UTC, milliseconds), `level` and `agent`; a line about a fact \
+         has `event`. `ERROR` means that a person must act. Events and fields are only added.\n",
+    );
+    for (title, head, entries) in [("Events", "event", EVENTS), ("Fields", "field", FIELDS)] {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n## {title}\n\n| {head} | meaning |\n|---|---|\n");
+        for (name, meaning) in entries {
+            let _ = writeln!(page, "| `{name}` | {meaning} |");
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_words_with_a_meaning() {
+        for list in [EVENTS, FIELDS] {
+            let mut seen = HashSet::new();
+            for (name, meaning) in list {
+                assert!(seen.insert(*name), "{name} is listed twice");
+                assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+                assert!(meaning.ends_with('.') && !meaning.contains(['|', '\n']));
+            }
+        }
+    }
+
+    #[test]
+    fn the_reference_lists_every_event_and_field() {
+        let page = log_reference();
+        let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, EVENTS.len() + FIELDS.len());
+        assert!(
+            page.contains("\n| `accepted` | A mail was accepted: from here on it is ours. |\n")
+        );
+    }
+}

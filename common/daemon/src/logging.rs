@@ -1,0 +1,264 @@
+//! One line per event on standard error, as text or JSON. Whatever a peer sent cannot break a line
+//! or move a cursor: control and direction characters are escaped in both forms.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::common::{LogConfig, LogFormat};
+use crate::config::{ConfigError, Place};
+
+/// Overrides the level, also by target: `info,postroad_mta=debug`.
+pub const LOG_VARIABLE: &str = "POSTROAD_LOG";
+
+/// Sends the events of this process to standard error under the name of `agent`. A span or an event
+/// with a field `agent` speaks for another one. A process that has a subscriber already keeps it.
+pub fn init_logging(config: &LogConfig, agent: &str) -> Result<(), ConfigError> {
+    let directives = std::env::var(LOG_VARIABLE).ok();
+    let filter = filter(config, directives.as_deref()).map_err(|error| ConfigError::Meaning {
+        place: Place::Environment(LOG_VARIABLE.into()),
+        key: LOG_VARIABLE.to_owned(),
+        problem: error.to_string(),
+        remedy: "write for example \"info,postroad_mta=debug\"".to_owned(),
+    })?;
+    let lines = LogLines::new(config.format, agent, std::io::stderr);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}
+
+/// What libraries have to say below WARN is of no use to an operator.
+fn filter(config: &LogConfig, directives: Option<&str>) -> Result<EnvFilter, ParseError> {
+    match directives {
+        Some(directives) => EnvFilter::try_new(directives),
+        None => {
+            let level = Level::from(config.level);
+            let others = level.min(Level::WARN);
+            EnvFilter::try_new(format!("{others},postroad={level}"))
+        }
+    }
+}
+
+/// Writes events as lines.
+pub struct LogLines<W> {
+    format: LogFormat,
+    agent: String,
+    writer: W,
+}
+
+impl<W> LogLines<W> {
+    /// Lines of `agent` into what `writer` makes.
+    pub fn new(format: LogFormat, agent: &str, writer: W) -> Self {
+        Self {
+            format,
+            agent: agent.to_owned(),
+            writer,
+        }
+    }
+}
+
+impl<S, W> Layer<S> for LogLines<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context
+            .event_scope(event)
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
+            if let Some(outer) = span.extensions().get::<Fields>() {
+                for (name, value) in &outer.0 {
+                    fields.set(name, value.clone());
+                }
+            }
+        }
+        event.record(&mut fields);
+        let line = Line {
+            ts: now(),
+            level: *event.metadata().level(),
+            agent: match fields.take("agent") {
+                Some(Value::String(agent)) => agent,
+                _ => self.agent.clone(),
+            },
+            fields,
+        };
+        let line = match self.format {
+            LogFormat::Text => line.text(),
+            LogFormat::Json => line.json(),
+        };
+        // A process that cannot log goes on: mail matters more.
+        let _ = self.writer.make_writer().write_all(line.as_bytes());
+    }
+}
+
+fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}
+
+/// The fields of an event or span in the order they were written.
+#[derive(Clone, Default)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(existing, _)| *existing == name) {
+            Some((_, existing)) => *existing = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(existing, _)| *existing == name)?;
+        Some(self.0.remove(at).1)
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field.name(), Value::from(format!("{value:?}")));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field.name(), Value::from(value));
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field.name(), Value::from(value));
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field.name(), Value::from(value));
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field.name(), Value::from(value));
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field.name(), Value::from(value));
+    }
+}
+
+struct Line {
+    ts: String,
+    level: Level,
+    agent: String,
+    fields: Fields,
+}
+
+impl Line {
+    /// `2026-01-02T03:04:05.678Z INFO msa accepted queue_id=… size=512 some words`.
+    fn text(mut self) -> String {
+        let event = self.fields.take("event");
+        let message = self.fields.take("message");
+        let mut line = format!("{} {} ", self.ts, self.level);
+        escape(&self.agent, &mut line);
+        if let Some(event) = event {
+            line.push(' ');
+            push_value(&event, &mut line);
+        }
+        for (name, value) in &self.fields.0 {
+            // Writing to a String cannot fail.
+            let _ = write!(line, " {name}=");
+            push_value(value, &mut line);
+        }
+        if let Some(Value::String(message)) = message {
+            line.push(' ');
+            escape(&message, &mut line);
+        }
+        line.push('\n');
+        line
+    }
+
+    fn json(self) -> String {
+        let mut object = Map::new();
+        object.insert("ts".to_owned(), Value::from(self.ts));
+        object.insert("level".to_owned(), Value::from(self.level.as_str()));
+        object.insert("agent".to_owned(), Value::from(self.agent));
+        for (name, value) in self.fields.0 {
+            object.insert(name.to_owned(), value);
+        }
+        // Whatever is escaped here stands inside a string, so the line stays JSON.
+        let mut line = String::new();
+        for c in Value::Object(object).to_string().chars() {
+            match is_hostile(c) {
+                true => {
+                    let _ = write!(line, "\\u{:04x}", u32::from(c));
+                }
+                false => line.push(c),
+            }
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Words stand bare; whatever a reader could take for two fields is quoted.
+fn push_value(value: &Value, line: &mut String) {
+    match value {
+        Value::String(text) => {
+            let bare = !text.is_empty()
+                && !text.contains([' ', '"', '=', '\\'])
+                && !text.chars().any(is_hostile);
+            if bare {
+                line.push_str(text);
+            } else {
+                line.push('"');
+                escape(text, line);
+                line.push('"');
+            }
+        }
+        value => {
+            let _ = write!(line, "{value}");
+        }
+    }
+}
+
+fn escape(text: &str, line: &mut String) {
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => line.extend(['\\', c]),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            c if is_hostile(c) => {
+                let _ = write!(line, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+}
+
+/// Control characters, line separators, and those that turn the direction of what follows.
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests;
