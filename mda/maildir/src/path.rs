@@ -67,12 +67,12 @@ impl Target {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId {
     queue_id: String,
-    recipient_index: u16,
+    recipient_index: u32,
 }
 
 impl DeliveryId {
     /// Takes the text form of a QueueId (lower-case letters and digits).
-    pub fn new(queue_id: &str, recipient_index: u16) -> Result<Self, MaildirError> {
+    pub fn new(queue_id: &str, recipient_index: u32) -> Result<Self, MaildirError> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         if queue_id.is_empty() || queue_id.len() > 64 || !queue_id.bytes().all(plain) {
             return Err(MaildirError::invalid(
@@ -91,7 +91,7 @@ impl DeliveryId {
     }
 
     /// Which recipient of that mail.
-    pub fn recipient_index(&self) -> u16 {
+    pub fn recipient_index(&self) -> u32 {
         self.recipient_index
     }
 }
@@ -274,7 +274,7 @@ mod tests {
         let host = escape_host(&"a/:b".repeat(80));
         assert!(host.starts_with(r"a\057\072b") && host.len() <= 100);
         assert_eq!(escape_host(""), "localhost");
-        let id = DeliveryId::new(&"z".repeat(64), u16::MAX).unwrap();
+        let id = DeliveryId::new(&"z".repeat(64), u32::MAX).unwrap();
         let tmp = tmp_name(u64::MAX, &id, &host, u64::MAX);
         assert!(tmp.len() <= NAME_MAX && is_our_tmp_name(&tmp), "{tmp}");
         assert!(final_name(u64::MAX, &id, &host, u64::MAX).len() <= NAME_MAX);

@@ -16,7 +16,7 @@ const MAGIC: [u8; 4] = [0xFB, b'L', b'G', 1];
 const HEADER: usize = 12;
 const SIZE: usize = 1 << 20;
 /// A forgotten-record is never larger: the QueueId of a [`DeliveryId`] is at most 64 octets.
-pub(super) const FORGOTTEN_SIZE: usize = HEADER + 1 + 2 + 4 + 64;
+pub(super) const FORGOTTEN_SIZE: usize = HEADER + 1 + 4 + 4 + 64;
 
 /// A range of a segment that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,9 +140,9 @@ impl Record {
 
     fn decode(payload: &[u8]) -> Option<Self> {
         let (&kind, mut rest) = payload.split_first()?;
-        let (index, after) = rest.split_first_chunk::<2>()?;
+        let (index, after) = rest.split_first_chunk::<4>()?;
         rest = after;
-        let id = DeliveryId::new(take(&mut rest)?, u16::from_le_bytes(*index)).ok()?;
+        let id = DeliveryId::new(take(&mut rest)?, u32::from_le_bytes(*index)).ok()?;
         let record = match kind {
             1 => Self::Delivering(Entry {
                 id,
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entry(number: u16) -> Entry {
+    fn entry(number: u32) -> Entry {
         Entry {
             id: DeliveryId::new("abc", number).unwrap(),
             mailbox: "demo.test/bob/Maildir".into(),
@@ -287,12 +287,12 @@ mod tests {
         }
     }
 
-    fn image(count: u16) -> (Vec<u8>, usize) {
+    fn image(count: u32) -> (Vec<u8>, usize) {
         let mut bytes = Vec::new();
         for number in 0..count {
             Record::encode_entry(&entry(number), 7, &mut bytes);
         }
-        let length = bytes.len() / usize::from(count);
+        let length = bytes.len() / usize::try_from(count).unwrap();
         bytes.resize(bytes.len() + 100, 0);
         (bytes, length)
     }
@@ -318,7 +318,7 @@ mod tests {
             let (records, damages) = parse(&bytes, 7);
             let hit = at / length;
             let rest = (0..5)
-                .filter(|n| usize::from(*n) != hit)
+                .filter(|n| usize::try_from(*n).unwrap() != hit)
                 .map(|n| Record::Delivering(entry(n)));
             assert_eq!(records, rest.collect::<Vec<_>>(), "damage at {at}");
             let [damage] = damages.as_slice() else {

@@ -9,7 +9,7 @@ pub(crate) fn break_disk(ledger: &Ledger) {
     segments.current.file = fs::File::open(ledger.folder.join("lock")).unwrap();
 }
 
-fn entry(number: u16) -> Entry {
+fn entry(number: u32) -> Entry {
     Entry {
         id: DeliveryId::new("q1", number).unwrap(),
         mailbox: "demo.test/bob/Maildir".into(),
@@ -18,9 +18,9 @@ fn entry(number: u16) -> Entry {
     }
 }
 
-fn numbers_of(ledger: &Ledger) -> Vec<u16> {
+fn numbers_of(ledger: &Ledger) -> Vec<u32> {
     let living = ledger.living();
-    let mut numbers: Vec<u16> = living
+    let mut numbers: Vec<u32> = living
         .iter()
         .map(|entry| entry.id.recipient_index())
         .collect();
@@ -35,7 +35,7 @@ fn segment_count(folder: &Path) -> usize {
 #[test]
 fn what_was_recorded_is_there_again_and_what_was_forgotten_is_not() {
     let folder = tempfile::tempdir().unwrap();
-    for round in 0..3u16 {
+    for round in 0..3u32 {
         let (ledger, damages) = Ledger::open(folder.path()).unwrap();
         assert_eq!(damages, []);
         assert_eq!(
@@ -88,7 +88,7 @@ fn threads_record_and_forget_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(folder.path()).unwrap();
     thread::scope(|scope| {
-        for worker in 0..8u16 {
+        for worker in 0..8u32 {
             let ledger = &ledger;
             scope.spawn(move || {
                 for number in worker * 100..worker * 100 + 30 {
@@ -112,7 +112,7 @@ fn segments_do_not_pile_up() {
     let (ledger, _) = Ledger::open(folder.path()).unwrap();
     ledger.record(entry(9999)).unwrap();
     // Some 7 MiB of entries, in large groups.
-    for round in 0..30u16 {
+    for round in 0..30u32 {
         let mut state = ledger.lock();
         for number in 0..800 {
             let waiting = Waiting {
@@ -137,7 +137,7 @@ fn segments_do_not_pile_up() {
 fn living_entries_may_fill_many_segments() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(folder.path()).unwrap();
-    for block in 0..8u16 {
+    for block in 0..8u32 {
         let mut state = ledger.lock();
         for number in 0..1000 {
             let waiting = Waiting {
