@@ -1,0 +1,366 @@
+//! The index: derived from the journal, may be deleted at any time. The only place that names sled.
+//!
+//! | tree | key | value |
+//! |---|---|---|
+//! | mail | id | `MailEntry`: location of the record, sender, digest, content file |
+//! | job | id, number | the job's state, at most 4 KiB |
+//! | due | time, id, number | `DueEntry`: enough to load the schedule |
+//! | dest | destination, id, number | - |
+//! | sender | reverse-path, id | - |
+//! | done | id | time and digest of a finished mail, for the window of idempotency |
+//! | meta | name | format, epoch, checkpoint, places of blocks and snapshot |
+
+mod apply;
+mod keys;
+mod open;
+
+use std::{fs::File, path::Path};
+
+use postroad_envelope::{QueueId, Timestamp};
+use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
+use prost::Message;
+
+pub use open::{Opened, open};
+
+use crate::{
+    Digest, JobFacts, JobKey, JobState, QueueError, Revision, Wait,
+    error::unreadable,
+    record::{
+        Finished, class_from_wire, decode_state, digest_from_wire, digest_to_wire, file_from_wire,
+        wire,
+    },
+};
+
+const FORMAT: u64 = 1;
+
+pub struct Trees {
+    db: sled::Db,
+    mail: sled::Tree,
+    job: sled::Tree,
+    due: sled::Tree,
+    dest: sled::Tree,
+    sender: sled::Tree,
+    done: sled::Tree,
+    meta: sled::Tree,
+}
+
+impl Trees {
+    fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Self> {
+        let db = sled::Config::new()
+            .path(path)
+            .cache_capacity(cache_capacity)
+            .segment_size(segment_size)
+            // Only a checkpoint makes it durable; a flusher in between would compete with it for the disk.
+            .flush_every_ms(None)
+            .open()?;
+        Ok(Self {
+            mail: db.open_tree("mail")?,
+            job: db.open_tree("job")?,
+            due: db.open_tree("due")?,
+            dest: db.open_tree("dest")?,
+            sender: db.open_tree("sender")?,
+            done: db.open_tree("done")?,
+            meta: db.open_tree("meta")?,
+            db,
+        })
+    }
+
+    /// Whether it is of this format: new, or written by this release.
+    fn is_readable(&self) -> bool {
+        match self.meta.get("format") {
+            Ok(None) => self.meta.insert("format", &FORMAT.to_be_bytes()).is_ok(),
+            Ok(Some(format)) => format.as_ref() == FORMAT.to_be_bytes(),
+            Err(_) => false,
+        }
+    }
+}
+
+/// What the index knows of a living mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailPlace {
+    /// Which mail.
+    pub queue_id: QueueId,
+    /// Its record in the journal.
+    pub location: Location,
+    /// Its content file, if the content is not in the record.
+    pub file: Option<ContentRef>,
+    /// The reverse-path; empty if null.
+    pub sender: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// How many recipients it was accepted for.
+    pub recipients: u32,
+    /// What it is known by.
+    pub digest: Digest,
+}
+
+/// A mail that is all done, with its content file, which nobody needs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FinishedMail {
+    /// Which mail, and when.
+    pub finished: Finished,
+    /// Its content file.
+    pub file: Option<ContentRef>,
+}
+
+pub struct Index {
+    trees: Trees,
+    db_file: File,
+}
+
+impl Index {
+    pub fn new(opened: Opened) -> (Self, Option<std::path::PathBuf>) {
+        let Opened {
+            trees,
+            db_file,
+            quarantined,
+        } = opened;
+        (Self { trees, db_file }, quarantined)
+    }
+
+    pub fn mail(&self, id: QueueId) -> Result<Option<MailPlace>, QueueError> {
+        let value = self.trees.mail.get(id.to_bytes())?;
+        value.map(|value| mail_place(id, &value)).transpose()
+    }
+
+    pub fn job(&self, job: JobKey) -> Result<Option<JobState>, QueueError> {
+        self.trees
+            .job
+            .get(keys::job(job))?
+            .map(|value| decode_state(&value))
+            .transpose()
+    }
+
+    /// The jobs of a mail, ended ones too while the mail lives.
+    pub fn jobs(&self, id: QueueId) -> Result<Vec<JobState>, QueueError> {
+        self.trees
+            .job
+            .scan_prefix(id.to_bytes())
+            .map(|item| decode_state(&item?.1))
+            .collect()
+    }
+
+    pub fn finished(&self, id: QueueId) -> Result<Option<Finished>, QueueError> {
+        let value = self.trees.done.get(id.to_bytes())?;
+        value.map(|value| finished(id, &value)).transpose()
+    }
+
+    /// Mails by ascending id from `from` on.
+    pub fn mails(&self, from: QueueId) -> impl Iterator<Item = Result<MailPlace, QueueError>> {
+        self.trees.mail.range(from.to_bytes()..).map(|item| {
+            let (key, value) = item?;
+            let id = keys::parse_id(&key).ok_or_else(|| unreadable("mail key", "length"))?;
+            mail_place(id, &value)
+        })
+    }
+
+    /// Ids of living mails with a job for this destination, ascending from `from` on; an id may come several times.
+    pub fn to_destination(
+        &self,
+        destination: &str,
+        from: QueueId,
+    ) -> impl Iterator<Item = Result<QueueId, QueueError>> + use<> {
+        let prefix = keys::text_prefix(destination);
+        ids_under(&self.trees.dest, prefix, from)
+    }
+
+    /// Ids of living mails from this reverse-path, ascending from `from` on.
+    pub fn from_sender(
+        &self,
+        sender: &str,
+        from: QueueId,
+    ) -> impl Iterator<Item = Result<QueueId, QueueError>> + use<> {
+        ids_under(&self.trees.sender, keys::text_prefix(sender), from)
+    }
+
+    /// Every due key with its entry. A key left over by a crash may disagree with its job.
+    pub fn due_keys(&self) -> impl Iterator<Item = Result<JobFacts, QueueError>> {
+        self.trees.due.iter().map(|item| {
+            let (key, value) = item?;
+            let (at, job) = keys::parse_due(&key).ok_or_else(|| unreadable("due key", "length"))?;
+            due_facts(at, job, &value)
+        })
+    }
+
+    pub fn epoch(&self) -> Result<u64, QueueError> {
+        self.number("epoch")
+    }
+
+    /// Where replay begins; 0 in an empty index.
+    pub fn checkpoint_lsn(&self) -> Result<Lsn, QueueError> {
+        Ok(Lsn(self.number("checkpoint")?))
+    }
+
+    /// Makes all that was applied durable, then says so. Only after sled's flush *and* our own `fdatasync` is it on the
+    /// disk (sled ends its flush with `sync_file_range`); the number is written last, so that it never says too much.
+    pub fn checkpoint(&self, lsn: Lsn) -> Result<(), QueueError> {
+        let io_error = |doing| move |source| QueueError::Io { doing, source };
+        self.trees.db.flush()?;
+        self.db_file
+            .sync_data()
+            .map_err(io_error("sync the index"))?;
+        self.trees.meta.insert("checkpoint", &lsn.0.to_be_bytes())?;
+        Ok(())
+    }
+
+    /// Forgets ids that finished before `before`, and their blocks; a bounded number at a time.
+    pub fn forget_finished(&self, before: Timestamp) -> Result<usize, QueueError> {
+        const AT_ONCE: usize = 2000;
+        let mut forgotten = 0;
+        for item in self.trees.done.iter().take(AT_ONCE) {
+            let (key, value) = item?;
+            let id = keys::parse_id(&key).ok_or_else(|| unreadable("finished key", "length"))?;
+            // Ids sort by the time they were minted, and none finished before that.
+            if id.minted_at() >= before {
+                break;
+            }
+            if finished(id, &value)?.at < before {
+                self.trees.done.remove(key)?;
+                forgotten += 1;
+            }
+        }
+        for (location, newest) in self.blocks()? {
+            if newest < before {
+                self.trees.meta.remove(block_key(location.lsn))?;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Blocks of finished ids still within the window: where they lie, and the newest time in them.
+    pub fn blocks(&self) -> Result<Vec<(Location, Timestamp)>, QueueError> {
+        let blocks = self.trees.meta.scan_prefix(BLOCK).map(|item| {
+            let (_, value) = item?;
+            let (at, place) = value
+                .split_at_checked(8)
+                .ok_or_else(|| unreadable("place of a block", "length"))?;
+            let at = at.try_into().map(u64::from_be_bytes).unwrap_or_default();
+            Ok((location(place)?, Timestamp::from_millis(at)))
+        });
+        blocks.collect()
+    }
+
+    /// Forgets blocks that lay in a segment that is gone.
+    pub fn forget_segment(&self, segment: SegmentNumber) -> Result<(), QueueError> {
+        for (location, _) in self.blocks()? {
+            if location.segment <= segment {
+                self.trees.meta.remove(block_key(location.lsn))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn snapshot(&self) -> Result<Option<Location>, QueueError> {
+        self.trees
+            .meta
+            .get("snapshot")?
+            .map(|value| location(&value))
+            .transpose()
+    }
+
+    fn number(&self, name: &str) -> Result<u64, QueueError> {
+        let value = self.trees.meta.get(name)?;
+        let number = value.and_then(|value| value.as_ref().try_into().ok().map(u64::from_be_bytes));
+        Ok(number.unwrap_or(0))
+    }
+}
+
+const BLOCK: &[u8] = b"block\0";
+
+fn block_key(lsn: Lsn) -> Vec<u8> {
+    [BLOCK, &lsn.0.to_be_bytes()].concat()
+}
+
+fn ids_under(
+    tree: &sled::Tree,
+    prefix: Vec<u8>,
+    from: QueueId,
+) -> impl Iterator<Item = Result<QueueId, QueueError>> + use<> {
+    let first = [&prefix[..], &from.to_bytes()].concat();
+    tree.range(first..)
+        .take_while(move |item| {
+            item.as_ref()
+                .map_or(true, |(key, _)| key.starts_with(&prefix))
+        })
+        .map(|item| {
+            let (key, _) = item?;
+            let at = key.iter().position(|&byte| byte == 0).unwrap_or(key.len());
+            let id = key.get(at + 1..at + 17).and_then(keys::parse_id);
+            id.ok_or_else(|| unreadable("listing key", "length"))
+        })
+}
+
+fn mail_place(queue_id: QueueId, value: &[u8]) -> Result<MailPlace, QueueError> {
+    let entry = wire::MailEntry::decode(value).map_err(|e| unreadable("mail entry", e))?;
+    let place = entry
+        .location
+        .ok_or_else(|| unreadable("mail entry", "no location"))?;
+    Ok(MailPlace {
+        queue_id,
+        location: location_from_wire(place),
+        file: entry.file.as_ref().map(file_from_wire).transpose()?,
+        sender: entry.sender,
+        received_at: Timestamp::from_millis(entry.received_at),
+        recipients: entry.recipients,
+        digest: digest_from_wire(entry.digest),
+    })
+}
+
+fn due_facts(at: Timestamp, key: JobKey, value: &[u8]) -> Result<JobFacts, QueueError> {
+    let entry = wire::DueEntry::decode(value).map_err(|e| unreadable("due entry", e))?;
+    Ok(JobFacts {
+        key,
+        revision: Revision(entry.revision),
+        class: class_from_wire(entry.class)?,
+        destination: entry.destination.into(),
+        priority: i8::try_from(entry.priority).map_err(|e| unreadable("priority", e))?,
+        expires_at: Timestamp::from_millis(entry.expires_at),
+        wait: match entry.wait {
+            0 => Wait::Due(at),
+            1 => Wait::Hold,
+            2 => Wait::Report(at),
+            other => return Err(unreadable("due entry", format!("wait {other}"))),
+        },
+    })
+}
+
+fn finished(queue_id: QueueId, value: &[u8]) -> Result<Finished, QueueError> {
+    let entry = wire::Finished::decode(value).map_err(|e| unreadable("finished entry", e))?;
+    Ok(Finished {
+        queue_id,
+        at: Timestamp::from_millis(entry.at),
+        digest: digest_from_wire(entry.digest),
+    })
+}
+
+fn finished_value(finished: &Finished) -> Vec<u8> {
+    wire::Finished {
+        queue_id: Vec::new(),
+        at: finished.at.as_millis(),
+        digest: Some(digest_to_wire(finished.digest)),
+    }
+    .encode_to_vec()
+}
+
+fn location(value: &[u8]) -> Result<Location, QueueError> {
+    let place = wire::Location::decode(value).map_err(|e| unreadable("location", e))?;
+    Ok(location_from_wire(place))
+}
+
+const fn location_to_wire(location: Location) -> wire::Location {
+    wire::Location {
+        segment: location.segment.0,
+        offset: location.offset,
+        len: location.len,
+        lsn: location.lsn.0,
+    }
+}
+
+const fn location_from_wire(place: wire::Location) -> Location {
+    Location {
+        segment: SegmentNumber(place.segment),
+        offset: place.offset,
+        len: place.len,
+        lsn: Lsn(place.lsn),
+    }
+}

@@ -1,0 +1,199 @@
+//! Records change the index here, the same way when they are new and when they are replayed: unconditionally.
+
+use postroad_envelope::{QueueId, Timestamp};
+use postroad_journal::Location;
+use prost::Message;
+
+use super::{FinishedMail, Index, block_key, finished_value, keys, location_to_wire};
+use crate::{
+    Digest, JobFacts, JobState, QueueError, Wait,
+    queue::{Change, MailFacts},
+    record::{
+        Finished, FinishedBlock, class_to_wire, digest_to_wire, encode_state, file_to_wire, wire,
+    },
+};
+
+impl Index {
+    /// Applies one record, un-flushed. Tells of a mail that is all done by it.
+    pub fn apply(
+        &self,
+        location: Location,
+        change: &Change,
+    ) -> Result<Option<FinishedMail>, QueueError> {
+        let meta = &self.trees.meta;
+        match change {
+            Change::Mail(mail) => return self.put_mail(location, mail),
+            Change::State(state) => return self.put_state(state),
+            Change::Copied(state) => self.write_state(state)?,
+            Change::Epoch(epoch) => {
+                meta.insert("epoch", &epoch.to_be_bytes())?;
+            }
+            Change::Checkpoint(checkpoint) => {
+                meta.insert("epoch", &checkpoint.epoch.to_be_bytes())?;
+            }
+            Change::Snapshot => {
+                meta.insert("snapshot", location_to_wire(location).encode_to_vec())?;
+            }
+            Change::Block(block) => self.put_block(location, block)?,
+            Change::Hints(_) | Change::Skip => {}
+        }
+        Ok(None)
+    }
+
+    /// A mail record makes the mail living, whatever was known before: if it has finished, a later record says so.
+    fn put_mail(
+        &self,
+        location: Location,
+        mail: &MailFacts,
+    ) -> Result<Option<FinishedMail>, QueueError> {
+        let id = mail.queue_id;
+        let entry = wire::MailEntry {
+            location: Some(location_to_wire(location)),
+            sender: mail.sender.clone(),
+            received_at: mail.received_at.as_millis(),
+            digest: Some(digest_to_wire(mail.digest)),
+            file: mail.file.map(file_to_wire),
+            recipients: mail.recipients,
+        };
+        self.trees
+            .mail
+            .insert(id.to_bytes(), entry.encode_to_vec())?;
+        self.trees
+            .sender
+            .insert(keys::sender(&mail.sender, id), &[])?;
+        self.trees.done.remove(id.to_bytes())?;
+        for state in &mail.jobs {
+            self.write_state(state)?;
+        }
+        match mail.jobs.last() {
+            // Nothing but discarded recipients: done as soon as accepted.
+            Some(last) if mail.jobs.iter().all(JobState::has_ended) => {
+                self.finish(id, last.changed_at, mail.digest).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn put_state(&self, state: &JobState) -> Result<Option<FinishedMail>, QueueError> {
+        self.write_state(state)?;
+        let id = state.key.queue_id;
+        if state.has_ended() && self.jobs(id)?.iter().all(JobState::has_ended) {
+            return self.finish(id, state.changed_at, state.digest).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn write_state(&self, state: &JobState) -> Result<(), QueueError> {
+        let trees = &self.trees;
+        let job_key = keys::job(state.key);
+        let dest_key = keys::destination(&state.destination, state.key);
+        if let Some(old) = self.job(state.key)? {
+            self.remove_due(&old)?;
+            if old.destination != state.destination {
+                trees
+                    .dest
+                    .remove(keys::destination(&old.destination, old.key))?;
+            }
+        }
+        trees.job.insert(job_key, encode_state(state).as_ref())?;
+        match JobFacts::of(state) {
+            Some(facts) => {
+                trees.due.insert(due_key(&facts), due_value(&facts))?;
+                trees.dest.insert(dest_key, &[])?;
+            }
+            None => {
+                trees.dest.remove(dest_key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        id: QueueId,
+        at: Timestamp,
+        digest: Digest,
+    ) -> Result<FinishedMail, QueueError> {
+        let finished = Finished {
+            queue_id: id,
+            at,
+            digest,
+        };
+        let mail = self.mail(id)?;
+        self.trees
+            .done
+            .insert(id.to_bytes(), finished_value(&finished))?;
+        for state in self.jobs(id)? {
+            self.remove_due(&state)?;
+            self.trees
+                .dest
+                .remove(keys::destination(&state.destination, state.key))?;
+            self.trees.job.remove(keys::job(state.key))?;
+        }
+        if let Some(mail) = &mail {
+            self.trees.sender.remove(keys::sender(&mail.sender, id))?;
+            self.trees.mail.remove(id.to_bytes())?;
+        }
+        Ok(FinishedMail {
+            finished,
+            file: mail.and_then(|mail| mail.file),
+        })
+    }
+
+    fn put_block(&self, location: Location, block: &FinishedBlock) -> Result<(), QueueError> {
+        for finished in &block.0 {
+            let id = finished.queue_id.to_bytes();
+            // Seen living again means that its end is still to come in this replay.
+            if !self.trees.mail.contains_key(id)? {
+                self.trees.done.insert(id, finished_value(finished))?;
+            }
+        }
+        let newest = block
+            .0
+            .iter()
+            .map(|finished| finished.at)
+            .max()
+            .unwrap_or_default();
+        let place = location_to_wire(location).encode_to_vec();
+        let value = [&newest.as_millis().to_be_bytes()[..], &place].concat();
+        self.trees.meta.insert(block_key(location.lsn), value)?;
+        Ok(())
+    }
+
+    fn remove_due(&self, state: &JobState) -> Result<(), QueueError> {
+        if let Some(facts) = JobFacts::of(state) {
+            self.trees.due.remove(due_key(&facts))?;
+        }
+        Ok(())
+    }
+
+    /// Drops a due key that disagrees with its job.
+    pub fn drop_due(&self, facts: &JobFacts) -> Result<(), QueueError> {
+        self.trees.due.remove(due_key(facts))?;
+        Ok(())
+    }
+}
+
+fn due_key(facts: &JobFacts) -> Vec<u8> {
+    let at = match facts.wait {
+        Wait::Due(at) | Wait::Report(at) => at,
+        Wait::Hold => Timestamp::from_millis(u64::MAX),
+    };
+    keys::due(at, facts.key)
+}
+
+fn due_value(facts: &JobFacts) -> Vec<u8> {
+    wire::DueEntry {
+        revision: facts.revision.0,
+        class: class_to_wire(facts.class),
+        destination: facts.destination.to_string(),
+        expires_at: facts.expires_at.as_millis(),
+        wait: match facts.wait {
+            Wait::Due(_) => 0,
+            Wait::Hold => 1,
+            Wait::Report(_) => 2,
+        },
+        priority: facts.priority.into(),
+    }
+    .encode_to_vec()
+}

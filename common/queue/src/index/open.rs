@@ -1,0 +1,92 @@
+//! Opening sled, which may panic on a damaged folder.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use postroad_envelope::Timestamp;
+
+use super::Trees;
+use crate::QueueError;
+
+/// Longer than any sound index was seen to take; a million mails take seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+const SEGMENT_SIZE: usize = 4 << 20;
+
+pub struct Opened {
+    pub trees: Trees,
+    pub db_file: File,
+    /// Where the former index was put, if it could not be opened.
+    pub quarantined: Option<PathBuf>,
+}
+
+/// Opens `folder/index`; one that does not open goes to `folder/quarantine`, and an empty one takes its place.
+pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened, QueueError> {
+    let index = folder.join("index");
+    let io_error = |doing| move |source| QueueError::Io { doing, source };
+    fs::create_dir_all(folder).map_err(io_error("create the queue folder"))?;
+    let mut quarantined = None;
+    let trees = match guarded(&index, cache_capacity) {
+        Some(trees) => trees,
+        None => {
+            let aside = folder.join("quarantine");
+            fs::create_dir_all(&aside).map_err(io_error("create the quarantine folder"))?;
+            let aside = free_name(&aside, now);
+            fs::rename(&index, &aside).map_err(io_error("move the index to quarantine"))?;
+            sync_folder(folder).map_err(io_error("sync the queue folder"))?;
+            quarantined = Some(aside);
+            Trees::open(&index, cache_capacity, SEGMENT_SIZE)?
+        }
+    };
+    let db_file = File::open(index.join("db")).map_err(io_error("open the index file"))?;
+    // The file itself must survive before anything says that it holds something.
+    sync_folder(&index).map_err(io_error("sync the index folder"))?;
+    sync_folder(folder).map_err(io_error("sync the queue folder"))?;
+    Ok(Opened {
+        trees,
+        db_file,
+        quarantined,
+    })
+}
+
+/// None: it failed, panicked or did not come back.
+fn guarded(index: &Path, cache_capacity: u64) -> Option<Trees> {
+    let (done, opened) = mpsc::sync_channel(1);
+    let path = index.to_owned();
+    let opener = thread::Builder::new()
+        .name("index-open".to_owned())
+        .spawn(move || {
+            let _ = done.send(Trees::open(&path, cache_capacity, SEGMENT_SIZE));
+        });
+    opener.ok()?;
+    // A panic drops the sender, which ends the wait too.
+    match opened.recv_timeout(PATIENCE) {
+        Ok(Ok(trees)) if trees.is_readable() => Some(trees),
+        Ok(Err(error)) => {
+            tracing::error!(event = "index_broken", %error, "the index does not open");
+            None
+        }
+        Ok(Ok(_)) | Err(_) => {
+            tracing::error!(event = "index_broken", "the index does not open");
+            None
+        }
+    }
+}
+
+fn free_name(aside: &Path, now: Timestamp) -> PathBuf {
+    let first = aside.join(format!("index-{}", now.as_millis()));
+    let others = (1..).map(|n: u32| aside.join(format!("index-{}-{n}", now.as_millis())));
+    std::iter::once(first)
+        .chain(others)
+        .find(|path| !path.exists())
+        .unwrap_or_default()
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

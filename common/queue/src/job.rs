@@ -1,0 +1,302 @@
+//! The words for one job, and the changes its state can go through.
+
+use std::fmt;
+
+use bytes::Bytes;
+use postroad_envelope::{
+    HostPort, Notify, Outcome, QueueId, RecipientIndex, RouteClass, StatusReport, Timestamp,
+};
+use postroad_reply::EnhancedStatusCode;
+
+/// Most recipients of one job (RFC 5321 §4.5.3.1.8: what every server takes in one transaction).
+pub const MAX_JOB_RECIPIENTS: usize = 100;
+
+/// The name of a job: its mail and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobKey {
+    /// The mail.
+    pub queue_id: QueueId,
+    /// Position among the mail's jobs; never changed.
+    pub number: u32,
+}
+
+impl JobKey {
+    /// What the jitter of this job's retries is made from: the random part of the id, so that mails which arrive
+    /// together are not retried together.
+    pub fn seed(self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.queue_id.to_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ u64::from(self.number)
+    }
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.queue_id, self.number)
+    }
+}
+
+/// Counts the durable changes of a job; every settlement names the one it was leased at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The one after.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// How many mails an identity was checked by: length and checksum of the content, and a hash over what the
+/// envelope says of sender and recipients. Two submissions of one id with one digest are one mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Digest {
+    /// Octets of content.
+    pub len: u64,
+    /// Their CRC32C.
+    pub crc32c: u32,
+    /// FNV-1a over reverse path and recipients.
+    pub envelope: u64,
+}
+
+/// The absolute state of one job: all that is durable of it, in every record that tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobState {
+    /// Which job.
+    pub key: JobKey,
+    /// The number of this state.
+    pub revision: Revision,
+    /// How it leaves.
+    pub class: RouteClass,
+    /// The recipient domain or named route.
+    pub destination: String,
+    /// A fixed host instead of the MX.
+    pub next_hop: Option<HostPort>,
+    /// The rule that chose the route.
+    pub rule: String,
+    /// -9 to 9, most urgent highest.
+    pub priority: i8,
+    /// When the mail arrived.
+    pub arrived_at: Timestamp,
+    /// When what is still pending fails.
+    pub expires_at: Timestamp,
+    /// When it is to be tried next; of no meaning once nothing is pending.
+    pub due: Timestamp,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When this state came about.
+    pub changed_at: Timestamp,
+    /// Why it is held, if it is.
+    pub hold: Option<String>,
+    /// Since when the sender is owed a report on the recipients marked `owed`.
+    pub debt_since: Option<Timestamp>,
+    /// Each recipient, by ascending index.
+    pub recipients: Vec<RecipientState>,
+    /// What the mail was when accepted, so that a finished id is still known by it.
+    pub digest: Digest,
+    /// Fields of a later release, kept as they are.
+    pub unknown: Bytes,
+}
+
+/// What is known of one recipient of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientState {
+    /// Which recipient.
+    pub index: RecipientIndex,
+    /// Where it stands.
+    pub progress: Progress,
+    /// Whether the sender asked, or wants by default, to hear of a failure.
+    pub on_failure: bool,
+    /// Whether the sender asked to hear of success.
+    pub on_success: bool,
+    /// The sender is still owed a report on it.
+    pub owed: bool,
+}
+
+/// Where a recipient stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// To be tried; with what the last attempt said.
+    Pending(Option<StatusReport>),
+    /// Done, one way or the other.
+    Done(Outcome),
+    /// An operator removed it; nobody is told.
+    Dropped,
+}
+
+impl RecipientState {
+    /// A recipient nothing was tried for. A mail without a sender is never reported on.
+    pub fn new(index: RecipientIndex, notify: Notify, null_sender: bool) -> Self {
+        let (on_failure, on_success) = match notify {
+            Notify::On {
+                success, failure, ..
+            } if !null_sender => (failure, success),
+            _ => (false, false),
+        };
+        Self {
+            index,
+            progress: Progress::Pending(None),
+            on_failure,
+            on_success,
+            owed: false,
+        }
+    }
+
+    /// Whether it is still to be tried.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.progress, Progress::Pending(_))
+    }
+
+    /// What was last reported of it.
+    pub fn last_report(&self) -> Option<&StatusReport> {
+        match &self.progress {
+            Progress::Pending(report) => report.as_ref(),
+            Progress::Done(outcome) => Some(outcome.report()),
+            Progress::Dropped => None,
+        }
+    }
+
+    /// RFC 3461 §5.2: failures are told unless the sender said otherwise, success only if asked. Relayed mail is not
+    /// reported: the next system took the request over.
+    fn settle(&mut self, outcome: Outcome) {
+        self.owed = match &outcome {
+            Outcome::Failed(_) => self.on_failure,
+            Outcome::Delivered(_) | Outcome::Expanded(_) => self.on_success,
+            Outcome::Relayed(_) | Outcome::Delayed(_) => false,
+        };
+        self.progress = match outcome {
+            Outcome::Delayed(report) => Progress::Pending(Some(report)),
+            done => Progress::Done(done),
+        };
+    }
+}
+
+impl JobState {
+    /// Whether anything is still to be tried.
+    pub fn is_pending(&self) -> bool {
+        self.recipients.iter().any(RecipientState::is_pending)
+    }
+
+    /// Whether the sender is owed a report.
+    pub fn owes(&self) -> bool {
+        self.recipients.iter().any(|recipient| recipient.owed)
+    }
+
+    /// Whether the job has ended: nothing pending, nothing owed.
+    pub fn has_ended(&self) -> bool {
+        !self.is_pending() && !self.owes()
+    }
+
+    /// The recipients still to be tried.
+    pub fn pending(&self) -> impl Iterator<Item = RecipientIndex> {
+        self.recipients
+            .iter()
+            .filter(|recipient| recipient.is_pending())
+            .map(|r| r.index)
+    }
+
+    /// The next state after an attempt. `retry` is the time of the next attempt, none when the mail's time is over: then
+    /// what is still pending fails.
+    pub fn settled(
+        mut self,
+        outcomes: Vec<(RecipientIndex, Outcome)>,
+        retry: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        self.attempts = self.attempts.saturating_add(1);
+        for (index, outcome) in outcomes {
+            if let Some(recipient) = self.pending_mut(index) {
+                recipient.settle(outcome);
+            }
+        }
+        match retry {
+            Some(at) => self.due = at,
+            None => self.fail_pending(None),
+        }
+        self.changed(now)
+    }
+
+    /// The next state when the mail's time is over, or an operator says so.
+    pub fn failed(mut self, report: Option<StatusReport>, now: Timestamp) -> Self {
+        self.fail_pending(report.as_ref());
+        self.changed(now)
+    }
+
+    /// The next state when an operator removes what is pending, without telling anyone.
+    pub fn dropped(mut self, now: Timestamp) -> Self {
+        for recipient in &mut self.recipients {
+            if recipient.is_pending() {
+                recipient.progress = Progress::Dropped;
+            }
+            recipient.owed = false;
+        }
+        self.changed(now)
+    }
+
+    /// The next state after the sender was told.
+    pub fn reported(mut self, now: Timestamp) -> Self {
+        for recipient in &mut self.recipients {
+            recipient.owed = false;
+        }
+        self.changed(now)
+    }
+
+    /// The next state, held or released; a released job is due at once.
+    pub fn held(mut self, why: Option<String>, now: Timestamp) -> Self {
+        if why.is_none() {
+            self.due = now;
+        }
+        self.hold = why;
+        self.changed(now)
+    }
+
+    /// The next state, due at this time.
+    pub fn rescheduled(mut self, due: Timestamp, now: Timestamp) -> Self {
+        self.due = due;
+        self.changed(now)
+    }
+
+    fn changed(mut self, now: Timestamp) -> Self {
+        self.debt_since = self.owes().then_some(self.debt_since.unwrap_or(now));
+        self.revision = self.revision.next();
+        self.changed_at = now;
+        self
+    }
+
+    fn pending_mut(&mut self, index: RecipientIndex) -> Option<&mut RecipientState> {
+        self.recipients
+            .iter_mut()
+            .find(|recipient| recipient.index == index && recipient.is_pending())
+    }
+
+    fn fail_pending(&mut self, report: Option<&StatusReport>) {
+        for recipient in &mut self.recipients {
+            if let Progress::Pending(last) = &recipient.progress {
+                let report = report
+                    .cloned()
+                    .unwrap_or_else(|| out_of_time(last.as_ref()));
+                recipient.settle(Outcome::Failed(report));
+            }
+        }
+    }
+}
+
+/// RFC 3463 §3.5: 4.4.7 delivery time expired, as the permanent failure it has become (5.4.7), with what the last
+/// attempt had heard.
+fn out_of_time(last: Option<&StatusReport>) -> StatusReport {
+    let text = match last {
+        Some(last) => format!("delivery time expired; last attempt: {}", last.text),
+        None => "delivery time expired before the first attempt".to_owned(),
+    };
+    StatusReport {
+        status: EXPIRED_4_4_7.as_permanent(),
+        text,
+        remote: last.and_then(|last| last.remote.clone()),
+        reply: last.and_then(|last| last.reply.clone()),
+    }
+}
+
+const EXPIRED_4_4_7: EnhancedStatusCode = match EnhancedStatusCode::new(4, 4, 7) {
+    Ok(code) => code,
+    Err(_) => panic!("4.4.7 is a status code"),
+};

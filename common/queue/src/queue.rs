@@ -1,0 +1,337 @@
+//! Records, schedule and index joined: what the queue agent calls.
+
+mod change;
+mod insert;
+mod list;
+mod reclaim;
+mod replay;
+mod settle;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+pub(crate) use change::{Change, MailFacts};
+pub use change::{Instruction, Prepared};
+pub use insert::Admission;
+pub use list::{Filter, JobSummary, MailSummary, Page, Stats};
+use postroad_envelope::{QueueId, RouteClass, Timestamp};
+use postroad_journal::{Location, Lsn, RecordDraft};
+pub use reclaim::LiveInSegment;
+pub use settle::{Debt, Settled};
+
+use crate::{
+    Digest, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,
+    QueueError, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
+    index::{self, Index},
+    record::{Checkpoint, Finished, LeaseHint, LeaseHints, encode_epoch},
+};
+
+/// What an operator may choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// When a mail is tried again.
+    pub retry: RetrySchedule,
+    /// How long leases and graces are.
+    pub times: LeaseTimes,
+    /// Octets of index kept in memory; the process needs up to five times that.
+    pub cache_capacity: u64,
+    /// How long a finished id is known.
+    pub finished_window: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            retry: RetrySchedule::default(),
+            times: LeaseTimes::default(),
+            cache_capacity: 64 << 20,
+            finished_window: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// What [`Queue::open`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The first record to replay; 0: all.
+    pub needs_replay_from: Lsn,
+    /// Where the former index lies now, if it did not open and is to be rebuilt.
+    pub rebuilt: Option<PathBuf>,
+}
+
+/// A job given to a worker, with all it takes to try it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leased {
+    /// The right to try.
+    pub lease: Lease,
+    /// Who is still to be tried, and how.
+    pub state: JobState,
+    /// Where envelope and content lie.
+    pub mail: MailPlace,
+}
+
+/// What applying changes brought about.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Mails that are all done now; their content files may go.
+    pub finished: Vec<FinishedMail>,
+}
+
+/// The queue. All methods may be called from any thread, and may block on the disk.
+pub struct Queue {
+    options: Options,
+    index: Index,
+    core: Mutex<Core>,
+}
+
+struct Core {
+    schedule: Schedule,
+    /// Ids whose insert waits for its commit.
+    in_flight: BTreeMap<QueueId, Digest>,
+    /// Ids that finished since the last block of them.
+    finished: BTreeMap<QueueId, Finished>,
+    /// Leases granted since hints were last taken.
+    hints: Vec<LeaseHint>,
+    /// Hints found by a replay.
+    replayed_hints: BTreeMap<JobKey, LeaseHint>,
+}
+
+impl Queue {
+    /// Opens or creates the index in `folder/index`. Nothing may be leased before [`Queue::replay`] has been given every
+    /// record from [`OpenReport::needs_replay_from`] on, then [`Queue::finish_replay`], then an epoch was committed.
+    pub fn open(
+        folder: &Path,
+        options: Options,
+        now: Timestamp,
+    ) -> Result<(Self, OpenReport), QueueError> {
+        let opened = index::open(folder, options.cache_capacity, now)?;
+        let (index, rebuilt) = Index::new(opened);
+        let report = OpenReport {
+            needs_replay_from: index.checkpoint_lsn()?,
+            rebuilt,
+        };
+        let core = Core {
+            schedule: Schedule::new(options.times.clone()),
+            in_flight: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            hints: Vec::new(),
+            replayed_hints: BTreeMap::new(),
+        };
+        Ok((
+            Self {
+                options,
+                index,
+                core: Mutex::new(core),
+            },
+            report,
+        ))
+    }
+
+    /// The commit of a new epoch, first of all changes after a replay; leases are granted once it is applied.
+    pub fn prepare_epoch(&self) -> Result<Prepared, QueueError> {
+        let epoch = self.index.epoch()?.saturating_add(1);
+        Ok(Prepared::one(encode_epoch(epoch), Change::Epoch(epoch)))
+    }
+
+    /// Applies what was committed; `locations` are those of [`Prepared::records`], in order.
+    pub fn apply(&self, prepared: Prepared, locations: &[Location]) -> Result<Applied, QueueError> {
+        let mut applied = Applied::default();
+        for (change, &location) in prepared.into_changes().iter().zip(locations) {
+            // The index first: whoever is told of a job by the schedule finds it there.
+            let finished = self.index.apply(location, change)?;
+            let mut core = self.core();
+            match change {
+                Change::Mail(mail) => {
+                    core.in_flight.remove(&mail.queue_id);
+                    mail.jobs
+                        .iter()
+                        .for_each(|state| core.schedule.place(state));
+                }
+                Change::State(state) => core.schedule.place(state),
+                Change::Epoch(epoch) => core.schedule.begin_epoch(*epoch),
+                _ => {}
+            }
+            if let Some(mail) = &finished {
+                core.finished.insert(mail.finished.queue_id, mail.finished);
+            }
+            applied.finished.extend(finished);
+        }
+        Ok(applied)
+    }
+
+    /// Gives up a change that was prepared and will not be committed.
+    pub fn abandon(&self, prepared: Prepared, now: Timestamp) {
+        let mut core = self.core();
+        for change in prepared.into_changes() {
+            match change {
+                Change::Mail(mail) => drop(core.in_flight.remove(&mail.queue_id)),
+                Change::State(state) => core.schedule.abandon(state.key, now),
+                Change::Block(block) => core
+                    .finished
+                    .extend(block.0.iter().map(|f| (f.queue_id, *f))),
+                _ => {}
+            }
+        }
+    }
+
+    /// Grants up to `max` leases of a class.
+    pub fn lease(
+        &self,
+        class: RouteClass,
+        holder: &Holder,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, QueueError> {
+        let mut granted = Vec::new();
+        while granted.len() < max {
+            let leases = self
+                .core()
+                .schedule
+                .lease(class, holder, max - granted.len(), now);
+            if leases.is_empty() {
+                break;
+            }
+            for lease in leases {
+                granted.extend(self.equip(lease)?);
+            }
+        }
+        Ok(granted)
+    }
+
+    /// Reads what a lease is for. A job of which the index says otherwise was scheduled by a key that a crash left
+    /// behind: it is put right, and not tried now.
+    fn equip(&self, lease: Lease) -> Result<Option<Leased>, QueueError> {
+        let state = self.index.job(lease.job)?;
+        let mail = self.index.mail(lease.job.queue_id)?;
+        match (state, mail) {
+            (Some(state), Some(mail)) if state.revision == lease.revision => {
+                self.core().hints.push(hint_of(&lease));
+                Ok(Some(Leased { lease, state, mail }))
+            }
+            (state, _) => {
+                tracing::warn!(event = "due_key_dropped", job = %lease.job, "no such job is due");
+                let mut core = self.core();
+                match state {
+                    Some(state) if state.revision != lease.revision => core.schedule.place(&state),
+                    _ => core.schedule.remove(lease.job),
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Moves the deadline of a lease; tells the new one.
+    pub fn extend(
+        &self,
+        job: JobKey,
+        fence: Fence,
+        now: Timestamp,
+    ) -> Result<Timestamp, StaleLease> {
+        self.core().schedule.extend(job, fence, now)
+    }
+
+    /// Takes a job back that its worker could not try (limited, draining); costs no attempt.
+    pub fn hand_back(
+        &self,
+        job: JobKey,
+        fence: Fence,
+        delay: Duration,
+        now: Timestamp,
+    ) -> Result<(), StaleLease> {
+        self.core().schedule.hand_back(job, fence, delay, now)
+    }
+
+    /// A worker's stream has ended; its leases end after a grace, unless resumed. Tells how many.
+    pub fn drop_stream(&self, stream: u64, now: Timestamp) -> usize {
+        self.core().schedule.drop_stream(stream, now)
+    }
+
+    /// Renews a lease after a lost stream or a restart, under a new fence. None: its result will be late.
+    pub fn resume(
+        &self,
+        job: JobKey,
+        fence: Fence,
+        revision: Revision,
+        holder: &Holder,
+        now: Timestamp,
+    ) -> Result<Option<Leased>, QueueError> {
+        let lease = self
+            .core()
+            .schedule
+            .resume(job, fence, revision, holder, now);
+        lease.map_or(Ok(None), |lease| self.equip(lease))
+    }
+
+    /// Does what time demands: jobs become ready, leases end, reports fall due.
+    pub fn tick(&self, now: Timestamp) -> Ticked {
+        self.core().schedule.tick(now)
+    }
+
+    /// When [`Queue::tick`] has something to do again.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.core().schedule.next_wakeup()
+    }
+
+    /// How many jobs of a class are ready.
+    pub fn ready_len(&self, class: RouteClass) -> usize {
+        self.core().schedule.ready_len(class)
+    }
+
+    /// Jobs whose time is over though no worker came for them: to be told [`Instruction::Expire`].
+    pub fn out_of_time(&self, now: Timestamp, max: usize) -> Vec<JobKey> {
+        self.core().schedule.out_of_time(now, max)
+    }
+
+    /// The leases granted since the last call, to be appended unsynced with the next write.
+    pub fn lease_hints(&self) -> Option<RecordDraft> {
+        let hints = std::mem::take(&mut self.core().hints);
+        (!hints.is_empty()).then(|| LeaseHints(hints).draft())
+    }
+
+    /// The records of a checkpoint, to be committed in a group of their own. Once they are applied,
+    /// [`Queue::checkpoint`] with the number of the first of them.
+    pub fn prepare_checkpoint(&self, now: Timestamp) -> Prepared {
+        let mut core = self.core();
+        let leases = core.schedule.leases().map(hint_of).collect();
+        let checkpoint = Checkpoint {
+            epoch: core.schedule.epoch(),
+            at: now,
+            leases,
+        };
+        let mut prepared = Prepared::one(checkpoint.draft(), Change::Checkpoint(checkpoint));
+        let finished: Vec<Finished> = std::mem::take(&mut core.finished).into_values().collect();
+        if !finished.is_empty() {
+            prepared = prepared.and(Prepared::block(finished));
+        }
+        prepared
+    }
+
+    /// Makes the index durable; a replay begins at `lsn` from now on. Also forgets finished ids whose window has
+    /// passed. May run while others apply.
+    pub fn checkpoint(&self, lsn: Lsn, now: Timestamp) -> Result<(), QueueError> {
+        let window = self.options.finished_window.as_millis();
+        let window = u64::try_from(window).unwrap_or(u64::MAX);
+        let before = Timestamp::from_millis(now.as_millis().saturating_sub(window));
+        self.index.forget_finished(before)?;
+        self.index.checkpoint(lsn)
+    }
+
+    /// The lock is held for moments, never over a read of the disk. A panic under it leaves the schedule usable.
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hint_of(lease: &Lease) -> LeaseHint {
+    LeaseHint {
+        job: lease.job,
+        revision: lease.revision,
+        agent: lease.holder.agent.to_string(),
+        fence: lease.fence,
+        deadline: lease.deadline,
+    }
+}

@@ -1,0 +1,172 @@
+use postroad_envelope::{QueueId, Route, StatusReport, Timestamp};
+use postroad_journal::{ContentRef, RecordDraft};
+
+use super::Queue;
+use crate::{
+    Digest, JobKey, JobState, QueueError,
+    record::{Checkpoint, Finished, FinishedBlock, JOB_STATE, LeaseHint, encode_state},
+};
+
+/// Changes with the records that make them durable: one commit, all or nothing.
+#[derive(Debug)]
+#[must_use = "what was prepared must be committed and applied, or abandoned"]
+pub struct Prepared {
+    records: Vec<RecordDraft>,
+    changes: Vec<Change>,
+}
+
+/// What one record means to index and schedule.
+#[derive(Debug)]
+pub enum Change {
+    Mail(MailFacts),
+    State(Box<JobState>),
+    /// A state copied forward with its mail: nothing changes but its place in the journal.
+    Copied(Box<JobState>),
+    Epoch(u64),
+    Checkpoint(Checkpoint),
+    Snapshot,
+    Block(FinishedBlock),
+    Hints(Vec<LeaseHint>),
+    Skip,
+}
+
+/// What of a mail record is not in the record alone.
+#[derive(Debug)]
+pub struct MailFacts {
+    pub queue_id: QueueId,
+    pub sender: String,
+    pub received_at: Timestamp,
+    pub recipients: u32,
+    pub digest: Digest,
+    pub file: Option<ContentRef>,
+    /// The jobs as accepted; empty if the mail was copied forward.
+    pub jobs: Vec<JobState>,
+}
+
+impl Prepared {
+    pub(super) fn one(record: RecordDraft, change: Change) -> Self {
+        Self {
+            records: vec![record],
+            changes: vec![change],
+        }
+    }
+
+    pub(super) fn state(state: JobState) -> Self {
+        let record = RecordDraft::new(JOB_STATE, encode_state(&state));
+        Self::one(record, Change::State(Box::new(state)))
+    }
+
+    pub(super) fn copy(state: JobState) -> Self {
+        let record = RecordDraft::new(JOB_STATE, encode_state(&state));
+        Self::one(record, Change::Copied(Box::new(state)))
+    }
+
+    pub(super) fn block(finished: Vec<Finished>) -> Self {
+        let block = FinishedBlock(finished);
+        Self::one(block.draft(), Change::Block(block))
+    }
+
+    /// Both in one commit.
+    pub fn and(mut self, other: Self) -> Self {
+        self.records.extend(other.records);
+        self.changes.extend(other.changes);
+        self
+    }
+
+    /// What to append, in order.
+    pub fn records(&self) -> &[RecordDraft] {
+        &self.records
+    }
+
+    /// Octets to append, without the journal's own.
+    pub fn len(&self) -> usize {
+        self.records.iter().map(RecordDraft::payload_len).sum()
+    }
+
+    /// Whether there is nothing to append.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+}
+
+/// What an operator, a rule or the queue itself may tell a job that no worker holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instruction {
+    /// Keep it back, for this reason.
+    Hold(String),
+    /// Let it go, now.
+    Release,
+    /// Try it now.
+    Retry,
+    /// Try it at this time.
+    Schedule(Timestamp),
+    /// What is pending fails with this report, and the sender is told.
+    Fail(StatusReport),
+    /// What is pending fails since its time is over, and the sender is told.
+    Expire,
+    /// Remove it; nobody is told.
+    Drop,
+    /// Give it another route.
+    Reroute(Route),
+    /// Change its priority.
+    Priority(i8),
+}
+
+impl Queue {
+    /// The change an instruction makes to one job. [`QueueError::Busy`] while a worker holds it.
+    pub fn prepare(
+        &self,
+        job: JobKey,
+        instruction: Instruction,
+        now: Timestamp,
+    ) -> Result<Prepared, QueueError> {
+        let state = self.begin_change(job)?;
+        Ok(Prepared::state(instructed(state, instruction, now)))
+    }
+
+    /// Keeps others off a job that nobody holds, and reads its state.
+    pub(super) fn begin_change(&self, job: JobKey) -> Result<JobState, QueueError> {
+        let revision = self.core().schedule.begin_change(job)?;
+        match self.index.job(job) {
+            Ok(Some(state)) if state.revision == revision => Ok(state),
+            Ok(Some(state)) => {
+                self.core().schedule.place(&state);
+                Err(QueueError::Busy(job))
+            }
+            Ok(None) => {
+                self.core().schedule.remove(job);
+                Err(QueueError::NoSuchJob(job))
+            }
+            // The job stays as it is: an index that fails ends the process.
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn instructed(mut state: JobState, instruction: Instruction, now: Timestamp) -> JobState {
+    let due = state.due;
+    match instruction {
+        Instruction::Hold(why) => state.held(Some(why), now),
+        Instruction::Release => state.held(None, now),
+        Instruction::Retry => state.rescheduled(now, now),
+        Instruction::Schedule(at) => state.rescheduled(at, now),
+        Instruction::Fail(report) => state.failed(Some(report), now),
+        Instruction::Expire => state.failed(None, now),
+        Instruction::Drop => state.dropped(now),
+        Instruction::Reroute(route) => {
+            state.class = route.class;
+            state.destination = route.destination;
+            state.next_hop = route.next_hop;
+            state.rule = route.rule;
+            state.rescheduled(now, now)
+        }
+        Instruction::Priority(priority) => {
+            state.priority = priority;
+            state.rescheduled(due, now)
+        }
+    }
+}

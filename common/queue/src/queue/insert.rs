@@ -1,0 +1,215 @@
+use postroad_envelope::{
+    Envelope, Outcome, QueueId, Recipient, Route, RouteClass, StatusReport, Timestamp,
+};
+use postroad_reply::EnhancedStatusCode;
+
+use super::{
+    Queue,
+    change::{Change, MailFacts, Prepared},
+};
+use crate::{
+    Content, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress, QueueError,
+    RecipientState, Revision,
+};
+
+/// The answer to a submission.
+#[derive(Debug)]
+pub enum Admission {
+    /// A new mail: commit and apply it.
+    New(Prepared),
+    /// The same mail waits for its commit: its answer is the answer to this one too.
+    InFlight,
+    /// The same mail was accepted before: acknowledge it again; a content file written for it now may go.
+    Known,
+    /// The id is taken by another mail.
+    Conflict,
+}
+
+impl Queue {
+    /// Admits a mail: derives its jobs by `route`, or finds that its id is known.
+    pub fn prepare_insert(
+        &self,
+        mut envelope: Envelope,
+        content: Content,
+        now: Timestamp,
+        route: &dyn Fn(&Envelope, &Recipient) -> Route,
+    ) -> Result<Admission, QueueError> {
+        check(&envelope)?;
+        let id = envelope.queue_id;
+        let digest = digest_of(&envelope, &content);
+        let same = |known: Digest, answer| {
+            if known == digest {
+                answer
+            } else {
+                Admission::Conflict
+            }
+        };
+        {
+            let mut core = self.core();
+            if let Some(&known) = core.in_flight.get(&id) {
+                return Ok(same(known, Admission::InFlight));
+            }
+            // Taken before the index is asked, so that of two at once only one gets through.
+            core.in_flight.insert(id, digest);
+        }
+        let known = self.digest_of_known(id);
+        if !matches!(known, Ok(None)) {
+            self.core().in_flight.remove(&id);
+        }
+        if let Some(known) = known? {
+            return Ok(same(known, Admission::Known));
+        }
+        let expires_at = self.options.retry.expires_at(envelope.received_at);
+        envelope.expires_at.get_or_insert(expires_at);
+        let jobs = jobs_of(&envelope, digest, now, route);
+        let facts = MailFacts {
+            queue_id: id,
+            sender: envelope.reverse_path.to_string(),
+            received_at: envelope.received_at,
+            recipients: u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
+            digest,
+            file: content.file(),
+            jobs: jobs.clone(),
+        };
+        let record = MailRecord {
+            envelope,
+            content,
+            digest,
+            jobs,
+        };
+        Ok(Admission::New(Prepared::one(
+            record.draft(),
+            Change::Mail(facts),
+        )))
+    }
+
+    /// What a living or finished mail is known by.
+    fn digest_of_known(&self, id: QueueId) -> Result<Option<Digest>, QueueError> {
+        if let Some(mail) = self.index.mail(id)? {
+            return Ok(Some(mail.digest));
+        }
+        Ok(self.index.finished(id)?.map(|finished| finished.digest))
+    }
+}
+
+fn check(envelope: &Envelope) -> Result<(), QueueError> {
+    if envelope.recipients.is_empty() {
+        return Err(QueueError::Envelope("no recipients"));
+    }
+    let mut indices: Vec<_> = envelope.recipients.iter().map(|r| r.index).collect();
+    indices.sort_unstable();
+    indices.dedup();
+    if indices.len() != envelope.recipients.len() {
+        return Err(QueueError::Envelope("a recipient index twice"));
+    }
+    Ok(())
+}
+
+/// What makes two submissions one mail. Facts that may differ between two tries (trace context, time) are not in it.
+fn digest_of(envelope: &Envelope, content: &Content) -> Digest {
+    let mut hash = Fnv::default();
+    hash.add(envelope.reverse_path.to_string().as_bytes());
+    for recipient in &envelope.recipients {
+        hash.add(&recipient.index.0.to_be_bytes());
+        hash.add(recipient.address.to_string().as_bytes());
+    }
+    Digest {
+        len: content.len(),
+        crc32c: content.crc32c(),
+        envelope: hash.0,
+    }
+}
+
+/// FNV-1a, 64 bit; each part ends with a NUL, which none of them holds at its end.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, part: &[u8]) {
+        for byte in part.iter().chain(&[0]) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+/// One job for each route and recipient domain, at most [`MAX_JOB_RECIPIENTS`] in each.
+fn jobs_of(
+    envelope: &Envelope,
+    digest: Digest,
+    now: Timestamp,
+    route: &dyn Fn(&Envelope, &Recipient) -> Route,
+) -> Vec<JobState> {
+    let mut groups: Vec<(Route, &str, Vec<&Recipient>)> = Vec::new();
+    for recipient in &envelope.recipients {
+        let to = route(envelope, recipient);
+        let domain = recipient.address.domain().a_label();
+        let open = groups.iter_mut().find(|(route, known, recipients)| {
+            *route == to && *known == domain && recipients.len() < MAX_JOB_RECIPIENTS
+        });
+        match open {
+            Some((_, _, recipients)) => recipients.push(recipient),
+            None => groups.push((to, domain, vec![recipient])),
+        }
+    }
+    let numbered = (0_u32..).zip(groups);
+    numbered
+        .map(|(number, (route, _, recipients))| {
+            let key = JobKey {
+                queue_id: envelope.queue_id,
+                number,
+            };
+            first_state(key, envelope, digest, route, &recipients, now)
+        })
+        .collect()
+}
+
+fn first_state(
+    key: JobKey,
+    envelope: &Envelope,
+    digest: Digest,
+    route: Route,
+    recipients: &[&Recipient],
+    now: Timestamp,
+) -> JobState {
+    let null_sender = envelope.reverse_path.is_null();
+    let mut recipients: Vec<RecipientState> = recipients
+        .iter()
+        .map(|recipient| RecipientState::new(recipient.index, recipient.notify, null_sender))
+        .collect();
+    recipients.sort_by_key(|recipient| recipient.index);
+    if route.class == RouteClass::Discard {
+        for recipient in &mut recipients {
+            recipient.progress = Progress::Done(Outcome::Delivered(discarded(&route)));
+        }
+    }
+    JobState {
+        key,
+        revision: Revision(1),
+        class: route.class,
+        hold: (route.class == RouteClass::Hold).then(|| route.rule.clone()),
+        destination: route.destination,
+        next_hop: route.next_hop,
+        rule: route.rule,
+        priority: envelope.priority,
+        arrived_at: envelope.received_at,
+        expires_at: envelope.expires_at.unwrap_or(envelope.received_at),
+        due: envelope.not_before.map_or(now, |at| at.max(now)),
+        attempts: 0,
+        changed_at: now,
+        debt_since: None,
+        recipients,
+        digest,
+        unknown: Default::default(),
+    }
+}
+
+fn discarded(route: &Route) -> StatusReport {
+    StatusReport::local(SUCCESS_2_0_0, format!("discarded by rule: {}", route.rule))
+}
+
+const SUCCESS_2_0_0: EnhancedStatusCode = postroad_reply::SUCCESS_2_0_0;

@@ -1,0 +1,112 @@
+use postroad_envelope::Timestamp;
+use postroad_journal::{Location, RecordKind, RecordRef};
+
+use super::{Change, MailFacts, Queue};
+use crate::{
+    FinishedMail, QueueError,
+    record::{self, MailHead, Record, split_head},
+};
+
+impl Queue {
+    /// Applies a record from the journal, whatever the index says already. Tells of a mail that it ends.
+    pub fn replay(&self, record: RecordRef<'_>) -> Result<Option<FinishedMail>, QueueError> {
+        let RecordRef {
+            location,
+            kind,
+            payload,
+            ..
+        } = record;
+        self.replay_record(location, kind, payload)
+    }
+
+    fn replay_record(
+        &self,
+        location: Location,
+        kind: RecordKind,
+        payload: &[u8],
+    ) -> Result<Option<FinishedMail>, QueueError> {
+        let change = change_of(kind, payload)?;
+        let finished = self.index.apply(location, &change)?;
+        let mut core = self.core();
+        if let Some(mail) = &finished {
+            core.finished.insert(mail.finished.queue_id, mail.finished);
+        }
+        match change {
+            Change::Mail(mail) => drop(
+                core.finished
+                    .remove(&mail.queue_id)
+                    .filter(|_| finished.is_none()),
+            ),
+            Change::Block(block) => {
+                for finished in block.0 {
+                    core.finished.remove(&finished.queue_id);
+                }
+            }
+            Change::Hints(hints) => {
+                core.replayed_hints
+                    .extend(hints.into_iter().map(|hint| (hint.job, hint)));
+            }
+            Change::Checkpoint(checkpoint) => {
+                core.replayed_hints = checkpoint.leases.into_iter().map(|h| (h.job, h)).collect();
+            }
+            _ => {}
+        }
+        Ok(finished)
+    }
+
+    /// Ends the replay: loads the schedule. Tells how many jobs live.
+    pub fn finish_replay(&self, now: Timestamp) -> Result<usize, QueueError> {
+        for facts in self.index.due_keys() {
+            let facts = facts?;
+            let twice = self.core().schedule.revision(facts.key).is_some();
+            if !twice {
+                self.core().schedule.place_facts(facts);
+                continue;
+            }
+            // Two keys for one job: a crash left one behind. The job itself says which is right.
+            let state = self.index.job(facts.key)?;
+            let right = state.as_ref().and_then(crate::JobFacts::of);
+            if right.as_ref() != Some(&facts) {
+                self.index.drop_due(&facts)?;
+            }
+            match &state {
+                Some(state) => self.core().schedule.place(state),
+                None => self.core().schedule.remove(facts.key),
+            }
+        }
+        let mut core = self.core();
+        for hint in std::mem::take(&mut core.replayed_hints).into_values() {
+            core.schedule.await_resume(&hint, now);
+        }
+        Ok(core.schedule.len())
+    }
+}
+
+pub(super) fn change_of(kind: RecordKind, payload: &[u8]) -> Result<Change, QueueError> {
+    if kind == record::MAIL {
+        // Only the head is read: content may be large.
+        let (head, _) = split_head(payload)?;
+        return Ok(Change::Mail(facts_of(head)));
+    }
+    Ok(match Record::decode(kind, payload)? {
+        Record::JobState(state) => Change::State(state),
+        Record::LeaseHints(hints) => Change::Hints(hints.0),
+        Record::Epoch(epoch) => Change::Epoch(epoch),
+        Record::Checkpoint(checkpoint) => Change::Checkpoint(checkpoint),
+        Record::Snapshot(_) => Change::Snapshot,
+        Record::FinishedBlock(block) => Change::Block(block),
+        Record::Mail(_) | Record::Unknown(_) => Change::Skip,
+    })
+}
+
+pub(super) fn facts_of(head: MailHead) -> MailFacts {
+    MailFacts {
+        queue_id: head.envelope.queue_id,
+        sender: head.envelope.reverse_path.to_string(),
+        received_at: head.envelope.received_at,
+        recipients: u32::try_from(head.envelope.recipients.len()).unwrap_or(u32::MAX),
+        digest: head.digest,
+        file: head.file,
+        jobs: head.jobs,
+    }
+}

@@ -1,0 +1,157 @@
+use postroad_envelope::{Envelope, Outcome, QueueId, Recipient, RecipientIndex, Route, Timestamp};
+
+use super::{Admission, Queue, change::Prepared};
+use crate::{Content, Fence, JobKey, JobState, MailPlace, Progress, QueueError, Revision};
+
+/// What a settlement will bring about once committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// The job's next state.
+    pub state: JobState,
+    /// Every recipient that is done by it, also those that failed since time is over.
+    pub done: Vec<(RecipientIndex, Outcome)>,
+    /// When the rest is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// Which of the done ones the sender is to be told of.
+    pub owed: Vec<RecipientIndex>,
+}
+
+/// A report owed to the sender of a mail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Debt {
+    /// The mail it is about.
+    pub mail: MailPlace,
+    /// Whom it is about, and what became of them, by ascending index.
+    pub recipients: Vec<(RecipientIndex, Outcome)>,
+    /// The states that say so.
+    jobs: Vec<(JobKey, Revision)>,
+}
+
+impl Queue {
+    /// The change that the result of an attempt makes. Recipients the worker does not name, and those it names as
+    /// delayed, are tried again, or fail if the mail's time is over.
+    pub fn prepare_settle(
+        &self,
+        job: JobKey,
+        fence: Fence,
+        outcomes: Vec<(RecipientIndex, Outcome)>,
+        now: Timestamp,
+    ) -> Result<(Prepared, Settled), QueueError> {
+        let lease = self.core().schedule.begin_settle(job, fence, now)?;
+        let before = self
+            .index
+            .job(job)?
+            .filter(|state| state.revision == lease.revision);
+        let Some(before) = before else {
+            self.core().schedule.remove(job);
+            return Err(QueueError::NoSuchJob(job));
+        };
+        let attempts = before.attempts.saturating_add(1);
+        let retry = self
+            .options
+            .retry
+            .next(attempts, now, before.expires_at, job.seed());
+        let pending: Vec<_> = before.pending().collect();
+        let state = before.settled(outcomes, retry, now);
+        let settled = settled(state, &pending);
+        Ok((Prepared::state(settled.state.clone()), settled))
+    }
+
+    /// What the sender of a mail is owed; none if nothing is, or not any more.
+    pub fn debt(&self, id: QueueId) -> Result<Option<Debt>, QueueError> {
+        let Some(mail) = self.index.mail(id)? else {
+            return Ok(None);
+        };
+        let mut debt = Debt {
+            mail,
+            recipients: Vec::new(),
+            jobs: Vec::new(),
+        };
+        for state in self.index.jobs(id)?.iter().filter(|state| state.owes()) {
+            debt.jobs.push((state.key, state.revision));
+            for recipient in state.recipients.iter().filter(|recipient| recipient.owed) {
+                if let Progress::Done(outcome) = &recipient.progress {
+                    debt.recipients.push((recipient.index, outcome.clone()));
+                }
+            }
+        }
+        debt.recipients.sort_by_key(|(index, _)| *index);
+        Ok((!debt.jobs.is_empty()).then_some(debt))
+    }
+
+    /// Pays a debt: the report as a new mail, if one is to be sent, and the end of the debt are one commit. None: the
+    /// debt has changed since, ask for it anew.
+    pub fn prepare_report(
+        &self,
+        debt: &Debt,
+        report: Option<(Envelope, Content)>,
+        now: Timestamp,
+        route: &dyn Fn(&Envelope, &Recipient) -> Route,
+    ) -> Result<Option<Prepared>, QueueError> {
+        let mut prepared: Option<Prepared> = None;
+        for &(job, revision) in &debt.jobs {
+            match self.begin_change(job) {
+                Ok(state) => {
+                    let same = state.revision == revision;
+                    let change = Prepared::state(if same { state.reported(now) } else { state });
+                    prepared = Some(match prepared {
+                        Some(others) => others.and(change),
+                        None => change,
+                    });
+                    if same {
+                        continue;
+                    }
+                }
+                Err(QueueError::Busy(_) | QueueError::NoSuchJob(_)) => {}
+                Err(error) => return Err(error),
+            }
+            self.restore(prepared)?;
+            return Ok(None);
+        }
+        match (prepared, report) {
+            (Some(prepared), Some((envelope, content))) => {
+                match self.prepare_insert(envelope, content, now, route)? {
+                    Admission::New(mail) => Ok(Some(prepared.and(mail))),
+                    // A fresh id cannot be known; whatever it is, it is not this report.
+                    _ => self.restore(Some(prepared)).map(|()| None),
+                }
+            }
+            (prepared, _) => Ok(prepared),
+        }
+    }
+
+    /// Puts jobs whose change will not come back to where the index has them.
+    fn restore(&self, prepared: Option<Prepared>) -> Result<(), QueueError> {
+        for change in prepared.map(Prepared::into_changes).unwrap_or_default() {
+            if let super::Change::State(changed) = change
+                && let Some(state) = self.index.job(changed.key)?
+            {
+                self.core().schedule.place(&state);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn settled(state: JobState, pending_before: &[RecipientIndex]) -> Settled {
+    let touched = state
+        .recipients
+        .iter()
+        .filter(|r| pending_before.contains(&r.index));
+    let (mut done, mut owed) = (Vec::new(), Vec::new());
+    for recipient in touched {
+        if let Progress::Done(outcome) = &recipient.progress {
+            done.push((recipient.index, outcome.clone()));
+        }
+        if recipient.owed {
+            owed.push(recipient.index);
+        }
+    }
+    let retry_at = state.is_pending().then_some(state.due);
+    Settled {
+        state,
+        done,
+        retry_at,
+        owed,
+    }
+}

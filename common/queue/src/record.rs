@@ -1,0 +1,75 @@
+//! What the queue writes into its journal: the formats of `store v1`.
+
+mod envelope;
+mod mail;
+mod marks;
+mod outcome;
+mod state;
+mod unknown;
+pub(crate) mod wire;
+
+pub use mail::{Content, MailRecord};
+pub(crate) use mail::{MailHead, file_from_wire, file_to_wire, moved_draft, split_head};
+pub use marks::{Checkpoint, Finished, FinishedBlock, LeaseHint, LeaseHints, Snapshot};
+pub(crate) use outcome::{class_from_wire, class_to_wire};
+use postroad_journal::RecordKind;
+pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
+pub(crate) use state::{digest_from_wire, digest_to_wire};
+
+use crate::{JobState, QueueError};
+
+/// A mail: envelope, content, and its jobs as accepted.
+pub const MAIL: RecordKind = RecordKind(1);
+/// The absolute state of one job.
+pub const JOB_STATE: RecordKind = RecordKind(2);
+/// Leases granted since the last record of this kind.
+pub const LEASE_HINTS: RecordKind = RecordKind(3);
+/// A start of the queue.
+pub const EPOCH: RecordKind = RecordKind(4);
+/// A checkpoint: epoch and living leases.
+pub const CHECKPOINT: RecordKind = RecordKind(5);
+/// State that is not a mail: rules, lists, quotas.
+pub const SNAPSHOT: RecordKind = RecordKind(6);
+/// Ids that finished.
+pub const FINISHED_BLOCK: RecordKind = RecordKind(7);
+
+/// A record, read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// See [`MAIL`].
+    Mail(Box<MailRecord>),
+    /// See [`JOB_STATE`].
+    JobState(Box<JobState>),
+    /// See [`LEASE_HINTS`].
+    LeaseHints(LeaseHints),
+    /// See [`EPOCH`].
+    Epoch(u64),
+    /// See [`CHECKPOINT`].
+    Checkpoint(Checkpoint),
+    /// See [`SNAPSHOT`].
+    Snapshot(Snapshot),
+    /// See [`FINISHED_BLOCK`].
+    FinishedBlock(FinishedBlock),
+    /// Of a later release: skipped and kept.
+    Unknown(RecordKind),
+}
+
+impl Record {
+    /// Reads a payload. The content of a mail is copied; to share it use [`MailRecord::decode`].
+    pub fn decode(kind: RecordKind, payload: &[u8]) -> Result<Self, QueueError> {
+        Ok(match kind {
+            MAIL => Self::Mail(Box::new(MailRecord::decode(
+                bytes::Bytes::copy_from_slice(payload),
+            )?)),
+            JOB_STATE => Self::JobState(Box::new(state::decode(payload)?)),
+            LEASE_HINTS => Self::LeaseHints(LeaseHints::decode(payload)?),
+            EPOCH => Self::Epoch(marks::decode_epoch(payload)?),
+            CHECKPOINT => Self::Checkpoint(Checkpoint::decode(payload)?),
+            SNAPSHOT => Self::Snapshot(Snapshot::decode(payload)?),
+            FINISHED_BLOCK => Self::FinishedBlock(FinishedBlock::decode(payload)?),
+            other => Self::Unknown(other),
+        })
+    }
+}
+
+pub(crate) use marks::encode_epoch;

@@ -1,0 +1,125 @@
+//! Routes, reports and hosts ↔ store.
+
+use postroad_envelope::{HostPort, RemoteHost, RouteClass, StatusReport, TlsFacts};
+use postroad_reply::{EnhancedStatusCode, Reply, ReplyCode};
+
+use super::wire;
+use crate::{QueueError, error::unreadable};
+
+/// Octets kept of a text that a remote said.
+const MAX_TEXT: usize = 512;
+/// Octets kept of a host's name.
+const MAX_NAME: usize = 255;
+
+pub const fn class_to_wire(class: RouteClass) -> u32 {
+    match class {
+        RouteClass::Local => 1,
+        RouteClass::Relay => 2,
+        RouteClass::Lmtp => 3,
+        RouteClass::Hold => 4,
+        RouteClass::Discard => 5,
+    }
+}
+
+pub fn class_from_wire(class: u32) -> Result<RouteClass, QueueError> {
+    Ok(match class {
+        1 => RouteClass::Local,
+        2 => RouteClass::Relay,
+        3 => RouteClass::Lmtp,
+        4 => RouteClass::Hold,
+        5 => RouteClass::Discard,
+        other => return Err(unreadable("route class", other)),
+    })
+}
+
+impl From<&HostPort> for wire::HostPort {
+    fn from(host: &HostPort) -> Self {
+        Self {
+            host: host.host.clone(),
+            port: host.port.into(),
+        }
+    }
+}
+
+pub fn host_port_from_wire(host: wire::HostPort) -> Result<HostPort, QueueError> {
+    let port = u16::try_from(host.port).map_err(|e| unreadable("port", e))?;
+    Ok(HostPort {
+        host: host.host,
+        port,
+    })
+}
+
+pub fn tls_to_wire(tls: &TlsFacts) -> wire::TlsFacts {
+    wire::TlsFacts {
+        version: tls.version.clone(),
+        cipher: tls.cipher.clone(),
+    }
+}
+
+pub fn tls_from_wire(tls: wire::TlsFacts) -> TlsFacts {
+    TlsFacts {
+        version: tls.version,
+        cipher: tls.cipher,
+    }
+}
+
+/// A report as it is stored: texts of remotes are cut, so that nobody can fill the index.
+pub fn report_to_wire(report: &StatusReport) -> wire::StatusReport {
+    wire::StatusReport {
+        status: report.status.to_string(),
+        text: cut(&report.text, MAX_TEXT),
+        remote: report.remote.as_ref().map(|remote| wire::RemoteHost {
+            name: cut(&remote.name, MAX_NAME),
+            address: remote.address.map(|address| address.to_string()),
+            tls: remote.tls.as_ref().map(|tls| wire::TlsFacts {
+                version: cut(&tls.version, 32),
+                cipher: cut(&tls.cipher, 64),
+            }),
+        }),
+        reply: report.reply.as_ref().map(|reply| wire::Reply {
+            code: reply.code().value().into(),
+            enhanced: reply.enhanced().map(|code| code.to_string()),
+            text: cut(reply.text(), MAX_TEXT),
+        }),
+    }
+}
+
+pub fn report_from_wire(report: &wire::StatusReport) -> Result<StatusReport, QueueError> {
+    Ok(StatusReport {
+        status: status(&report.status)?,
+        text: report.text.clone(),
+        remote: report.remote.as_ref().map(remote_from_wire).transpose()?,
+        reply: report.reply.as_ref().map(reply_from_wire).transpose()?,
+    })
+}
+
+fn status(text: &str) -> Result<EnhancedStatusCode, QueueError> {
+    text.parse().map_err(|e| unreadable("status", e))
+}
+
+fn remote_from_wire(remote: &wire::RemoteHost) -> Result<RemoteHost, QueueError> {
+    let address = remote.address.as_deref().map(str::parse).transpose();
+    Ok(RemoteHost {
+        name: remote.name.clone(),
+        address: address.map_err(|e| unreadable("address of a remote host", e))?,
+        tls: remote.tls.clone().map(tls_from_wire),
+    })
+}
+
+fn reply_from_wire(reply: &wire::Reply) -> Result<Reply, QueueError> {
+    let code = u16::try_from(reply.code).map_err(|e| unreadable("reply code", e))?;
+    let code = ReplyCode::new(code).map_err(|e| unreadable("reply code", e))?;
+    Ok(match &reply.enhanced {
+        Some(enhanced) => Reply::new(code, status(enhanced)?, reply.text.clone()),
+        None => Reply::plain(code, reply.text.clone()),
+    })
+}
+
+/// At most `max` octets of the text, cut at a character border.
+pub fn cut(text: &str, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}

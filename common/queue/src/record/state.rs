@@ -1,0 +1,219 @@
+//! `JobState` ↔ store.
+
+use bytes::Bytes;
+use postroad_envelope::{HostPort, Outcome, RecipientIndex, StatusReport, Timestamp};
+use prost::Message;
+
+use super::{
+    envelope::{priority, queue_id},
+    outcome::{
+        class_from_wire, class_to_wire, cut, host_port_from_wire, report_from_wire, report_to_wire,
+    },
+    unknown, wire,
+};
+use crate::{
+    Digest, JobKey, JobState, Progress, QueueError, RecipientState, Revision, error::unreadable,
+};
+
+/// A stored state is not longer, so that it fits into one value of the index.
+pub const MAX_STATE: usize = 4096;
+
+const WHAT: &str = "job state";
+
+pub fn to_wire(state: &JobState) -> wire::JobState {
+    let mut reports: Vec<&StatusReport> = Vec::new();
+    let recipients = state
+        .recipients
+        .iter()
+        .map(|r| recipient_to_wire(r, &mut reports))
+        .collect();
+    wire::JobState {
+        queue_id: state.key.queue_id.to_bytes().to_vec(),
+        number: state.key.number,
+        revision: state.revision.0,
+        class: class_to_wire(state.class),
+        destination: cut(&state.destination, 255),
+        next_hop: state.next_hop.as_ref().map(Into::into),
+        rule: cut(&state.rule, 128),
+        priority: state.priority.into(),
+        arrived_at: state.arrived_at.as_millis(),
+        expires_at: state.expires_at.as_millis(),
+        due: state.due.as_millis(),
+        attempts: state.attempts,
+        changed_at: state.changed_at.as_millis(),
+        hold: state.hold.as_deref().map(|why| cut(why, 128)),
+        debt_since: state.debt_since.map(Timestamp::as_millis),
+        recipients,
+        reports: reports.into_iter().map(report_to_wire).collect(),
+        digest: Some(digest_to_wire(state.digest)),
+    }
+}
+
+/// The octets of a state, at most [`MAX_STATE`]: where a hundred remote answers differ, their texts are cut until they
+/// fit. Only unknown fields of a later release may make it longer.
+pub fn encode(state: &JobState) -> Bytes {
+    let mut message = to_wire(state);
+    let mut room = 512;
+    while message.encoded_len() > MAX_STATE && room > 0 {
+        room /= 2;
+        message
+            .reports
+            .iter_mut()
+            .for_each(|report| shorten(report, room));
+    }
+    let mut bytes = message.encode_to_vec();
+    bytes.extend_from_slice(&state.unknown);
+    bytes.into()
+}
+
+/// Below 16 octets only the status is left of a report.
+fn shorten(report: &mut wire::StatusReport, room: usize) {
+    report.text = cut(&report.text, room);
+    if room < 64 {
+        report.remote = None;
+    }
+    if room < 16 {
+        report.reply = None;
+    }
+    if let Some(reply) = &mut report.reply {
+        reply.text = cut(&reply.text, room);
+    }
+}
+
+/// Reads what [`encode`] wrote, by this release or another.
+pub fn decode(bytes: &[u8]) -> Result<JobState, QueueError> {
+    let message = wire::JobState::decode(bytes).map_err(|e| unreadable(WHAT, e))?;
+    let mut state = from_wire(message)?;
+    state.unknown = unknown::fields_outside(bytes, wire::JobState::KNOWN);
+    Ok(state)
+}
+
+pub fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
+    let reports: Vec<StatusReport> = message
+        .reports
+        .iter()
+        .map(report_from_wire)
+        .collect::<Result<_, _>>()?;
+    let recipients = message
+        .recipients
+        .iter()
+        .map(|r| recipient_from_wire(r, &reports));
+    Ok(JobState {
+        key: JobKey {
+            queue_id: queue_id(&message.queue_id)?,
+            number: message.number,
+        },
+        revision: Revision(message.revision),
+        class: class_from_wire(message.class)?,
+        destination: message.destination,
+        next_hop: message
+            .next_hop
+            .map(host_port_from_wire)
+            .transpose()?
+            .filter(has_host),
+        rule: message.rule,
+        priority: priority(message.priority)?,
+        arrived_at: Timestamp::from_millis(message.arrived_at),
+        expires_at: Timestamp::from_millis(message.expires_at),
+        due: Timestamp::from_millis(message.due),
+        attempts: message.attempts,
+        changed_at: Timestamp::from_millis(message.changed_at),
+        hold: message.hold,
+        debt_since: message.debt_since.map(Timestamp::from_millis),
+        recipients: recipients.collect::<Result<_, _>>()?,
+        digest: digest_from_wire(message.digest),
+        unknown: Bytes::new(),
+    })
+}
+
+fn has_host(host: &HostPort) -> bool {
+    !host.host.is_empty()
+}
+
+pub const fn digest_to_wire(digest: Digest) -> wire::Digest {
+    wire::Digest {
+        len: digest.len,
+        crc32c: digest.crc32c,
+        envelope: digest.envelope,
+    }
+}
+
+pub fn digest_from_wire(digest: Option<wire::Digest>) -> Digest {
+    let wire::Digest {
+        len,
+        crc32c,
+        envelope,
+    } = digest.unwrap_or_default();
+    Digest {
+        len,
+        crc32c,
+        envelope,
+    }
+}
+
+fn recipient_to_wire<'a>(
+    recipient: &'a RecipientState,
+    reports: &mut Vec<&'a StatusReport>,
+) -> wire::RecipientState {
+    let report = recipient.last_report().map_or(0, |report| {
+        let at = reports
+            .iter()
+            .position(|known| *known == report)
+            .unwrap_or_else(|| {
+                reports.push(report);
+                reports.len() - 1
+            });
+        u32::try_from(at + 1).unwrap_or(0)
+    });
+    wire::RecipientState {
+        index: recipient.index.0,
+        progress: match &recipient.progress {
+            Progress::Pending(_) | Progress::Done(Outcome::Delayed(_)) => 0,
+            Progress::Done(Outcome::Delivered(_)) => 1,
+            Progress::Done(Outcome::Relayed(_)) => 2,
+            Progress::Done(Outcome::Failed(_)) => 3,
+            Progress::Done(Outcome::Expanded(_)) => 4,
+            Progress::Dropped => 5,
+        },
+        report,
+        notify: u32::from(recipient.on_failure)
+            | u32::from(recipient.on_success) << 1
+            | u32::from(recipient.owed) << 2,
+    }
+}
+
+fn recipient_from_wire(
+    recipient: &wire::RecipientState,
+    reports: &[StatusReport],
+) -> Result<RecipientState, QueueError> {
+    let report = match usize::try_from(recipient.report)
+        .unwrap_or(usize::MAX)
+        .checked_sub(1)
+    {
+        None => None,
+        Some(at) => Some(
+            reports
+                .get(at)
+                .ok_or_else(|| unreadable(WHAT, "no such report"))?,
+        ),
+    };
+    let done = |make: fn(StatusReport) -> Outcome| {
+        let report = report.ok_or_else(|| unreadable(WHAT, "done without a report"))?;
+        Ok::<_, QueueError>(Progress::Done(make(report.clone())))
+    };
+    Ok(RecipientState {
+        index: RecipientIndex(recipient.index),
+        progress: match recipient.progress {
+            0 => Progress::Pending(report.cloned()),
+            1 => done(Outcome::Delivered)?,
+            2 => done(Outcome::Relayed)?,
+            3 => done(Outcome::Failed)?,
+            4 => done(Outcome::Expanded)?,
+            5 => Progress::Dropped,
+            other => return Err(unreadable(WHAT, format!("progress {other}"))),
+        },
+        on_failure: recipient.notify & 1 != 0,
+        on_success: recipient.notify & 2 != 0,
+        owed: recipient.notify & 4 != 0,
+    })
+}

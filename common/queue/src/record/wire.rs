@@ -1,0 +1,386 @@
+//! The messages as they lie on disk: internal format `store v1`. Numbers are never used again, fields only added.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+#[derive(Clone, PartialEq, Message)]
+pub struct MailHead {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: Option<Envelope>,
+    /// Absent: the content follows the head in the record.
+    #[prost(message, optional, tag = "2")]
+    pub file: Option<ContentFile>,
+    #[prost(message, optional, tag = "3")]
+    pub digest: Option<Digest>,
+    /// The jobs as accepted; empty in a record that was copied forward.
+    #[prost(message, repeated, tag = "4")]
+    pub jobs: Vec<JobState>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ContentFile {
+    #[prost(bytes = "vec", tag = "1")]
+    pub nonce: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub len: u64,
+    #[prost(fixed32, tag = "3")]
+    pub crc32c: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Digest {
+    #[prost(uint64, tag = "1")]
+    pub len: u64,
+    #[prost(fixed32, tag = "2")]
+    pub crc32c: u32,
+    #[prost(fixed64, tag = "3")]
+    pub envelope: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct JobState {
+    #[prost(bytes = "vec", tag = "1")]
+    pub queue_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    #[prost(uint32, tag = "4")]
+    pub class: u32,
+    #[prost(string, tag = "5")]
+    pub destination: String,
+    #[prost(message, optional, tag = "6")]
+    pub next_hop: Option<HostPort>,
+    #[prost(string, tag = "7")]
+    pub rule: String,
+    #[prost(sint32, tag = "8")]
+    pub priority: i32,
+    #[prost(uint64, tag = "9")]
+    pub arrived_at: u64,
+    #[prost(uint64, tag = "10")]
+    pub expires_at: u64,
+    #[prost(uint64, tag = "11")]
+    pub due: u64,
+    #[prost(uint32, tag = "12")]
+    pub attempts: u32,
+    #[prost(uint64, tag = "13")]
+    pub changed_at: u64,
+    #[prost(string, optional, tag = "14")]
+    pub hold: Option<String>,
+    #[prost(uint64, optional, tag = "15")]
+    pub debt_since: Option<u64>,
+    #[prost(message, repeated, tag = "16")]
+    pub recipients: Vec<RecipientState>,
+    /// Reports that recipients name by position: those of one job are mostly alike.
+    #[prost(message, repeated, tag = "17")]
+    pub reports: Vec<StatusReport>,
+    #[prost(message, optional, tag = "18")]
+    pub digest: Option<Digest>,
+}
+
+impl JobState {
+    /// Every number above; others are kept unread.
+    pub const KNOWN: std::ops::RangeInclusive<u32> = 1..=18;
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct RecipientState {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// 0 pending, 1 delivered, 2 relayed, 3 failed, 4 expanded, 5 dropped.
+    #[prost(uint32, tag = "2")]
+    pub progress: u32,
+    /// Position in `reports`, from 1; 0 is none.
+    #[prost(uint32, tag = "3")]
+    pub report: u32,
+    /// 1 on failure, 2 on success, 4 owed.
+    #[prost(uint32, tag = "4")]
+    pub notify: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct StatusReport {
+    #[prost(string, tag = "1")]
+    pub status: String,
+    #[prost(string, tag = "2")]
+    pub text: String,
+    #[prost(message, optional, tag = "3")]
+    pub remote: Option<RemoteHost>,
+    #[prost(message, optional, tag = "4")]
+    pub reply: Option<Reply>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct RemoteHost {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, optional, tag = "2")]
+    pub address: Option<String>,
+    #[prost(message, optional, tag = "3")]
+    pub tls: Option<TlsFacts>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TlsFacts {
+    #[prost(string, tag = "1")]
+    pub version: String,
+    #[prost(string, tag = "2")]
+    pub cipher: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Reply {
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    #[prost(string, optional, tag = "2")]
+    pub enhanced: Option<String>,
+    #[prost(string, tag = "3")]
+    pub text: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct HostPort {
+    #[prost(string, tag = "1")]
+    pub host: String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Envelope {
+    #[prost(bytes = "vec", tag = "1")]
+    pub queue_id: Vec<u8>,
+    /// Empty: the null reverse-path.
+    #[prost(string, tag = "2")]
+    pub reverse_path: String,
+    #[prost(message, repeated, tag = "3")]
+    pub recipients: Vec<Recipient>,
+    #[prost(string, tag = "4")]
+    pub tenant: String,
+    #[prost(string, optional, tag = "5")]
+    pub account: Option<String>,
+    #[prost(string, repeated, tag = "6")]
+    pub tags: Vec<String>,
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub facts: BTreeMap<String, String>,
+    #[prost(string, tag = "8")]
+    pub listener: String,
+    #[prost(sint32, tag = "9")]
+    pub priority: i32,
+    #[prost(uint64, tag = "10")]
+    pub received_at: u64,
+    #[prost(uint64, optional, tag = "11")]
+    pub not_before: Option<u64>,
+    #[prost(uint64, optional, tag = "12")]
+    pub expires_at: Option<u64>,
+    #[prost(message, optional, tag = "13")]
+    pub deliver_by: Option<DeliverBy>,
+    /// 0 7BIT, 1 8BITMIME, 2 BINARYMIME.
+    #[prost(uint32, tag = "14")]
+    pub body: u32,
+    #[prost(bool, tag = "15")]
+    pub smtputf8: bool,
+    #[prost(bool, tag = "16")]
+    pub requiretls: bool,
+    #[prost(string, optional, tag = "17")]
+    pub envid: Option<String>,
+    /// 0 not said, 1 FULL, 2 HDRS.
+    #[prost(uint32, tag = "18")]
+    pub ret: u32,
+    #[prost(string, optional, tag = "19")]
+    pub auth: Option<String>,
+    #[prost(uint64, tag = "20")]
+    pub size: u64,
+    #[prost(btree_map = "string, string", tag = "21")]
+    pub verdicts: BTreeMap<String, String>,
+    #[prost(string, optional, tag = "22")]
+    pub trace_context: Option<String>,
+    #[prost(uint32, tag = "23")]
+    pub hop_count: u32,
+    #[prost(bytes = "vec", optional, tag = "24")]
+    pub resent_of: Option<Vec<u8>>,
+    #[prost(message, repeated, tag = "25")]
+    pub header_edits: Vec<HeaderEdit>,
+    #[prost(message, optional, tag = "26")]
+    pub origin: Option<Origin>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Recipient {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(string, tag = "2")]
+    pub address: String,
+    #[prost(string, optional, tag = "3")]
+    pub original: Option<String>,
+    /// 1 NEVER, else 2 SUCCESS, 4 FAILURE, 8 DELAY.
+    #[prost(uint32, tag = "4")]
+    pub notify: u32,
+    #[prost(message, optional, tag = "5")]
+    pub orcpt: Option<OriginalRecipient>,
+    /// 0 none, else as `JobState.class`.
+    #[prost(uint32, tag = "6")]
+    pub override_class: u32,
+    #[prost(message, optional, tag = "7")]
+    pub override_next_hop: Option<HostPort>,
+    #[prost(string, optional, tag = "8")]
+    pub target_folder: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct OriginalRecipient {
+    #[prost(string, tag = "1")]
+    pub address_type: String,
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct DeliverBy {
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    #[prost(bool, tag = "2")]
+    pub return_after: bool,
+    #[prost(bool, tag = "3")]
+    pub trace: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct HeaderEdit {
+    /// 1 add at the top, 2 add at the bottom, 3 remove.
+    #[prost(uint32, tag = "1")]
+    pub action: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub field: Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub name: String,
+    #[prost(uint32, optional, tag = "4")]
+    pub occurrence: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Origin {
+    #[prost(string, optional, tag = "1")]
+    pub client: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    pub rdns: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    pub helo: Option<String>,
+    #[prost(message, optional, tag = "4")]
+    pub tls: Option<TlsFacts>,
+    #[prost(string, optional, tag = "5")]
+    pub account: Option<String>,
+    /// The word of RFC 3848.
+    #[prost(string, tag = "6")]
+    pub protocol: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct LeaseHint {
+    #[prost(bytes = "vec", tag = "1")]
+    pub queue_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    #[prost(string, tag = "4")]
+    pub agent: String,
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "6")]
+    pub counter: u64,
+    #[prost(uint64, tag = "7")]
+    pub deadline: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct LeaseHints {
+    #[prost(message, repeated, tag = "1")]
+    pub hints: Vec<LeaseHint>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Epoch {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Checkpoint {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub at: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub leases: Vec<LeaseHint>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Snapshot {
+    #[prost(btree_map = "string, bytes", tag = "1")]
+    pub sections: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct FinishedBlock {
+    #[prost(message, repeated, tag = "1")]
+    pub finished: Vec<Finished>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Finished {
+    #[prost(bytes = "vec", tag = "1")]
+    pub queue_id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub at: u64,
+    #[prost(message, optional, tag = "3")]
+    pub digest: Option<Digest>,
+}
+
+/// What the index keeps of a mail.
+#[derive(Clone, PartialEq, Message)]
+pub struct MailEntry {
+    #[prost(message, optional, tag = "1")]
+    pub location: Option<Location>,
+    #[prost(string, tag = "2")]
+    pub sender: String,
+    #[prost(uint64, tag = "3")]
+    pub received_at: u64,
+    #[prost(message, optional, tag = "4")]
+    pub digest: Option<Digest>,
+    #[prost(message, optional, tag = "5")]
+    pub file: Option<ContentFile>,
+    #[prost(uint32, tag = "6")]
+    pub recipients: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Location {
+    #[prost(uint32, tag = "1")]
+    pub segment: u32,
+    #[prost(uint32, tag = "2")]
+    pub offset: u32,
+    #[prost(uint32, tag = "3")]
+    pub len: u32,
+    #[prost(uint64, tag = "4")]
+    pub lsn: u64,
+}
+
+/// What the index keeps under a due key: enough to schedule the job without reading it.
+#[derive(Clone, PartialEq, Message)]
+pub struct DueEntry {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    #[prost(string, tag = "3")]
+    pub destination: String,
+    #[prost(uint64, tag = "4")]
+    pub expires_at: u64,
+    /// For its time 0, for its release 1, for the report owed since the time of the key 2.
+    #[prost(uint32, tag = "5")]
+    pub wait: u32,
+    #[prost(sint32, tag = "6")]
+    pub priority: i32,
+}

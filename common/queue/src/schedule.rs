@@ -1,0 +1,537 @@
+//! Who is due and who holds it: in memory, without clock, randomness or disk.
+//!
+//! Every living job has one entry, and the entry exactly one place: a wake-up time, a ready queue, a hold, or a change
+//! that waits for its commit.
+
+mod lease;
+mod ready;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use lease::{Fence, Holder, Lease};
+use postroad_envelope::{QueueId, RouteClass, Timestamp};
+use ready::{DestinationNumber, ReadyQueue};
+
+use crate::{JobKey, JobState, QueueError, Revision, StaleLease, record::LeaseHint};
+
+/// How long the parts of a lease's life take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// From grant or extension to deadline.
+    pub duration: Duration,
+    /// From the loss of a stream to the end of its leases.
+    pub drop_grace: Duration,
+    /// How long a job leased before a restart waits for its worker to come back.
+    pub resume_grace: Duration,
+    /// How long failures of one mail are gathered for one report.
+    pub report_gather: Duration,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(5 * 60),
+            drop_grace: Duration::from_secs(10),
+            resume_grace: Duration::from_secs(30),
+            report_gather: Duration::from_secs(2),
+        }
+    }
+}
+
+const REPORT_AGAIN: Duration = Duration::from_secs(60);
+
+/// What a job looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Its time has not come.
+    Waiting,
+    /// Its time has come, no worker has taken it.
+    Ready,
+    /// A worker holds it.
+    Leased,
+    /// It was leased before a restart and waits for its worker.
+    Resuming,
+    /// Someone holds it back.
+    Held,
+    /// The sender is owed a report.
+    Owing,
+}
+
+impl Phase {
+    /// The word in tables, logs and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Resuming => "resuming",
+            Self::Held => "held",
+            Self::Owing => "owing",
+        }
+    }
+}
+
+/// What the schedule must know of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFacts {
+    /// Which job.
+    pub key: JobKey,
+    /// Its durable revision.
+    pub revision: Revision,
+    /// How it leaves.
+    pub class: RouteClass,
+    /// Where to.
+    pub destination: Arc<str>,
+    /// -9 to 9.
+    pub priority: i8,
+    /// When its time is over.
+    pub expires_at: Timestamp,
+    /// What it waits for.
+    pub wait: Wait,
+}
+
+/// What a job that nobody holds waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// A time.
+    Due(Timestamp),
+    /// Its release.
+    Hold,
+    /// The report owed since then.
+    Report(Timestamp),
+}
+
+impl JobFacts {
+    /// Of a state; none if it has ended.
+    pub fn of(state: &JobState) -> Option<Self> {
+        let wait = match (&state.hold, state.debt_since) {
+            _ if state.has_ended() => return None,
+            // A debt goes first: while it is open no worker gets the job, so that no settlement races the report.
+            (_, Some(since)) => Wait::Report(since),
+            (Some(_), None) => Wait::Hold,
+            (None, None) => Wait::Due(state.due),
+        };
+        Some(Self {
+            key: state.key,
+            revision: state.revision,
+            class: state.class,
+            destination: state.destination.as_str().into(),
+            priority: state.priority,
+            expires_at: state.expires_at,
+            wait,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    revision: Revision,
+    class: RouteClass,
+    destination: DestinationNumber,
+    priority: i8,
+    phase: Phase,
+    /// A durable change was prepared and waits for its commit.
+    changing: bool,
+    expires_at: Timestamp,
+    /// Waiting, ready: when it became due. Else: the wake-up time, if any.
+    at: Timestamp,
+}
+
+/// What [`Schedule::tick`] found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ticked {
+    /// Leases that ended without a settlement; their jobs are due again.
+    pub expired: Vec<Lease>,
+    /// Mails whose reports are to be made now.
+    pub reports: Vec<QueueId>,
+}
+
+/// The schedule of all living jobs.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    times: LeaseTimes,
+    last_fence: Fence,
+    entries: BTreeMap<JobKey, Entry>,
+    wakes: BTreeSet<(Timestamp, JobKey)>,
+    ready: BTreeMap<RouteClass, ReadyQueue>,
+    leases: BTreeMap<JobKey, Lease>,
+    resumable: BTreeMap<JobKey, Fence>,
+    destinations: Vec<Arc<str>>,
+    destination_numbers: BTreeMap<Arc<str>, DestinationNumber>,
+}
+
+impl Schedule {
+    /// An empty one. No lease is granted before [`Schedule::begin_epoch`].
+    pub fn new(times: LeaseTimes) -> Self {
+        Self {
+            times,
+            ..Self::default()
+        }
+    }
+
+    /// From now on fences carry this epoch, which is durable.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        self.last_fence = Fence { epoch, counter: 0 };
+    }
+
+    /// The current epoch; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.last_fence.epoch
+    }
+
+    /// Puts a job where its durable state says, ending a lease or change; removes it if it has ended.
+    pub fn place(&mut self, state: &JobState) {
+        match JobFacts::of(state) {
+            Some(facts) => self.place_facts(facts),
+            None => self.remove(state.key),
+        }
+    }
+
+    /// As [`Schedule::place`], from facts.
+    pub fn place_facts(&mut self, facts: JobFacts) {
+        self.remove(facts.key);
+        let destination = self.destination_number(&facts.destination);
+        let (phase, at) = match facts.wait {
+            Wait::Due(at) => (Phase::Waiting, at),
+            Wait::Hold => (Phase::Held, Timestamp::default()),
+            Wait::Report(since) => (Phase::Owing, since.plus(self.times.report_gather)),
+        };
+        let entry = Entry {
+            revision: facts.revision,
+            class: facts.class,
+            destination,
+            priority: facts.priority,
+            phase,
+            changing: false,
+            expires_at: facts.expires_at,
+            at,
+        };
+        self.entries.insert(facts.key, entry);
+        if phase != Phase::Held {
+            self.wakes.insert((at, facts.key));
+        }
+    }
+
+    /// Forgets a job.
+    pub fn remove(&mut self, job: JobKey) {
+        self.unplace(job);
+        self.leases.remove(&job);
+        self.resumable.remove(&job);
+        self.entries.remove(&job);
+    }
+
+    /// Lets a job wait for the worker that held it before a restart.
+    pub fn await_resume(&mut self, hint: &LeaseHint, now: Timestamp) {
+        let waits = self.entries.get(&hint.job).is_some_and(|entry| {
+            entry.revision == hint.revision && entry.phase == Phase::Waiting && entry.at <= now
+        });
+        if waits && hint.deadline > now {
+            let until = now.plus(self.times.resume_grace).min(hint.deadline);
+            self.move_to(hint.job, Phase::Resuming, until);
+            self.resumable.insert(hint.job, hint.fence);
+        }
+    }
+
+    /// Grants up to `max` leases of a class, destinations taking turns.
+    pub fn lease(
+        &mut self,
+        class: RouteClass,
+        holder: &Holder,
+        max: usize,
+        now: Timestamp,
+    ) -> Vec<Lease> {
+        let mut granted = Vec::new();
+        while self.epoch() > 0 && granted.len() < max {
+            let Some(job) = self.ready.get_mut(&class).and_then(ReadyQueue::take) else {
+                break;
+            };
+            granted.extend(self.grant(job, holder, now));
+        }
+        granted
+    }
+
+    fn grant(&mut self, job: JobKey, holder: &Holder, now: Timestamp) -> Option<Lease> {
+        let deadline = now.plus(self.times.duration);
+        let revision = self.entries.get(&job)?.revision;
+        self.last_fence.counter += 1;
+        let lease = Lease {
+            fence: self.last_fence,
+            job,
+            revision,
+            holder: holder.clone(),
+            granted_at: now,
+            deadline,
+        };
+        self.move_to(job, Phase::Leased, deadline);
+        self.resumable.remove(&job);
+        self.leases.insert(job, lease.clone());
+        Some(lease)
+    }
+
+    /// Moves the deadline of a lease; tells the new one.
+    pub fn extend(
+        &mut self,
+        job: JobKey,
+        fence: Fence,
+        now: Timestamp,
+    ) -> Result<Timestamp, StaleLease> {
+        self.current(job, fence, now)?;
+        let deadline = now.plus(self.times.duration);
+        if let Some(lease) = self.leases.get_mut(&job) {
+            lease.deadline = deadline;
+        }
+        self.move_to(job, Phase::Leased, deadline);
+        Ok(deadline)
+    }
+
+    /// Takes a job back that its worker could not try; costs no attempt. It is due again after `delay`.
+    pub fn hand_back(
+        &mut self,
+        job: JobKey,
+        fence: Fence,
+        delay: Duration,
+        now: Timestamp,
+    ) -> Result<(), StaleLease> {
+        self.current(job, fence, now)?;
+        self.leases.remove(&job);
+        self.move_to(job, Phase::Waiting, now.plus(delay));
+        Ok(())
+    }
+
+    /// A stream has ended: its leases end after a grace, unless resumed. Tells how many.
+    pub fn drop_stream(&mut self, stream: u64, now: Timestamp) -> usize {
+        let dropped: Vec<_> = self
+            .leases
+            .values()
+            .filter(|l| l.holder.stream == stream)
+            .map(|l| l.job)
+            .collect();
+        let end = now.plus(self.times.drop_grace);
+        for &job in &dropped {
+            let Some(entry) = self.entries.get(&job) else {
+                continue;
+            };
+            if !entry.changing {
+                let end = end.min(entry.at);
+                self.move_to(job, Phase::Leased, end);
+            }
+        }
+        dropped.len()
+    }
+
+    /// Renews a lease after a lost stream or a restart, under a new fence. None: the job has changed or is with someone
+    /// else, and what the worker did is late.
+    pub fn resume(
+        &mut self,
+        job: JobKey,
+        fence: Fence,
+        revision: Revision,
+        holder: &Holder,
+        now: Timestamp,
+    ) -> Option<Lease> {
+        let entry = self.entries.get(&job)?;
+        let free = match entry.phase {
+            Phase::Leased => self
+                .leases
+                .get(&job)
+                .is_some_and(|lease| lease.fence == fence),
+            Phase::Resuming => self.resumable.get(&job) == Some(&fence),
+            // The hint was lost, or the grace is over, but nobody has taken the job since.
+            Phase::Waiting | Phase::Ready => true,
+            Phase::Held | Phase::Owing => false,
+        };
+        let free = free && entry.revision == revision && !entry.changing && self.epoch() > 0;
+        free.then(|| self.grant(job, holder, now)).flatten()
+    }
+
+    /// Begins to settle a lease: from now on nothing else happens to the job until [`Schedule::place`].
+    pub fn begin_settle(
+        &mut self,
+        job: JobKey,
+        fence: Fence,
+        now: Timestamp,
+    ) -> Result<Lease, StaleLease> {
+        let lease = self.current(job, fence, now)?;
+        self.begin(job);
+        Ok(lease)
+    }
+
+    /// Begins another durable change of a job that nobody holds.
+    pub fn begin_change(&mut self, job: JobKey) -> Result<Revision, QueueError> {
+        let entry = self.entries.get(&job).ok_or(QueueError::NoSuchJob(job))?;
+        if entry.changing || entry.phase == Phase::Leased {
+            return Err(QueueError::Busy(job));
+        }
+        let revision = entry.revision;
+        self.begin(job);
+        Ok(revision)
+    }
+
+    /// A prepared change will not come: the job is due again.
+    pub fn abandon(&mut self, job: JobKey, now: Timestamp) {
+        self.leases.remove(&job);
+        if let Some(entry) = self.entries.get_mut(&job) {
+            entry.changing = false;
+            self.move_to(job, Phase::Waiting, now);
+        }
+    }
+
+    fn begin(&mut self, job: JobKey) {
+        self.unplace(job);
+        if let Some(entry) = self.entries.get_mut(&job) {
+            entry.changing = true;
+        }
+    }
+
+    fn current(&mut self, job: JobKey, fence: Fence, now: Timestamp) -> Result<Lease, StaleLease> {
+        let stale = StaleLease { job };
+        let lease = self
+            .leases
+            .get(&job)
+            .filter(|lease| lease.fence == fence)
+            .ok_or(stale)?;
+        let entry = self.entries.get(&job).ok_or(stale)?;
+        // Past its deadline a lease is over, also if no tick has seen it yet.
+        if entry.changing || entry.at <= now {
+            return Err(stale);
+        }
+        Ok(lease.clone())
+    }
+
+    /// Does what time demands: makes jobs ready, ends leases, names the reports to make.
+    pub fn tick(&mut self, now: Timestamp) -> Ticked {
+        let mut ticked = Ticked::default();
+        while let Some(&(at, job)) = self.wakes.first().filter(|(at, _)| *at <= now) {
+            self.wakes.remove(&(at, job));
+            match self.entries.get(&job).map(|entry| entry.phase) {
+                Some(Phase::Leased) => {
+                    ticked.expired.extend(self.leases.remove(&job));
+                    self.move_to(job, Phase::Ready, at);
+                }
+                Some(Phase::Owing) => {
+                    ticked.reports.push(job.queue_id);
+                    // Named again, should the report not come to its commit.
+                    self.move_to(job, Phase::Owing, now.plus(REPORT_AGAIN));
+                }
+                Some(Phase::Waiting | Phase::Resuming) => self.move_to(job, Phase::Ready, at),
+                Some(Phase::Ready | Phase::Held) | None => {}
+            }
+        }
+        ticked.reports.dedup();
+        ticked
+    }
+
+    /// When [`Schedule::tick`] has something to do again.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Jobs that are ready though their time is over: no worker came for them.
+    pub fn out_of_time(&self, now: Timestamp, max: usize) -> Vec<JobKey> {
+        let ready = self.ready.values().flat_map(ReadyQueue::jobs);
+        ready
+            .filter(|job| self.expired_unseen(*job, now))
+            .take(max)
+            .collect()
+    }
+
+    /// An attempt that falls on the end of its time must still have its chance.
+    fn expired_unseen(&self, job: JobKey, now: Timestamp) -> bool {
+        self.entries
+            .get(&job)
+            .is_some_and(|entry| entry.expires_at.plus(self.times.duration) <= now)
+    }
+
+    /// Whether a job lives, and where it stands; with the time it is due, leased until, or reported at.
+    pub fn phase(&self, job: JobKey) -> Option<(Phase, Timestamp)> {
+        self.entries.get(&job).map(|entry| (entry.phase, entry.at))
+    }
+
+    /// The revision of a living job.
+    pub fn revision(&self, job: JobKey) -> Option<Revision> {
+        self.entries.get(&job).map(|entry| entry.revision)
+    }
+
+    /// Whether a change of the job waits for its commit.
+    pub fn is_changing(&self, job: JobKey) -> bool {
+        self.entries.get(&job).is_some_and(|entry| entry.changing)
+    }
+
+    /// The lease of a job.
+    pub fn lease_of(&self, job: JobKey) -> Option<&Lease> {
+        self.leases.get(&job)
+    }
+
+    /// All living leases.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values()
+    }
+
+    /// How many jobs of a class are ready.
+    pub fn ready_len(&self, class: RouteClass) -> usize {
+        self.ready.get(&class).map_or(0, ReadyQueue::len)
+    }
+
+    /// Every living job: key, phase, class, destination, due.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobKey, Phase, RouteClass, &str, Timestamp)> {
+        self.entries.iter().map(|(&key, entry)| {
+            let destination = usize::try_from(entry.destination).ok();
+            let destination = destination.and_then(|at| self.destinations.get(at));
+            let destination = destination.map_or("", |text| text.as_ref());
+            (key, entry.phase, entry.class, destination, entry.at)
+        })
+    }
+
+    /// How many jobs live.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none lives.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn move_to(&mut self, job: JobKey, phase: Phase, at: Timestamp) {
+        self.unplace(job);
+        let Some(entry) = self.entries.get_mut(&job) else {
+            return;
+        };
+        (entry.phase, entry.at) = (phase, at);
+        if phase == Phase::Ready {
+            let key = (Reverse(entry.priority), at, job);
+            self.ready
+                .entry(entry.class)
+                .or_default()
+                .insert(entry.destination, key);
+        } else {
+            self.wakes.insert((at, job));
+        }
+    }
+
+    fn unplace(&mut self, job: JobKey) {
+        let Some(entry) = self.entries.get(&job) else {
+            return;
+        };
+        self.wakes.remove(&(entry.at, job));
+        if let Some(ready) = self.ready.get_mut(&entry.class) {
+            ready.remove(entry.destination, &(Reverse(entry.priority), entry.at, job));
+        }
+    }
+
+    fn destination_number(&mut self, destination: &Arc<str>) -> DestinationNumber {
+        if let Some(&number) = self.destination_numbers.get(destination) {
+            return number;
+        }
+        // More than 2^32 destinations would share one turn; nothing worse.
+        let number = DestinationNumber::try_from(self.destinations.len()).unwrap_or(u32::MAX);
+        self.destinations.push(destination.clone());
+        self.destination_numbers.insert(destination.clone(), number);
+        number
+    }
+}

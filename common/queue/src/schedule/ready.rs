@@ -1,0 +1,68 @@
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
+
+use postroad_envelope::Timestamp;
+
+use crate::JobKey;
+
+/// Number of a destination, in place of its text.
+pub(super) type DestinationNumber = u32;
+
+/// Most urgent first, then longest due.
+pub(super) type ReadyKey = (Reverse<i8>, Timestamp, JobKey);
+
+/// The jobs of one class whose time has come. Destinations take turns, one job each, so that one with many jobs does
+/// not hold up the others.
+#[derive(Debug, Default)]
+pub(super) struct ReadyQueue {
+    by_destination: BTreeMap<DestinationNumber, BTreeSet<ReadyKey>>,
+    turns: VecDeque<DestinationNumber>,
+    len: usize,
+}
+
+impl ReadyQueue {
+    pub fn insert(&mut self, destination: DestinationNumber, key: ReadyKey) {
+        let jobs = self.by_destination.entry(destination).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(destination);
+        }
+        self.len += usize::from(jobs.insert(key));
+    }
+
+    pub fn remove(&mut self, destination: DestinationNumber, key: &ReadyKey) {
+        let Some(jobs) = self.by_destination.get_mut(&destination) else {
+            return;
+        };
+        self.len -= usize::from(jobs.remove(key));
+        if jobs.is_empty() {
+            self.by_destination.remove(&destination);
+            self.turns.retain(|&turn| turn != destination);
+        }
+    }
+
+    pub fn take(&mut self) -> Option<JobKey> {
+        let destination = self.turns.pop_front()?;
+        let jobs = self.by_destination.get_mut(&destination)?;
+        let (_, _, job) = jobs.pop_first()?;
+        self.len -= 1;
+        if jobs.is_empty() {
+            self.by_destination.remove(&destination);
+        } else {
+            self.turns.push_back(destination);
+        }
+        Some(job)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn jobs(&self) -> impl Iterator<Item = JobKey> {
+        self.by_destination
+            .values()
+            .flatten()
+            .map(|(_, _, job)| *job)
+    }
+}
