@@ -55,7 +55,7 @@ pub struct DirectoryHandle {
 struct Shared {
     path: PathBuf,
     current: ArcSwap<Directory>,
-    /// The file's state that was read last, good or bad; held while a reload runs, so that only one does.
+    /// The files as they were read last, none after an error; locked while a reload runs, so that only one does.
     last_read: Mutex<Vec<(PathBuf, Option<Stamp>)>>,
 }
 
@@ -97,14 +97,6 @@ impl DirectoryHandle {
         if !last_read.is_empty() && !last_read.iter().any(changed) {
             return Ok(Reload::Unchanged);
         }
-        // Taken before the files are read: a change in between is seen the next time.
-        let mut looked_at: Vec<_> = last_read
-            .iter()
-            .map(|(path, _)| (path.clone(), Stamp::at(path)))
-            .collect();
-        if looked_at.is_empty() {
-            looked_at.push((self.shared.path.clone(), Stamp::at(&self.shared.path)));
-        }
         match Directory::load(&self.shared.path) {
             Ok(directory) => {
                 last_read.clone_from(&directory.sources);
@@ -113,7 +105,8 @@ impl DirectoryHandle {
                 Ok(Reload::Replaced)
             }
             Err(error) => {
-                *last_read = looked_at;
+                // Read again each time until it is good: what mends it may be a file that was not there to watch.
+                last_read.clear();
                 Err(error)
             }
         }
@@ -122,6 +115,7 @@ impl DirectoryHandle {
     /// Looks at the files every so often and reloads them when they changed, until cancelled. A bad file is logged
     /// once, as ERROR.
     pub async fn watch(self, every: Duration, cancelled: CancellationToken) {
+        let mut told = String::new();
         let mut tick = tokio::time::interval(every);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -130,15 +124,19 @@ impl DirectoryHandle {
                 _ = tick.tick() => {}
             }
             let handle = self.clone();
-            match tokio::task::spawn_blocking(move || handle.reload()).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(fault)) => error!(
+            let fault = match tokio::task::spawn_blocking(move || handle.reload()).await {
+                Ok(Ok(_)) => String::new(),
+                Ok(Err(fault)) => fault.to_string(),
+                Err(fault) => fault.to_string(),
+            };
+            if !fault.is_empty() && fault != told {
+                error!(
                     event = "directory_rejected",
                     file = %self.shared.path.display(),
                     "{fault}; the directory that was read before stays in force"
-                ),
-                Err(fault) => error!(event = "directory_rejected", "reading it failed: {fault}"),
+                );
             }
+            told = fault;
         }
     }
 }
@@ -193,7 +191,7 @@ mod tests {
                 .to_string()
                 .contains("directory.toml:4:")
         );
-        assert_eq!(handle.reload().unwrap(), Reload::Unchanged, "told once");
+        assert!(handle.reload().is_err(), "bad until it is mended");
         assert_eq!(domains(&handle), ["a.example"]);
 
         fs::remove_file(&path).unwrap();

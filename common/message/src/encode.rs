@@ -1,3 +1,5 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 /// The width at which we fold (RFC 5322 §2.1.1: lines should not exceed 78).
 const WIDTH: usize = 76;
 /// RFC 2047 §2: an encoded word has at most 75 characters; 45 octets are 60 in base64, `=?UTF-8?B?` and `?=` 12.
@@ -65,25 +67,7 @@ fn encoded_words(text: &str) -> Vec<String> {
 }
 
 fn encoded_word(text: &str) -> String {
-    format!("=?UTF-8?B?{}?=", base64(text.as_bytes()))
-}
-
-fn base64(octets: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    octets
-        .chunks(3)
-        .flat_map(|group| {
-            let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-            let bits = at(0) << 16 | at(1) << 8 | at(2);
-            (0..4_usize).map(move |index| {
-                let digit = bits >> (18 - 6 * index) & 63;
-                match ALPHABET.get(digit as usize) {
-                    Some(&letter) if index <= group.len() => char::from(letter),
-                    _ => '=',
-                }
-            })
-        })
-        .collect()
+    format!("=?UTF-8?B?{}?=", STANDARD.encode(text))
 }
 
 #[cfg(test)]

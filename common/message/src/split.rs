@@ -31,7 +31,7 @@ pub enum Split {
 #[derive(Debug)]
 pub struct HeaderSplitter {
     held: Vec<u8>,
-    line_start: usize,
+    scan: Scan,
     limit: usize,
 }
 
@@ -40,7 +40,7 @@ impl HeaderSplitter {
     pub fn new(limit: usize) -> Self {
         Self {
             held: Vec::new(),
-            line_start: 0,
+            scan: Scan::default(),
             limit,
         }
     }
@@ -48,7 +48,7 @@ impl HeaderSplitter {
     /// Takes the next chunk. After `Complete` the splitter is empty again and what follows is body.
     pub fn push(&mut self, chunk: &[u8]) -> Result<Split, HeaderTooLong> {
         self.held.extend_from_slice(chunk);
-        match header_end(&self.held, &mut self.line_start) {
+        match self.scan.header_end(&self.held) {
             Some(end) if end <= self.limit => Ok(self.complete(end)),
             None if self.held.len() <= self.limit => Ok(Split::Incomplete),
             _ => Err(HeaderTooLong { limit: self.limit }),
@@ -70,7 +70,7 @@ impl HeaderSplitter {
 
     fn complete(&mut self, end: usize) -> Split {
         let mut header = Bytes::from(std::mem::take(&mut self.held));
-        self.line_start = 0;
+        self.scan = Scan::default();
         let rest = header.split_off(end);
         Split::Complete { header, rest }
     }
@@ -84,7 +84,7 @@ impl Default for HeaderSplitter {
 
 /// Divides content that is all there into header (with its empty line) and body.
 pub fn split(content: &[u8]) -> (&[u8], &[u8]) {
-    let end = header_end(content, &mut 0).unwrap_or({
+    let end = Scan::default().header_end(content).unwrap_or({
         if starts_like_header(content) {
             content.len()
         } else {
@@ -94,20 +94,33 @@ pub fn split(content: &[u8]) -> (&[u8], &[u8]) {
     content.split_at_checked(end).unwrap_or((content, &[]))
 }
 
-/// Where the header ends, if that can be told; `line_start` remembers how far it has looked.
-fn header_end(content: &[u8], line_start: &mut usize) -> Option<usize> {
-    while let Some(rest) = content.get(*line_start..) {
-        let line_end = *line_start + rest.iter().position(|&byte| byte == b'\n')? + 1;
-        let line = content.get(*line_start..line_end)?;
-        if matches!(line, b"\r\n" | b"\n") {
-            return Some(line_end);
+/// How far content has been looked through, so that tiny chunks do not make long lines expensive.
+#[derive(Debug, Default)]
+struct Scan {
+    line_start: usize,
+    looked_at: usize,
+}
+
+impl Scan {
+    /// Where the header ends, if that can be told.
+    fn header_end(&mut self, content: &[u8]) -> Option<usize> {
+        loop {
+            let news = content.get(self.looked_at..)?;
+            let Some(at) = news.iter().position(|&byte| byte == b'\n') else {
+                self.looked_at = content.len();
+                return None;
+            };
+            let line_end = self.looked_at + at + 1;
+            let line = content.get(self.line_start..line_end)?;
+            if matches!(line, b"\r\n" | b"\n") {
+                return Some(line_end);
+            }
+            if self.line_start == 0 && !starts_like_header(line) {
+                return Some(0);
+            }
+            (self.line_start, self.looked_at) = (line_end, line_end);
         }
-        if *line_start == 0 && !starts_like_header(line) {
-            return Some(0);
-        }
-        *line_start = line_end;
     }
-    None
 }
 
 /// Whether the first line is a field, or the `From ` line that mbox tools leave in front of one.
