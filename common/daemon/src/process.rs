@@ -2,10 +2,13 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit, umask};
@@ -29,6 +32,15 @@ pub fn raise_open_files() -> io::Result<()> {
 /// What this process creates is for its own user; sockets open themselves to their group.
 pub fn keep_files_private() {
     umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// Creates the folder of sockets, open to the group, if the system has not.
+pub(crate) fn make_run_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o750))
 }
 
 /// Agents read what strangers send; they need no power over the system.

@@ -46,14 +46,22 @@ where
         Ok(arguments) => arguments,
         Err(usage) => usage.exit(),
     };
-    match prepare::<C>(agent, &arguments).and_then(|ready| match ready {
-        Some(ready) => run(agent, version, ready, serve),
-        None => Ok(()),
-    }) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ready = match prepare::<C>(agent, &arguments) {
+        Ok(Some(ready)) => ready,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
-            // Logs may not have begun, or may be filtered: the reason for the end is always told.
+            // Logs have not begun.
             let _ = writeln!(std::io::stderr(), "postroad-{agent}: {error}");
+            return ExitCode::from(&error);
+        }
+    };
+    match run(agent, version, ready, serve) {
+        Ok(()) => {
+            info!(event = "stopped", status = 0);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            error!(event = "stopped", status = error.status(), %error);
             ExitCode::from(&error)
         }
     }
@@ -87,7 +95,7 @@ fn command(agent: &'static str, version: &'static str) -> Command {
         )
 }
 
-/// Reads the configuration; `None` if checking it was all that was asked for.
+/// Reads the configuration and begins the logs; `None` if checking it was all that was asked for.
 fn prepare<C: DeserializeOwned>(
     agent: &str,
     arguments: &ArgMatches,
@@ -102,6 +110,7 @@ fn prepare<C: DeserializeOwned>(
         return Ok(None);
     }
     process::refuse_root(&file, &common)?;
+    init_logging(&common.log, agent)?;
     Ok(Some(Ready {
         common,
         config,
@@ -119,7 +128,6 @@ where
     S: FnOnce(Start<C>) -> F,
     F: Future<Output = Result<(), DaemonError>> + Send + 'static,
 {
-    init_logging(&ready.common.log, agent)?;
     info!(event = "config_loaded", path = %ready.file.path().display(), version);
     if process::is_root() {
         warn!("runs as root, as common.allow_root permits");
@@ -128,6 +136,10 @@ where
     if let Err(error) = process::raise_open_files() {
         warn!(%error, "cannot raise the number of open files");
     }
+    let run_dir = &ready.common.run_dir;
+    if let Err(error) = process::make_run_dir(run_dir) {
+        warn!(path = %run_dir.display(), %error, "cannot create the folder of sockets");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -135,10 +147,6 @@ where
     let result = runtime.block_on(supervise(agent, ready, serve));
     // Blocking calls that hang on a dead disk must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    match &result {
-        Ok(()) => info!(event = "stopped", status = 0),
-        Err(error) => error!(event = "stopped", status = error.status(), %error),
-    }
     result
 }
 
