@@ -85,6 +85,8 @@ enhanced_codes! {
     TRANSIENT_4_0_0 = 4 0 0;
     /// The name servers did not say (transient form of 5.1.2).
     TEMPORARY_DOMAIN_4_1_2 = 4 1 2;
+    /// The mailbox takes no mail, for now (transient form of 5.2.1).
+    MAILBOX_DISABLED_4_2_1 = 4 2 1;
     /// The mailbox is over its quota, for now.
     MAILBOX_FULL_4_2_2 = 4 2 2;
     /// Undefined fault of our system.
@@ -121,6 +123,8 @@ enhanced_codes! {
     BAD_SENDER_DOMAIN_5_1_8 = 5 1 8;
     /// The domain takes no mail: null MX (RFC 7505).
     NULL_MX_5_1_10 = 5 1 10;
+    /// The mailbox is disabled and takes no mail (RFC 3463 §3.3).
+    MAILBOX_DISABLED_5_2_1 = 5 2 1;
     /// The mail is too large for this mailbox or host (RFC 3463 §3.3).
     TOO_LARGE_5_2_3 = 5 2 3;
     /// The mail is too large for this system (RFC 1870 §6.1).

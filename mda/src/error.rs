@@ -1,0 +1,26 @@
+use postroad_daemon::DaemonError;
+use postroad_maildir::MaildirError;
+
+/// Why the delivery agent cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum MdaError {
+    /// The mail store cannot be opened: the operator's fault, or a resource's.
+    #[error("the mail store cannot be opened: {0}")]
+    Store(#[source] MaildirError),
+    /// The ledger of the store failed while we worked; a restart reads what is on the disk.
+    #[error("the ledger of the mail store failed; it must be opened again")]
+    StoreClosed,
+    /// A task of ours ended by a fault.
+    #[error("a task failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<MdaError> for DaemonError {
+    fn from(error: MdaError) -> Self {
+        match error {
+            MdaError::Store(MaildirError::Permission { .. }) => Self::config(error),
+            MdaError::Store(_) | MdaError::StoreClosed => Self::temporary(error),
+            MdaError::Task(_) => Self::software(error),
+        }
+    }
+}

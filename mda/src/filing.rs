@@ -1,0 +1,126 @@
+//! One content into several mailboxes, on a blocking thread.
+
+use bytes::Bytes;
+use postroad_envelope::{HeaderEdit, RecipientIndex};
+use postroad_maildir::{Begin, Delivered, Delivery, DeliveryId, MaildirError, Store, Target};
+use postroad_message::{HeaderSplitter, HeaderTooLong, Split, apply_edits};
+use tokio::sync::mpsc;
+
+/// Far above what any listener of ours accepts, so that only damaged content exceeds it.
+const HEADER_LIMIT: usize = 4 << 20;
+
+/// One recipient's copy.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    pub index: RecipientIndex,
+    pub id: DeliveryId,
+    pub target: Target,
+    /// All edits of this copy, in order.
+    pub edits: Vec<HeaderEdit>,
+}
+
+/// What arrives on the channel. A channel that closes without `End` lost the content.
+#[derive(Debug)]
+pub enum Piece {
+    Octets(Bytes),
+    End,
+}
+
+/// Why a copy was not filed.
+#[derive(Debug, thiserror::Error)]
+pub enum FilingError {
+    #[error(transparent)]
+    Store(#[from] MaildirError),
+    #[error(transparent)]
+    Header(#[from] HeaderTooLong),
+    /// The queue stopped sending: nothing happened, and the next attempt starts anew.
+    #[error("the content could not be read to its end")]
+    ContentLost,
+}
+
+pub type Filed = (RecipientIndex, Result<Delivered, FilingError>);
+
+/// Files all copies; blocks. Reads the content once, however many there are, and not at all if none needs it.
+pub fn file(
+    store: &Store,
+    copies: Vec<Copy>,
+    received_sec: u64,
+    mut content: mpsc::Receiver<Piece>,
+) -> Vec<Filed> {
+    let mut filing = Filing::default();
+    for copy in copies {
+        filing.begin(store, copy, received_sec);
+    }
+    let mut header = Some(HeaderSplitter::new(HEADER_LIMIT));
+    while !filing.open.is_empty() {
+        match content.blocking_recv() {
+            None => filing.each(|_| Err(FilingError::ContentLost)),
+            Some(Piece::Octets(octets)) => filing.write(&mut header, &octets),
+            Some(Piece::End) => {
+                if let Some(mut splitter) = header.take() {
+                    let (header, rest) = splitter.finish();
+                    filing.write_header(&header, &rest);
+                }
+                filing.commit();
+            }
+        }
+    }
+    filing.done
+}
+
+#[derive(Default)]
+struct Filing {
+    open: Vec<(Copy, Delivery)>,
+    done: Vec<Filed>,
+}
+
+impl Filing {
+    fn begin(&mut self, store: &Store, copy: Copy, received_sec: u64) {
+        match store.begin(&copy.target, copy.id.clone(), received_sec) {
+            Ok(Begin::Write(delivery)) => self.open.push((copy, delivery)),
+            Ok(Begin::Already(delivered)) => self.done.push((copy.index, Ok(delivered))),
+            Err(error) => self.done.push((copy.index, Err(error.into()))),
+        }
+    }
+
+    fn write(&mut self, header: &mut Option<HeaderSplitter>, octets: &[u8]) {
+        let Some(splitter) = header else {
+            return self.each(|(_, delivery)| Ok(delivery.write(octets)?));
+        };
+        match splitter.push(octets) {
+            Ok(Split::Incomplete) => {}
+            Ok(Split::Complete {
+                header: found,
+                rest,
+            }) => {
+                *header = None;
+                self.write_header(&found, &rest);
+            }
+            Err(too_long) => self.each(|_| Err(too_long.into())),
+        }
+    }
+
+    fn write_header(&mut self, header: &[u8], rest: &[u8]) {
+        self.each(|(copy, delivery)| {
+            delivery.write(&apply_edits(header, &copy.edits))?;
+            Ok(delivery.write(rest)?)
+        });
+    }
+
+    /// One copy's failure does not concern the others.
+    fn each(&mut self, mut step: impl FnMut(&mut (Copy, Delivery)) -> Result<(), FilingError>) {
+        for mut open in std::mem::take(&mut self.open) {
+            match step(&mut open) {
+                Ok(()) => self.open.push(open),
+                Err(error) => self.done.push((open.0.index, Err(error))),
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        for (copy, delivery) in std::mem::take(&mut self.open) {
+            let filed = delivery.commit().map_err(FilingError::from);
+            self.done.push((copy.index, filed));
+        }
+    }
+}

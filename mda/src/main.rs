@@ -1,0 +1,8 @@
+//! `postroad-mda`, the mail delivery agent as a process of its own.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postroad_daemon::run_main("mda", env!("CARGO_PKG_VERSION"), postroad_mda::run)
+}
