@@ -33,3 +33,36 @@ pub fn failed(error: &FilingError) -> Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_wrong_owner_are_our_matter_and_pass() {
+        let path = std::path::PathBuf::from("/srv/mail/secret");
+        for (error, status) in [
+            (
+                MaildirError::NoSpace { path: path.clone() },
+                SYSTEM_FULL_4_3_1,
+            ),
+            (
+                MaildirError::Permission { path: path.clone() },
+                SYSTEM_4_3_0,
+            ),
+        ] {
+            let Outcome::Delayed(report) = failed(&error.into()) else {
+                panic!("not delayed")
+            };
+            assert_eq!(report.status, status);
+            assert!(!report.text.contains("secret"), "senders see no paths");
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_filed_fails() {
+        let reason = "the local part is too long for a folder name".to_owned();
+        let outcome = failed(&MaildirError::InvalidTarget { reason }.into());
+        assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    }
+}
