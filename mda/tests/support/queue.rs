@@ -230,12 +230,9 @@ impl Session {
     pub async fn result(&mut self) -> WorkUp {
         loop {
             let next = timeout(PATIENCE, self.up.recv()).await;
-            match next
-                .expect("no result in time")
-                .expect("the worker is gone")
-            {
-                result @ (WorkUp::Settle(_) | WorkUp::HandBack(_)) => return result,
-                _ => {}
+            let next = next.expect("no result in time");
+            if let result @ (WorkUp::Settle(_) | WorkUp::HandBack(_)) = next.expect("no worker") {
+                return result;
             }
         }
     }
