@@ -22,7 +22,10 @@ impl Client {
     /// Connects in plain text and returns the greeting.
     pub async fn connect(server: SocketAddr) -> Result<(Self, String)> {
         let stream = connect_tcp(server, PATIENCE, None).await?;
-        let mut client = Self { stream, unread: Vec::new() };
+        let mut client = Self {
+            stream,
+            unread: Vec::new(),
+        };
         let greeting = client.reply().await?;
         Ok((client, greeting))
     }
@@ -30,8 +33,13 @@ impl Client {
     /// Connects with implicit TLS, verifies the certificate, and returns the greeting.
     pub async fn connect_tls(server: SocketAddr, ca_file: &Path) -> Result<(Self, String)> {
         let stream = connect_tcp(server, PATIENCE, None).await?;
-        let stream = stream.upgrade_client(&trust(ca_file)?, "localhost", &[], PATIENCE).await?;
-        let mut client = Self { stream, unread: Vec::new() };
+        let stream = stream
+            .upgrade_client(&trust(ca_file)?, "localhost", &[], PATIENCE)
+            .await?;
+        let mut client = Self {
+            stream,
+            unread: Vec::new(),
+        };
         let greeting = client.reply().await?;
         Ok((client, greeting))
     }
@@ -40,8 +48,14 @@ impl Client {
     pub async fn starttls(mut self, ca_file: &Path) -> Result<Self> {
         self.expect("EHLO client.test", "250").await?;
         self.expect("STARTTLS", "220").await?;
-        let stream = self.stream.upgrade_client(&trust(ca_file)?, "localhost", &self.unread, PATIENCE).await?;
-        let mut client = Self { stream, unread: Vec::new() };
+        let stream = self
+            .stream
+            .upgrade_client(&trust(ca_file)?, "localhost", &self.unread, PATIENCE)
+            .await?;
+        let mut client = Self {
+            stream,
+            unread: Vec::new(),
+        };
         client.expect("EHLO client.test", "250").await?;
         Ok(client)
     }
@@ -57,7 +71,8 @@ impl Client {
     pub async fn send(&mut self, from: &str, to: &[&str], content: &[u8]) -> Result<String> {
         self.expect(&format!("MAIL FROM:<{from}>"), "250").await?;
         for recipient in to {
-            self.expect(&format!("RCPT TO:<{recipient}>"), "250").await?;
+            self.expect(&format!("RCPT TO:<{recipient}>"), "250")
+                .await?;
         }
         self.expect("DATA", "354").await?;
         self.write(&stuffed(content)).await?;
@@ -111,7 +126,9 @@ impl Client {
                 return Ok(String::from_utf8(line)?);
             }
             let mut buffer = [0; 4096];
-            let read = timeout(PATIENCE, self.stream.read(&mut buffer)).await.context("no reply in time")??;
+            let read = timeout(PATIENCE, self.stream.read(&mut buffer))
+                .await
+                .context("no reply in time")??;
             if read == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }

@@ -1,2 +1,26 @@
 //! What no single crate can prove: conversations, journeys, crash, interop, architecture.
+//!
+//! A journey starts a [`Stack`] of real processes on free ports of loopback, speaks to it as [`Client`] (a mail
+//! program) and [`Peer`] (a foreign server), and looks into the Maildir. Every wait has a deadline and says what it
+//! waited for; a stack that was not ended by [`Stack::end`] shows the last lines of its logs and keeps its folder.
 #![forbid(unsafe_code)]
+
+pub mod client;
+mod content;
+mod peer;
+mod stack;
+mod wait;
+
+pub use client::Client;
+pub use content::{body, is_same_mail, unwired};
+pub use peer::{Kept, Peer};
+pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Stack};
+pub use wait::{PATIENCE, wait_for, wait_for_within};
+
+/// A [`Builder`] of a stack whose agents are the binary `agents` of this package, freshly built.
+#[macro_export]
+macro_rules! stack {
+    () => {
+        $crate::Builder::new(env!("CARGO_BIN_EXE_agents"))
+    };
+}

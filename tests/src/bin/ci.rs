@@ -19,24 +19,58 @@ struct Step {
 }
 
 const STEPS: [Step; 5] = [
-    Step { name: "format", needs: None, command: &["cargo", "fmt", "--all", "--check"] },
+    Step {
+        name: "format",
+        needs: None,
+        command: &["cargo", "fmt", "--all", "--check"],
+    },
     Step {
         name: "clippy",
         needs: None,
-        command: &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        command: &[
+            "cargo",
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
     },
     Step {
         name: "licences",
         needs: Some("cargo-deny"),
-        command: &["cargo", "deny", "--config", ".deny.toml", "check", "licenses", "bans", "sources"],
+        command: &[
+            "cargo",
+            "deny",
+            "--config",
+            ".deny.toml",
+            "check",
+            "licenses",
+            "bans",
+            "sources",
+        ],
     },
     // Includes the freshness of generated code, the architecture and the journeys.
-    Step { name: "tests", needs: None, command: &["cargo", "test", "--workspace"] },
+    Step {
+        name: "tests",
+        needs: None,
+        command: &["cargo", "test", "--workspace"],
+    },
     // Foreign peers: each test names what it needs; with CI=true a missing peer fails.
     Step {
         name: "interop",
         needs: None,
-        command: &["cargo", "test", "--package", "postroad-tests", "--features", "interop", "--test", "interop"],
+        command: &[
+            "cargo",
+            "test",
+            "--package",
+            "postroad-tests",
+            "--features",
+            "interop",
+            "--test",
+            "interop",
+        ],
     },
 ];
 
@@ -49,12 +83,21 @@ enum Verdict {
 fn main() -> ExitCode {
     let strict = env::var("CI").is_ok_and(|value| value == "true");
     let wanted: Vec<String> = env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
-        println!("no step {unknown:?}; the steps are: {}", STEPS.map(|step| step.name).join(", "));
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| STEPS.iter().all(|step| step.name != **name))
+    {
+        println!(
+            "no step {unknown:?}; the steps are: {}",
+            STEPS.map(|step| step.name).join(", ")
+        );
         return ExitCode::from(2);
     }
-    let chosen = STEPS.iter().filter(|step| wanted.is_empty() || wanted.iter().any(|name| name == step.name));
-    let verdicts: Vec<(&str, Verdict)> = chosen.map(|step| (step.name, run(step, strict))).collect();
+    let chosen = STEPS
+        .iter()
+        .filter(|step| wanted.is_empty() || wanted.iter().any(|name| name == step.name));
+    let verdicts: Vec<(&str, Verdict)> =
+        chosen.map(|step| (step.name, run(step, strict))).collect();
     summary(&verdicts)
 }
 
@@ -62,11 +105,20 @@ fn run(step: &Step, strict: bool) -> Verdict {
     println!("\n=== {}: {}", step.name, step.command.join(" "));
     if let Some(program) = step.needs.filter(|program| !is_installed(program)) {
         let missing = format!("{program} is not installed");
-        return if strict { Verdict::Failed(Duration::ZERO) } else { Verdict::NotRun(missing) };
+        return if strict {
+            Verdict::Failed(Duration::ZERO)
+        } else {
+            Verdict::NotRun(missing)
+        };
     }
     let began = Instant::now();
-    let [program, arguments @ ..] = step.command else { return Verdict::NotRun("no command".to_owned()) };
-    let status = Command::new(program).args(arguments).stdin(Stdio::null()).status();
+    let [program, arguments @ ..] = step.command else {
+        return Verdict::NotRun("no command".to_owned());
+    };
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .status();
     if status.is_ok_and(|status| status.success()) {
         Verdict::Passed(began.elapsed())
     } else {
@@ -75,7 +127,11 @@ fn run(step: &Step, strict: bool) -> Verdict {
 }
 
 fn is_installed(program: &str) -> bool {
-    let quiet = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let quiet = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     quiet.is_ok_and(|status| status.success())
 }
 
@@ -99,5 +155,9 @@ fn summary(verdicts: &[(&str, Verdict)]) -> ExitCode {
         }
     }
     println!("steps: {passed} passed, {failed} failed, {not_run} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

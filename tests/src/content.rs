@@ -1,0 +1,48 @@
+//! Comparing what was sent with what arrived.
+
+/// What follows the header block.
+pub fn body(mail: &[u8]) -> &[u8] {
+    for end in [&b"\r\n\r\n"[..], b"\n\n"] {
+        if let Some(at) = mail.windows(end.len()).position(|window| window == end) {
+            return &mail[at + end.len()..];
+        }
+    }
+    &[]
+}
+
+/// As a Maildir keeps it: lines end with LF alone.
+pub fn unwired(wire: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(wire.len());
+    for (at, &octet) in wire.iter().enumerate() {
+        if octet != b'\r' || wire.get(at + 1) != Some(&b'\n') {
+            kept.push(octet);
+        }
+    }
+    kept
+}
+
+/// Whether `delivered` is `sent` with header fields added before it, line ends apart: byte for byte.
+pub fn is_same_mail(sent: &[u8], delivered: &[u8]) -> bool {
+    let sent = unwired(sent);
+    let Some(added) = delivered.len().checked_sub(sent.len()) else {
+        return false;
+    };
+    let (added, rest) = delivered.split_at(added);
+    rest == sent && added.ends_with(b"\n") && !added.windows(2).any(|pair| pair == b"\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_fields_before_the_mail_may_differ() {
+        let sent = b"Subject: a\r\n\r\n.b\r\n";
+        assert!(is_same_mail(sent, b"Received: x\n\ty\nSubject: a\n\n.b\n"));
+        assert!(!is_same_mail(sent, b"Received: x\nSubject: a\n\nb\n"));
+        assert!(!is_same_mail(sent, b"Received: x\n\nSubject: a\n\n.b\n"));
+        assert!(!is_same_mail(sent, b"Received: x Subject: a\n\n.b\n"));
+        assert_eq!(body(sent), b".b\r\n");
+        assert_eq!(body(b"Subject: a\n\n.b\n"), b".b\n");
+    }
+}

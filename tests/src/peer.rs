@@ -1,0 +1,207 @@
+//! A foreign mail server that does as it is told and keeps what it takes.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+/// A mail the peer said 250 to.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The reverse-path without brackets.
+    pub from: String,
+    /// The forward-paths without brackets.
+    pub to: Vec<String>,
+    /// The content as it came, without dot-stuffing.
+    pub content: Vec<u8>,
+}
+
+/// The server; it goes down when it is dropped.
+pub struct Peer {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    serving: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Vec<Kept>,
+    /// What RCPT is answered with, by recipient; `*` is everybody else.
+    answers: BTreeMap<String, String>,
+    /// RCPT commands heard.
+    attempts: usize,
+}
+
+impl Peer {
+    /// A server that will be at `address` but is down.
+    pub fn down(address: SocketAddr) -> Self {
+        Self {
+            address,
+            state: Arc::default(),
+            serving: None,
+        }
+    }
+
+    /// A server that takes everything.
+    pub async fn up(address: SocketAddr) -> Result<Self> {
+        let mut peer = Self::down(address);
+        peer.go_up().await?;
+        Ok(peer)
+    }
+
+    /// Begins to listen.
+    pub async fn go_up(&mut self) -> Result<()> {
+        let listener = TcpListener::bind(self.address)
+            .await
+            .with_context(|| self.address.to_string())?;
+        let state = self.state.clone();
+        self.serving = Some(tokio::spawn(serve(listener, state)));
+        Ok(())
+    }
+
+    /// Drops the listener and every connection.
+    pub fn go_down(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+        }
+    }
+
+    /// From now on RCPT for `recipient` (`*`: for all without an answer of their own) is answered so.
+    pub fn answer(&self, recipient: &str, reply: &str) {
+        lock(&self.state)
+            .answers
+            .insert(recipient.to_owned(), reply.to_owned());
+    }
+
+    /// From now on everybody is welcome.
+    pub fn welcome_all(&self) {
+        lock(&self.state).answers.clear();
+    }
+
+    /// What was taken so far.
+    pub fn kept(&self) -> Vec<Kept> {
+        lock(&self.state).kept.clone()
+    }
+
+    /// RCPT commands heard so far.
+    pub fn attempts(&self) -> usize {
+        lock(&self.state).attempts
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.go_down();
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+    // Aborting this task drops the set and with it the conversations.
+    let mut conversations = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = state.clone();
+        conversations.spawn(async move {
+            // A client that vanishes is its own business.
+            let _ = converse(stream, &state).await;
+        });
+        while conversations.try_join_next().is_some() {}
+    }
+}
+
+/// RFC 5321 §4.1.1, as much as a client needs.
+async fn converse(stream: TcpStream, state: &Mutex<State>) -> Result<()> {
+    let mut stream = BufReader::new(stream);
+    say(&mut stream, "220 peer.test ESMTP").await?;
+    let (mut from, mut to) = (String::new(), Vec::new());
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let line = line.trim_end();
+        let (verb, argument) = line.split_once([' ', ':']).unwrap_or((line, ""));
+        let reply = match verb.to_ascii_uppercase().as_str() {
+            "EHLO" => "250-peer.test\r\n250-8BITMIME\r\n250 PIPELINING".to_owned(),
+            "HELO" | "NOOP" => "250 peer.test".to_owned(),
+            "MAIL" => {
+                (from, to) = (path(argument), Vec::new());
+                "250 2.1.0 sender".to_owned()
+            }
+            "RCPT" => recipient(state, path(argument), &mut to),
+            "DATA" if to.is_empty() => "554 5.5.1 no valid recipients".to_owned(),
+            "DATA" => {
+                say(&mut stream, "354 go on").await?;
+                let content = content(&mut stream).await?;
+                lock(state).kept.push(Kept {
+                    from: from.clone(),
+                    to: std::mem::take(&mut to),
+                    content,
+                });
+                "250 2.0.0 kept".to_owned()
+            }
+            "RSET" => {
+                to.clear();
+                "250 2.0.0 reset".to_owned()
+            }
+            "QUIT" => return say(&mut stream, "221 2.0.0 bye").await,
+            _ => "502 5.5.1 not here".to_owned(),
+        };
+        say(&mut stream, &reply).await?;
+    }
+}
+
+fn recipient(state: &Mutex<State>, recipient: String, to: &mut Vec<String>) -> String {
+    let mut state = lock(state);
+    state.attempts += 1;
+    match state
+        .answers
+        .get(&recipient)
+        .or_else(|| state.answers.get("*"))
+    {
+        Some(refusal) => refusal.clone(),
+        None => {
+            to.push(recipient);
+            "250 2.1.5 recipient".to_owned()
+        }
+    }
+}
+
+/// What stands between the brackets of `FROM:<a@b> SIZE=3`.
+fn path(argument: &str) -> String {
+    let inside = argument
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'));
+    inside.map_or(String::new(), |(path, _)| path.to_owned())
+}
+
+async fn content(stream: &mut BufReader<TcpStream>) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        if stream.read_until(b'\n', &mut line).await? == 0 {
+            anyhow::bail!("the content has no end");
+        }
+        match line.strip_prefix(b".") {
+            Some(b"\r\n") => return Ok(content),
+            Some(rest) => content.extend_from_slice(rest),
+            None => content.extend_from_slice(&line),
+        }
+    }
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, reply: &str) -> Result<()> {
+    stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
+    Ok(stream.flush().await?)
+}

@@ -1,0 +1,92 @@
+//! One process, killed at the latest when it is dropped.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use postroad_daemon::LOG_VARIABLE;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Agent;
+
+/// Lines of a log shown when a test failed.
+const TAIL: usize = 25;
+
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub fn start(binary: &Path, agent: Agent, config: &Path, log: PathBuf) -> Result<Self> {
+        let child = Command::new(binary)
+            .arg0(agent.program())
+            .args(agent.arguments())
+            .arg("--config")
+            .arg(config)
+            // The process ends when this pipe does.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .env_remove(LOG_VARIABLE)
+            .env_remove("NOTIFY_SOCKET")
+            .spawn()
+            .with_context(|| binary.display().to_string())?;
+        Ok(Self { child, log })
+    }
+
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    pub fn terminate(&mut self) -> Result<()> {
+        // Not waited for yet, so the id is still that of the child.
+        if self.ended().is_none() {
+            kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        }
+        Ok(())
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read(&self.log)
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+
+    pub fn show_tail(&mut self, agent: Agent) {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let state = self
+            .ended()
+            .map_or("running".to_owned(), |status| status.to_string());
+        say(&format!(
+            "--- {agent} ({state}), the end of {}",
+            self.log.display()
+        ));
+        for line in lines.iter().skip(lines.len().saturating_sub(TAIL)) {
+            say(line);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// To the person who reads the output of a test.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
