@@ -1,0 +1,144 @@
+//! `postroad check`: loads everything the agents would load, and tells all that is wrong with it.
+
+use std::path::Path;
+
+use comfy_table::Cell;
+use postroad_daemon::{CommonConfig, ConfigError, ConfigFile, EffectiveValue};
+use postroad_directory::{Directory, DirectoryError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::cli::CheckArguments;
+use crate::fault::Fault;
+use crate::home::{choose, last_demo};
+use crate::terminal::{Terminal, lines, one_line, table};
+
+/// Carries out the verb.
+pub fn carry_out(
+    arguments: &CheckArguments,
+    config: Option<&Path>,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Fault> {
+    let (path, _) = choose(config, last_demo());
+    let report = inspect(&path);
+    let ok = report.problems.is_empty();
+    if terminal.wants_json() {
+        terminal.object(report.json(arguments.print));
+    } else {
+        if arguments.print {
+            terminal.line(report.table());
+        }
+        for problem in &report.problems {
+            terminal.line(problem);
+        }
+        match (ok, report.problems.len()) {
+            (true, _) => terminal.say(format_args!("{}: all is well", path.display())),
+            (false, 1) => terminal.say("1 problem"),
+            (false, many) => terminal.say(format_args!("{many} problems")),
+        }
+    }
+    if ok { Ok(()) } else { Err(Fault::Told) }
+}
+
+/// All that is wrong, and what is in force.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// One line each: place, what is wrong, what to do.
+    pub problems: Vec<String>,
+    /// Every value of every section.
+    pub values: Vec<EffectiveValue>,
+}
+
+/// Looks at a configuration and at everything it names.
+pub fn inspect(path: &Path) -> Report {
+    let mut report = Report::default();
+    match ConfigFile::load(path) {
+        Ok(file) => report.look_at(&file),
+        Err(error) => report.problems.push(error.to_string()),
+    }
+    report
+}
+
+impl Report {
+    fn look_at(&mut self, file: &ConfigFile) {
+        let common = self.take(file, "common", file.common());
+        self.section::<postroad_mda::Config>(file, "mda");
+        if let Some(common) = common {
+            self.look_at_common(file, &common);
+        }
+    }
+
+    fn section<T: DeserializeOwned + Serialize>(
+        &mut self,
+        file: &ConfigFile,
+        name: &str,
+    ) -> Option<T> {
+        let read = file.section(name);
+        self.take(file, name, read)
+    }
+
+    fn take<T: Serialize>(
+        &mut self,
+        file: &ConfigFile,
+        name: &str,
+        read: Result<T, ConfigError>,
+    ) -> Option<T> {
+        match read {
+            Ok(section) => {
+                self.values.extend(file.effective(name, &section));
+                Some(section)
+            }
+            Err(error) => {
+                self.problems.push(error.to_string());
+                None
+            }
+        }
+    }
+
+    fn look_at_common(&mut self, file: &ConfigFile, common: &CommonConfig) {
+        match Directory::load(&common.directory) {
+            Ok(directory) => self
+                .problems
+                .extend(directory.check().iter().map(ToString::to_string)),
+            Err(DirectoryError::Invalid(problems)) => {
+                self.problems
+                    .extend(problems.iter().map(ToString::to_string));
+            }
+            Err(error) => self.meaning(
+                file,
+                "common.directory",
+                error,
+                "create the file, or name another",
+            ),
+        }
+    }
+
+    fn meaning(&mut self, file: &ConfigFile, key: &str, problem: impl ToString, remedy: &str) {
+        self.problems
+            .push(file.error(key, problem.to_string(), remedy).to_string());
+    }
+
+    fn table(&self) -> String {
+        let mut rows = table(["KEY", "VALUE", "FROM"]);
+        for value in &self.values {
+            rows.add_row([
+                Cell::new(&value.key),
+                Cell::new(one_line(&value.value, 80)),
+                Cell::new(value.place.to_string()),
+            ]);
+        }
+        lines(&rows)
+    }
+
+    fn json(&self, print: bool) -> serde_json::Value {
+        let mut object = json!({ "ok": self.problems.is_empty(), "problems": self.problems });
+        if print {
+            let values = self.values.iter().map(|value| {
+                json!({ "key": value.key, "value": value.value, "from": value.place.to_string() })
+            });
+            object["values"] = values.collect();
+        }
+        object
+    }
+}

@@ -1,0 +1,78 @@
+//! The command `postroad`: everything in one process, and administration.
+//!
+//! **Purpose.** `postroad run` puts the four agents together in one process, for trying and testing;
+//! `postroad run --demo` needs no configuration and shows a first mail. The other verbs are for operators:
+//! they read the configuration and the directory, speak to the queue over its admin socket, and look into
+//! Maildirs.
+//!
+//! **Flow.** [`cli`] says what can be typed; each verb has a module with a function that takes its
+//! arguments and a [`Terminal`](terminal::Terminal), and returns `Ok` or a [`Fault`]. `run` is the only one that
+//! starts anything. The demo writes a configuration and then runs it as `postroad run` would: no agent
+//! knows that it is in a demo.
+//!
+//! **Which configuration.** `--config FILE`; else the demo while it runs; else
+//! `/etc/postroad/postroad.toml`; else the last demo ([`home`]).
+//!
+//! **What can fail.** A [`Fault`] carries the exit status: 0 done, 1 not done, 2 usage, 3 no match; `run`
+//! ends as daemons do with 78 for a bad configuration, 75 to try again, 70 for a fault of ours. Results go to
+//! standard output, everything else to standard error; `--json` prints one object with `"schema": 1`.
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod check;
+pub mod cli;
+pub mod fault;
+pub mod home;
+pub mod mailbox;
+pub mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Verb};
+use fault::Fault;
+use terminal::Terminal;
+
+/// What `main` does: the arguments and streams of this process, its exit status.
+pub fn main() -> ExitCode {
+    let (mut out, mut talk) = (std::io::stdout(), std::io::stderr());
+    ExitCode::from(execute(std::env::args_os(), &mut out, &mut talk))
+}
+
+/// Carries out one command line, and returns the exit status.
+pub fn execute(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn std::io::Write,
+    talk: &mut dyn std::io::Write,
+) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            let text = usage.render();
+            let _ = match usage.use_stderr() {
+                true => write!(talk, "{text}"),
+                false => write!(out, "{text}"),
+            };
+            return u8::try_from(usage.exit_code()).unwrap_or(2);
+        }
+    };
+    let mut terminal = Terminal::new(out, talk, cli.json);
+    match carry_out(cli, &mut terminal) {
+        Ok(()) => 0,
+        Err(fault) => {
+            terminal.fault(&fault);
+            fault.status()
+        }
+    }
+}
+
+fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
+    let config = cli.config.as_deref();
+    match cli.verb {
+        Verb::Account(verb) => account::carry_out(verb, config, terminal),
+        Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),
+        Verb::Mailbox(verb) => mailbox::carry_out(&verb, config, terminal),
+    }
+}

@@ -1,0 +1,265 @@
+//! The verbs that need no running agents, as they are typed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const DIRECTORY: &str = "[[domain]]\nname = \"a.example\"\npostmaster = \"bob@a.example\"\n\n\
+                         [[account]]\naddress = \"bob@a.example\"\naliases = [\"b@a.example\"]\n";
+
+/// An installation in a folder of its own.
+struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    fn new(config: &str, directory: &str) -> Self {
+        let site = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let directory_file = site.path("directory.toml");
+        fs::write(&directory_file, directory).unwrap();
+        fs::set_permissions(&directory_file, fs::Permissions::from_mode(0o640)).unwrap();
+        let text = config.replace("FOLDER", site.folder.path().to_str().unwrap());
+        fs::write(site.path("postroad.toml"), text).unwrap();
+        site
+    }
+
+    fn good() -> Self {
+        Self::new(
+            "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\
+             [mda]\nmail_root = \"FOLDER/mail\"\n",
+            DIRECTORY,
+        )
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Status, standard output, standard error, with the folder's name taken out.
+    fn run(&self, arguments: &[&str]) -> (u8, String, String) {
+        let (mut out, mut talk) = (Vec::new(), Vec::new());
+        let config = self.path("postroad.toml");
+        let all = ["postroad", "--config", config.to_str().unwrap()];
+        let all = all.iter().chain(arguments).map(OsString::from);
+        let status = postroad::execute(all, &mut out, &mut talk);
+        let folder = format!("{}/", self.folder.path().display());
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap().replace(&folder, "");
+        (status, text(out), text(talk))
+    }
+}
+
+fn typed(arguments: &[&str], input: &str, config: &Path) -> Output {
+    use std::io::Write;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_postroad"))
+        .arg("--config")
+        .arg(config)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn told(output: &Output) -> (Option<i32>, String, String) {
+    let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn the_exit_status_says_whose_turn_it_is() {
+    let site = Site::good();
+    let status = |arguments: &[&str]| site.run(arguments).0;
+    assert_eq!(status(&["check"]), 0);
+    assert_eq!(status(&["--version"]), 0);
+    assert_eq!(status(&["frobnicate"]), 2);
+    assert_eq!(status(&["account", "add", "no address"]), 2);
+    assert_eq!(status(&["mailbox", "list", "ghost"]), 3);
+    assert_eq!(status(&["mailbox", "show", "bob"]), 3);
+    fs::remove_file(site.path("postroad.toml")).unwrap();
+    let (status, out, talk) = site.run(&["account", "list"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(
+        talk.starts_with("postroad: postroad.toml: cannot be read: "),
+        "{talk}"
+    );
+}
+
+#[test]
+fn check_tells_every_problem_with_its_place_and_remedy() {
+    let site = Site::new(
+        "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\n\
+         [mda]\nmail_rot = \"/x\"\n",
+        "[[domain]]\nname = \"a.example\"\n\n[[alias]]\naddress = \"x@a.example\"\nto = [\"ghost@a.example\"]\n",
+    );
+    let (status, out, talk) = site.run(&["check"]);
+    assert_eq!(
+        out,
+        "postroad.toml:6: unknown key `mail_rot` in [mda]; did you mean `mail_root`?\n\
+         directory.toml:2: mail for postmaster@a.example reaches no account; set postmaster = \"someone@a.example\" to an account that exists\n\
+         directory.toml:2: mail for abuse@a.example reaches no account; set postmaster = \"someone@a.example\" to an account that exists\n\
+         directory.toml:5: the alias x@a.example leads to ghost@a.example, which does not exist here; add that account, or remove it from `to`\n",
+    );
+    assert_eq!((status, talk.as_str()), (1, "4 problems\n"));
+}
+
+#[test]
+fn check_prints_what_is_in_force_and_why() {
+    let site = Site::good();
+    let (status, out, talk) = site.run(&["check", "--print"]);
+    assert_eq!((status, talk.as_str()), (0, "postroad.toml: all is well\n"));
+    let row = |key: &str| {
+        let line = out
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(key));
+        line.unwrap_or_else(|| panic!("{key} is missing in\n{out}"))
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(
+        row("common.hostname"),
+        "common.hostname \"mx.a.example\" postroad.toml:2"
+    );
+    assert_eq!(
+        row("common.shutdown_grace"),
+        "common.shutdown_grace \"30s\" default"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&site.run(&["check", "--print", "--json"]).1).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["ok"], true);
+    assert!(json["values"].as_array().unwrap().len() > 10);
+}
+
+#[test]
+fn accounts_are_added_and_listed() {
+    let site = Site::good();
+    let config = site.path("postroad.toml");
+    let (status, out, talk) = told(&typed(
+        &["account", "add", "al@a.example"],
+        "pass word\n",
+        &config,
+    ));
+    assert_eq!(
+        (status, out.as_str(), talk.as_str()),
+        (Some(0), "", "al@a.example is added\n")
+    );
+    let made = site.run(&["account", "add", "eve@a.example", "--generate"]);
+    let directory = postroad_directory::Directory::load(&site.path("directory.toml")).unwrap();
+    assert!(directory.verify("al@a.example", b"pass word").is_some());
+    assert!(
+        directory
+            .verify("eve@a.example", made.1.trim_end().as_bytes())
+            .is_some()
+    );
+    let again = site.run(&["account", "add", "AL@a.example", "--generate"]);
+    assert_eq!(
+        (again.0, again.2.as_str()),
+        (1, "postroad: AL@a.example is in the directory already\n")
+    );
+    let foreign = site.run(&["account", "add", "al@b.example", "--generate"]);
+    assert_eq!(
+        (foreign.0, foreign.2.as_str()),
+        (
+            1,
+            "postroad: b.example is no domain of directory.toml; add [[domain]] with name = \"b.example\"\n"
+        )
+    );
+    assert_eq!(
+        site.run(&["account", "list"]).1,
+        "ADDRESS        STATE     GETS MAIL FOR\n\
+         al@a.example   ok\n\
+         bob@a.example  no login  b@a.example\n\
+         eve@a.example  ok\n"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&site.run(&["account", "list", "--json"]).1).unwrap();
+    assert_eq!(json["accounts"][1]["aliases"][0], "b@a.example");
+}
+
+#[test]
+fn a_hash_needs_no_configuration_and_no_empty_password() {
+    let nowhere = Path::new("/nowhere/postroad.toml");
+    let (status, out, talk) = told(&typed(&["account", "hash"], "pw\n", nowhere));
+    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    assert!(
+        postroad_directory::Password::parse(out.trim_end())
+            .unwrap()
+            .verify(b"pw")
+    );
+    assert_eq!(told(&typed(&["account", "hash"], "\n", nowhere)).0, Some(2));
+}
+
+#[test]
+fn a_mailbox_is_listed_and_shown() {
+    let site = Site::good();
+    let (status, out, talk) = site.run(&["mailbox", "list", "bob"]);
+    assert_eq!(
+        (status, out.as_str(), talk.as_str()),
+        (
+            0,
+            "",
+            "bob@a.example has no mail in mail/a.example/bob/Maildir\n"
+        )
+    );
+    let new = site.path("mail/a.example/bob/Maildir/new");
+    fs::create_dir_all(&new).unwrap();
+    let id = "06dkw3q4hr0000000000000001";
+    let text =
+        "From: Al <al@a.example>\nSubject: =?utf-8?q?gr=C3=BCn?= \u{1b}[2J\n\nbody\u{1b}[2J\n";
+    fs::write(new.join(format!("1700000001.Q{id}R0.host,S=9")), text).unwrap();
+    let listed = site.run(&["mailbox", "list", "bob@A.example"]).1;
+    assert!(
+        listed.contains(id) && listed.contains("grün \\u{1b}[2J"),
+        "{listed}"
+    );
+    assert!(
+        site.run(&["mailbox", "show", "bob"])
+            .1
+            .ends_with("\n\nbody\\u{1b}[2J\n")
+    );
+    assert_eq!(
+        site.run(&["mailbox", "show", "bob", &id[..9], "--raw"]).1,
+        text
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&site.run(&["mailbox", "show", "bob", "--json"]).1).unwrap();
+    assert_eq!(
+        (json["id"].as_str(), json["content"].as_str()),
+        (Some(id), Some(text))
+    );
+}
+
+#[test]
+fn the_command_says_its_version() {
+    let output = Command::new(env!("CARGO_BIN_EXE_postroad"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    assert_eq!(
+        told(&output),
+        (
+            Some(0),
+            format!("postroad {}\n", env!("CARGO_PKG_VERSION")),
+            String::new()
+        )
+    );
+}
