@@ -1,7 +1,335 @@
-//! Mail to the world: where a job goes, and (to come) the conversation that takes it there.
+//! Mail to the world.
 //!
-//! [`next_hop`] turns a route and what the DNS says into an ordered list of addresses to try, or into a
-//! [`next_hop::Verdict`]. It is pure but for [`resolve::next_hop`], which asks the resolver.
+//! ```text
+//! lease ─► next_hop (MX, addresses, guards) ─► Conversation: connect, set_up, transfer ─► Ledger ─► settlement
+//!                                               └─ the next candidate for those without an outcome
+//! ```
+//!
+//! A job is one destination with up to a hundred recipients; each gets an outcome of its own. Candidates are tried in
+//! their order until every recipient has one (RFC 5321 §5.1). What goes wrong is an [`Outcome`], never an error.
 
+mod content;
+mod conversation;
+mod ledger;
 pub mod next_hop;
+mod own;
+mod places;
+mod record;
 pub mod resolve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use postroad_address::ForwardPath;
+use postroad_daemon::CommonConfig;
+use postroad_dns::Resolver;
+use postroad_envelope::{
+    Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport, Timestamp,
+};
+use postroad_net::{ClientTls, Trust};
+use postroad_queue_client::worker::{self, Handler, Verdict, WorkerOptions};
+use postroad_queue_client::{HandBack, Lease, QueueService, Settlement};
+use postroad_reply::{BAD_CONTENT_5_6_0, LOOP_5_4_6, MISCONFIGURED_4_3_5, SYSTEM_4_3_0};
+use postroad_smtp::HeloName;
+use postroad_smtp_session::{ClientConfig, OutgoingMail, OutgoingRecipient, TlsUse};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::content::{Content, ContentError};
+use self::conversation::{Conversation, Disposition, Manners, Trouble};
+use self::ledger::Ledger;
+use self::next_hop::{Candidate, NextHop, Surroundings, Target};
+use self::places::Places;
+use crate::Error;
+use crate::config::{OutboundConfig, TlsPolicy};
+
+/// How long a job beyond the limit of its destination waits before it is offered again.
+const LIMITED: Duration = Duration::from_secs(5);
+
+/// The worker for mail to the world, and to named hosts by SMTP and LMTP.
+pub struct Outbound {
+    config: OutboundConfig,
+    agent: String,
+    host: String,
+    grace: Duration,
+    helo_name: HeloName,
+    around: Surroundings,
+    own_names: Vec<String>,
+    tls: ClientTls,
+    queue: Arc<dyn QueueService>,
+    resolver: Arc<dyn Resolver>,
+    places: Places,
+    /// Conversations that only wait for the answer to QUIT.
+    partings: TaskTracker,
+}
+
+impl Outbound {
+    /// A worker that has not begun. `listening`: where this process takes mail itself.
+    pub fn new(
+        config: OutboundConfig,
+        common: &CommonConfig,
+        listening: &[SocketAddr],
+        queue: Arc<dyn QueueService>,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<Self, Error> {
+        let name = own::helo_name(&config, common).a_label().to_owned();
+        let helo_name = HeloName::parse(&name).ok_or(Error::HeloName(name))?;
+        let around = own::surroundings(&config, common, listening);
+        let host = common.hostname.a_label().to_owned();
+        Ok(Self {
+            agent: format!("mta@{host}"),
+            host,
+            grace: common.shutdown_grace.as_duration(),
+            helo_name,
+            own_names: around.own_names.iter().map(ToString::to_string).collect(),
+            around,
+            // Any certificate is taken, so no authority needs to be known.
+            tls: ClientTls::opportunistic(Trust::Files(Vec::new())).map_err(Error::Tls)?,
+            queue,
+            resolver,
+            places: Places::new(config.per_destination),
+            partings: TaskTracker::new(),
+            config,
+        })
+    }
+
+    /// Takes leases until `shutdown`, then ends what it holds within the grace period.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let options = WorkerOptions {
+            agent: self.agent.clone(),
+            host: self.host.clone(),
+            classes: vec![RouteClass::Relay, RouteClass::Lmtp],
+            concurrency: self.config.concurrency,
+            grace: self.grace,
+        };
+        let (queue, partings) = (Arc::clone(&self.queue), self.partings.clone());
+        let quit = self.config.timeouts.quit.as_duration();
+        worker::run(queue, options, Arc::new(self), shutdown).await;
+        partings.close();
+        // Their outcomes are settled; a host that does not even say good-bye is left standing.
+        let _ = timeout(quit, partings.wait()).await;
+    }
+
+    /// Tries a job at one host after the other.
+    async fn attempt(&self, lease: &Lease) -> Attempted {
+        let mut ledger = Ledger::new(&lease.envelope.recipients);
+        let hops = lease.envelope.hop_count;
+        if hops > self.config.max_hops {
+            let text = format!("the mail loops: it has {hops} Received fields");
+            ledger.settle_rest(&Outcome::Failed(StatusReport::local(LOOP_5_4_6, text)));
+            return Attempted::nowhere(ledger);
+        }
+        let hop = match self.next_hop(lease).await {
+            Ok(hop) => hop,
+            Err(verdict) => {
+                ledger.settle_rest(&verdict.into_outcome());
+                return Attempted::nowhere(ledger);
+            }
+        };
+        match Content::open(&self.queue, lease).await {
+            Ok(content) => self.try_all(&hop, lease, &content, &mut ledger).await,
+            Err(error) => ledger.settle_rest(&unreadable(&error)),
+        }
+        Attempted {
+            outcomes: ledger.finish(),
+            site: Some(hop.site),
+        }
+    }
+
+    async fn next_hop(&self, lease: &Lease) -> Result<NextHop, next_hop::Verdict> {
+        let route = &lease.route;
+        if route.class == RouteClass::Lmtp && route.next_hop.is_none() {
+            return Err(no_lmtp_host(route));
+        }
+        let target = Target::of(route)?;
+        let seed = rand::random();
+        let hop = resolve::next_hop(&*self.resolver, &target, &self.around, seed).await?;
+        for note in &hop.notes {
+            tracing::debug!(
+                queue_id = %lease.envelope.queue_id,
+                destination = %route.destination,
+                "{note}"
+            );
+        }
+        Ok(hop)
+    }
+
+    async fn try_all(
+        &self,
+        hop: &NextHop,
+        lease: &Lease,
+        content: &Content,
+        ledger: &mut Ledger<'_>,
+    ) {
+        for candidate in &hop.candidates {
+            let mail = outgoing(lease, ledger, content.size());
+            let lmtp = lease.route.class == RouteClass::Lmtp;
+            let disposition = self.try_host(candidate, lmtp, &mail, content).await;
+            ledger.enter(candidate, disposition);
+            if ledger.is_settled() {
+                return;
+            }
+        }
+    }
+
+    /// One host; a second time in plain text if encryption was offered and failed.
+    async fn try_host(
+        &self,
+        candidate: &Candidate,
+        lmtp: bool,
+        mail: &OutgoingMail,
+        content: &Content,
+    ) -> Disposition {
+        let tls = match self.config.tls {
+            TlsPolicy::Opportunistic => TlsUse::IfOffered,
+            TlsPolicy::None => TlsUse::Never,
+            TlsPolicy::Required => TlsUse::Required,
+        };
+        let manners = self.manners(lmtp, tls);
+        match converse(candidate, &manners).await {
+            Err(trouble) if tls == TlsUse::IfOffered && is_handshake(&trouble) => {
+                // RFC 7435 §3: opportunistic security falls back to what there was before.
+                tracing::info!(
+                    event = "tls_failed",
+                    relay = %record::relay(&candidate.host, candidate.address),
+                    "sending in plain text instead: {trouble}"
+                );
+                let manners = self.manners(lmtp, TlsUse::Never);
+                let conversation = converse(candidate, &manners).await;
+                self.deliver(conversation, mail, content).await
+            }
+            conversation => self.deliver(conversation, mail, content).await,
+        }
+    }
+
+    async fn deliver(
+        &self,
+        conversation: Result<Conversation, Trouble>,
+        mail: &OutgoingMail,
+        content: &Content,
+    ) -> Disposition {
+        let mut conversation = match conversation {
+            Ok(conversation) => conversation,
+            Err(trouble) => {
+                return Disposition {
+                    trouble: Some(trouble),
+                    ..Disposition::default()
+                };
+            }
+        };
+        let disposition = conversation.transfer(mail.clone(), content).await;
+        if disposition.trouble.is_none() {
+            self.partings.spawn(conversation.part());
+        }
+        disposition
+    }
+
+    fn manners(&self, lmtp: bool, tls: TlsUse) -> Manners<'_> {
+        Manners {
+            config: &self.config,
+            client: ClientConfig {
+                lmtp,
+                tls,
+                timeouts: (&self.config.timeouts).into(),
+                ..ClientConfig::new(self.helo_name.clone())
+            },
+            tls: &self.tls,
+            // An LMTP server of this host rightly has its name.
+            own_names: if lmtp { &[] } else { &self.own_names },
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for Outbound {
+    async fn handle(&self, lease: Lease) -> Verdict {
+        let Some(_place) = self.places.take(&lease.route.destination) else {
+            return Verdict::HandBack(HandBack {
+                lease: lease.lease,
+                delay: LIMITED,
+                reason: "limited".to_owned(),
+            });
+        };
+        let started_at = Timestamp::from(SystemTime::now());
+        let Attempted { outcomes, site } = self.attempt(&lease).await;
+        let events = record::attempt(&self.agent, &lease, &outcomes, started_at);
+        // The timeline is worth a moment, the settlement is worth more.
+        let _ = timeout(record::PATIENCE, self.queue.record(events)).await;
+        Verdict::Settle(Settlement {
+            lease: lease.lease,
+            outcomes,
+            site,
+            started_at,
+        })
+    }
+}
+
+/// The result of a job.
+struct Attempted {
+    outcomes: Vec<(RecipientIndex, Outcome)>,
+    site: Option<String>,
+}
+
+impl Attempted {
+    fn nowhere(ledger: Ledger<'_>) -> Self {
+        Self {
+            outcomes: ledger.finish(),
+            site: None,
+        }
+    }
+}
+
+async fn converse(candidate: &Candidate, manners: &Manners<'_>) -> Result<Conversation, Trouble> {
+    let conversation = Conversation::connect(candidate, manners).await?;
+    conversation.set_up(candidate, manners).await
+}
+
+/// Whether a conversation ended because of STARTTLS, rather than by the host's refusal of us.
+fn is_handshake(trouble: &Trouble) -> bool {
+    trouble.stage() == postroad_smtp_session::Stage::StartTls && trouble.reply().is_none()
+}
+
+/// The mail for those without an outcome.
+fn outgoing(lease: &Lease, ledger: &Ledger<'_>, size: u64) -> OutgoingMail {
+    let envelope = &lease.envelope;
+    OutgoingMail {
+        reverse_path: envelope.reverse_path.clone(),
+        recipients: ledger.pending().map(outgoing_recipient).collect(),
+        size,
+        body: envelope.body,
+        smtputf8: envelope.smtputf8,
+        requiretls: envelope.requiretls,
+        ret: envelope.ret,
+        envid: envelope.envid.clone(),
+    }
+}
+
+fn outgoing_recipient(recipient: &Recipient) -> OutgoingRecipient {
+    OutgoingRecipient {
+        forward_path: ForwardPath::Mailbox(recipient.address.clone()),
+        notify: Some(recipient.notify),
+        orcpt: recipient.orcpt.clone(),
+    }
+}
+
+fn unreadable(error: &ContentError) -> Outcome {
+    match error {
+        ContentError::Queue(_) => {
+            let text = format!("the content could not be read from the queue: {error}");
+            Outcome::Delayed(StatusReport::local(SYSTEM_4_3_0, text))
+        }
+        ContentError::Header(_) => {
+            Outcome::Failed(StatusReport::local(BAD_CONTENT_5_6_0, error.to_string()))
+        }
+    }
+}
+
+fn no_lmtp_host(route: &Route) -> next_hop::Verdict {
+    next_hop::Verdict {
+        status: MISCONFIGURED_4_3_5,
+        text: format!("{} is for LMTP but names no host", route.rule),
+    }
+}

@@ -1,0 +1,233 @@
+//! What became of each recipient of a job, over all hosts that were tried.
+
+use postroad_envelope::{Outcome, Recipient, RecipientIndex, RemoteHost, StatusReport, TlsFacts};
+use postroad_net::Peer;
+use postroad_reply::{
+    BAD_CONNECTION_4_4_2, EnhancedStatusCode, NO_ANSWER_4_4_1, PERMANENT_5_0_0, Reply,
+    SERVICE_NOT_AVAILABLE_421, SUCCESS_2_0_0, Severity, TRANSIENT_4_0_0,
+};
+use postroad_smtp_session::{RecipientResult, Stage};
+
+use super::conversation::{Disposition, Trouble};
+use super::next_hop::Candidate;
+
+/// Octets of text for a person; several hosts may each have had something to say.
+const MAX_TEXT: usize = 1000;
+
+/// The recipients of a job; an outcome once given stays.
+pub struct Ledger<'a> {
+    entries: Vec<(&'a Recipient, Option<Outcome>)>,
+    /// What was in the way at each host, for those who end without an outcome.
+    troubles: Vec<StatusReport>,
+}
+
+impl<'a> Ledger<'a> {
+    /// Nobody was tried yet.
+    pub fn new(recipients: &'a [Recipient]) -> Self {
+        Self {
+            entries: recipients.iter().map(|r| (r, None)).collect(),
+            troubles: Vec::new(),
+        }
+    }
+
+    /// Those without an outcome.
+    pub fn pending(&self) -> impl Iterator<Item = &'a Recipient> {
+        let open = self.entries.iter().filter(|(_, outcome)| outcome.is_none());
+        open.map(|(recipient, _)| *recipient)
+    }
+
+    /// Whether everybody has an outcome.
+    pub fn is_settled(&self) -> bool {
+        self.pending().next().is_none()
+    }
+
+    /// Everybody without an outcome gets this one.
+    pub fn settle_rest(&mut self, outcome: &Outcome) {
+        for (_, slot) in &mut self.entries {
+            slot.get_or_insert_with(|| outcome.clone());
+        }
+    }
+
+    /// Enters what a conversation brought for those who were [`pending`](Self::pending) at its beginning.
+    pub fn enter(&mut self, candidate: &Candidate, disposition: Disposition) {
+        let Disposition {
+            results,
+            trouble,
+            tls,
+        } = disposition;
+        let host = Host { candidate, tls };
+        let mut postponed = None;
+        let open = self
+            .entries
+            .iter_mut()
+            .filter(|(_, outcome)| outcome.is_none());
+        for ((_, slot), result) in open.zip(results) {
+            match result.map(|result| host.judge(result)) {
+                Some(Judgement::Final(outcome)) => *slot = Some(outcome),
+                Some(Judgement::ElseWhere(report)) => postponed = Some(report),
+                None => {}
+            }
+        }
+        self.troubles.extend(postponed);
+        let Some(trouble) = trouble else { return };
+        let report = host.trouble(&trouble);
+        if is_last_word(&trouble) {
+            self.settle_rest(&Outcome::Delayed(report));
+        } else {
+            self.troubles.push(report);
+        }
+    }
+
+    /// No host is left: who has no outcome gets one from what was in the way. Only if every host refused for good
+    /// is that for good.
+    pub fn finish(mut self) -> Vec<(RecipientIndex, Outcome)> {
+        let troubles = std::mem::take(&mut self.troubles);
+        let text: Vec<&str> = troubles.iter().map(|report| report.text.as_str()).collect();
+        let text = shortened(text.join("; "));
+        let permanent = troubles.iter().all(|report| report.status.class() == 5);
+        let decisive = troubles
+            .into_iter()
+            .rfind(|report| permanent || report.status.class() != 5);
+        let outcome = match decisive {
+            Some(report) if permanent => Outcome::Failed(StatusReport { text, ..report }),
+            Some(report) => Outcome::Delayed(StatusReport { text, ..report }),
+            None => Outcome::Delayed(StatusReport::local(NO_ANSWER_4_4_1, "no host was tried")),
+        };
+        self.settle_rest(&outcome);
+        let settled = self.entries.into_iter();
+        settled
+            .filter_map(|(recipient, outcome)| Some((recipient.index, outcome?)))
+            .collect()
+    }
+}
+
+/// Whether no other host may be asked: behind the final dot this one may have taken the mail (RFC 1047), and content
+/// that cannot be read cannot be read for another either.
+fn is_last_word(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Content(_)) || trouble.stage() == Stage::End
+}
+
+enum Judgement {
+    Final(Outcome),
+    /// Another host may take it (RFC 5321 §5.1).
+    ElseWhere(StatusReport),
+}
+
+/// A host with what to call it.
+struct Host<'a> {
+    candidate: &'a Candidate,
+    tls: Option<TlsFacts>,
+}
+
+impl Host<'_> {
+    fn judge(&self, result: RecipientResult) -> Judgement {
+        match result {
+            RecipientResult::Accepted(reply) => {
+                let text = format!("{} took the mail: {reply}", self.name());
+                Judgement::Final(Outcome::Relayed(self.report(reply, text)))
+            }
+            RecipientResult::Refused { stage, reply } => self.refused(stage, reply),
+            RecipientResult::Unfit { status, text } => {
+                let text = format!("{}: {text}", self.name());
+                let remote = Some(self.remote());
+                Judgement::Final(Outcome::Failed(StatusReport {
+                    status,
+                    text,
+                    remote,
+                    reply: None,
+                }))
+            }
+        }
+    }
+
+    fn refused(&self, stage: Stage, reply: Reply) -> Judgement {
+        let severity = reply.severity();
+        let leaves = reply.code() == SERVICE_NOT_AVAILABLE_421 && stage != Stage::End;
+        let text = format!("{} said {}: {reply}", self.name(), answering(stage));
+        let report = self.report(reply, text);
+        match severity {
+            // A host that has no time for anybody now; 421 and a refused MAIL are not about the recipient.
+            Severity::Transient if leaves || stage == Stage::Mail => Judgement::ElseWhere(report),
+            Severity::Permanent => Judgement::Final(Outcome::Failed(report)),
+            _ => Judgement::Final(Outcome::Delayed(report)),
+        }
+    }
+
+    fn trouble(&self, trouble: &Trouble) -> StatusReport {
+        let text = match (trouble.reply(), trouble.stage()) {
+            (Some(reply), stage) => {
+                format!("{} said {}: {reply}", self.name(), answering(stage))
+            }
+            (None, _) if matches!(trouble, Trouble::Content(_)) => trouble.to_string(),
+            (None, _) => format!("{}: {trouble}", self.name()),
+        };
+        match trouble.reply() {
+            Some(reply) => self.report(reply.clone(), text),
+            None => StatusReport {
+                status: trouble.status(),
+                text,
+                remote: Some(self.remote()),
+                reply: None,
+            },
+        }
+    }
+
+    fn report(&self, reply: Reply, text: String) -> StatusReport {
+        StatusReport {
+            status: status(&reply),
+            text,
+            remote: Some(self.remote()),
+            reply: Some(reply),
+        }
+    }
+
+    fn remote(&self) -> RemoteHost {
+        RemoteHost {
+            name: self.candidate.host.clone(),
+            address: Some(self.candidate.address),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// `mx.example.com [192.0.2.1]:25`.
+    fn name(&self) -> String {
+        let Candidate { host, address } = self.candidate;
+        format!("{host} {}", Peer::new(*address))
+    }
+}
+
+/// The host's enhanced status code, else the class alone (RFC 3463 §3.1).
+fn status(reply: &Reply) -> EnhancedStatusCode {
+    reply.enhanced().unwrap_or(match reply.severity() {
+        Severity::Completion => SUCCESS_2_0_0,
+        Severity::Transient => TRANSIENT_4_0_0,
+        Severity::Permanent => PERMANENT_5_0_0,
+        Severity::Intermediate => BAD_CONNECTION_4_4_2,
+    })
+}
+
+/// What a reply answers, for a person.
+fn answering(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Greeting => "as its greeting",
+        Stage::Hello => "to EHLO",
+        Stage::StartTls => "to STARTTLS",
+        Stage::Auth => "to AUTH",
+        Stage::Reset => "to RSET",
+        Stage::Mail => "to MAIL FROM",
+        Stage::Rcpt => "to RCPT TO",
+        Stage::Data => "to DATA",
+        Stage::Content => "while the content was sent",
+        Stage::End => "to the content",
+        Stage::Quit | Stage::Idle => "at the end",
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let end = text.floor_char_boundary(MAX_TEXT);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,119 @@
+//! An attempt, told to the log and to the timeline.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use postroad_envelope::{Event, EventKind, Outcome, RecipientIndex, RemoteHost, Timestamp};
+use postroad_net::Peer;
+use postroad_queue_client::Lease;
+
+/// How long the queue may take to record events.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `mx.example.com[192.0.2.1]:25`, as in the log field `relay`.
+pub fn relay(host: &str, address: SocketAddr) -> String {
+    format!("{host}{}", Peer::new(address))
+}
+
+/// Logs each recipient's outcome and gives the events for the timeline, one for each different outcome.
+pub fn attempt(
+    agent: &str,
+    lease: &Lease,
+    outcomes: &[(RecipientIndex, Outcome)],
+    started_at: Timestamp,
+) -> Vec<Event> {
+    let now = Timestamp::from(SystemTime::now());
+    let mut events: Vec<(&Outcome, Event)> = Vec::new();
+    for (index, outcome) in outcomes {
+        log(lease, *index, outcome, started_at, now);
+        match events.iter_mut().find(|(known, _)| *known == outcome) {
+            Some((_, event)) => event.recipients.push(*index),
+            None => events.push((
+                outcome,
+                Event {
+                    queue_id: lease.envelope.queue_id,
+                    at: now,
+                    agent: agent.to_owned(),
+                    kind: EventKind::Attempt,
+                    recipients: vec![*index],
+                    text: outcome.report().text.clone(),
+                    fields: fields(lease, outcome, started_at, now),
+                },
+            )),
+        }
+    }
+    events.into_iter().map(|(_, event)| event).collect()
+}
+
+fn log(
+    lease: &Lease,
+    index: RecipientIndex,
+    outcome: &Outcome,
+    started_at: Timestamp,
+    now: Timestamp,
+) {
+    let report = outcome.report();
+    let envelope = &lease.envelope;
+    let rcpt_to = envelope.recipient(index).map(|r| r.address.to_string());
+    tracing::info!(
+        event = "attempt",
+        queue_id = %envelope.queue_id,
+        mail_from = %envelope.reverse_path,
+        rcpt_to = rcpt_to.as_deref(),
+        relay = report.remote.as_ref().and_then(relay_of),
+        attempt = lease.attempt,
+        outcome = outcome.action(),
+        code = report.reply.as_ref().map(|reply| reply.code().value()),
+        enhanced = %report.status,
+        reply = %report.reply.as_ref().map_or(report.text.clone(), |reply| reply.text().replace('\n', " ")),
+        delay_ms = millis(now.since(envelope.received_at)),
+        duration_ms = millis(now.since(started_at)),
+        tls = report.remote.as_ref().and_then(tls_of),
+        "{}",
+        report.text
+    );
+}
+
+fn fields(
+    lease: &Lease,
+    outcome: &Outcome,
+    started_at: Timestamp,
+    now: Timestamp,
+) -> BTreeMap<String, String> {
+    let report = outcome.report();
+    let remote = report.remote.as_ref();
+    let some = [
+        ("relay", remote.and_then(relay_of)),
+        ("tls", remote.and_then(tls_of)),
+        ("code", report.reply.as_ref().map(|r| r.code().to_string())),
+        ("reply", report.reply.as_ref().map(|r| r.text().to_owned())),
+        ("enhanced", Some(report.status.to_string())),
+        ("outcome", Some(outcome.action().to_owned())),
+        ("attempt", Some(lease.attempt.to_string())),
+        (
+            "delay_ms",
+            Some(millis(now.since(lease.envelope.received_at)).to_string()),
+        ),
+        (
+            "duration_ms",
+            Some(millis(now.since(started_at)).to_string()),
+        ),
+    ];
+    some.into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+fn relay_of(remote: &RemoteHost) -> Option<String> {
+    remote.address.map(|address| relay(&remote.name, address))
+}
+
+fn tls_of(remote: &RemoteHost) -> Option<String> {
+    let tls = remote.tls.as_ref()?;
+    Some(format!("{} {}", tls.version, tls.cipher))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,6 @@
+//! The agent from outside: hosts and clients on loopback, a queue that is plain data.
+
+mod fake_queue;
+mod host;
+mod outbound;
+mod setup;
