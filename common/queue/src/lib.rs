@@ -27,6 +27,8 @@ mod job;
 mod queue;
 pub mod record;
 mod retry;
+#[cfg(test)]
+mod samples;
 mod schedule;
 
 pub use error::{QueueError, StaleLease};

@@ -163,19 +163,32 @@ impl Queue {
         Ok(applied)
     }
 
-    /// Gives up a change that was prepared and will not be committed.
-    pub fn abandon(&self, prepared: Prepared, now: Timestamp) {
-        let mut core = self.core();
+    /// Gives up a change that was prepared and will not be committed: its jobs are where the index has them.
+    pub fn abandon(&self, prepared: Prepared) -> Result<(), QueueError> {
         for change in prepared.into_changes() {
             match change {
-                Change::Mail(mail) => drop(core.in_flight.remove(&mail.queue_id)),
-                Change::State(state) => core.schedule.abandon(state.key, now),
-                Change::Block(block) => core
-                    .finished
-                    .extend(block.0.iter().map(|f| (f.queue_id, *f))),
+                Change::Mail(mail) => drop(self.core().in_flight.remove(&mail.queue_id)),
+                Change::State(state) => self.put_right(state.key)?,
+                Change::Block(block) => {
+                    self.core()
+                        .finished
+                        .extend(block.0.into_iter().map(|f| (f.queue_id, f)));
+                }
                 _ => {}
             }
         }
+        Ok(())
+    }
+
+    /// Places a job where the index has it.
+    fn put_right(&self, job: JobKey) -> Result<(), QueueError> {
+        let state = self.index.job(job)?;
+        let mut core = self.core();
+        match state {
+            Some(state) => core.schedule.place(&state),
+            None => core.schedule.remove(job),
+        }
+        Ok(())
     }
 
     /// Grants up to `max` leases of a class.
@@ -212,13 +225,16 @@ impl Queue {
                 self.core().hints.push(hint_of(&lease));
                 Ok(Some(Leased { lease, state, mail }))
             }
+            (Some(_), None) => {
+                tracing::error!(event = "job_without_mail", job = %lease.job, "its mail is not in the index");
+                self.core().schedule.remove(lease.job);
+                Ok(None)
+            }
             (state, _) => {
                 tracing::warn!(event = "due_key_dropped", job = %lease.job, "no such job is due");
-                let mut core = self.core();
-                match state {
-                    Some(state) if state.revision != lease.revision => core.schedule.place(&state),
-                    _ => core.schedule.remove(lease.job),
-                }
+                self.index
+                    .drop_stale_due(lease.job, lease.due_at, state.as_ref())?;
+                self.put_right(lease.job)?;
                 Ok(None)
             }
         }
@@ -335,3 +351,6 @@ fn hint_of(lease: &Lease) -> LeaseHint {
         deadline: lease.deadline,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,6 @@ impl Record {
 }
 
 pub(crate) use marks::encode_epoch;
+
+#[cfg(test)]
+mod tests;

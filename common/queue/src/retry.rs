@@ -64,3 +64,61 @@ fn mix(seed: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    #[test]
+    fn doubles_from_four_minutes_to_four_hours() {
+        let plain = RetrySchedule {
+            jitter_percent: 0,
+            ..RetrySchedule::default()
+        };
+        let minutes: Vec<u64> = (1..=9)
+            .map(|attempts| plain.interval(attempts, 7).as_secs() / 60)
+            .collect();
+        assert_eq!(minutes, [4, 8, 16, 32, 64, 128, 240, 240, 240]);
+        assert_eq!(plain.interval(u32::MAX, 7), plain.longest);
+    }
+
+    /// A change of these values would move the retries of every queue in the world.
+    #[test]
+    fn golden_jitter() {
+        let schedule = RetrySchedule::default();
+        let seconds: Vec<u64> = (1..=4)
+            .map(|attempts| schedule.interval(attempts, 42).as_secs())
+            .collect();
+        assert_eq!(seconds, [229, 474, 959, 1824]);
+        assert_eq!(schedule.interval(1, 43).as_secs(), 241);
+    }
+
+    #[test]
+    fn the_last_attempt_falls_on_the_end() {
+        let schedule = RetrySchedule::default();
+        let end = schedule.expires_at(START);
+        assert_eq!(end.since(START), Duration::from_secs(5 * 86400));
+        let shortly_before = Timestamp::from_millis(end.as_millis() - 1000);
+        assert_eq!(schedule.next(30, shortly_before, end, 1), Some(end));
+        assert_eq!(schedule.next(31, end, end, 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn stays_within_its_bounds(attempts in 1_u32.., seed: u64, first in 0_u64..100_000, longest in 0_u64..1_000_000) {
+            let schedule = RetrySchedule {
+                first: Duration::from_millis(first),
+                longest: Duration::from_millis(longest),
+                ..RetrySchedule::default()
+            };
+            let plain = RetrySchedule { jitter_percent: 0, ..schedule.clone() };
+            let (moved, plain) = (schedule.interval(attempts, seed), plain.interval(attempts, seed));
+            prop_assert!(moved <= plain * 11 / 10 && moved >= plain * 9 / 10);
+            prop_assert_eq!(moved, schedule.interval(attempts, seed));
+        }
+    }
+}

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::{FinishedMail, Index, block_key, finished_value, keys, location_to_wire};
 use crate::{
-    Digest, JobFacts, JobState, QueueError, Wait,
+    Digest, JobFacts, JobKey, JobState, QueueError, Wait,
     queue::{Change, MailFacts},
     record::{
         Finished, FinishedBlock, class_to_wire, digest_to_wire, encode_state, file_to_wire, wire,
@@ -76,11 +76,22 @@ impl Index {
 
     fn put_state(&self, state: &JobState) -> Result<Option<FinishedMail>, QueueError> {
         self.write_state(state)?;
-        let id = state.key.queue_id;
-        if state.has_ended() && self.jobs(id)?.iter().all(JobState::has_ended) {
-            return self.finish(id, state.changed_at, state.digest).map(Some);
+        if state.has_ended() && self.all_ended(state)? {
+            return self
+                .finish(state.key.queue_id, state.changed_at, state.digest)
+                .map(Some);
         }
         Ok(None)
+    }
+
+    /// Whether the mail of a job that has ended is done. Where a replay begins after the end of its other jobs, their
+    /// states may be gone; then the mail is known as finished already.
+    fn all_ended(&self, state: &JobState) -> Result<bool, QueueError> {
+        let id = state.key.queue_id;
+        let states = self.jobs(id)?;
+        let enough = u32::try_from(states.len()).is_ok_and(|known| known >= state.of_jobs);
+        let all = enough && states.iter().all(JobState::has_ended);
+        Ok(all || self.trees.done.contains_key(id.to_bytes())?)
     }
 
     fn write_state(&self, state: &JobState) -> Result<(), QueueError> {
@@ -98,7 +109,7 @@ impl Index {
         trees.job.insert(job_key, encode_state(state).as_ref())?;
         match JobFacts::of(state) {
             Some(facts) => {
-                trees.due.insert(due_key(&facts), due_value(&facts))?;
+                self.put_due(&facts)?;
                 trees.dest.insert(dest_key, &[])?;
             }
             None => {
@@ -120,16 +131,11 @@ impl Index {
             digest,
         };
         let mail = self.mail(id)?;
+        // First, so that a replay of half of this knows what it is about.
         self.trees
             .done
             .insert(id.to_bytes(), finished_value(&finished))?;
-        for state in self.jobs(id)? {
-            self.remove_due(&state)?;
-            self.trees
-                .dest
-                .remove(keys::destination(&state.destination, state.key))?;
-            self.trees.job.remove(keys::job(state.key))?;
-        }
+        self.remove_jobs(id)?;
         if let Some(mail) = &mail {
             self.trees.sender.remove(keys::sender(&mail.sender, id))?;
             self.trees.mail.remove(id.to_bytes())?;
@@ -140,12 +146,25 @@ impl Index {
         })
     }
 
+    fn remove_jobs(&self, id: QueueId) -> Result<(), QueueError> {
+        for state in self.jobs(id)? {
+            self.remove_due(&state)?;
+            self.trees
+                .dest
+                .remove(keys::destination(&state.destination, state.key))?;
+            self.trees.job.remove(keys::job(state.key))?;
+        }
+        Ok(())
+    }
+
     fn put_block(&self, location: Location, block: &FinishedBlock) -> Result<(), QueueError> {
         for finished in &block.0 {
             let id = finished.queue_id.to_bytes();
             // Seen living again means that its end is still to come in this replay.
             if !self.trees.mail.contains_key(id)? {
                 self.trees.done.insert(id, finished_value(finished))?;
+                // In a rebuild, states whose mail went with an earlier segment.
+                self.remove_jobs(finished.queue_id)?;
             }
         }
         let newest = block
@@ -164,6 +183,25 @@ impl Index {
         if let Some(facts) = JobFacts::of(state) {
             self.trees.due.remove(due_key(&facts))?;
         }
+        Ok(())
+    }
+
+    /// Drops the due key of this time if it disagrees with the job's state.
+    pub fn drop_stale_due(
+        &self,
+        job: JobKey,
+        at: Timestamp,
+        state: Option<&JobState>,
+    ) -> Result<(), QueueError> {
+        let key = keys::due(at, job);
+        if state.and_then(JobFacts::of).map(|facts| due_key(&facts)) != Some(key.clone()) {
+            self.trees.due.remove(key)?;
+        }
+        Ok(())
+    }
+
+    pub fn put_due(&self, facts: &JobFacts) -> Result<(), QueueError> {
+        self.trees.due.insert(due_key(facts), due_value(facts))?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-use postroad_envelope::{QueueId, Route, StatusReport, Timestamp};
+use postroad_envelope::{QueueId, Route, RouteClass, StatusReport, Timestamp};
 use postroad_journal::{ContentRef, RecordDraft};
 
 use super::Queue;
@@ -51,6 +51,13 @@ impl Prepared {
         }
     }
 
+    pub(super) const fn empty() -> Self {
+        Self {
+            records: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
     pub(super) fn state(state: JobState) -> Self {
         let record = RecordDraft::new(JOB_STATE, encode_state(&state));
         Self::one(record, Change::State(Box::new(state)))
@@ -98,7 +105,7 @@ impl Prepared {
 pub enum Instruction {
     /// Keep it back, for this reason.
     Hold(String),
-    /// Let it go, now.
+    /// Let it go, now. A job whose route is to hold needs another route instead.
     Release,
     /// Try it now.
     Retry,
@@ -133,13 +140,13 @@ impl Queue {
         let revision = self.core().schedule.begin_change(job)?;
         match self.index.job(job) {
             Ok(Some(state)) if state.revision == revision => Ok(state),
-            Ok(Some(state)) => {
-                self.core().schedule.place(&state);
-                Err(QueueError::Busy(job))
-            }
-            Ok(None) => {
-                self.core().schedule.remove(job);
-                Err(QueueError::NoSuchJob(job))
+            Ok(state) => {
+                self.put_right(job)?;
+                Err(if state.is_some() {
+                    QueueError::Busy(job)
+                } else {
+                    QueueError::NoSuchJob(job)
+                })
             }
             // The job stays as it is: an index that fails ends the process.
             Err(error) => Err(error),
@@ -158,6 +165,9 @@ fn instructed(mut state: JobState, instruction: Instruction, now: Timestamp) -> 
         Instruction::Expire => state.failed(None, now),
         Instruction::Drop => state.dropped(now),
         Instruction::Reroute(route) => {
+            if state.class == RouteClass::Hold || route.class == RouteClass::Hold {
+                state.hold = (route.class == RouteClass::Hold).then(|| route.rule.clone());
+            }
             state.class = route.class;
             state.destination = route.destination;
             state.next_hop = route.next_hop;

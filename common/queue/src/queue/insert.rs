@@ -1,7 +1,7 @@
 use postroad_envelope::{
     Envelope, Outcome, QueueId, Recipient, Route, RouteClass, StatusReport, Timestamp,
 };
-use postroad_reply::EnhancedStatusCode;
+use postroad_reply::SUCCESS_2_0_0;
 
 use super::{
     Queue,
@@ -52,7 +52,7 @@ impl Queue {
             // Taken before the index is asked, so that of two at once only one gets through.
             core.in_flight.insert(id, digest);
         }
-        let known = self.digest_of_known(id);
+        let known = self.known(id);
         if !matches!(known, Ok(None)) {
             self.core().in_flight.remove(&id);
         }
@@ -83,8 +83,8 @@ impl Queue {
         )))
     }
 
-    /// What a living or finished mail is known by.
-    fn digest_of_known(&self, id: QueueId) -> Result<Option<Digest>, QueueError> {
+    /// What a mail is known by, if it lives or has finished within the window.
+    pub fn known(&self, id: QueueId) -> Result<Option<Digest>, QueueError> {
         if let Some(mail) = self.index.mail(id)? {
             return Ok(Some(mail.digest));
         }
@@ -156,6 +156,7 @@ fn jobs_of(
             None => groups.push((to, domain, vec![recipient])),
         }
     }
+    let of_jobs = u32::try_from(groups.len()).unwrap_or(u32::MAX);
     let numbered = (0_u32..).zip(groups);
     numbered
         .map(|(number, (route, _, recipients))| {
@@ -163,7 +164,12 @@ fn jobs_of(
                 queue_id: envelope.queue_id,
                 number,
             };
-            first_state(key, envelope, digest, route, &recipients, now)
+            let state = first_state(key, envelope, route, &recipients, now);
+            JobState {
+                of_jobs,
+                digest,
+                ..state
+            }
         })
         .collect()
 }
@@ -171,7 +177,6 @@ fn jobs_of(
 fn first_state(
     key: JobKey,
     envelope: &Envelope,
-    digest: Digest,
     route: Route,
     recipients: &[&Recipient],
     now: Timestamp,
@@ -203,7 +208,8 @@ fn first_state(
         changed_at: now,
         debt_since: None,
         recipients,
-        digest,
+        of_jobs: 0,
+        digest: Digest::default(),
         unknown: Default::default(),
     }
 }
@@ -211,5 +217,3 @@ fn first_state(
 fn discarded(route: &Route) -> StatusReport {
     StatusReport::local(SUCCESS_2_0_0, format!("discarded by rule: {}", route.rule))
 }
-
-const SUCCESS_2_0_0: EnhancedStatusCode = postroad_reply::SUCCESS_2_0_0;

@@ -54,8 +54,8 @@ pub struct Stats {
     pub jobs: usize,
     /// By phase.
     pub by_phase: BTreeMap<&'static str, usize>,
-    /// By class and destination: living jobs, and the earliest time one of them is due.
-    pub by_destination: BTreeMap<(RouteClass, String), (usize, Timestamp)>,
+    /// By class and destination: living jobs, and the earliest time one of them is or was due.
+    pub by_destination: BTreeMap<(RouteClass, String), (usize, Option<Timestamp>)>,
 }
 
 impl Queue {
@@ -166,9 +166,11 @@ impl Queue {
         for (_, phase, class, destination, at) in core.schedule.jobs() {
             *stats.by_phase.entry(phase.as_str()).or_default() += 1;
             let key = (class, destination.to_owned());
-            let (count, earliest) = stats.by_destination.entry(key).or_insert((0, at));
+            let (count, earliest) = stats.by_destination.entry(key).or_default();
             *count += 1;
-            *earliest = at.min(*earliest);
+            if matches!(phase, Phase::Waiting | Phase::Ready) {
+                *earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+            }
         }
         stats
     }

@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
+
 use postroad_envelope::Timestamp;
 use postroad_journal::{Location, RecordKind, RecordRef};
 
 use super::{Change, MailFacts, Queue};
 use crate::{
-    FinishedMail, QueueError,
+    FinishedMail, JobFacts, JobKey, QueueError,
     record::{self, MailHead, Record, split_head},
 };
 
@@ -56,29 +58,40 @@ impl Queue {
 
     /// Ends the replay: loads the schedule. Tells how many jobs live.
     pub fn finish_replay(&self, now: Timestamp) -> Result<usize, QueueError> {
+        let mut twice = BTreeSet::new();
         for facts in self.index.due_keys() {
             let facts = facts?;
-            let twice = self.core().schedule.revision(facts.key).is_some();
-            if !twice {
-                self.core().schedule.place_facts(facts);
-                continue;
+            let mut core = self.core();
+            if core.schedule.revision(facts.key).is_some() {
+                twice.insert(facts.key);
             }
-            // Two keys for one job: a crash left one behind. The job itself says which is right.
-            let state = self.index.job(facts.key)?;
-            let right = state.as_ref().and_then(crate::JobFacts::of);
-            if right.as_ref() != Some(&facts) {
-                self.index.drop_due(&facts)?;
-            }
-            match &state {
-                Some(state) => self.core().schedule.place(state),
-                None => self.core().schedule.remove(facts.key),
-            }
+            core.schedule.place_facts(facts);
         }
+        self.settle_twice(&twice)?;
         let mut core = self.core();
         for hint in std::mem::take(&mut core.replayed_hints).into_values() {
             core.schedule.await_resume(&hint, now);
         }
         Ok(core.schedule.len())
+    }
+
+    /// Of two keys for one job a crash left one behind. The job itself says which is right.
+    fn settle_twice(&self, twice: &BTreeSet<JobKey>) -> Result<(), QueueError> {
+        for facts in self.index.due_keys().filter(|_| !twice.is_empty()) {
+            let facts = facts?;
+            if twice.contains(&facts.key)
+                && self
+                    .index
+                    .job(facts.key)?
+                    .as_ref()
+                    .and_then(JobFacts::of)
+                    .as_ref()
+                    != Some(&facts)
+            {
+                self.index.drop_due(&facts)?;
+            }
+        }
+        twice.iter().try_for_each(|job| self.put_right(*job))
     }
 }
 

@@ -1,7 +1,9 @@
 use postroad_envelope::{Envelope, Outcome, QueueId, Recipient, RecipientIndex, Route, Timestamp};
 
 use super::{Admission, Queue, change::Prepared};
-use crate::{Content, Fence, JobKey, JobState, MailPlace, Progress, QueueError, Revision};
+use crate::{
+    Content, Fence, JobKey, JobState, MailPlace, Progress, QueueError, Revision, StaleLease,
+};
 
 /// What a settlement will bring about once committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +45,8 @@ impl Queue {
             .job(job)?
             .filter(|state| state.revision == lease.revision);
         let Some(before) = before else {
-            self.core().schedule.remove(job);
-            return Err(QueueError::NoSuchJob(job));
+            self.put_right(job)?;
+            return Err(StaleLease { job }.into());
         };
         let attempts = before.attempts.saturating_add(1);
         let retry = self
@@ -88,48 +90,29 @@ impl Queue {
         now: Timestamp,
         route: &dyn Fn(&Envelope, &Recipient) -> Route,
     ) -> Result<Option<Prepared>, QueueError> {
-        let mut prepared: Option<Prepared> = None;
+        let mut prepared = Prepared::empty();
         for &(job, revision) in &debt.jobs {
             match self.begin_change(job) {
-                Ok(state) => {
-                    let same = state.revision == revision;
-                    let change = Prepared::state(if same { state.reported(now) } else { state });
-                    prepared = Some(match prepared {
-                        Some(others) => others.and(change),
-                        None => change,
-                    });
-                    if same {
-                        continue;
-                    }
+                Ok(state) if state.revision == revision => {
+                    prepared = prepared.and(Prepared::state(state.reported(now)));
+                    continue;
                 }
+                Ok(_) => self.put_right(job)?,
                 Err(QueueError::Busy(_) | QueueError::NoSuchJob(_)) => {}
                 Err(error) => return Err(error),
             }
-            self.restore(prepared)?;
+            self.abandon(prepared)?;
             return Ok(None);
         }
-        match (prepared, report) {
-            (Some(prepared), Some((envelope, content))) => {
-                match self.prepare_insert(envelope, content, now, route)? {
-                    Admission::New(mail) => Ok(Some(prepared.and(mail))),
-                    // A fresh id cannot be known; whatever it is, it is not this report.
-                    _ => self.restore(Some(prepared)).map(|()| None),
-                }
-            }
-            (prepared, _) => Ok(prepared),
+        let Some((envelope, content)) = report else {
+            return Ok(Some(prepared));
+        };
+        match self.prepare_insert(envelope, content, now, route) {
+            Ok(Admission::New(mail)) => Ok(Some(prepared.and(mail))),
+            // A fresh id cannot be known; whatever it is, it is not this report.
+            Ok(_) => self.abandon(prepared).map(|()| None),
+            Err(error) => self.abandon(prepared).and(Err(error)),
         }
-    }
-
-    /// Puts jobs whose change will not come back to where the index has them.
-    fn restore(&self, prepared: Option<Prepared>) -> Result<(), QueueError> {
-        for change in prepared.map(Prepared::into_changes).unwrap_or_default() {
-            if let super::Change::State(changed) = change
-                && let Some(state) = self.index.job(changed.key)?
-            {
-                self.core().schedule.place(&state);
-            }
-        }
-        Ok(())
     }
 }
 

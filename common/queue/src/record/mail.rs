@@ -78,7 +78,11 @@ impl MailRecord {
             envelope: Some(envelope::to_wire(&self.envelope)),
             file: self.content.file().map(file_to_wire),
             digest: Some(state::digest_to_wire(self.digest)),
-            jobs: self.jobs.iter().map(state::to_wire).collect(),
+            jobs: self
+                .jobs
+                .iter()
+                .map(|job| state::encode(job).into())
+                .collect(),
         };
         let draft = RecordDraft::new(MAIL, head.encode_length_delimited_to_vec());
         match &self.content {
@@ -116,8 +120,8 @@ pub fn split_head(payload: &[u8]) -> Result<(MailHead, usize), QueueError> {
         digest: state::digest_from_wire(head.digest),
         jobs: head
             .jobs
-            .into_iter()
-            .map(state::from_wire)
+            .iter()
+            .map(|job| state::decode(job))
             .collect::<Result<_, _>>()?,
     };
     Ok((head, content_at))

@@ -20,7 +20,7 @@ pub const MAX_STATE: usize = 4096;
 
 const WHAT: &str = "job state";
 
-pub fn to_wire(state: &JobState) -> wire::JobState {
+fn to_wire(state: &JobState) -> wire::JobState {
     let mut reports: Vec<&StatusReport> = Vec::new();
     let recipients = state
         .recipients
@@ -46,6 +46,7 @@ pub fn to_wire(state: &JobState) -> wire::JobState {
         recipients,
         reports: reports.into_iter().map(report_to_wire).collect(),
         digest: Some(digest_to_wire(state.digest)),
+        of_jobs: state.of_jobs,
     }
 }
 
@@ -88,7 +89,7 @@ pub fn decode(bytes: &[u8]) -> Result<JobState, QueueError> {
     Ok(state)
 }
 
-pub fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
+fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
     let reports: Vec<StatusReport> = message
         .reports
         .iter()
@@ -122,6 +123,7 @@ pub fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
         debt_since: message.debt_since.map(Timestamp::from_millis),
         recipients: recipients.collect::<Result<_, _>>()?,
         digest: digest_from_wire(message.digest),
+        of_jobs: message.of_jobs,
         unknown: Bytes::new(),
     })
 }

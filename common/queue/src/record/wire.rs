@@ -13,9 +13,10 @@ pub struct MailHead {
     pub file: Option<ContentFile>,
     #[prost(message, optional, tag = "3")]
     pub digest: Option<Digest>,
-    /// The jobs as accepted; empty in a record that was copied forward.
-    #[prost(message, repeated, tag = "4")]
-    pub jobs: Vec<JobState>,
+    /// The `JobState`s as accepted; none in a record that was copied forward. Octets, so that each keeps the fields that
+    /// this release does not know.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub jobs: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -77,11 +78,13 @@ pub struct JobState {
     pub reports: Vec<StatusReport>,
     #[prost(message, optional, tag = "18")]
     pub digest: Option<Digest>,
+    #[prost(uint32, tag = "19")]
+    pub of_jobs: u32,
 }
 
 impl JobState {
     /// Every number above; others are kept unread.
-    pub const KNOWN: std::ops::RangeInclusive<u32> = 1..=18;
+    pub const KNOWN: std::ops::RangeInclusive<u32> = 1..=19;
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

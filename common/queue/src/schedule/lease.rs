@@ -39,7 +39,9 @@ pub struct Lease {
     pub revision: Revision,
     /// Who may try.
     pub holder: Holder,
-    /// Since when.
+    /// Since when it was due.
+    pub due_at: Timestamp,
+    /// Since when it is held.
     pub granted_at: Timestamp,
     /// Until when, unless extended.
     pub deadline: Timestamp,

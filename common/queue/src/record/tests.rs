@@ -1,0 +1,214 @@
+use bytes::Bytes;
+use postroad_envelope::{Outcome, RecipientIndex, RemoteHost, StatusReport};
+use postroad_journal::{ContentNonce, ContentRef, RecordDraft};
+use postroad_reply::{MAILBOX_UNAVAILABLE_550, Reply};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::*;
+use crate::{
+    Digest, Fence, Progress, Revision,
+    samples::{at, envelope, full_envelope, id, job_state, key},
+};
+
+fn payload(draft: &RecordDraft) -> Bytes {
+    draft.parts.concat().into()
+}
+
+fn mail(content: Content) -> MailRecord {
+    MailRecord {
+        envelope: full_envelope(),
+        content,
+        digest: Digest {
+            len: 1,
+            crc32c: 2,
+            envelope: 3,
+        },
+        jobs: vec![job_state(9, 2)],
+    }
+}
+
+#[test]
+fn a_mail_comes_back_whole_and_its_content_is_not_copied() {
+    let content = Bytes::from_static(b"Subject: x\r\n\r\nbody\0\xff");
+    for content in [
+        Content::Inline(content.clone()),
+        Content::Inline(Bytes::new()),
+        Content::File(ContentRef {
+            nonce: ContentNonce([7; 16]),
+            len: 1 << 40,
+            crc: u32::MAX,
+        }),
+    ] {
+        let record = mail(content.clone());
+        let draft = record.draft();
+        assert_eq!(draft.kind, MAIL);
+        if let Content::Inline(bytes) = &content {
+            assert_eq!(draft.parts[1].as_ptr(), bytes.as_ptr());
+        }
+        let read = MailRecord::decode(payload(&draft)).unwrap();
+        assert_eq!(read, record);
+    }
+}
+
+#[test]
+fn a_mail_copied_forward_keeps_all_but_its_first_states() {
+    let record = mail(Content::Inline(Bytes::from_static(b"content")));
+    // A field of a later release in the head.
+    let whole = payload(&record.draft());
+    let mut head = prost::bytes::Bytes::copy_from_slice(&whole);
+    let len = prost::encoding::decode_varint(&mut head).unwrap() as usize;
+    let later = [&head[..len], &[0xfa, 0x3e, 2, b'h', b'i']].concat();
+    let mut whole = Vec::new();
+    prost::encode_length_delimiter(later.len(), &mut whole).unwrap();
+    whole.extend([&later, &b"content"[..]].concat());
+
+    let moved = payload(&moved_draft(whole.into()).unwrap());
+    let read = MailRecord::decode(moved.clone()).unwrap();
+    assert_eq!(
+        read,
+        MailRecord {
+            jobs: Vec::new(),
+            ..record
+        }
+    );
+    assert!(moved.windows(5).any(|w| w == [0xfa, 0x3e, 2, b'h', b'i']));
+    assert_eq!(
+        moved_draft(moved.clone())
+            .map(|draft| payload(&draft))
+            .unwrap(),
+        moved
+    );
+}
+
+#[test]
+fn a_state_keeps_what_it_does_not_know() {
+    let state = job_state(1, 2);
+    let later = [
+        &encode_state(&state)[..],
+        &[0xfa, 0x3e, 2, b'h', b'i', 0xa0, 0x3f, 5],
+    ]
+    .concat();
+    let read = decode_state(&later).unwrap();
+    assert_eq!(read.unknown, later[later.len() - 8..]);
+    let again = decode_state(&encode_state(&read.reported(at(3)))).unwrap();
+    assert_eq!(again.unknown, later[later.len() - 8..]);
+    assert_eq!(again.revision, Revision(2));
+}
+
+#[test]
+fn a_state_fits_into_the_index_however_long_a_remote_talks() {
+    let mut state = job_state(1, 100);
+    for (n, recipient) in state.recipients.iter_mut().enumerate() {
+        let mut report = StatusReport::local("5.1.1".parse().unwrap(), format!("{n}").repeat(500));
+        report.reply = Some(Reply::plain(
+            MAILBOX_UNAVAILABLE_550,
+            format!("{n}ä").repeat(5000),
+        ));
+        report.remote = Some(RemoteHost {
+            name: "mx.".repeat(100),
+            address: Some("192.0.2.1:25".parse().unwrap()),
+            tls: None,
+        });
+        recipient.index = RecipientIndex(u32::MAX - n as u32);
+        recipient.progress = Progress::Done(Outcome::Failed(report));
+    }
+    let bytes = encode_state(&state);
+    assert!(bytes.len() <= MAX_STATE, "{}", bytes.len());
+    let read = decode_state(&bytes).unwrap();
+    assert_eq!(read.recipients.len(), 100);
+    let report = read.recipients[99].last_report().unwrap();
+    assert_eq!(report.status.to_string(), "5.1.1");
+    // Alike, they cost one report, and nothing is cut.
+    let same = StatusReport::local("5.1.1".parse().unwrap(), "no such user");
+    for recipient in &mut state.recipients {
+        recipient.progress = Progress::Done(Outcome::Failed(same.clone()));
+    }
+    assert_eq!(decode_state(&encode_state(&state)).unwrap(), state);
+}
+
+#[test]
+fn marks_come_back() {
+    let hint = LeaseHint {
+        job: key(1, 2),
+        revision: Revision(3),
+        agent: "mta".to_owned(),
+        fence: Fence {
+            epoch: 4,
+            counter: 5,
+        },
+        deadline: at(6),
+    };
+    let hints = LeaseHints(vec![hint.clone()]);
+    let checkpoint = Checkpoint {
+        epoch: 4,
+        at: at(1),
+        leases: vec![hint],
+    };
+    let snapshot = Snapshot([("rules".to_owned(), vec![0, 255])].into());
+    let finished = Finished {
+        queue_id: id(1),
+        at: at(2),
+        digest: Digest::default(),
+    };
+    let block = FinishedBlock(vec![finished]);
+    for (draft, record) in [
+        (hints.draft(), Record::LeaseHints(hints.clone())),
+        (checkpoint.draft(), Record::Checkpoint(checkpoint.clone())),
+        (snapshot.draft(), Record::Snapshot(snapshot.clone())),
+        (block.draft(), Record::FinishedBlock(block.clone())),
+        (encode_epoch(7), Record::Epoch(7)),
+    ] {
+        assert_eq!(
+            Record::decode(draft.kind, &payload(&draft)).unwrap(),
+            record
+        );
+    }
+    let later = RecordKind(999);
+    assert_eq!(Record::decode(later, b"?").unwrap(), Record::Unknown(later));
+}
+
+/// The first release's octets: a change here is a change of the format on disk.
+#[test]
+fn golden_state() {
+    let state = job_state(1, 1);
+    let message = wire::JobState::decode(&encode_state(&state)[..]).unwrap();
+    assert_eq!(message.recipients[0].notify, 1);
+    let crc = crc32c::crc32c(&encode_state(&state));
+    assert_eq!(
+        crc,
+        0xec6c_a6b9,
+        "encoded: {:02x?}",
+        &encode_state(&state)[..]
+    );
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_octets_never_panic(kind in 0_u16..9, payload: Vec<u8>) {
+        let _ = Record::decode(RecordKind(kind), &payload);
+    }
+
+    #[test]
+    fn damaged_records_never_panic(at in 0_usize..400, with: u8) {
+        let whole = payload(&mail(Content::Inline(Bytes::from_static(b"content"))).draft());
+        let mut bytes = whole.to_vec();
+        let at = at % bytes.len();
+        bytes[at] = with;
+        let _ = Record::decode(MAIL, &bytes);
+        let _ = Record::decode(MAIL, &bytes[..at]);
+        let state = &mut encode_state(&job_state(1, 3)).to_vec();
+        let at = at % state.len();
+        state[at] = with;
+        let _ = Record::decode(JOB_STATE, state);
+        let _ = moved_draft(bytes.into());
+    }
+
+    #[test]
+    fn any_sender_and_size_come_back(size: u64, priority: i8, account in proptest::option::of(".{0,20}")) {
+        let mut envelope = envelope(1, &["bob@example.com"]);
+        (envelope.size, envelope.priority, envelope.account) = (size, priority, account);
+        let record = MailRecord { envelope, ..mail(Content::Inline(Bytes::new())) };
+        prop_assert_eq!(MailRecord::decode(payload(&record.draft())).unwrap(), record);
+    }
+}

@@ -1,0 +1,112 @@
+use std::{sync::Arc, time::Duration};
+
+use postroad_envelope::{RouteClass, Timestamp};
+
+use crate::{JobKey, JobState, Revision};
+
+/// How long the parts of a lease's life take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// From grant or extension to deadline.
+    pub duration: Duration,
+    /// From the loss of a stream to the end of its leases.
+    pub drop_grace: Duration,
+    /// How long a job leased before a restart waits for its worker to come back.
+    pub resume_grace: Duration,
+    /// How long failures of one mail are gathered for one report.
+    pub report_gather: Duration,
+}
+
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(5 * 60),
+            drop_grace: Duration::from_secs(10),
+            resume_grace: Duration::from_secs(30),
+            report_gather: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a job looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Its time has not come.
+    Waiting,
+    /// Its time has come, no worker has taken it.
+    Ready,
+    /// A worker holds it.
+    Leased,
+    /// It was leased before a restart and waits for its worker.
+    Resuming,
+    /// Someone holds it back.
+    Held,
+    /// The sender is owed a report.
+    Owing,
+}
+
+impl Phase {
+    /// The word in tables, logs and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Resuming => "resuming",
+            Self::Held => "held",
+            Self::Owing => "owing",
+        }
+    }
+}
+
+/// What the schedule must know of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFacts {
+    /// Which job.
+    pub key: JobKey,
+    /// Its durable revision.
+    pub revision: Revision,
+    /// How it leaves.
+    pub class: RouteClass,
+    /// Where to.
+    pub destination: Arc<str>,
+    /// -9 to 9.
+    pub priority: i8,
+    /// When its time is over.
+    pub expires_at: Timestamp,
+    /// What it waits for.
+    pub wait: Wait,
+}
+
+/// What a job that nobody holds waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// A time.
+    Due(Timestamp),
+    /// Its release.
+    Hold,
+    /// The report owed since then.
+    Report(Timestamp),
+}
+
+impl JobFacts {
+    /// Of a state; none if it has ended.
+    pub fn of(state: &JobState) -> Option<Self> {
+        let wait = match (&state.hold, state.debt_since) {
+            _ if state.has_ended() => return None,
+            // A debt goes first: while it is open no worker gets the job, so that no settlement races the report.
+            (_, Some(since)) => Wait::Report(since),
+            (Some(_), None) => Wait::Hold,
+            (None, None) => Wait::Due(state.due),
+        };
+        Some(Self {
+            key: state.key,
+            revision: state.revision,
+            class: state.class,
+            destination: state.destination.as_str().into(),
+            priority: state.priority,
+            expires_at: state.expires_at,
+            wait,
+        })
+    }
+}

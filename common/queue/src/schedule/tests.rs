@@ -1,0 +1,515 @@
+use postroad_envelope::{Outcome, RecipientIndex, StatusReport};
+use proptest::prelude::*;
+
+use super::*;
+use crate::samples::{at, job_state, key};
+
+const CLASS: RouteClass = RouteClass::Relay;
+
+fn holder(stream: u64) -> Holder {
+    Holder {
+        agent: "mta".into(),
+        stream,
+    }
+}
+
+fn ready(jobs: &[JobState]) -> Schedule {
+    let mut schedule = Schedule::new(LeaseTimes::default());
+    schedule.begin_epoch(1);
+    jobs.iter().for_each(|state| schedule.place(state));
+    schedule.tick(at(0));
+    schedule
+}
+
+fn to(number: u8, destination: &str) -> JobState {
+    JobState {
+        destination: destination.to_owned(),
+        ..job_state(number, 1)
+    }
+}
+
+#[test]
+fn destinations_take_turns_and_the_urgent_go_first() {
+    let urgent = JobState {
+        priority: 5,
+        ..to(4, "big.example")
+    };
+    let schedule = &mut ready(&[
+        to(1, "big.example"),
+        to(2, "big.example"),
+        to(3, "big.example"),
+        urgent,
+        to(5, "small.example"),
+    ]);
+    let order: Vec<u8> = schedule
+        .lease(CLASS, &holder(1), 9, at(0))
+        .iter()
+        .map(|l| l.job.queue_id.to_bytes()[15])
+        .collect();
+    assert_eq!(order, [4, 5, 1, 2, 3]);
+    assert_eq!(schedule.ready_len(CLASS), 0);
+}
+
+#[test]
+fn nothing_is_leased_before_its_epoch_its_time_or_in_another_class() {
+    let mut schedule = Schedule::new(LeaseTimes::default());
+    schedule.place(&JobState {
+        due: at(10),
+        ..job_state(1, 1)
+    });
+    schedule.tick(at(20));
+    assert!(schedule.lease(CLASS, &holder(1), 1, at(20)).is_empty());
+    schedule.begin_epoch(3);
+    schedule.place(&JobState {
+        due: at(30),
+        ..job_state(1, 1)
+    });
+    assert_eq!(schedule.next_wakeup(), Some(at(30)));
+    schedule.tick(at(29));
+    assert!(schedule.lease(CLASS, &holder(1), 1, at(29)).is_empty());
+    schedule.tick(at(30));
+    assert!(
+        schedule
+            .lease(RouteClass::Local, &holder(1), 1, at(30))
+            .is_empty()
+    );
+    let lease = &schedule.lease(CLASS, &holder(1), 1, at(30))[0];
+    assert_eq!(
+        lease.fence,
+        Fence {
+            epoch: 3,
+            counter: 1
+        }
+    );
+}
+
+#[test]
+fn a_lease_past_its_deadline_is_over_and_its_settlement_refused() {
+    let schedule = &mut ready(&[job_state(1, 1)]);
+    let lease = schedule.lease(CLASS, &holder(1), 1, at(0)).remove(0);
+    let extended = schedule.extend(lease.job, lease.fence, at(200)).unwrap();
+    assert_eq!(extended, at(500));
+    let stale = StaleLease { job: lease.job };
+    assert_eq!(
+        schedule.begin_settle(lease.job, lease.fence, at(500)),
+        Err(stale)
+    );
+    let expired = schedule.tick(at(500)).expired;
+    assert_eq!(expired[0].fence, lease.fence);
+    assert_eq!(schedule.extend(lease.job, lease.fence, at(501)), Err(stale));
+    let next = schedule.lease(CLASS, &holder(2), 1, at(501)).remove(0);
+    assert!(next.fence > lease.fence);
+    assert_eq!(
+        schedule.begin_settle(lease.job, lease.fence, at(502)),
+        Err(stale)
+    );
+    assert!(schedule.begin_settle(next.job, next.fence, at(502)).is_ok());
+}
+
+#[test]
+fn what_is_settling_belongs_to_nobody_else() {
+    let schedule = &mut ready(&[job_state(1, 1)]);
+    let lease = schedule.lease(CLASS, &holder(1), 1, at(0)).remove(0);
+    schedule
+        .begin_settle(lease.job, lease.fence, at(1))
+        .unwrap();
+    assert!(
+        schedule
+            .begin_settle(lease.job, lease.fence, at(1))
+            .is_err()
+    );
+    schedule.drop_stream(1, at(2));
+    assert_eq!(schedule.tick(at(9999)), Ticked::default());
+    assert!(
+        schedule
+            .resume(lease.job, lease.fence, lease.revision, &holder(2), at(3))
+            .is_none()
+    );
+    assert!(matches!(
+        schedule.begin_change(lease.job),
+        Err(QueueError::Busy(_))
+    ));
+    schedule.place(&job_state(1, 1).rescheduled(at(10_000), at(9999)));
+    assert_eq!(
+        schedule.phase(lease.job),
+        Some((Phase::Waiting, at(10_000)))
+    );
+}
+
+#[test]
+fn handed_back_is_due_after_the_delay_at_the_same_revision() {
+    let schedule = &mut ready(&[job_state(1, 1)]);
+    let lease = schedule.lease(CLASS, &holder(1), 1, at(0)).remove(0);
+    schedule
+        .hand_back(lease.job, lease.fence, Duration::from_secs(7), at(1))
+        .unwrap();
+    assert_eq!(schedule.next_wakeup(), Some(at(8)));
+    schedule.tick(at(8));
+    assert_eq!(
+        schedule.lease(CLASS, &holder(1), 1, at(8))[0].revision,
+        lease.revision
+    );
+}
+
+#[test]
+fn a_dropped_stream_has_its_grace_and_can_be_resumed() {
+    let schedule = &mut ready(&[job_state(1, 1), job_state(2, 1)]);
+    let leases = schedule.lease(CLASS, &holder(1), 2, at(0));
+    assert_eq!(schedule.drop_stream(1, at(1)), 2);
+    let first = &leases[0];
+    let again = schedule
+        .resume(first.job, first.fence, first.revision, &holder(2), at(5))
+        .unwrap();
+    assert_ne!(again.fence, first.fence);
+    let expired = schedule.tick(at(11)).expired;
+    assert_eq!(expired, leases[1..]);
+    assert!(
+        schedule
+            .begin_settle(first.job, first.fence, at(12))
+            .is_err()
+    );
+    assert!(
+        schedule
+            .begin_settle(again.job, again.fence, at(12))
+            .is_ok()
+    );
+}
+
+#[test]
+fn only_hinted_jobs_wait_for_their_workers_after_a_restart() {
+    let hint = |number, revision| LeaseHint {
+        job: key(number, 0),
+        revision: Revision(revision),
+        agent: "mta".to_owned(),
+        fence: Fence {
+            epoch: 1,
+            counter: 9,
+        },
+        deadline: at(300),
+    };
+    let mut schedule = Schedule::new(LeaseTimes::default());
+    (1..=3).for_each(|number| schedule.place(&job_state(number, 1)));
+    schedule.await_resume(&hint(1, 1), at(10));
+    schedule.await_resume(&hint(2, 7), at(10));
+    schedule.begin_epoch(2);
+    schedule.tick(at(10));
+    assert_eq!(schedule.ready_len(CLASS), 2);
+    assert_eq!(schedule.phase(key(1, 0)), Some((Phase::Resuming, at(40))));
+    let fence = hint(1, 1).fence;
+    let wrong = Fence {
+        epoch: 1,
+        counter: 8,
+    };
+    assert!(
+        schedule
+            .resume(key(1, 0), wrong, Revision(1), &holder(1), at(11))
+            .is_none()
+    );
+    assert!(
+        schedule
+            .resume(key(1, 0), fence, Revision(2), &holder(1), at(11))
+            .is_none()
+    );
+    let lease = schedule
+        .resume(key(1, 0), fence, Revision(1), &holder(1), at(11))
+        .unwrap();
+    assert_eq!(lease.fence.epoch, 2);
+}
+
+#[test]
+fn after_the_grace_a_hinted_job_is_for_all() {
+    let mut schedule = Schedule::new(LeaseTimes::default());
+    schedule.place(&job_state(1, 1));
+    let hint = LeaseHint {
+        job: key(1, 0),
+        revision: Revision(1),
+        agent: String::new(),
+        fence: Fence::default(),
+        deadline: at(20),
+    };
+    schedule.await_resume(&hint, at(10));
+    schedule.begin_epoch(2);
+    schedule.tick(at(19));
+    assert_eq!(schedule.ready_len(CLASS), 0);
+    // Not longer than the lease itself would have lasted.
+    schedule.tick(at(20));
+    assert_eq!(schedule.ready_len(CLASS), 1);
+}
+
+#[test]
+fn held_jobs_and_debtors_are_not_leased() {
+    let failed = Outcome::Failed(StatusReport::local("5.1.1".parse().unwrap(), "no"));
+    let owing = job_state(1, 2).settled(vec![(RecipientIndex(0), failed)], Some(at(0)), at(0));
+    let held = job_state(2, 1).held(Some("suspect".to_owned()), at(0));
+    let schedule = &mut ready(&[owing.clone(), held]);
+    assert_eq!(schedule.ready_len(CLASS), 0);
+    assert_eq!(schedule.phase(key(2, 0)).unwrap().0, Phase::Held);
+    assert_eq!(schedule.tick(at(1)).reports, []);
+    assert_eq!(schedule.tick(at(2)).reports, [key(1, 0).queue_id]);
+    // Not paid: named again later.
+    assert_eq!(schedule.tick(at(61)).reports, []);
+    assert_eq!(schedule.tick(at(62)).reports, [key(1, 0).queue_id]);
+    schedule.begin_change(key(1, 0)).unwrap();
+    schedule.place(&owing.reported(at(62)));
+    schedule.tick(at(62));
+    assert_eq!(schedule.ready_len(CLASS), 1);
+}
+
+#[test]
+fn jobs_nobody_came_for_run_out_of_time() {
+    let schedule = &mut ready(&[job_state(1, 1)]);
+    let end = at(5 * 86400);
+    assert_eq!(schedule.out_of_time(end, 9), []);
+    assert_eq!(
+        schedule.out_of_time(end.plus(Duration::from_secs(300)), 9),
+        [key(1, 0)]
+    );
+}
+
+/// What may happen, with small numbers so that it happens to the same jobs.
+#[derive(Debug, Clone)]
+enum Act {
+    Insert(u8, u8),
+    Pass(u64),
+    Lease(u64, usize),
+    Extend(usize),
+    HandBack(usize),
+    Settle(usize, bool),
+    /// A prepared settlement reaches its commit.
+    Commit,
+    Drop(u64),
+    Resume(usize, u64),
+    Hold(u8),
+    Release(u8),
+    Restart,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let stream = 1_u64..4;
+    let act = prop_oneof![
+        4 => (0_u8..12, 0_u8..3).prop_map(|(n, d)| Act::Insert(n, d)),
+        4 => (1_u64..200).prop_map(Act::Pass),
+        6 => (stream.clone(), 1_usize..4).prop_map(|(s, n)| Act::Lease(s, n)),
+        1 => any::<usize>().prop_map(Act::Extend),
+        2 => any::<usize>().prop_map(Act::HandBack),
+        6 => (any::<usize>(), any::<bool>()).prop_map(|(n, done)| Act::Settle(n, done)),
+        4 => Just(Act::Commit),
+        1 => stream.clone().prop_map(Act::Drop),
+        2 => (any::<usize>(), stream).prop_map(|(n, s)| Act::Resume(n, s)),
+        1 => (0_u8..12).prop_map(Act::Hold),
+        1 => (0_u8..12).prop_map(Act::Release),
+        1 => Just(Act::Restart),
+    ];
+    proptest::collection::vec(act, 1..120)
+}
+
+/// The simple model: durable states, every lease ever given, and what waits for its commit.
+struct Model {
+    schedule: Schedule,
+    states: BTreeMap<JobKey, JobState>,
+    ended: BTreeSet<JobKey>,
+    given: Vec<Lease>,
+    preparing: Vec<JobState>,
+    now: Timestamp,
+    epoch: u64,
+}
+
+impl Model {
+    fn new() -> Self {
+        let schedule = ready(&[]);
+        let (states, ended) = (BTreeMap::new(), BTreeSet::new());
+        Self {
+            schedule,
+            states,
+            ended,
+            given: Vec::new(),
+            preparing: Vec::new(),
+            now: at(0),
+            epoch: 1,
+        }
+    }
+
+    fn pick(&self, n: usize) -> Option<Lease> {
+        self.given.get(n % self.given.len().max(1)).cloned()
+    }
+
+    fn granted(&mut self, leases: Vec<Lease>) {
+        for lease in leases {
+            assert!(
+                !self.ended.contains(&lease.job),
+                "settled, and back: {lease:?}"
+            );
+            assert_eq!(lease.revision, self.states[&lease.job].revision);
+            assert!(
+                self.given.iter().all(|old| old.fence != lease.fence),
+                "a fence twice"
+            );
+            assert!(self.preparing.iter().all(|state| state.key != lease.job));
+            self.given.push(lease);
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        let now = self.now;
+        match act {
+            Act::Insert(n, destination) => {
+                let state = JobState {
+                    due: now,
+                    ..to(n, &format!("d{destination}.example"))
+                };
+                if !self.states.contains_key(&state.key) && !self.ended.contains(&state.key) {
+                    self.schedule.place(&state);
+                    self.states.insert(state.key, state);
+                }
+            }
+            Act::Pass(seconds) => {
+                self.now = now.plus(Duration::from_secs(seconds));
+                self.schedule.tick(self.now);
+            }
+            Act::Lease(stream, max) => {
+                self.schedule.tick(now);
+                let leases = self.schedule.lease(CLASS, &holder(stream), max, now);
+                self.granted(leases);
+            }
+            Act::Extend(n) => {
+                if let Some(lease) = self.pick(n) {
+                    let _ = self.schedule.extend(lease.job, lease.fence, now);
+                }
+            }
+            Act::HandBack(n) => {
+                if let Some(lease) = self.pick(n) {
+                    let _ = self
+                        .schedule
+                        .hand_back(lease.job, lease.fence, Duration::ZERO, now);
+                }
+            }
+            Act::Settle(n, done) => {
+                let Some(lease) = self.pick(n) else { return };
+                if self
+                    .schedule
+                    .begin_settle(lease.job, lease.fence, now)
+                    .is_ok()
+                {
+                    let state = self.states[&lease.job].clone();
+                    assert_eq!(state.revision, lease.revision, "settled on a changed job");
+                    let report = StatusReport::local("2.0.0".parse().unwrap(), "done");
+                    let outcome = (RecipientIndex(0), Outcome::Delivered(report));
+                    let outcomes = if done { vec![outcome] } else { Vec::new() };
+                    let retry = now.plus(Duration::from_secs(60));
+                    self.preparing
+                        .push(state.settled(outcomes, Some(retry), now));
+                }
+            }
+            Act::Commit => {
+                for state in std::mem::take(&mut self.preparing) {
+                    self.commit(state);
+                }
+            }
+            Act::Drop(stream) => drop(self.schedule.drop_stream(stream, now)),
+            Act::Resume(n, stream) => {
+                let Some(l) = self.pick(n) else { return };
+                let resumed =
+                    self.schedule
+                        .resume(l.job, l.fence, l.revision, &holder(stream), now);
+                self.granted(resumed.into_iter().collect());
+            }
+            Act::Hold(n) => self.change(key(n, 0), Some("why".to_owned())),
+            Act::Release(n) => self.change(key(n, 0), None),
+            Act::Restart => self.restart(),
+        }
+    }
+
+    fn change(&mut self, job: JobKey, hold: Option<String>) {
+        if self.schedule.begin_change(job).is_ok() {
+            self.preparing
+                .push(self.states[&job].clone().held(hold, self.now));
+        }
+    }
+
+    fn commit(&mut self, state: JobState) {
+        self.schedule.place(&state);
+        if state.has_ended() {
+            self.states.remove(&state.key);
+            self.ended.insert(state.key);
+        } else {
+            self.states.insert(state.key, state);
+        }
+    }
+
+    /// What was not committed is lost; half of the living leases left a hint.
+    fn restart(&mut self) {
+        let hints: Vec<LeaseHint> = self.schedule.leases().step_by(2).map(hint).collect();
+        self.preparing.clear();
+        self.epoch += 1;
+        self.schedule = Schedule::new(LeaseTimes::default());
+        self.states
+            .values()
+            .for_each(|state| self.schedule.place(state));
+        hints
+            .iter()
+            .for_each(|hint| self.schedule.await_resume(hint, self.now));
+        self.schedule.begin_epoch(self.epoch);
+    }
+
+    fn check(&self) {
+        let living: Vec<_> = self.schedule.jobs().map(|(key, ..)| key).collect();
+        assert!(
+            living.iter().eq(self.states.keys()),
+            "a job was lost or made up"
+        );
+        for (&job, entry) in &self.schedule.entries {
+            let wakes = self
+                .schedule
+                .wakes
+                .iter()
+                .filter(|(_, known)| *known == job)
+                .count();
+            let ready = self.schedule.ready.values().flat_map(ReadyQueue::jobs);
+            let ready = ready.filter(|known| *known == job).count();
+            let held = usize::from(entry.phase == Phase::Held);
+            let places = wakes + ready + held * usize::from(!entry.changing);
+            assert_eq!(places, usize::from(!entry.changing), "{job} {entry:?}");
+            assert_eq!(
+                entry.phase == Phase::Leased,
+                self.schedule.leases.contains_key(&job)
+            );
+        }
+        let valid = |lease: &&Lease| {
+            self.schedule
+                .leases
+                .get(&lease.job)
+                .is_some_and(|now| now.fence == lease.fence)
+        };
+        let mut valid: Vec<_> = self
+            .given
+            .iter()
+            .filter(valid)
+            .map(|lease| lease.job)
+            .collect();
+        let all = valid.len();
+        valid.sort_unstable();
+        valid.dedup();
+        assert_eq!(valid.len(), all, "two valid leases for one job");
+    }
+}
+
+fn hint(lease: &Lease) -> LeaseHint {
+    LeaseHint {
+        job: lease.job,
+        revision: lease.revision,
+        agent: "mta".to_owned(),
+        fence: lease.fence,
+        deadline: lease.deadline,
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_order_of_events_breaks_it(acts in acts()) {
+        let mut model = Model::new();
+        for act in acts {
+            model.act(act);
+            model.check();
+        }
+    }
+}
