@@ -79,6 +79,42 @@ impl Client {
         self.reply().await
     }
 
+    /// One transaction that must end with 250.
+    pub async fn deliver(&mut self, from: &str, to: &[&str], content: &[u8]) -> Result<()> {
+        let reply = self.send(from, to, content).await?;
+        if !reply.starts_with("250") {
+            bail!("the end of data was answered {reply:?}");
+        }
+        Ok(())
+    }
+
+    /// One transaction; the reply that decided it: the first refusal, or that to the end of data.
+    pub async fn attempt(&mut self, from: &str, to: &[&str], content: &[u8]) -> Result<String> {
+        let mut commands = vec![format!("MAIL FROM:<{from}>")];
+        commands.extend(to.iter().map(|recipient| format!("RCPT TO:<{recipient}>")));
+        commands.push("DATA".to_owned());
+        for command in commands {
+            let reply = self.command(&command).await?;
+            if reply.starts_with(['4', '5']) {
+                return Ok(reply);
+            }
+        }
+        self.write(&stuffed(content)).await?;
+        self.reply().await
+    }
+
+    /// What the server still says before it closes the connection.
+    pub async fn last_words(&mut self) -> Result<Vec<String>> {
+        let mut words = Vec::new();
+        loop {
+            match self.reply().await {
+                Ok(reply) => words.push(reply),
+                Err(error) if error.is::<io::Error>() => return Ok(words),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Sends a command and returns the whole reply, lines joined by `\n`.
     pub async fn command(&mut self, line: &str) -> Result<String> {
         self.write(format!("{line}\r\n").as_bytes()).await?;

@@ -1,4 +1,14 @@
-//! Comparing what was sent with what arrived.
+//! Mails, and comparing what was sent with what arrived.
+
+/// A complete mail of these lines; `body` has its line ends already.
+pub fn mail(subject: &str, body: &str) -> Vec<u8> {
+    let id = subject.replace(|c: char| !c.is_ascii_alphanumeric(), ".");
+    format!(
+        "From: <alice@demo.test>\r\nTo: undisclosed-recipients:;\r\nSubject: {subject}\r\n\
+         Date: Mon, 23 Nov 2026 00:00:00 +0000\r\nMessage-ID: <{id}@client.test>\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
 
 /// What follows the header block.
 pub fn body(mail: &[u8]) -> &[u8] {

@@ -8,12 +8,14 @@
 pub mod client;
 mod content;
 mod peer;
+mod report;
 mod stack;
 mod wait;
 
 pub use client::Client;
-pub use content::{body, is_same_mail, unwired};
+pub use content::{body, is_same_mail, mail, unwired};
 pub use peer::{Kept, Peer};
+pub use report::Report;
 pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Stack};
 pub use wait::{PATIENCE, wait_for, wait_for_within};
 

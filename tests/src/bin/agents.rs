@@ -29,10 +29,11 @@ fn main() -> ExitCode {
         Some("postroad-msa") => run_main("msa", VERSION, postroad_msa::run),
         Some("postroad-mta") => run_main("mta", VERSION, postroad_mta::run),
         Some("postroad-mda") => run_main("mda", VERSION, postroad_mda::run),
+        Some("postroad") => postroad::main(),
         _ => {
             let _ = writeln!(
                 io::stderr(),
-                "call it postroad-queued, postroad-msa, postroad-mta or postroad-mda"
+                "call it postroad-queued, postroad-msa, postroad-mta, postroad-mda or postroad"
             );
             ExitCode::from(2)
         }
