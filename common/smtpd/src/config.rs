@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use postroad_smtp_session::ServerConfig;
+
+/// How a listener serves.
+#[derive(Debug, Clone)]
+pub struct SmtpdConfig {
+    /// Its name, for logs and envelopes.
+    pub listener: String,
+    /// What the conversation is like.
+    pub session: ServerConfig,
+    /// TLS from the first octet (RFC 8314 §3.3).
+    pub implicit_tls: bool,
+    /// How long to wait.
+    pub timeouts: ServerTimeouts,
+    /// Octets a header may have; default 128 KiB.
+    pub header_limit: usize,
+    /// Received fields a mail may come with (RFC 5321 §6.3); default 50.
+    pub max_hops: u32,
+    /// Recipients one transaction may have once aliases are expanded; default 10,000.
+    pub max_expanded: usize,
+}
+
+/// RFC 5321 §4.5.3.2.7 and its kin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTimeouts {
+    /// A whole command, and the taking of replies: 5 minutes.
+    pub command: Duration,
+    /// A block of content: 3 minutes.
+    pub data: Duration,
+    /// The TLS handshake: 30 seconds.
+    pub handshake: Duration,
+    /// The queue, for anything but the commit: 1 minute; else 451.
+    pub queue: Duration,
+    /// The commit: 5 minutes, as clients wait 10 (§4.5.3.2.6); else 451.
+    pub commit: Duration,
+    /// What a running transaction gets when we leave: 20 seconds; then 421.
+    pub leaving: Duration,
+}
+
+impl SmtpdConfig {
+    /// Defaults for this listener.
+    pub fn new(listener: impl Into<String>, session: ServerConfig) -> Self {
+        Self {
+            listener: listener.into(),
+            session,
+            implicit_tls: false,
+            timeouts: ServerTimeouts::default(),
+            header_limit: 128 << 10,
+            max_hops: 50,
+            max_expanded: 10_000,
+        }
+    }
+}
+
+impl Default for ServerTimeouts {
+    fn default() -> Self {
+        Self {
+            command: Duration::from_secs(300),
+            data: Duration::from_secs(180),
+            handshake: Duration::from_secs(30),
+            queue: Duration::from_secs(60),
+            commit: Duration::from_secs(300),
+            leaving: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Each event of the session, answered by policy and queue.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use postroad_envelope::{Recipient, RecipientIndex};
+use postroad_queue_client::AdmitRequest;
+use postroad_reply::*;
+use postroad_sasl::{Credentials, Identity};
+use postroad_smtp_session::{Event, MailRequest, PolicyReply, RcptRequest};
+use tracing::info;
+
+use super::{Conversation, Mail, Next, mint};
+use crate::{
+    AuthDecision, RecipientDraft, TransactionFacts,
+    intake::{Intake, in_time},
+};
+
+impl Conversation<'_> {
+    pub(super) async fn step(&mut self, event: Event) -> Next {
+        match event {
+            Event::Connected => {
+                let answer = self.smtpd.policy.connect(&self.client).await;
+                if let PolicyReply::Refuse(reply) | PolicyReply::Close(reply) = &answer {
+                    self.log_rejected(reply, None);
+                }
+                self.session.answer(answer);
+            }
+            Event::Hello(hello) => {
+                (self.mail, self.client.hello) = (None, Some(hello));
+                self.session.answer(PolicyReply::Accept);
+            }
+            Event::StartTls => {
+                self.mail = None;
+                return Next::StartTls;
+            }
+            Event::Authenticate(credentials) => self.auth(&credentials).await,
+            Event::Mail(request) => self.mail(request).await,
+            Event::Rcpt(request) => self.rcpt(&request).await,
+            Event::Data => self.admit().await,
+            Event::Content(piece) => self.content(piece).await,
+            Event::ContentRefused(reply) => {
+                self.log_rejected(&reply, None);
+                self.mail = None;
+            }
+            Event::ContentEnd => self.content_end().await,
+            Event::Reset => self.mail = None,
+            Event::Closed(reason) => return Next::End(reason),
+        }
+        Next::GoOn
+    }
+
+    async fn auth(&mut self, credentials: &Credentials) {
+        let (client, mechanism) = (&self.client, credentials.mechanism);
+        match self.smtpd.policy.auth(client, credentials).await {
+            AuthDecision::Accept { account } => {
+                info!(
+                    event = "auth_succeeded",
+                    session_id = client.session_id,
+                    listener = client.listener,
+                    peer = %client.peer,
+                    account,
+                    mechanism = %mechanism,
+                );
+                let identity = Identity { account, mechanism };
+                self.client.identity = Some(identity.clone());
+                self.session.authenticated(identity);
+            }
+            AuthDecision::Refuse(reply) => {
+                info!(
+                    event = "auth_failed",
+                    session_id = client.session_id,
+                    listener = client.listener,
+                    peer = %client.peer,
+                    account = credentials.authcid,
+                    mechanism = %mechanism,
+                    code = reply.code().value(),
+                    reply = reply.text(),
+                );
+                self.session.answer(PolicyReply::Refuse(reply));
+            }
+        }
+    }
+
+    async fn mail(&mut self, mail: MailRequest) {
+        match self.smtpd.policy.mail(&self.client, &mail).await {
+            Ok(terms) => {
+                self.mail = Some(Mail {
+                    facts: TransactionFacts {
+                        queue_id: mint(),
+                        mail,
+                        terms,
+                        recipients: Vec::new(),
+                    },
+                    addresses: HashSet::new(),
+                    intake: Intake::new(self.smtpd.config.header_limit),
+                });
+                self.session.answer(PolicyReply::Accept);
+            }
+            Err(reply) => {
+                let sender = mail.reverse_path.to_string();
+                self.log_refused(&reply, Some(&sender), None);
+                self.session.answer(PolicyReply::Refuse(reply));
+            }
+        }
+    }
+
+    async fn rcpt(&mut self, rcpt: &RcptRequest) {
+        let answer = match self.resolve(rcpt).await {
+            Ok(()) => PolicyReply::Accept,
+            Err(reply) => {
+                let recipient = rcpt.forward_path.to_string();
+                self.log_rejected(&reply, Some(&recipient));
+                PolicyReply::Refuse(reply)
+            }
+        };
+        self.session.answer(answer);
+    }
+
+    async fn resolve(&mut self, rcpt: &RcptRequest) -> Result<(), Reply> {
+        let Some(mail) = &mut self.mail else {
+            return Err(our_fault());
+        };
+        let (policy, limit) = (&self.smtpd.policy, self.smtpd.config.max_expanded);
+        let drafts = policy.rcpt(&self.client, &mail.facts, rcpt).await?;
+        if drafts.is_empty() {
+            return Err(our_fault());
+        }
+        if mail.facts.recipients.len() + drafts.len() > limit {
+            let text = "too many recipients, send the mail to the others again";
+            return Err(Reply::new(
+                INSUFFICIENT_STORAGE_452,
+                TOO_MANY_RECIPIENTS_4_5_3,
+                text,
+            ));
+        }
+        add_recipients(mail, drafts, rcpt);
+        Ok(())
+    }
+
+    async fn admit(&mut self) {
+        let answer = match &self.mail {
+            None => PolicyReply::Refuse(our_fault()),
+            Some(mail) => {
+                let request = AdmitRequest {
+                    tenant: mail.facts.terms.tenant.clone(),
+                    account: self.client.account().map(str::to_owned),
+                    size: mail.facts.mail.params.size,
+                    recipients: addresses(&mail.facts.recipients),
+                };
+                match in_time(self.smtpd, self.smtpd.queue.admit(request)).await {
+                    Ok(()) => PolicyReply::Accept,
+                    Err(reply) => {
+                        self.log_rejected(&reply, None);
+                        PolicyReply::Refuse(reply)
+                    }
+                }
+            }
+        };
+        self.session.answer(answer);
+    }
+
+    async fn content(&mut self, piece: Bytes) {
+        let Some(mail) = &mut self.mail else { return };
+        let taken = mail
+            .intake
+            .push(self.smtpd, &self.client, &mail.facts, piece)
+            .await;
+        if let Err(reply) = taken {
+            self.log_rejected(&reply, None);
+            // Dropping the submission leaves nothing in the queue.
+            self.mail = None;
+            self.session.refuse_content(reply);
+        }
+    }
+
+    async fn content_end(&mut self) {
+        let answer = match self.mail.take() {
+            None => PolicyReply::Refuse(our_fault()),
+            Some(Mail { facts, intake, .. }) => {
+                match intake.finish(self.smtpd, &self.client, &facts).await {
+                    Ok(accepted) => {
+                        self.accepted += 1;
+                        let text = format!("{} queued", accepted.queue_id);
+                        PolicyReply::AcceptWith(Reply::new(OK_250, SUCCESS_2_0_0, text))
+                    }
+                    Err(reply) => {
+                        let sender = facts.mail.reverse_path.to_string();
+                        self.log_refused(&reply, Some(&sender), None);
+                        PolicyReply::Refuse(reply)
+                    }
+                }
+            }
+        };
+        self.session.answer(answer);
+    }
+
+    fn log_rejected(&self, reply: &Reply, rcpt_to: Option<&str>) {
+        let mail = self.mail.as_ref();
+        let sender = mail.map(|mail| mail.facts.mail.reverse_path.to_string());
+        self.log_refused(reply, sender.as_deref(), rcpt_to);
+    }
+
+    fn log_refused(&self, reply: &Reply, mail_from: Option<&str>, rcpt_to: Option<&str>) {
+        let client = &self.client;
+        info!(
+            event = "rejected",
+            session_id = client.session_id,
+            listener = client.listener,
+            peer = %client.peer,
+            helo = client.helo(),
+            account = client.account(),
+            mail_from,
+            rcpt_to,
+            code = reply.code().value(),
+            enhanced = reply.enhanced().map(|enhanced| enhanced.to_string()),
+            reply = reply.text(),
+        );
+    }
+}
+
+/// Each final address once, the first mention counts.
+fn add_recipients(mail: &mut Mail, drafts: Vec<RecipientDraft>, rcpt: &RcptRequest) {
+    let known = &mut mail.facts.recipients;
+    for draft in drafts {
+        let index = RecipientIndex(u32::try_from(known.len()).unwrap_or(u32::MAX));
+        let recipient = Recipient {
+            original: draft.original,
+            notify: rcpt.params.notify.unwrap_or_default(),
+            orcpt: rcpt.params.orcpt.clone(),
+            route_override: draft.route_override,
+            target_folder: draft.target_folder,
+            ..Recipient::new(index, draft.address)
+        };
+        if mail.addresses.insert(identity(&recipient)) {
+            known.push(recipient);
+        }
+    }
+}
+
+/// The domain in any form, the local part as written: whether case matters there is its host's to say.
+fn identity(recipient: &Recipient) -> String {
+    let address = &recipient.address;
+    format!("{}@{}", address.local_part(), address.domain().a_label())
+}
+
+fn addresses(recipients: &[Recipient]) -> Vec<postroad_address::Mailbox> {
+    recipients
+        .iter()
+        .map(|recipient| recipient.address.clone())
+        .collect()
+}
+
+fn our_fault() -> Reply {
+    let text = "local error, please try again later";
+    Reply::new(LOCAL_ERROR_451, SYSTEM_4_3_0, text)
+}

@@ -1,0 +1,317 @@
+//! The way of one mail's content into the queue.
+
+use std::mem;
+
+use bytes::{Bytes, BytesMut};
+use postroad_envelope::{BodyKind, EditPlace, Envelope, HeaderEdit, Timestamp};
+use postroad_message::{HeaderBlock, HeaderSplitter, Received, Split};
+use postroad_queue_client::{Accepted, Completion, QueueError, Submission};
+use postroad_reply::*;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::{ClientFacts, HeaderTerms, Smtpd, TransactionFacts};
+
+/// Octets handed to the queue at a time.
+const CHUNK: usize = 64 << 10;
+/// Pieces of this size go on without being copied together with others.
+const LARGE: usize = 16 << 10;
+
+/// Content on its way: first its header is gathered, then all goes to the queue.
+pub struct Intake {
+    state: State,
+}
+
+enum State {
+    Header(HeaderSplitter),
+    Streaming(Box<Streaming>),
+    Refused,
+}
+
+struct Streaming {
+    submission: Box<dyn Submission>,
+    held: BytesMut,
+    size: u64,
+    log: MailLog,
+}
+
+/// What the log says of an accepted mail.
+struct MailLog {
+    client: ClientFacts,
+    mail_from: String,
+    recipients: usize,
+    message_id: Option<String>,
+}
+
+impl Intake {
+    pub fn new(header_limit: usize) -> Self {
+        Self {
+            state: State::Header(HeaderSplitter::new(header_limit)),
+        }
+    }
+
+    /// Takes the next piece; returns when there is room for more. After an error it takes nothing more.
+    pub async fn push(
+        &mut self,
+        smtpd: &Smtpd,
+        client: &ClientFacts,
+        transaction: &TransactionFacts,
+        piece: Bytes,
+    ) -> Result<(), Reply> {
+        match mem::replace(&mut self.state, State::Refused) {
+            State::Refused => Ok(()),
+            State::Streaming(mut streaming) => {
+                streaming.push(smtpd, piece).await?;
+                self.state = State::Streaming(streaming);
+                Ok(())
+            }
+            State::Header(mut splitter) => {
+                match splitter
+                    .push(&piece)
+                    .map_err(|too_long| header_too_long(&too_long))?
+                {
+                    Split::Incomplete => self.state = State::Header(splitter),
+                    Split::Complete { header, rest } => {
+                        let streaming = begin(smtpd, client, transaction, header, rest).await?;
+                        self.state = State::Streaming(streaming);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The content is complete: commits it. The commit goes on even if the conversation is dropped meanwhile.
+    pub async fn finish(
+        self,
+        smtpd: &Smtpd,
+        client: &ClientFacts,
+        transaction: &TransactionFacts,
+    ) -> Result<Accepted, Reply> {
+        let mut streaming = match self.state {
+            State::Refused => return Err(unavailable()),
+            State::Streaming(streaming) => streaming,
+            // The header is all there is, or there is nothing at all.
+            State::Header(mut splitter) => {
+                let (header, rest) = splitter.finish();
+                begin(smtpd, client, transaction, header, rest).await?
+            }
+        };
+        streaming.flush(smtpd).await?;
+        let commit = smtpd.commits.spawn(streaming.commit());
+        match timeout(smtpd.config.timeouts.commit, commit).await {
+            Ok(Ok(result)) => result.map_err(|error| error.to_reply()),
+            // A commit that panicked or hangs: nobody knows, so the client keeps the mail.
+            Ok(Err(_)) | Err(_) => Err(unavailable()),
+        }
+    }
+}
+
+/// Shows the header to the policy, makes the envelope and opens the submission.
+async fn begin(
+    smtpd: &Smtpd,
+    client: &ClientFacts,
+    transaction: &TransactionFacts,
+    header: Bytes,
+    rest: Bytes,
+) -> Result<Box<Streaming>, Reply> {
+    let block = HeaderBlock::parse(&header);
+    let hop_count = u32::try_from(block.count("Received")).unwrap_or(u32::MAX);
+    if hop_count > smtpd.config.max_hops {
+        // RFC 5321 §6.3.
+        let text = "too many Received fields, the mail is looping";
+        return Err(Reply::new(TRANSACTION_FAILED_554, LOOP_5_4_6, text));
+    }
+    let terms = smtpd.policy.header(client, transaction, &block).await?;
+    let message_id = block.message_id().map(|id| id.to_string());
+    let mut envelope = envelope(smtpd, client, transaction, terms);
+    envelope.hop_count = hop_count;
+    if let Some(id) = message_id
+        .as_ref()
+        .filter(|id| id.len() <= postroad_envelope::MAX_FACT)
+    {
+        envelope
+            .facts
+            .entry("message_id".to_owned())
+            .or_insert_with(|| id.clone());
+    }
+    let log = MailLog {
+        client: client.clone(),
+        mail_from: envelope.reverse_path.to_string(),
+        recipients: envelope.recipients.len(),
+        message_id,
+    };
+    let submission = in_time(smtpd, smtpd.queue.submit(envelope)).await?;
+    let mut streaming = Box::new(Streaming {
+        submission,
+        held: BytesMut::new(),
+        size: 0,
+        log,
+    });
+    streaming.push(smtpd, header).await?;
+    streaming.push(smtpd, rest).await?;
+    Ok(streaming)
+}
+
+fn envelope(
+    smtpd: &Smtpd,
+    client: &ClientFacts,
+    transaction: &TransactionFacts,
+    terms: HeaderTerms,
+) -> Envelope {
+    let (mail, now) = (
+        &transaction.mail,
+        Timestamp::from(std::time::SystemTime::now()),
+    );
+    let params = &mail.params;
+    let origin = client.origin(params.smtputf8);
+    let received = received(smtpd, transaction, &origin, now);
+    let mut header_edits = vec![HeaderEdit::Add {
+        place: EditPlace::Top,
+        field: received,
+    }];
+    header_edits.extend(terms.edits);
+    Envelope {
+        recipients: transaction.recipients.clone(),
+        tenant: transaction.terms.tenant.clone(),
+        account: origin.account.clone(),
+        tags: transaction.terms.tags.clone(),
+        facts: terms.facts,
+        listener: client.listener.clone(),
+        priority: transaction.terms.priority,
+        body: params.body.unwrap_or(BodyKind::SevenBit),
+        smtputf8: params.smtputf8,
+        requiretls: params.requiretls,
+        envid: params.envid.clone(),
+        ret: params.ret,
+        auth: params.auth.clone(),
+        size: params.size.unwrap_or(0),
+        verdicts: terms.verdicts,
+        header_edits,
+        origin,
+        ..Envelope::new(transaction.queue_id, mail.reverse_path.clone(), now)
+    }
+}
+
+/// RFC 5321 §4.4; `for` names a recipient only where it is the only one (§7.2), and then as the client did.
+fn received(
+    smtpd: &Smtpd,
+    transaction: &TransactionFacts,
+    origin: &postroad_envelope::Origin,
+    at: Timestamp,
+) -> Vec<u8> {
+    let only = match transaction.recipients.as_slice() {
+        [only] => Some(
+            only.original
+                .as_ref()
+                .unwrap_or(&only.address)
+                .clone()
+                .into(),
+        ),
+        _ => None,
+    };
+    Received {
+        origin,
+        host: &smtpd.config.session.host_name,
+        queue_id: transaction.queue_id,
+        only_recipient: only.as_ref(),
+        at,
+    }
+    .to_field()
+}
+
+impl Streaming {
+    async fn push(&mut self, smtpd: &Smtpd, mut piece: Bytes) -> Result<(), Reply> {
+        if self.held.is_empty() {
+            while piece.len() >= LARGE {
+                self.send(smtpd, piece.split_to(piece.len().min(CHUNK)))
+                    .await?;
+            }
+        }
+        // Small pieces, such as come from many lines with a dot, travel together.
+        while !piece.is_empty() {
+            let room = CHUNK - self.held.len();
+            self.held
+                .extend_from_slice(&piece.split_to(piece.len().min(room)));
+            if self.held.len() == CHUNK {
+                self.flush(smtpd).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, smtpd: &Smtpd) -> Result<(), Reply> {
+        match self.held.split().freeze() {
+            held if held.is_empty() => Ok(()),
+            held => self.send(smtpd, held).await,
+        }
+    }
+
+    async fn send(&mut self, smtpd: &Smtpd, chunk: Bytes) -> Result<(), Reply> {
+        self.size += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        in_time(smtpd, self.submission.chunk(chunk)).await
+    }
+
+    /// Ends with the mail stored or not, and with a line in the log, whoever still listens.
+    async fn commit(self: Box<Self>) -> Result<Accepted, QueueError> {
+        let Self {
+            submission,
+            size,
+            log,
+            ..
+        } = *self;
+        let completion = Completion {
+            size,
+            ..Completion::default()
+        };
+        let result = submission.finish(completion).await;
+        let client = &log.client;
+        match &result {
+            Ok(accepted) => info!(
+                event = "accepted",
+                session_id = client.session_id,
+                queue_id = %accepted.queue_id,
+                listener = client.listener,
+                peer = %client.peer,
+                helo = client.helo(),
+                account = client.account(),
+                mail_from = log.mail_from,
+                recipients = log.recipients,
+                message_id = log.message_id,
+                size,
+                tls = client.tls_text(),
+            ),
+            Err(error) => warn_queue(client, error),
+        }
+        result
+    }
+}
+
+/// The queue is ours, but may be at the other end of a network.
+pub async fn in_time<T>(
+    smtpd: &Smtpd,
+    asked: impl Future<Output = Result<T, QueueError>>,
+) -> Result<T, Reply> {
+    match timeout(smtpd.config.timeouts.queue, asked).await {
+        Ok(result) => result.map_err(|error| error.to_reply()),
+        Err(_) => Err(unavailable()),
+    }
+}
+
+fn warn_queue(client: &ClientFacts, error: &QueueError) {
+    warn!(
+        event = "rejected",
+        session_id = client.session_id,
+        listener = client.listener,
+        peer = %client.peer,
+        error = %error,
+    );
+}
+
+fn unavailable() -> Reply {
+    QueueError::Unavailable(String::new()).to_reply()
+}
+
+fn header_too_long(error: &postroad_message::HeaderTooLong) -> Reply {
+    Reply::new(EXCEEDED_STORAGE_552, TOO_LARGE_5_3_4, error.to_string())
+}

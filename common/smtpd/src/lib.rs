@@ -1,0 +1,76 @@
+//! An SMTP or LMTP server: session machine, socket, policy and queue together.
+//!
+//! ```text
+//! Listener ─► Smtpd::serve ─► Conversation: read ─► ServerSession::receive ─► Event
+//!               connect, auth, mail, rcpt, header ─► Policy (msa, mta, mda)
+//!               admit, submit, chunk, finish      ─► QueueService ◆ ─► 250 2.0.0 <id> queued
+//! ```
+//!
+//! Of a mail only its header is held ([`SmtpdConfig::header_limit`]). When the header is complete the policy sees
+//! it, the envelope is made, and from then on content goes to the queue as it comes; a queue that is slow slows
+//! the client down. Our Received field is a header edit of the envelope; the content stays what the client sent.
+//!
+//! What can fail, and what the client hears: the queue is away or full (4yz, nothing stored); the client drops the
+//! connection before its final dot (nothing stored) or behind it (stored or not, and logged; the commit runs in a
+//! task of its own, see [`Smtpd::drain`]); it takes too long (421). On shutdown a running transaction may end
+//! within [`ServerTimeouts::leaving`], everybody else hears 421.
+#![forbid(unsafe_code)]
+
+mod config;
+mod conversation;
+mod facts;
+mod intake;
+mod policy;
+
+use std::sync::Arc;
+
+pub use config::{ServerTimeouts, SmtpdConfig};
+pub use facts::{ClientFacts, TransactionFacts};
+pub use policy::{AuthDecision, HeaderTerms, MailTerms, Policy, RecipientDraft};
+use postroad_net::{Connection, ServerTls};
+use postroad_queue_client::QueueService;
+use tokio_util::task::TaskTracker;
+
+use conversation::Conversation;
+
+/// One listener's server; all its connections share it.
+pub struct Smtpd {
+    config: SmtpdConfig,
+    session: Arc<postroad_smtp_session::ServerConfig>,
+    policy: Arc<dyn Policy>,
+    queue: Arc<dyn QueueService>,
+    tls: Option<ServerTls>,
+    commits: TaskTracker,
+}
+
+impl Smtpd {
+    /// A server with this policy before this queue. Without `tls` STARTTLS is not offered, whatever the
+    /// configuration says.
+    pub fn new(
+        mut config: SmtpdConfig,
+        policy: Arc<dyn Policy>,
+        queue: Arc<dyn QueueService>,
+        tls: Option<ServerTls>,
+    ) -> Self {
+        config.session.offers.starttls &= tls.is_some() && !config.implicit_tls;
+        Self {
+            session: Arc::new(config.session.clone()),
+            config,
+            policy,
+            queue,
+            tls,
+            commits: TaskTracker::new(),
+        }
+    }
+
+    /// Holds one conversation. `rdns` is the client's name by reverse DNS, confirmed by a forward look-up.
+    pub async fn serve(&self, connection: Connection, rdns: Option<String>) {
+        Conversation::run(self, connection, rdns).await;
+    }
+
+    /// After the last [`Smtpd::serve`]: waits for mails that are being committed for clients that are gone.
+    pub async fn drain(&self) {
+        self.commits.close();
+        self.commits.wait().await;
+    }
+}

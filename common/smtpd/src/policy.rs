@@ -1,0 +1,109 @@
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use postroad_address::Mailbox;
+use postroad_envelope::{HeaderEdit, RouteOverride};
+use postroad_message::HeaderBlock;
+use postroad_reply::Reply;
+use postroad_sasl::Credentials;
+use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
+
+use crate::{ClientFacts, TransactionFacts};
+
+/// What an agent decides. A refusal carries the reply; its cause is the policy's to log.
+#[async_trait]
+pub trait Policy: Send + Sync + 'static {
+    /// Whether this client is served at all.
+    async fn connect(&self, client: &ClientFacts) -> PolicyReply;
+
+    /// Whether these credentials are true.
+    async fn auth(&self, client: &ClientFacts, credentials: &Credentials) -> AuthDecision;
+
+    /// Whether mail from this sender is taken.
+    async fn mail(&self, client: &ClientFacts, mail: &MailRequest) -> Result<MailTerms, Reply>;
+
+    /// Whether this recipient is taken. Aliases expand here: one RCPT may become many recipients.
+    async fn rcpt(
+        &self,
+        client: &ClientFacts,
+        transaction: &TransactionFacts,
+        rcpt: &RcptRequest,
+    ) -> Result<Vec<RecipientDraft>, Reply>;
+
+    /// What is to be changed now that the whole header is known. Received is added without being asked.
+    async fn header(
+        &self,
+        client: &ClientFacts,
+        transaction: &TransactionFacts,
+        header: &HeaderBlock,
+    ) -> Result<HeaderTerms, Reply>;
+}
+
+/// The answer to credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthDecision {
+    /// They are true, and belong to this account.
+    Accept {
+        /// Its name.
+        account: String,
+    },
+    /// They are not, or it cannot be told now.
+    Refuse(Reply),
+}
+
+/// Under what terms a sender's mail is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailTerms {
+    /// The tenant of the domain that counts here.
+    pub tenant: String,
+    /// Tags for later selection.
+    pub tags: Vec<String>,
+    /// See [`Envelope::priority`](postroad_envelope::Envelope::priority).
+    pub priority: i8,
+}
+
+impl Default for MailTerms {
+    fn default() -> Self {
+        Self {
+            tenant: "default".to_owned(),
+            tags: Vec::new(),
+            priority: 0,
+        }
+    }
+}
+
+/// A recipient as the policy resolved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientDraft {
+    /// Where the mail goes.
+    pub address: Mailbox,
+    /// What RCPT said, if an alias or a rule changed it.
+    pub original: Option<Mailbox>,
+    /// A route of its own.
+    pub route_override: Option<RouteOverride>,
+    /// The folder below the mailbox.
+    pub target_folder: Option<String>,
+}
+
+impl RecipientDraft {
+    /// A recipient as the client named it.
+    pub fn new(address: Mailbox) -> Self {
+        Self {
+            address,
+            original: None,
+            route_override: None,
+            target_folder: None,
+        }
+    }
+}
+
+/// What follows from the header.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderTerms {
+    /// Edits after our Received, such as a missing Date or Message-ID.
+    pub edits: Vec<HeaderEdit>,
+    /// Results of checks by name.
+    pub verdicts: BTreeMap<String, String>,
+    /// Facts for the envelope; `message_id` is there without being asked.
+    pub facts: BTreeMap<String, String>,
+}
