@@ -155,7 +155,7 @@ impl Index {
     }
 
     /// Ids of living mails with a job for this destination, ascending from `from` on; an id may come several times.
-    pub fn to_destination(
+    pub fn by_destination(
         &self,
         destination: &str,
         from: QueueId,
@@ -165,7 +165,7 @@ impl Index {
     }
 
     /// Ids of living mails from this reverse-path, ascending from `from` on.
-    pub fn from_sender(
+    pub fn by_sender(
         &self,
         sender: &str,
         from: QueueId,

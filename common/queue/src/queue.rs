@@ -164,20 +164,26 @@ impl Queue {
     }
 
     /// Gives up a change that was prepared and will not be committed: its jobs are where the index has them.
-    pub fn abandon(&self, prepared: Prepared) -> Result<(), QueueError> {
+    pub fn abandon(&self, prepared: Prepared) {
         for change in prepared.into_changes() {
             match change {
                 Change::Mail(mail) => drop(self.core().in_flight.remove(&mail.queue_id)),
-                Change::State(state) => self.put_right(state.key)?,
+                Change::State(state) => {
+                    // Its job then stays out of reach, until the restart that a broken index brings anyway.
+                    if let Err(error) = self.put_right(state.key) {
+                        tracing::error!(event = "index_broken", %error, "the index cannot be read");
+                    }
+                }
                 Change::Block(block) => {
-                    self.core()
-                        .finished
-                        .extend(block.0.into_iter().map(|f| (f.queue_id, f)));
+                    let finished = block
+                        .0
+                        .into_iter()
+                        .map(|finished| (finished.queue_id, finished));
+                    self.core().finished.extend(finished);
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// Places a job where the index has it.

@@ -75,23 +75,27 @@ impl Index {
     }
 
     fn put_state(&self, state: &JobState) -> Result<Option<FinishedMail>, QueueError> {
-        self.write_state(state)?;
-        if state.has_ended() && self.all_ended(state)? {
+        if state.has_ended() && self.ends_its_mail(state)? {
             return self
                 .finish(state.key.queue_id, state.changed_at, state.digest)
                 .map(Some);
         }
-        Ok(None)
+        self.write_state(state).map(|()| None)
     }
 
     /// Whether the mail of a job that has ended is done. Where a replay begins after the end of its other jobs, their
     /// states may be gone; then the mail is known as finished already.
-    fn all_ended(&self, state: &JobState) -> Result<bool, QueueError> {
+    fn ends_its_mail(&self, state: &JobState) -> Result<bool, QueueError> {
         let id = state.key.queue_id;
-        let states = self.jobs(id)?;
-        let enough = u32::try_from(states.len()).is_ok_and(|known| known >= state.of_jobs);
-        let all = enough && states.iter().all(JobState::has_ended);
-        Ok(all || self.trees.done.contains_key(id.to_bytes())?)
+        let mut others = if state.of_jobs > 1 {
+            self.jobs(id)?
+        } else {
+            Vec::new()
+        };
+        others.retain(|other| other.key != state.key);
+        let all_known = u32::try_from(others.len()).is_ok_and(|known| known + 1 >= state.of_jobs);
+        let done = all_known && others.iter().all(JobState::has_ended);
+        Ok(done || self.trees.done.contains_key(id.to_bytes())?)
     }
 
     fn write_state(&self, state: &JobState) -> Result<(), QueueError> {

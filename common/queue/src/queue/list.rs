@@ -104,8 +104,8 @@ impl Queue {
         first: QueueId,
     ) -> Box<dyn Iterator<Item = Result<QueueId, QueueError>> + 'a> {
         match (&filter.sender, &filter.destination) {
-            (Some(sender), _) => Box::new(self.index.from_sender(sender, first)),
-            (None, Some(destination)) => Box::new(self.index.to_destination(destination, first)),
+            (Some(sender), _) => Box::new(self.index.by_sender(sender, first)),
+            (None, Some(destination)) => Box::new(self.index.by_destination(destination, first)),
             (None, None) => Box::new(
                 self.index
                     .mails(first)

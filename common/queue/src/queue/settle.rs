@@ -101,7 +101,7 @@ impl Queue {
                 Err(QueueError::Busy(_) | QueueError::NoSuchJob(_)) => {}
                 Err(error) => return Err(error),
             }
-            self.abandon(prepared)?;
+            self.abandon(prepared);
             return Ok(None);
         }
         let Some((envelope, content)) = report else {
@@ -110,8 +110,10 @@ impl Queue {
         match self.prepare_insert(envelope, content, now, route) {
             Ok(Admission::New(mail)) => Ok(Some(prepared.and(mail))),
             // A fresh id cannot be known; whatever it is, it is not this report.
-            Ok(_) => self.abandon(prepared).map(|()| None),
-            Err(error) => self.abandon(prepared).and(Err(error)),
+            other => {
+                self.abandon(prepared);
+                other.map(|_| None)
+            }
         }
     }
 }
