@@ -364,3 +364,6 @@ const fn location_from_wire(place: wire::Location) -> Location {
         lsn: Lsn(place.lsn),
     }
 }
+
+#[cfg(test)]
+mod tests;

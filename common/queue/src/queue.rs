@@ -174,7 +174,7 @@ impl Queue {
                         tracing::error!(event = "index_broken", %error, "the index cannot be read");
                     }
                 }
-                Change::Block(block) => {
+                Change::KnownBlock(block) => {
                     let finished = block
                         .0
                         .into_iter()

@@ -17,7 +17,7 @@ use std::{
 pub use facts::{JobFacts, LeaseTimes, Phase, Wait};
 pub use lease::{Fence, Holder, Lease};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
-use ready::{DestinationNumber, ReadyQueue};
+use ready::ReadyQueue;
 
 use crate::{JobKey, JobState, QueueError, Revision, StaleLease, record::LeaseHint};
 
@@ -27,7 +27,7 @@ const REPORT_AGAIN: Duration = Duration::from_secs(60);
 struct Entry {
     revision: Revision,
     class: RouteClass,
-    destination: DestinationNumber,
+    destination: Arc<str>,
     priority: i8,
     phase: Phase,
     /// A durable change was prepared and waits for its commit.
@@ -56,8 +56,8 @@ pub struct Schedule {
     ready: BTreeMap<RouteClass, ReadyQueue>,
     leases: BTreeMap<JobKey, Lease>,
     resumable: BTreeMap<JobKey, Fence>,
-    destinations: Vec<Arc<str>>,
-    destination_numbers: BTreeMap<Arc<str>, DestinationNumber>,
+    /// One text for all jobs of a destination.
+    destinations: BTreeSet<Arc<str>>,
 }
 
 impl Schedule {
@@ -90,7 +90,7 @@ impl Schedule {
     /// As [`Schedule::place`], from facts.
     pub fn place_facts(&mut self, facts: JobFacts) {
         self.remove(facts.key);
-        let destination = self.destination_number(&facts.destination);
+        let destination = self.shared(facts.destination);
         let (phase, at) = match facts.wait {
             Wait::Due(at) => (Phase::Waiting, at),
             Wait::Hold => (Phase::Held, Timestamp::default()),
@@ -117,7 +117,13 @@ impl Schedule {
         self.unplace(job);
         self.leases.remove(&job);
         self.resumable.remove(&job);
-        self.entries.remove(&job);
+        let Some(Entry { destination, .. }) = self.entries.remove(&job) else {
+            return;
+        };
+        // This one and the one in the set: nobody else is on the way there.
+        if Arc::strong_count(&destination) == 2 {
+            self.destinations.remove(&destination);
+        }
     }
 
     /// Lets a job wait for the worker that held it before a restart.
@@ -369,10 +375,13 @@ impl Schedule {
     /// Every living job: key, phase, class, destination, due.
     pub fn jobs(&self) -> impl Iterator<Item = (JobKey, Phase, RouteClass, &str, Timestamp)> {
         self.entries.iter().map(|(&key, entry)| {
-            let destination = usize::try_from(entry.destination).ok();
-            let destination = destination.and_then(|at| self.destinations.get(at));
-            let destination = destination.map_or("", |text| text.as_ref());
-            (key, entry.phase, entry.class, destination, entry.at)
+            (
+                key,
+                entry.phase,
+                entry.class,
+                entry.destination.as_ref(),
+                entry.at,
+            )
         })
     }
 
@@ -397,7 +406,7 @@ impl Schedule {
             self.ready
                 .entry(entry.class)
                 .or_default()
-                .insert(entry.destination, key);
+                .insert(&entry.destination, key);
         } else {
             self.wakes.insert((at, job));
         }
@@ -409,19 +418,19 @@ impl Schedule {
         };
         self.wakes.remove(&(entry.at, job));
         if let Some(ready) = self.ready.get_mut(&entry.class) {
-            ready.remove(entry.destination, &(Reverse(entry.priority), entry.at, job));
+            ready.remove(
+                &entry.destination,
+                &(Reverse(entry.priority), entry.at, job),
+            );
         }
     }
 
-    fn destination_number(&mut self, destination: &Arc<str>) -> DestinationNumber {
-        if let Some(&number) = self.destination_numbers.get(destination) {
-            return number;
+    fn shared(&mut self, destination: Arc<str>) -> Arc<str> {
+        if let Some(known) = self.destinations.get(&destination) {
+            return known.clone();
         }
-        // More than 2^32 destinations would share one turn; nothing worse.
-        let number = DestinationNumber::try_from(self.destinations.len()).unwrap_or(u32::MAX);
-        self.destinations.push(destination.clone());
-        self.destination_numbers.insert(destination.clone(), number);
-        number
+        self.destinations.insert(destination.clone());
+        destination
     }
 }
 

@@ -34,7 +34,11 @@ impl Index {
             Change::Snapshot => {
                 meta.insert("snapshot", location_to_wire(location).encode_to_vec())?;
             }
-            Change::Block(block) => self.put_block(location, block)?,
+            Change::Block(block) => {
+                self.put_finished(block)?;
+                self.place_block(location, block)?;
+            }
+            Change::KnownBlock(block) => self.place_block(location, block)?,
             Change::Hints(_) | Change::Skip => {}
         }
         Ok(None)
@@ -161,7 +165,7 @@ impl Index {
         Ok(())
     }
 
-    fn put_block(&self, location: Location, block: &FinishedBlock) -> Result<(), QueueError> {
+    fn put_finished(&self, block: &FinishedBlock) -> Result<(), QueueError> {
         for finished in &block.0 {
             let id = finished.queue_id.to_bytes();
             // Seen living again means that its end is still to come in this replay.
@@ -171,6 +175,10 @@ impl Index {
                 self.remove_jobs(finished.queue_id)?;
             }
         }
+        Ok(())
+    }
+
+    fn place_block(&self, location: Location, block: &FinishedBlock) -> Result<(), QueueError> {
         let newest = block
             .0
             .iter()

@@ -26,6 +26,8 @@ pub enum Change {
     Checkpoint(Checkpoint),
     Snapshot,
     Block(FinishedBlock),
+    /// A block of ids that the index knows already: only its place is new.
+    KnownBlock(FinishedBlock),
     Hints(Vec<LeaseHint>),
     Skip,
 }
@@ -70,7 +72,7 @@ impl Prepared {
 
     pub(super) fn block(finished: Vec<Finished>) -> Self {
         let block = FinishedBlock(finished);
-        Self::one(block.draft(), Change::Block(block))
+        Self::one(block.draft(), Change::KnownBlock(block))
     }
 
     /// Both in one commit.

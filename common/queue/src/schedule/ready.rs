@@ -1,14 +1,12 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
 };
 
 use postroad_envelope::Timestamp;
 
 use crate::JobKey;
-
-/// Number of a destination, in place of its text.
-pub(super) type DestinationNumber = u32;
 
 /// Most urgent first, then longest due.
 pub(super) type ReadyKey = (Reverse<i8>, Timestamp, JobKey);
@@ -17,28 +15,28 @@ pub(super) type ReadyKey = (Reverse<i8>, Timestamp, JobKey);
 /// not hold up the others.
 #[derive(Debug, Default)]
 pub(super) struct ReadyQueue {
-    by_destination: BTreeMap<DestinationNumber, BTreeSet<ReadyKey>>,
-    turns: VecDeque<DestinationNumber>,
+    by_destination: BTreeMap<Arc<str>, BTreeSet<ReadyKey>>,
+    turns: VecDeque<Arc<str>>,
     len: usize,
 }
 
 impl ReadyQueue {
-    pub fn insert(&mut self, destination: DestinationNumber, key: ReadyKey) {
-        let jobs = self.by_destination.entry(destination).or_default();
+    pub fn insert(&mut self, destination: &Arc<str>, key: ReadyKey) {
+        let jobs = self.by_destination.entry(destination.clone()).or_default();
         if jobs.is_empty() {
-            self.turns.push_back(destination);
+            self.turns.push_back(destination.clone());
         }
         self.len += usize::from(jobs.insert(key));
     }
 
-    pub fn remove(&mut self, destination: DestinationNumber, key: &ReadyKey) {
-        let Some(jobs) = self.by_destination.get_mut(&destination) else {
+    pub fn remove(&mut self, destination: &Arc<str>, key: &ReadyKey) {
+        let Some(jobs) = self.by_destination.get_mut(destination) else {
             return;
         };
         self.len -= usize::from(jobs.remove(key));
         if jobs.is_empty() {
-            self.by_destination.remove(&destination);
-            self.turns.retain(|&turn| turn != destination);
+            self.by_destination.remove(destination);
+            self.turns.retain(|turn| turn != destination);
         }
     }
 

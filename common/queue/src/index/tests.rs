@@ -1,0 +1,132 @@
+use super::*;
+use crate::{
+    queue::{Change, MailFacts},
+    samples::{at, id, job_state, key},
+};
+
+fn index(folder: &Path) -> (Index, Option<std::path::PathBuf>) {
+    Index::new(open(folder, 1 << 20, at(0)).unwrap())
+}
+
+fn place(lsn: u64) -> Location {
+    Location {
+        segment: SegmentNumber(1),
+        offset: 0,
+        len: 1,
+        lsn: Lsn(lsn),
+    }
+}
+
+fn mail(number: u8) -> Change {
+    Change::Mail(MailFacts {
+        queue_id: id(number),
+        sender: "alice@demo.test".to_owned(),
+        received_at: at(0),
+        recipients: 1,
+        digest: Digest::default(),
+        file: None,
+        jobs: vec![job_state(number, 1)],
+    })
+}
+
+fn keys_of(index: &Index) -> usize {
+    let t = &index.trees;
+    [&t.mail, &t.job, &t.due, &t.dest, &t.sender, &t.done]
+        .iter()
+        .map(|tree| tree.len())
+        .sum()
+}
+
+#[test]
+fn a_mail_costs_five_keys_and_one_when_it_has_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let (index, _) = index(folder.path());
+    index.apply(place(1), &mail(1)).unwrap();
+    assert_eq!(keys_of(&index), 5);
+    let delayed = job_state(1, 1).settled(Vec::new(), Some(at(9)), at(1));
+    index
+        .apply(place(2), &Change::State(Box::new(delayed.clone())))
+        .unwrap();
+    assert_eq!(keys_of(&index), 5);
+    let done = index
+        .apply(place(3), &Change::State(Box::new(delayed.dropped(at(2)))))
+        .unwrap();
+    assert_eq!(done.unwrap().finished.queue_id, id(1));
+    assert_eq!((keys_of(&index), index.trees.done.len()), (1, 1));
+}
+
+#[test]
+fn half_a_finish_is_completed_by_its_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (index, _) = index(folder.path());
+    let job = |number| {
+        let state = job_state(1, 1);
+        crate::JobState {
+            key: key(1, number),
+            of_jobs: 2,
+            ..state
+        }
+    };
+    let Change::Mail(facts) = mail(1) else {
+        unreachable!()
+    };
+    index
+        .apply(
+            place(1),
+            &Change::Mail(MailFacts {
+                jobs: vec![job(0), job(1)],
+                ..facts
+            }),
+        )
+        .unwrap();
+    let end = |number| Change::State(Box::new(job(number).dropped(at(2))));
+    assert_eq!(index.apply(place(2), &end(0)).unwrap(), None);
+    // Of the finish that the other end brought about, a crash kept only the beginning.
+    let finished = Finished {
+        queue_id: id(1),
+        at: at(2),
+        digest: Digest::default(),
+    };
+    index
+        .trees
+        .done
+        .insert(id(1).to_bytes(), finished_value(&finished))
+        .unwrap();
+    index.trees.job.remove(keys::job(key(1, 0))).unwrap();
+    assert!(index.apply(place(3), &end(1)).unwrap().is_some());
+    assert_eq!((keys_of(&index), index.trees.done.len()), (1, 1));
+}
+
+#[test]
+fn a_checkpoint_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = index(folder.path());
+    first.apply(place(1), &mail(1)).unwrap();
+    first.apply(place(2), &Change::Epoch(7)).unwrap();
+    assert_eq!(first.checkpoint_lsn().unwrap(), Lsn(0));
+    first.checkpoint(Lsn(2)).unwrap();
+    drop(first);
+    let (second, quarantined) = index(folder.path());
+    assert_eq!(quarantined, None);
+    assert_eq!(
+        (second.checkpoint_lsn().unwrap(), second.epoch().unwrap()),
+        (Lsn(2), 7)
+    );
+    assert_eq!(second.job(key(1, 0)).unwrap(), Some(job_state(1, 1)));
+    assert_eq!(second.mail(id(1)).unwrap().unwrap().location, place(1));
+}
+
+#[test]
+fn an_index_of_another_format_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = index(folder.path());
+    first
+        .trees
+        .meta
+        .insert("format", &2_u64.to_be_bytes())
+        .unwrap();
+    drop(first);
+    let (second, quarantined) = index(folder.path());
+    assert!(quarantined.unwrap().join("db").exists());
+    assert_eq!(keys_of(&second), 0);
+}
