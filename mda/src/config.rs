@@ -1,5 +1,9 @@
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
+use postroad_net::{Limits, ListenAddr, Networks};
 use serde::{Deserialize, Serialize};
 
 /// The section `[mda]`.
@@ -10,6 +14,38 @@ pub struct Config {
     pub mail_root: PathBuf,
     /// Deliveries at one time. Each waits for the disk, and those of one moment share its syncs.
     pub concurrency: u32,
+    /// Mail from other mail systems, by LMTP.
+    pub lmtp: LmtpConfig,
+}
+
+/// `[mda.lmtp]` (RFC 2033).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LmtpConfig {
+    /// Where to listen: `"unix:/run/postroad/lmtp.sock"` or `"127.0.0.1:24"`. Default: nowhere.
+    pub listeners: Vec<LmtpAddr>,
+    /// Who may hand us mail over TCP. Over a Unix socket it is who may open it.
+    pub allow_networks: Networks,
+    /// Octets of content.
+    pub size_limit: ByteSize,
+    /// Recipients of one mail; never fewer than 100.
+    pub max_recipients: usize,
+    /// Received fields in a mail that has been round too often.
+    pub max_hops: u32,
+    /// How long the queue is waited for before the client is told to come again.
+    pub queue_timeout: Interval,
+    /// Connections.
+    pub limits: Limits,
+}
+
+/// A place to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum LmtpAddr {
+    /// A socket file that owner and group may open.
+    Unix(PathBuf),
+    /// An address and port.
+    Tcp(ListenAddr),
 }
 
 impl Default for Config {
@@ -17,6 +53,123 @@ impl Default for Config {
         Self {
             mail_root: "/var/lib/postroad/mail".into(),
             concurrency: 64,
+            lmtp: LmtpConfig::default(),
         }
+    }
+}
+
+impl Default for LmtpConfig {
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            allow_networks: Networks::parse(["127.0.0.0/8", "::1"]).unwrap_or_default(),
+            size_limit: ByteSize::mib(50),
+            max_recipients: 1000,
+            max_hops: 100,
+            queue_timeout: Interval::seconds(30),
+            limits: Limits {
+                // One mail system on one host brings all of the mail.
+                max_connections_per_ip: 1000,
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Everything in the section that reads well and cannot work.
+    pub fn check(&self, file: &ConfigFile) -> Vec<ConfigError> {
+        let mut problems = Vec::new();
+        if !self.mail_root.is_absolute() {
+            problems.push(file.error(
+                "mda.mail_root",
+                format!("{} is not an absolute path", self.mail_root.display()),
+                "write it from the root, such as \"/var/lib/postroad/mail\"",
+            ));
+        }
+        if self.concurrency == 0 {
+            problems.push(file.error(
+                "mda.concurrency",
+                "nothing would ever be delivered",
+                "write 1 or more",
+            ));
+        }
+        if self.lmtp.max_recipients < 100 {
+            problems.push(file.error(
+                "mda.lmtp.max_recipients",
+                "fewer than RFC 5321 §4.5.3.1.8 demands",
+                "write 100 or more",
+            ));
+        }
+        problems
+    }
+}
+
+impl FromStr for LmtpAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) => Err(format!("{text:?}: the path of a socket begins with /")),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                format!(
+                    "{text:?} is neither a socket such as \"unix:/run/postroad/lmtp.sock\" nor an address such as \"127.0.0.1:24\""
+                )
+            }),
+        }
+    }
+}
+
+impl fmt::Display for LmtpAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(addr) => addr.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for LmtpAddr {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<LmtpAddr> for String {
+    fn from(addr: LmtpAddr) -> Self {
+        addr.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_to_listen_on() {
+        for good in ["unix:/run/x.sock", "127.0.0.1:24", "[::1]:24"] {
+            assert_eq!(good.parse::<LmtpAddr>().unwrap().to_string(), good);
+        }
+        for bad in ["unix:run/x", "/run/x", "localhost:24", "24"] {
+            assert!(bad.parse::<LmtpAddr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn problems_name_their_key() {
+        let text = "[mda]\nmail_root = \"mail\"\nconcurrency = 0\n";
+        let file = ConfigFile::assemble([("p.toml".into(), text.to_owned())], []).unwrap();
+        let config: Config = file.section("mda").unwrap();
+        let problems = config.check(&file);
+        let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2);
+        assert!(told[0].starts_with("p.toml:2: mda.mail_root: "), "{told:?}");
+        assert!(
+            told[1].starts_with("p.toml:3: mda.concurrency: "),
+            "{told:?}"
+        );
     }
 }

@@ -1,6 +1,8 @@
 use postroad_daemon::DaemonError;
 use postroad_maildir::MaildirError;
 
+use crate::LmtpAddr;
+
 /// Why the delivery agent cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum MdaError {
@@ -10,6 +12,15 @@ pub enum MdaError {
     /// The ledger of the store failed while we worked; a restart reads what is on the disk.
     #[error("the ledger of the mail store failed; it must be opened again")]
     StoreClosed,
+    /// The surroundings or the configuration: an LMTP port or socket cannot be had.
+    #[error("mda.lmtp.listeners: {address}: {source}")]
+    Listen {
+        /// Where.
+        address: LmtpAddr,
+        /// Why.
+        #[source]
+        source: postroad_net::Error,
+    },
     /// A task of ours ended by a fault.
     #[error("a task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -19,7 +30,9 @@ impl From<MdaError> for DaemonError {
     fn from(error: MdaError) -> Self {
         match error {
             MdaError::Store(MaildirError::Permission { .. }) => Self::config(error),
-            MdaError::Store(_) | MdaError::StoreClosed => Self::temporary(error),
+            MdaError::Store(_) | MdaError::StoreClosed | MdaError::Listen { .. } => {
+                Self::temporary(error)
+            }
             MdaError::Task(_) => Self::software(error),
         }
     }

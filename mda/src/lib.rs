@@ -6,9 +6,12 @@
 //!             └► nowhere: failed or delayed
 //! ```
 //!
-//! * [`serve`] opens the store, takes leases of class `local` and ends with the shutdown.
+//! [`Mda::bind`] opens the store and takes the ports, [`Mda::run`] works until shutdown, [`serve`] is both; [`run`] is
+//! the whole of a process of its own. What it leans on are arguments ([`Deps`]).
+//!
 //! * An address is looked up when its mail is delivered, not when it was accepted.
 //! * Content beyond what travels in a lease is streamed from the queue to the disk, once for several mailboxes.
+//! * Other mail systems hand mail over by LMTP (`mda.lmtp`); it goes through the queue like all other mail.
 //! * Filing runs on blocking threads, bounded by `mda.concurrency`; a delivery that began is never cut short.
 //!
 //! What can fail: a mailbox (an outcome, told to the queue), the queue (leases end, the worker connects again), the
@@ -18,6 +21,7 @@
 mod config;
 mod error;
 mod filing;
+mod lmtp;
 mod outcome;
 mod place;
 mod redirect;
@@ -25,12 +29,13 @@ mod timeline;
 mod upkeep;
 mod worker;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::Config;
+pub use config::{Config, LmtpAddr, LmtpConfig};
 pub use error::MdaError;
-use postroad_daemon::{CommonConfig, DaemonError, HealthState, Start};
+use postroad_daemon::{CommonConfig, DaemonError, Start};
 use postroad_directory::DirectoryHandle;
 use postroad_envelope::RouteClass;
 use postroad_maildir::{MaildirError, Recovery, Store};
@@ -38,25 +43,39 @@ use postroad_queue_client::worker::WorkerOptions;
 use postroad_queue_client::{QueueService, RemoteQueue};
 use postroad_rpc::{Endpoint, RpcTls};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use crate::lmtp::Lmtp;
 use crate::worker::Worker;
 
 const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
 
 /// What the agent leans on.
-pub struct Dependencies {
+#[derive(Clone)]
+pub struct Deps {
     /// The queue, local or remote.
     pub queue: Arc<dyn QueueService>,
     /// Domains, accounts, aliases; kept current by its owner.
     pub directory: DirectoryHandle,
-    /// Where the agent tells what works.
-    pub health: HealthState,
+}
+
+/// The agent, its store open and its ports taken.
+pub struct Mda {
+    store: Store,
+    lmtp: Lmtp,
+    deps: Deps,
+    host: String,
+    concurrency: u32,
+    grace: Duration,
 }
 
 /// The whole of a process of its own: connects to the queue, reads and watches the directory, serves.
 pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
+    if let Some(problem) = start.config.check(&start.file).into_iter().next() {
+        return Err(problem.into());
+    }
+    let ready = start.health.check("maildir");
     let common = &start.common;
     let endpoint: Endpoint = common.queue.parse().map_err(DaemonError::config)?;
     let tls = common.tls.clone().map(|files| RpcTls {
@@ -66,86 +85,113 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     });
     let queue = RemoteQueue::connect(&endpoint, tls.as_ref()).map_err(DaemonError::config)?;
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
-    let stop = start.shutdown.token().child_token();
-    let watching = directory.clone().watch(DIRECTORY_WATCH, stop.clone());
-    let dependencies = Dependencies {
+    let deps = Deps {
         queue: Arc::new(queue),
-        directory,
-        health: start.health,
+        directory: directory.clone(),
     };
+    let mda = Mda::bind(start.config, common, deps).await?;
+    ready.ready();
+    let stop = start.shutdown.token().child_token();
     let serving = async {
-        let served = serve(start.config, common, dependencies, stop.clone()).await;
+        let served = mda.run(stop.clone()).await;
         stop.cancel();
         served
     };
+    let watching = directory.watch(DIRECTORY_WATCH, stop.clone());
     let (served, ()) = tokio::join!(serving, watching);
     Ok(served?)
 }
 
-/// Works until `shutdown`, or until the store fails.
+/// Runs the agent until `shutdown`, or until its store fails.
 pub async fn serve(
     config: Config,
     common: &CommonConfig,
-    dependencies: Dependencies,
+    deps: Deps,
     shutdown: CancellationToken,
 ) -> Result<(), MdaError> {
-    let Dependencies {
-        queue,
-        directory,
-        health,
-    } = dependencies;
-    let ready = health.check("maildir");
-    let host = common.hostname.to_string();
-    let store = open_store(&config, &host).await?;
+    Mda::bind(config, common, deps).await?.run(shutdown).await
+}
 
-    // The store's failure stops the rest as a shutdown does.
-    let stop = shutdown.child_token();
-    let (timeline, events) = mpsc::channel(timeline::BACKLOG);
-    let concurrency = config.concurrency.max(1);
-    let handler = Worker {
-        store: store.clone(),
-        queue: Arc::clone(&queue),
-        directory,
-        host: host.clone(),
-        filers: Arc::new(Semaphore::new(concurrency as usize)),
-        timeline,
-        store_closed: CancellationToken::new(),
-        decided: worker::Decided::default(),
-    };
-    let store_closed = handler.store_closed.clone();
-    let options = WorkerOptions {
-        agent: format!("mda@{host}"),
-        host,
-        classes: vec![RouteClass::Local],
-        concurrency,
-        grace: common.shutdown_grace.as_duration(),
-    };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(timeline::record(Arc::clone(&queue), events));
-    tasks.spawn(upkeep::run(store, Arc::clone(&queue), stop.clone()));
-    tasks.spawn(postroad_queue_client::worker::run(
-        queue,
-        options,
-        Arc::new(handler),
-        stop.clone(),
-    ));
-    ready.ready();
-    // No task ends by itself; one that does has failed.
-    let first = tokio::select! {
-        () = stop.cancelled() => None,
-        () = store_closed.cancelled() => None,
-        ended = tasks.join_next() => ended,
-    };
-    ready.not_ready("stopping");
-    stop.cancel();
-    first.transpose()?;
-    while let Some(ended) = tasks.join_next().await {
-        ended?;
+impl Mda {
+    /// Opens the store, which finishes what a crash interrupted, and takes the ports.
+    pub async fn bind(config: Config, common: &CommonConfig, deps: Deps) -> Result<Self, MdaError> {
+        let host = common.hostname.to_string();
+        let store = open_store(&config, &host).await?;
+        let lmtp = Lmtp::bind(&config.lmtp, common, &deps.queue, &deps.directory)?;
+        Ok(Self {
+            store,
+            lmtp,
+            deps,
+            host,
+            concurrency: config.concurrency.max(1),
+            grace: common.shutdown_grace.into(),
+        })
     }
-    if store_closed.is_cancelled() {
-        return Err(MdaError::StoreClosed);
+
+    /// The bound TCP addresses for LMTP, in the order of the configuration.
+    pub fn lmtp_addresses(&self) -> Vec<SocketAddr> {
+        self.lmtp.addresses()
     }
-    Ok(())
+
+    /// Works until `shutdown`, or until the store fails.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), MdaError> {
+        let (queue, store) = (self.deps.queue, self.store);
+        // The store's failure stops the rest as a shutdown does.
+        let stop = shutdown.child_token();
+        let store_closed = CancellationToken::new();
+        let (timeline, events) = mpsc::channel(timeline::BACKLOG);
+        let handler = Worker {
+            store: store.clone(),
+            queue: Arc::clone(&queue),
+            directory: self.deps.directory,
+            host: self.host.clone(),
+            filers: Arc::new(Semaphore::new(self.concurrency as usize)),
+            timeline,
+            store_closed: store_closed.clone(),
+            decided: worker::Decided::default(),
+        };
+        let options = WorkerOptions {
+            agent: format!("mda@{}", self.host),
+            host: self.host,
+            classes: vec![RouteClass::Local],
+            concurrency: self.concurrency,
+            grace: self.grace,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(timeline::record(Arc::clone(&queue), events));
+        tasks.spawn(upkeep::run(store, Arc::clone(&queue), stop.clone()));
+        tasks.spawn(self.lmtp.run(stop.clone()));
+        tasks.spawn(postroad_queue_client::worker::run(
+            queue,
+            options,
+            Arc::new(handler),
+            stop.clone(),
+        ));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = store_closed.cancelled() => {}
+            panicked = first_panic(&mut tasks) => Err(panicked)?,
+        }
+        stop.cancel();
+        while let Some(ended) = tasks.join_next().await {
+            ended?;
+        }
+        match store_closed.is_cancelled() {
+            true => Err(MdaError::StoreClosed),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Tasks end when they are told to, or by a fault of ours; some have nothing to do and end at once.
+async fn first_panic(tasks: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match tasks.join_next().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return error,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 async fn open_store(config: &Config, host: &str) -> Result<Store, MdaError> {

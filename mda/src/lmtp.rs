@@ -1,0 +1,135 @@
+//! The LMTP listener (RFC 2033): another mail system hands mail over, a reply for each recipient.
+//!
+//! Mail goes through the queue like any other, so the 250 means durable and the delivery is retried by us.
+
+mod policy;
+mod unix;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use postroad_daemon::CommonConfig;
+use postroad_directory::DirectoryHandle;
+use postroad_net::{Limits, Listener};
+use postroad_queue_client::QueueService;
+use postroad_smtp_session::{Flavour, ServerConfig};
+use postroad_smtpd::{Smtpd, SmtpdConfig};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::policy::Local;
+use self::unix::UnixSocket;
+use crate::{LmtpAddr, LmtpConfig, MdaError};
+
+const NAME: &str = "lmtp";
+const FAREWELL: &[u8] = b"421 4.7.0 too many connections, please try again later\r\n";
+
+/// The bound listeners.
+pub struct Lmtp {
+    ports: Vec<Port>,
+    limits: Limits,
+}
+
+enum Port {
+    Tcp(Listener, Arc<Smtpd>),
+    Unix(UnixSocket, Arc<Smtpd>),
+}
+
+impl Lmtp {
+    /// Takes the ports; none are fine.
+    pub fn bind(
+        config: &LmtpConfig,
+        common: &CommonConfig,
+        queue: &Arc<dyn QueueService>,
+        directory: &DirectoryHandle,
+    ) -> Result<Self, MdaError> {
+        let smtpd = |allow| {
+            let directory = directory.clone();
+            Arc::new(Smtpd::new(
+                smtpd_config(config, common),
+                Arc::new(Local { directory, allow }),
+                Arc::clone(queue),
+                None,
+            ))
+        };
+        let mut ports = Vec::new();
+        for address in &config.listeners {
+            let failed = |source| MdaError::Listen {
+                address: address.clone(),
+                source,
+            };
+            ports.push(match address {
+                LmtpAddr::Tcp(tcp) => {
+                    let listener = Listener::bind(*tcp).map_err(failed)?;
+                    tracing::info!(event = "listening", listener = NAME, address = %listener.local_addr());
+                    Port::Tcp(listener, smtpd(Some(config.allow_networks.clone())))
+                }
+                LmtpAddr::Unix(path) => {
+                    let socket = UnixSocket::bind(path).map_err(|error| failed(error.into()))?;
+                    tracing::info!(event = "listening", listener = NAME, %address);
+                    Port::Unix(socket, smtpd(None))
+                }
+            });
+        }
+        let limits = Limits {
+            grace: common.shutdown_grace.as_duration(),
+            ..config.limits.clone()
+        };
+        Ok(Self { ports, limits })
+    }
+
+    /// The bound TCP addresses, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let tcp = self.ports.iter().filter_map(|port| match port {
+            Port::Tcp(listener, _) => Some(listener.local_addr()),
+            Port::Unix(..) => None,
+        });
+        tcp.collect()
+    }
+
+    /// Works until `shutdown`; then running transactions may end within the grace period.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        for port in self.ports {
+            let (limits, shutdown) = (self.limits.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                let smtpd = match port {
+                    Port::Tcp(listener, smtpd) => {
+                        let serving = Arc::clone(&smtpd);
+                        listener
+                            .serve(&limits, FAREWELL, shutdown, move |connection| {
+                                let smtpd = Arc::clone(&serving);
+                                async move { smtpd.serve(connection, None).await }
+                            })
+                            .await;
+                        smtpd
+                    }
+                    Port::Unix(socket, smtpd) => {
+                        socket.serve(&limits, &smtpd, shutdown).await;
+                        smtpd
+                    }
+                };
+                let _ = timeout(limits.grace, smtpd.drain()).await;
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(event = "fault", task = NAME, %error);
+            }
+        }
+    }
+}
+
+fn smtpd_config(config: &LmtpConfig, common: &CommonConfig) -> SmtpdConfig {
+    let mut session = ServerConfig::new(common.hostname.clone(), Flavour::Lmtp);
+    session.limits.size = config.size_limit.as_u64();
+    session.limits.recipients = config.max_recipients.max(100);
+    // A mail system brings mail for hours on one connection.
+    session.limits.refused_recipients = u32::MAX;
+    session.limits.idle_commands = u32::MAX;
+    let mut smtpd = SmtpdConfig::new(NAME, session);
+    smtpd.max_hops = config.max_hops;
+    smtpd.timeouts.queue = config.queue_timeout.into();
+    smtpd
+}

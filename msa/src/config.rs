@@ -1,0 +1,118 @@
+use std::net::{Ipv6Addr, SocketAddr};
+
+use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
+use postroad_net::{CertFiles, Limits, ListenAddr, ServerTls};
+use serde::{Deserialize, Serialize};
+
+/// The section `[msa]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Where clients begin in plain text and must say STARTTLS (RFC 6409).
+    pub submission: Vec<ListenAddr>,
+    /// Where clients begin with TLS (RFC 8314 §3.3).
+    pub submissions: Vec<ListenAddr>,
+    /// Certificates; the one that fits the name a client asks for is shown. At least one is needed.
+    pub certificates: Vec<CertFiles>,
+    /// Octets of content. An attachment grows by a third on its way.
+    pub size_limit: ByteSize,
+    /// Recipients of one mail; never fewer than 100 (RFC 5321 §4.5.3.1.8).
+    pub max_recipients: usize,
+    /// Received fields in a mail that has been round too often.
+    pub max_hops: u32,
+    /// How long the name of a client is looked up.
+    pub rdns_timeout: Interval,
+    /// How long the queue is waited for before the client is told to come again.
+    pub queue_timeout: Interval,
+    /// Logging in.
+    pub auth: AuthConfig,
+    /// Connections.
+    pub limits: Limits,
+}
+
+/// `[msa.auth]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthConfig {
+    /// Passwords checked at one time; 0: two for each processor. Each check takes some 20 MiB and 30 ms.
+    pub concurrency: usize,
+    /// How long a client waits for its turn before it is told to come again (454 4.7.0).
+    pub patience: Interval,
+    /// Failed log-ins before the connection is closed.
+    pub max_failures: u32,
+    /// How long the answer to a failed log-in is held back; doubled with each failure of the same network.
+    pub delay: Interval,
+    /// The longest such delay.
+    pub max_delay: Interval,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let everywhere = |port| ListenAddr(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        Self {
+            submission: vec![everywhere(587)],
+            submissions: vec![everywhere(465)],
+            certificates: Vec::new(),
+            size_limit: ByteSize::mib(50),
+            max_recipients: 1000,
+            max_hops: 100,
+            rdns_timeout: Interval::seconds(2),
+            queue_timeout: Interval::seconds(30),
+            auth: AuthConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: 0,
+            patience: Interval::seconds(3),
+            max_failures: 3,
+            delay: Interval::seconds(1),
+            max_delay: Interval::seconds(8),
+        }
+    }
+}
+
+impl Config {
+    /// Everything in the section that reads well and cannot work. Reads the certificates; blocks.
+    pub fn check(&self, file: &ConfigFile) -> Vec<ConfigError> {
+        let mut problems = Vec::new();
+        let mut problem = |key: &str, problem: String, remedy: &str| {
+            problems.push(file.error(key, problem, remedy));
+        };
+        if self.submission.is_empty() && self.submissions.is_empty() {
+            problem(
+                "msa.submission",
+                "there is no listener".to_owned(),
+                "write `submission = [\"[::]:587\"]` or `submissions = [\"[::]:465\"]`",
+            );
+        }
+        if self.certificates.is_empty() {
+            problem(
+                "msa.certificates",
+                "there is no certificate, and passwords are taken under TLS only".to_owned(),
+                "write `certificates = [{ cert_file = \"/etc/postroad/tls/cert.pem\", key_file = \"/etc/postroad/tls/key.pem\" }]` in section [msa]",
+            );
+        } else if let Err(error) = ServerTls::load(&self.certificates) {
+            problem(
+                "msa.certificates",
+                error.to_string(),
+                "name a PEM certificate with its chain, and its key, readable for this user",
+            );
+        }
+        if self.max_recipients < 100 {
+            problem(
+                "msa.max_recipients",
+                format!(
+                    "{} is fewer than RFC 5321 §4.5.3.1.8 demands",
+                    self.max_recipients
+                ),
+                "write 100 or more",
+            );
+        }
+        problems
+    }
+}

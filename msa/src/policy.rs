@@ -1,0 +1,155 @@
+//! Who may send what to whom (RFC 6409 §6), and the completion of mails (§8).
+
+use std::time::{Instant, SystemTime};
+
+use async_trait::async_trait;
+use postroad_address::{Domain, ForwardPath, Mailbox};
+use postroad_directory::{AuthGate, AuthVerdict, Directory, DirectoryHandle, Resolution};
+use postroad_envelope::Timestamp;
+use postroad_message::HeaderBlock;
+use postroad_reply::*;
+use postroad_sasl::Credentials;
+use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
+use postroad_smtpd::{
+    AuthDecision, ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, TransactionFacts,
+};
+
+use crate::complete::complete;
+use crate::slowdown::Slowdown;
+
+/// The policy of all listeners of one agent.
+pub struct Submission {
+    pub directory: DirectoryHandle,
+    pub gate: AuthGate,
+    pub slowdown: Slowdown,
+    pub host: Domain,
+}
+
+#[async_trait]
+impl Policy for Submission {
+    async fn connect(&self, _: &ClientFacts) -> PolicyReply {
+        PolicyReply::Accept
+    }
+
+    async fn auth(&self, client: &ClientFacts, credentials: &Credentials) -> AuthDecision {
+        let password = credentials.password.reveal().as_bytes().to_vec();
+        let (directory, name) = (self.directory.current(), credentials.authcid.clone());
+        match self.gate.verify(directory, name, password).await {
+            AuthVerdict::Accepted(account) if acts_as_itself(&account, credentials) => {
+                self.slowdown.succeeded(client.peer.ip());
+                AuthDecision::Accept { account }
+            }
+            AuthVerdict::Accepted(_) | AuthVerdict::Refused => {
+                let wait = self.slowdown.failed(client.peer.ip(), Instant::now());
+                tokio::time::sleep(wait).await;
+                AuthDecision::Refuse(Reply::new(
+                    AUTH_INVALID_535,
+                    AUTH_INVALID_5_7_8,
+                    "name or password is wrong",
+                ))
+            }
+            AuthVerdict::Busy => AuthDecision::Refuse(Reply::new(
+                TEMPORARY_AUTH_FAILURE_454,
+                POLICY_4_7_0,
+                "too many log-ins at the moment, please try again later",
+            )),
+        }
+    }
+
+    async fn mail(&self, client: &ClientFacts, mail: &MailRequest) -> Result<MailTerms, Reply> {
+        let directory = self.directory.current();
+        // The directory may have changed since the log-in.
+        let account = client
+            .account()
+            .and_then(|name| directory.account_by_name(name))
+            .filter(|account| !account.disabled)
+            .ok_or_else(|| not_allowed("this account may not send mail any more"))?;
+        if !directory.may_send_as(account, &mail.reverse_path) {
+            let sender = &mail.reverse_path;
+            let name = &account.address;
+            // RFC 6409 §6.1.
+            return Err(not_allowed(&format!("{name} may not send as {sender}")));
+        }
+        let tenant = directory.tenant_of(account.address.domain());
+        Ok(MailTerms {
+            tenant: tenant.unwrap_or("default").to_owned(),
+            ..MailTerms::default()
+        })
+    }
+
+    async fn rcpt(
+        &self,
+        _: &ClientFacts,
+        _: &TransactionFacts,
+        rcpt: &RcptRequest,
+    ) -> Result<Vec<RecipientDraft>, Reply> {
+        recipients(&self.directory.current(), &rcpt.forward_path)
+    }
+
+    async fn header(
+        &self,
+        _: &ClientFacts,
+        _: &TransactionFacts,
+        header: &HeaderBlock,
+    ) -> Result<HeaderTerms, Reply> {
+        let now = Timestamp::from(SystemTime::now());
+        let completed = complete(header, now, rand::random(), &self.host);
+        let mut terms = HeaderTerms {
+            edits: completed.edits,
+            ..HeaderTerms::default()
+        };
+        if let Some(id) = completed.message_id {
+            let id = id.as_str().to_owned();
+            terms.facts.insert("message_id".to_owned(), id);
+        }
+        Ok(terms)
+    }
+}
+
+/// RFC 4616 §2: acting as somebody else is a right that nobody has here.
+fn acts_as_itself(account: &str, credentials: &Credentials) -> bool {
+    match &credentials.authzid {
+        None => true,
+        Some(other) => Mailbox::parse(other).is_ok_and(|other| other.folded() == account),
+    }
+}
+
+/// Ours are resolved, others go out.
+fn recipients(directory: &Directory, path: &ForwardPath) -> Result<Vec<RecipientDraft>, Reply> {
+    match directory.resolve(path) {
+        Resolution::Local(targets) => Ok(targets
+            .into_iter()
+            .map(|target| RecipientDraft {
+                original: target.original,
+                ..RecipientDraft::new(target.address)
+            })
+            .collect()),
+        Resolution::ForeignDomain => match path.mailbox() {
+            Some(mailbox) => Ok(vec![RecipientDraft::new(mailbox.clone())]),
+            None => Err(unknown()),
+        },
+        Resolution::UnknownRecipient => Err(unknown()),
+        Resolution::Disabled => Err(Reply::new(
+            MAILBOX_UNAVAILABLE_550,
+            MAILBOX_DISABLED_5_2_1,
+            "this mailbox takes no mail",
+        )),
+        Resolution::AliasLoop | Resolution::TooManyTargets => Err(Reply::new(
+            LOCAL_ERROR_451,
+            MISCONFIGURED_4_3_5,
+            "the aliases of this address cannot be followed, please try again later",
+        )),
+    }
+}
+
+fn unknown() -> Reply {
+    Reply::new(
+        MAILBOX_UNAVAILABLE_550,
+        BAD_MAILBOX_5_1_1,
+        "there is no such mailbox here",
+    )
+}
+
+fn not_allowed(text: &str) -> Reply {
+    Reply::new(MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1, text)
+}
