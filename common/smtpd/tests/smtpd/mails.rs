@@ -1,0 +1,350 @@
+//! Mails through a real socket into a queue in memory.
+
+use std::time::Duration;
+
+use crate::fakes::MemoryQueue;
+use crate::server::{Client, Server};
+use postroad_address::Domain;
+use postroad_envelope::{HeaderEdit, Protocol};
+use postroad_queue_client::QueueError;
+use postroad_sasl::Mechanism;
+use postroad_smtp_session::{Flavour, ServerConfig};
+use postroad_smtpd::SmtpdConfig;
+use tokio::io::AsyncWriteExt;
+
+const GRACE: Duration = Duration::from_secs(20);
+
+fn config() -> SmtpdConfig {
+    let name = Domain::parse("mx.example").unwrap();
+    SmtpdConfig::new("test", ServerConfig::new(name, Flavour::Smtp))
+}
+
+fn start(queue: MemoryQueue) -> Server {
+    Server::start(config(), queue, GRACE)
+}
+
+async fn greeted(server: &Server) -> Client {
+    let mut client = server.connect().await;
+    assert_eq!(client.reply().await, "220 mx.example ESMTP Postroad");
+    client
+}
+
+#[tokio::test]
+async fn the_envelope_says_all_and_the_content_is_what_was_sent() {
+    let mut config = config();
+    config.session.offers.starttls = true;
+    config.session.offers.auth = Mechanism::ALL.to_vec();
+    let server = Server::start(config, MemoryQueue::default(), GRACE);
+    let mut client = greeted(&server).await;
+    client.say("EHLO client.example").await;
+    client.say("STARTTLS").await;
+    client.start_tls().await;
+    client.say("EHLO client.example").await;
+    assert!(
+        client
+            .say("AUTH PLAIN AGJvYgBzZWNyZXQ=")
+            .await
+            .starts_with("235 ")
+    );
+    client
+        .say("MAIL FROM:<a@client.example> BODY=8BITMIME RET=HDRS ENVID=e1")
+        .await;
+    client.say("RCPT TO:<all@mx.example> NOTIFY=NEVER").await;
+    client.say("RCPT TO:<c@mx.example>").await;
+    client.say("DATA").await;
+    client
+        .send(b"Received: x\r\nMessage-ID: <1@c.example>\r\n\r\n..dot\r\n\xff\r\n.\r\n")
+        .await;
+    let reply = client.reply().await;
+
+    let [mail] = &server.mails()[..] else {
+        panic!("one mail")
+    };
+    let envelope = &mail.envelope;
+    assert_eq!(reply, format!("250 2.0.0 {} queued", envelope.queue_id));
+    assert_eq!(
+        mail.content,
+        &b"Received: x\r\nMessage-ID: <1@c.example>\r\n\r\n.dot\r\n\xff\r\n"[..]
+    );
+    let recipients: Vec<_> = envelope
+        .recipients
+        .iter()
+        .map(|r| (r.index.0, r.address.to_string()))
+        .collect();
+    assert_eq!(
+        recipients,
+        [
+            (0, "b@mx.example".to_owned()),
+            (1, "c@MX.example".to_owned())
+        ]
+    );
+    assert_eq!(
+        envelope.recipients[1]
+            .original
+            .as_ref()
+            .unwrap()
+            .to_string(),
+        "all@mx.example"
+    );
+    assert_eq!(
+        (envelope.hop_count, envelope.account.as_deref()),
+        (1, Some("bob"))
+    );
+    assert_eq!(envelope.facts["message_id"], "<1@c.example>");
+    assert_eq!(envelope.envid.as_deref(), Some("e1"));
+    assert_eq!(
+        envelope.origin.protocol,
+        Protocol::Esmtp {
+            tls: true,
+            auth: true,
+            utf8: false
+        }
+    );
+    let fields: Vec<String> = envelope
+        .header_edits
+        .iter()
+        .map(|edit| match edit {
+            HeaderEdit::Add { field, .. } => String::from_utf8(field.clone()).unwrap(),
+            HeaderEdit::Remove { .. } => panic!(),
+        })
+        .collect();
+    assert!(
+        fields[0].starts_with(
+            "Received: from client.example (client.example [127.0.0.1])\r\n\t(TLS1.3 "
+        )
+    );
+    assert!(fields[0].contains("with ESMTPSA") && !fields[0].contains("for <"));
+    assert_eq!(fields[1], "Date: now\r\n");
+}
+
+#[tokio::test]
+async fn headers_bodies_and_nothing() {
+    let server = start(MemoryQueue::default());
+    let mut client = greeted(&server).await;
+    let long = format!("Subject: x\r\n\r\n{}", "..dots\r\n".repeat(40_000));
+    for content in [
+        "",
+        "\r\n",
+        "no header at all\r\n",
+        "Subject: only\r\n",
+        "\r\nbody\r\n",
+        &long,
+    ] {
+        client.begin("b@mx.example").await;
+        client.send(format!("{content}.\r\n").as_bytes()).await;
+        assert!(
+            client.reply().await.starts_with("250 2.0.0 "),
+            "{content:?}"
+        );
+        let stored = server.mails().last().unwrap().content.clone();
+        assert_eq!(stored, content.replace("..dots", ".dots").as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_recipients_in_one_packet() {
+    let server = start(MemoryQueue::default());
+    let mut client = greeted(&server).await;
+    let mut packet = "EHLO c.example\r\nMAIL FROM:<a@client.example>\r\n".to_owned();
+    (0..200).for_each(|index| packet.push_str(&format!("RCPT TO:<u{index}@mx.example>\r\n")));
+    client.send(format!("{packet}DATA\r\n").as_bytes()).await;
+    while !client.reply().await.starts_with("354 ") {}
+    client.send(b"x: y\r\n.\r\n").await;
+    assert!(client.reply().await.starts_with("250 2.0.0 "));
+    let recipients = &server.mails()[0].envelope.recipients;
+    assert_eq!(recipients.len(), 200);
+    assert!(
+        recipients
+            .iter()
+            .zip(0..)
+            .all(|(recipient, index)| recipient.index.0 == index)
+    );
+}
+
+#[tokio::test]
+async fn twenty_five_mebibytes_wait_for_a_slow_queue() {
+    let server = start(MemoryQueue::closed_gate());
+    let mut client = greeted(&server).await;
+    client.begin("b@mx.example").await;
+    let body =
+        b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(400 << 10);
+    assert!(body.len() >= 25 << 20);
+    let mut content = b"Subject: large\r\n\r\n".to_vec();
+    content.extend_from_slice(&body);
+    let mut stream = client.stream.take().unwrap();
+    let wire = content.clone();
+    let mut writing = tokio::spawn(async move {
+        stream.write_all(&wire).await.unwrap();
+        stream.write_all(b".\r\n").await.unwrap();
+        stream
+    });
+    tokio::select! {
+        biased;
+        _ = &mut writing => panic!("25 MiB were taken while the queue took nothing"),
+        () = server.queue_saw(|counts| counts.chunks == 1) => {}
+    }
+    server.queue.gate.add_permits(10_000);
+    client.stream = Some(writing.await.unwrap());
+    assert!(client.reply().await.starts_with("250 2.0.0 "));
+    assert!(server.mails()[0].content == content);
+}
+
+#[tokio::test]
+async fn half_a_mail_leaves_nothing() {
+    let server = start(MemoryQueue::default());
+    let mut client = greeted(&server).await;
+    client.begin("b@mx.example").await;
+    client.send(b"Subject: x\r\n\r\nhalf").await;
+    server.queue_saw(|counts| counts.begun == 1).await;
+    drop(client);
+    server.queue_saw(|counts| counts.dropped == 1).await;
+    assert!(server.mails().is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_outlives_its_conversation() {
+    let server = Server::start(config(), MemoryQueue::closed_gate(), Duration::ZERO);
+    let mut client = greeted(&server).await;
+    client.begin("b@mx.example").await;
+    client.send(b".\r\n").await;
+    server.queue_saw(|counts| counts.finishing == 1).await;
+    drop(client);
+    server.shutdown.cancel();
+    server.task.await.unwrap();
+    assert!(server.queue.mails.lock().unwrap().is_empty());
+    server.queue.gate.add_permits(1);
+    server.smtpd.drain().await;
+    assert_eq!(server.queue.mails.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_queue_says_is_what_the_client_hears() {
+    let away = || Err(QueueError::Unavailable("away".into()));
+    let cases = [
+        (
+            MemoryQueue {
+                admit: away(),
+                ..MemoryQueue::default()
+            },
+            "DATA",
+            "451 4.3.0 ",
+        ),
+        (
+            MemoryQueue {
+                submit: away(),
+                ..MemoryQueue::default()
+            },
+            "DATA\r\nx: y\r\n\r\n.",
+            "451 4.3.0 ",
+        ),
+        (
+            MemoryQueue {
+                finish: Err(QueueError::Full("disk".into())),
+                ..MemoryQueue::default()
+            },
+            "DATA\r\nx: y\r\n\r\n.",
+            "452 4.3.1 ",
+        ),
+    ];
+    for (queue, last, expected) in cases {
+        let server = start(queue);
+        let mut client = greeted(&server).await;
+        client.say("HELO client.example").await;
+        client.say("MAIL FROM:<a@client.example>").await;
+        client.say("RCPT TO:<b@mx.example>").await;
+        let mut reply = client.say(last).await;
+        if reply.starts_with("354") {
+            reply = client.reply().await;
+        }
+        assert!(reply.starts_with(expected), "{reply}");
+        assert!(server.mails().is_empty());
+        assert!(
+            client.say("NOOP").await.starts_with("250 "),
+            "the conversation goes on"
+        );
+    }
+}
+
+#[tokio::test]
+async fn headers_that_are_refused() {
+    let server = start(MemoryQueue::default());
+    let mut client = greeted(&server).await;
+    let cases = [
+        (
+            "X-Refuse: x\r\n\r\nbody\r\n".to_owned(),
+            "550 5.6.0 not this",
+        ),
+        ("Received: x\r\n".repeat(51) + "\r\n", "554 5.4.6 "),
+        (
+            format!("X: {}\r\n", "x".repeat(990)).repeat(200),
+            "552 5.3.4 ",
+        ),
+        ("Subject: x\r\n\r\nbare\n.\n\r\n".to_owned(), "550 5.6.0 "),
+    ];
+    for (content, expected) in cases {
+        client.begin("b@mx.example").await;
+        client.send(format!("{content}.\r\n").as_bytes()).await;
+        let reply = client.reply().await;
+        assert!(reply.starts_with(expected), "{reply}");
+    }
+    assert!(server.mails().is_empty());
+}
+
+#[tokio::test]
+async fn slow_clients_hear_421() {
+    let mut config = config();
+    config.timeouts.command = Duration::from_millis(200);
+    config.timeouts.data = Duration::from_millis(200);
+    let server = Server::start(config, MemoryQueue::default(), GRACE);
+    let mut client = greeted(&server).await;
+    client.send(b"NOO").await;
+    assert!(client.reply().await.starts_with("421 4.4.2 "));
+    assert_eq!(client.line().await, None);
+
+    let mut client = greeted(&server).await;
+    client.begin("b@mx.example").await;
+    client.send(b"Subject: x\r\n\r\nbo").await;
+    assert!(client.reply().await.starts_with("421 4.4.2 "));
+    assert_eq!(client.line().await, None);
+    server.queue_saw(|counts| counts.dropped == 1).await;
+    assert!(server.mails().is_empty());
+}
+
+#[tokio::test]
+async fn an_octet_now_and_then_does_not_hold_a_connection() {
+    let mut config = config();
+    config.timeouts.command = Duration::from_millis(300);
+    let server = Server::start(config, MemoryQueue::default(), GRACE);
+    let mut client = greeted(&server).await;
+    let mut stream = client.stream.take().unwrap();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let end = tokio::time::Instant::now() + GRACE;
+    while stream.write_all(b"x").await.is_ok() {
+        assert!(tokio::time::Instant::now() < end, "still open");
+        tick.tick().await;
+    }
+}
+
+#[tokio::test]
+async fn leaving_ends_what_was_begun_and_nothing_else() {
+    let server = start(MemoryQueue::default());
+    let (mut idle, mut busy) = (greeted(&server).await, greeted(&server).await);
+    busy.begin("b@mx.example").await;
+    server.shutdown.cancel();
+    assert!(idle.reply().await.starts_with("421 4.3.2 "));
+    assert_eq!(idle.line().await, None);
+    busy.send(b"x: y\r\n.\r\n").await;
+    assert!(busy.reply().await.starts_with("250 2.0.0 "));
+    assert!(busy.reply().await.starts_with("421 4.3.2 "));
+    assert_eq!(server.mails().len(), 1);
+    drop((idle, busy));
+    server.task.await.unwrap();
+
+    let mut config = config();
+    config.timeouts.leaving = Duration::from_millis(100);
+    let server = Server::start(config, MemoryQueue::default(), GRACE);
+    let mut busy = greeted(&server).await;
+    busy.begin("b@mx.example").await;
+    server.shutdown.cancel();
+    assert!(busy.reply().await.starts_with("421 4.3.2 "));
+}
