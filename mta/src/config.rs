@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use postroad_address::Domain;
-use postroad_daemon::{ByteSize, Interval};
-use postroad_net::{CertFiles, Limits, ListenAddr, Networks};
+use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
+use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
 use postroad_smtp_session::ClientTimeouts;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,59 @@ pub struct InboundConfig {
     pub max_hops: u32,
     /// Connections.
     pub limits: Limits,
+}
+
+impl Config {
+    /// Everything in the section that reads well and cannot work. Reads the certificates; blocks.
+    pub fn check(&self, file: &ConfigFile) -> Vec<ConfigError> {
+        let mut problems = Vec::new();
+        let mut problem = |key: &str, problem: String, remedy: &str| {
+            problems.push(file.error(key, problem, remedy));
+        };
+        let InboundConfig {
+            listeners,
+            certificates,
+            max_recipients,
+            ..
+        } = &self.inbound;
+        if self.inbound.enabled && listeners.is_empty() {
+            problem(
+                "mta.inbound.listeners",
+                "there is no listener".to_owned(),
+                "write `listeners.smtp = \"[::]:25\"`, or `enabled = false`",
+            );
+        }
+        if let Err(error) = load_certificates(certificates) {
+            problem(
+                "mta.inbound.certificates",
+                error.to_string(),
+                "name a PEM certificate with its chain, and its key, readable for this user",
+            );
+        }
+        if *max_recipients < 100 {
+            problem(
+                "mta.inbound.max_recipients",
+                format!("{max_recipients} is fewer than RFC 5321 §4.5.3.1.8 demands"),
+                "write 100 or more",
+            );
+        }
+        if self.outbound.concurrency == 0 || self.outbound.per_destination == 0 {
+            problem(
+                "mta.outbound.concurrency",
+                "no mail can leave without a place for a job".to_owned(),
+                "write 1 or more for it and for `per_destination`, or `enabled = false`",
+            );
+        }
+        problems
+    }
+}
+
+/// The certificates for STARTTLS, if there are any.
+pub fn load_certificates(files: &[CertFiles]) -> Result<Option<ServerTls>, postroad_net::Error> {
+    match files {
+        [] => Ok(None),
+        files => ServerTls::load(files).map(Some),
+    }
 }
 
 impl Default for InboundConfig {

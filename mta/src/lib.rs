@@ -2,19 +2,21 @@
 //!
 //! ```text
 //! the world ─► inbound (smtpd, policy: our domains only, aliases expand) ─► queue
-//! queue ─► outbound (leases of class relay and lmtp: MX, STARTTLS, per-recipient outcomes) ─► the world
+//! queue ─► outbound (leases of class relay and lmtp: MX, STARTTLS, an outcome for each recipient) ─► the world
 //! ```
 //!
-//! [`Mta::bind`] takes the ports, [`Mta::run`] works until shutdown; [`serve`] is both. Either half can be switched
-//! off. All it leans on is an argument: the queue, the directory, the resolver ([`Deps`]).
+//! [`Mta::bind`] takes the ports, [`Mta::run`] works until shutdown; [`serve`] is both, and [`run`] is the whole of a
+//! process of its own. Either half can be switched off. All it leans on is an argument ([`Dependencies`]).
 //!
-//! What can fail: only the start ([`Error`]). Afterwards a client gets a reply, and a mail an outcome; while the queue
-//! or the directory is away, that is a 4xx.
+//! What can fail: only the start ([`Error`]). Afterwards a client gets a reply and a mail an outcome; while the queue
+//! is away, that is a 4xx, and nothing is lost.
 #![forbid(unsafe_code)]
 
 mod config;
 mod error;
-pub mod outbound;
+mod inbound;
+mod outbound;
+mod process;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,48 +27,78 @@ use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_dns::Resolver;
 use postroad_queue_client::QueueService;
+pub use process::{resolver_options, run};
 use tokio_util::sync::CancellationToken;
 
+use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 
 /// What the agent leans on.
 #[derive(Clone)]
-pub struct Deps {
-    /// Where mail goes to and comes from.
+pub struct Dependencies {
+    /// Where mail goes to and comes from, local or remote.
     pub queue: Arc<dyn QueueService>,
-    /// Which recipients are ours.
+    /// Which recipients are ours; kept current by its owner.
     pub directory: DirectoryHandle,
     /// Names.
     pub resolver: Arc<dyn Resolver>,
 }
 
-/// The agent, its ports taken.
+/// The agent with its ports taken, not yet at work.
 pub struct Mta {
+    inbound: Option<Inbound>,
     outbound: Option<Outbound>,
 }
 
 impl Mta {
-    /// Takes the ports and sets up what can fail.
-    pub fn bind(config: Config, common: &CommonConfig, deps: Deps) -> Result<Self, Error> {
-        let listening: Vec<SocketAddr> = Vec::new();
+    /// Takes the ports and sets up all that can fail; to be called inside a tokio runtime. Blocks on files.
+    pub fn bind(
+        config: Config,
+        common: &CommonConfig,
+        dependencies: Dependencies,
+    ) -> Result<Self, Error> {
+        let inbound = match config.inbound.enabled {
+            true => Some(Inbound::bind(&config.inbound, common, &dependencies)?),
+            false => None,
+        };
+        let listening = inbound.as_ref().map(Inbound::addresses).unwrap_or_default();
+        let Dependencies {
+            queue, resolver, ..
+        } = dependencies;
         let outbound = match config.outbound.enabled {
             true => Some(Outbound::new(
                 config.outbound,
                 common,
                 &listening,
-                deps.queue,
-                deps.resolver,
+                queue,
+                resolver,
             )?),
             false => None,
         };
-        Ok(Self { outbound })
+        Ok(Self { inbound, outbound })
+    }
+
+    /// Where mail is taken, in the order of the listeners' names.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let inbound = self.inbound.as_ref();
+        inbound.map(Inbound::addresses).unwrap_or_default()
     }
 
     /// Works until `shutdown`, then ends what it holds within the grace period.
     pub async fn run(self, shutdown: CancellationToken) {
-        if let Some(outbound) = self.outbound {
-            outbound.run(shutdown).await;
-        }
+        let Self { inbound, outbound } = self;
+        let receive = async {
+            if let Some(inbound) = inbound {
+                inbound.run(shutdown.clone()).await;
+            }
+        };
+        let send = async {
+            if let Some(outbound) = outbound {
+                outbound.run(shutdown.clone()).await;
+            }
+        };
+        let idle = shutdown.cancelled();
+        tokio::join!(receive, send, idle);
     }
 }
 
@@ -74,9 +106,9 @@ impl Mta {
 pub async fn serve(
     config: Config,
     common: &CommonConfig,
-    deps: Deps,
+    dependencies: Dependencies,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    Mta::bind(config, common, deps)?.run(shutdown).await;
+    Mta::bind(config, common, dependencies)?.run(shutdown).await;
     Ok(())
 }

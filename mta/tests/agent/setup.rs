@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postroad_daemon::CommonConfig;
 use postroad_directory::{Directory, DirectoryHandle};
 use postroad_dns::FixedZone;
-use postroad_mta::{Config, Deps};
+use postroad_mta::{Config, Dependencies};
 use postroad_net::Networks;
 
 use crate::fake_queue::FakeQueue;
@@ -51,9 +51,9 @@ pub fn common() -> CommonConfig {
     }
 }
 
-pub fn deps(queue: &FakeQueue, zone: &str) -> Deps {
+pub fn deps(queue: &FakeQueue, zone: &str) -> Dependencies {
     let directory = Directory::parse(Path::new("directory.toml"), DIRECTORY).unwrap();
-    Deps {
+    Dependencies {
         queue: Arc::new(queue.clone()),
         directory: DirectoryHandle::from_directory(directory),
         resolver: Arc::new(FixedZone::parse(Path::new("zone"), zone).unwrap()),
