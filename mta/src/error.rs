@@ -23,7 +23,9 @@ pub enum Error {
     #[error("TLS: {0}")]
     Tls(#[source] postroad_net::Error),
     /// Configuration: we cannot call ourselves so.
-    #[error("mta.outbound.helo_name: {0:?} cannot be said in EHLO; write a host name of at most 255 octets")]
+    #[error(
+        "mta.outbound.helo_name: {0:?} cannot be said in EHLO; write a host name of at most 255 octets"
+    )]
     HeloName(String),
 }
 

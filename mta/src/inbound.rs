@@ -95,7 +95,9 @@ impl Inbound {
         let mut tasks = JoinSet::new();
         // Certificates matter as long as somebody may still say STARTTLS.
         let served = CancellationToken::new();
-        let watching = self.tls.map(|tls| tls.watch(CERTIFICATE_WATCH, served.clone()));
+        let watching = self
+            .tls
+            .map(|tls| tls.watch(CERTIFICATE_WATCH, served.clone()));
         for door in self.doors {
             let (limits, farewell) = (self.limits.clone(), Arc::clone(&self.farewell));
             tasks.spawn(door.serve(limits, farewell, shutdown.clone()));

@@ -15,8 +15,8 @@ use postroad_message::HeaderBlock;
 use postroad_net::Networks;
 use postroad_reply::{
     BAD_MAILBOX_5_1_1, EnhancedStatusCode, INVALID_COMMAND_5_5_1, LOCAL_ERROR_451,
-    MAILBOX_DISABLED_5_2_1, MAILBOX_UNAVAILABLE_550, MISCONFIGURED_4_3_5, NOT_AUTHORIZED_5_7_1, NOT_IMPLEMENTED_502, Reply,
-    ReplyCode,
+    MAILBOX_DISABLED_5_2_1, MAILBOX_UNAVAILABLE_550, MISCONFIGURED_4_3_5, NOT_AUTHORIZED_5_7_1,
+    NOT_IMPLEMENTED_502, Reply, ReplyCode,
 };
 use postroad_sasl::Credentials;
 use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
@@ -91,9 +91,7 @@ impl Policy for InboundPolicy {
         match self.directory.current().resolve(path) {
             Resolution::Local(expanded) => Ok(expanded.into_iter().map(draft).collect()),
             Resolution::ForeignDomain => self.foreign(client, path).map(|draft| vec![draft]),
-            Resolution::UnknownRecipient => {
-                Err(refusal(BAD_MAILBOX_5_1_1, "no such mailbox here"))
-            }
+            Resolution::UnknownRecipient => Err(refusal(BAD_MAILBOX_5_1_1, "no such mailbox here")),
             Resolution::Disabled => Err(refusal(
                 MAILBOX_DISABLED_5_2_1,
                 "the mailbox is disabled and takes no mail",

@@ -2,5 +2,6 @@
 
 mod fake_queue;
 mod host;
+mod inbound;
 mod outbound;
 mod setup;
