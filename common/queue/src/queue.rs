@@ -137,6 +137,11 @@ impl Queue {
         Ok(Prepared::one(encode_epoch(epoch), Change::Epoch(epoch)))
     }
 
+    /// Which start of the queue this is; 0 before its epoch is applied.
+    pub fn epoch(&self) -> u64 {
+        self.core().schedule.epoch()
+    }
+
     /// Applies what was committed; `locations` are those of [`Prepared::records`], in order.
     pub fn apply(&self, prepared: Prepared, locations: &[Location]) -> Result<Applied, QueueError> {
         let mut applied = Applied::default();

@@ -16,6 +16,8 @@ use crate::QueueError;
 
 /// Longer than any sound index was seen to take; a million mails take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the threads of an index closed by this process may hold on to it.
+const CLOSING: Duration = Duration::from_secs(2);
 const SEGMENT_SIZE: usize = 4 << 20;
 
 pub struct Opened {
@@ -30,8 +32,9 @@ pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened
     let index = folder.join("index");
     let io_error = |doing| move |source| QueueError::Io { doing, source };
     fs::create_dir_all(folder).map_err(io_error("create the queue folder"))?;
+    refuse_if_in_use(&index.join("db"))?;
     let mut quarantined = None;
-    let trees = match guarded(&index, cache_capacity) {
+    let trees = match guarded(&index, cache_capacity)? {
         Some(trees) => trees,
         None => {
             let aside = folder.join("quarantine");
@@ -54,28 +57,65 @@ pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened
     })
 }
 
-/// None: it failed, panicked or did not come back.
-fn guarded(index: &Path, cache_capacity: u64) -> Option<Trees> {
+/// An index that someone has open is sound, and not to be moved away under them. One that this process has just closed
+/// is let go by sled's threads a moment later.
+fn refuse_if_in_use(db: &Path) -> Result<(), QueueError> {
+    let Ok(file) = File::open(db) else {
+        return Ok(());
+    };
+    let mut waited = Duration::ZERO;
+    while let Err(error) = file.try_lock() {
+        if waited >= CLOSING {
+            return Err(QueueError::Io {
+                doing: "lock the index",
+                source: error.into(),
+            });
+        }
+        thread::sleep(CLOSING / 100);
+        waited += CLOSING / 100;
+    }
+    Ok(())
+}
+
+/// None: it is damaged, of another format, panicked or did not come back.
+fn guarded(index: &Path, cache_capacity: u64) -> Result<Option<Trees>, QueueError> {
     let (done, opened) = mpsc::sync_channel(1);
     let path = index.to_owned();
-    let opener = thread::Builder::new()
-        .name("index-open".to_owned())
-        .spawn(move || {
-            let _ = done.send(Trees::open(&path, cache_capacity, SEGMENT_SIZE));
-        });
-    opener.ok()?;
+    let open = move || {
+        let trees = Trees::open(&path, cache_capacity, SEGMENT_SIZE);
+        let _ = done.send(trees.map(|trees| trees.is_readable().then_some(trees)));
+    };
+    let opener = thread::Builder::new().name("index-open".to_owned());
+    opener.spawn(open).map_err(|source| QueueError::Io {
+        doing: "start a thread",
+        source,
+    })?;
     // A panic drops the sender, which ends the wait too.
-    match opened.recv_timeout(PATIENCE) {
-        Ok(Ok(trees)) if trees.is_readable() => Some(trees),
-        Ok(Err(error)) => {
-            tracing::error!(event = "index_broken", %error, "the index does not open");
-            None
+    let why = match opened.recv_timeout(PATIENCE) {
+        Ok(Ok(Some(trees))) => return Ok(Some(trees)),
+        Ok(Ok(None)) => "another format".to_owned(),
+        Ok(Err(sled::Error::Io(error))) if is_of_the_disk(&error) => {
+            return Err(sled::Error::Io(error).into());
         }
-        Ok(Ok(_)) | Err(_) => {
-            tracing::error!(event = "index_broken", "the index does not open");
-            None
-        }
-    }
+        Ok(Err(error)) => error.to_string(),
+        Err(mpsc::RecvTimeoutError::Disconnected) => "a panic".to_owned(),
+        Err(mpsc::RecvTimeoutError::Timeout) => "no answer".to_owned(),
+    };
+    tracing::error!(
+        event = "index_broken",
+        error = why,
+        "the index does not open"
+    );
+    Ok(None)
+}
+
+/// Errors that a new index would meet too.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        PermissionDenied | ReadOnlyFilesystem | StorageFull
+    )
 }
 
 fn free_name(aside: &Path, now: Timestamp) -> PathBuf {

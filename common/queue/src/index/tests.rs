@@ -130,3 +130,14 @@ fn an_index_of_another_format_is_put_aside() {
     assert!(quarantined.unwrap().join("db").exists());
     assert_eq!(keys_of(&second), 0);
 }
+
+#[test]
+fn an_index_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_first, _) = index(folder.path());
+    assert!(matches!(
+        open(folder.path(), 1 << 20, at(0)),
+        Err(QueueError::Io { .. })
+    ));
+    assert!(!folder.path().join("quarantine").exists());
+}
