@@ -57,6 +57,8 @@ enum Ending {
 /// What follows an event.
 enum Next {
     GoOn,
+    /// The client is to hear at once, whatever else it has sent.
+    Write,
     StartTls,
     End(CloseReason),
 }
@@ -115,11 +117,16 @@ impl<'a> Conversation<'a> {
         let mut deadline = self.deadline();
         let mut block = 0;
         loop {
-            let mut stepped = false;
+            let (mut stepped, content) = (false, self.session.awaits_content());
             while let Some(event) = self.session.receive(&mut self.input) {
                 stepped = true;
                 match self.step(event).await {
                     Next::GoOn => {}
+                    Next::Write => {
+                        if let Err(error) = self.write(&mut stream).await {
+                            return Ending::Broken(error);
+                        }
+                    }
                     Next::StartTls => {
                         if let Err(error) = self.write(&mut stream).await {
                             return Ending::Broken(error);
@@ -138,7 +145,9 @@ impl<'a> Conversation<'a> {
                 Err(error) => return Ending::Broken(error),
             }
             // A command has its time as a whole; content has it for each block.
-            if (stepped && !self.session.awaits_content()) || block >= BLOCK {
+            let goes_on = content && self.session.awaits_content();
+            let renewed = if goes_on { block >= BLOCK } else { stepped };
+            if renewed {
                 (deadline, block) = (self.deadline(), 0);
             }
             match self.read(&mut stream, deadline).await {
@@ -146,6 +155,10 @@ impl<'a> Conversation<'a> {
                 Ok(Heard::Octets(count)) => block += count,
                 Ok(Heard::TooLate) => self.session.close(too_late(), CloseReason::TimedOut),
                 Ok(Heard::Shutdown) => self.session.close(leaving(), CloseReason::Shutdown),
+                // Few clients say good-bye to TLS.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ending::HungUp;
+                }
                 Err(error) => return Ending::Broken(error),
             }
         }

@@ -8,7 +8,7 @@ use postroad_message::{HeaderBlock, HeaderSplitter, Received, Split};
 use postroad_queue_client::{Accepted, Completion, QueueError, Submission};
 use postroad_reply::*;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use crate::{ClientFacts, HeaderTerms, Smtpd, TransactionFacts};
 
@@ -16,6 +16,27 @@ use crate::{ClientFacts, HeaderTerms, Smtpd, TransactionFacts};
 const CHUNK: usize = 64 << 10;
 /// Pieces of this size go on without being copied together with others.
 const LARGE: usize = 16 << 10;
+
+/// Why content is not taken: what the client hears, and what the log is told besides.
+pub struct Refusal {
+    pub reply: Reply,
+    pub cause: Option<String>,
+}
+
+impl From<Reply> for Refusal {
+    fn from(reply: Reply) -> Self {
+        Self { reply, cause: None }
+    }
+}
+
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        Self {
+            reply: error.to_reply(),
+            cause: Some(error.to_string()),
+        }
+    }
+}
 
 /// Content on its way: first its header is gathered, then all goes to the queue.
 pub struct Intake {
@@ -57,7 +78,7 @@ impl Intake {
         client: &ClientFacts,
         transaction: &TransactionFacts,
         piece: Bytes,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), Refusal> {
         match mem::replace(&mut self.state, State::Refused) {
             State::Refused => Ok(()),
             State::Streaming(mut streaming) => {
@@ -87,9 +108,9 @@ impl Intake {
         smtpd: &Smtpd,
         client: &ClientFacts,
         transaction: &TransactionFacts,
-    ) -> Result<Accepted, Reply> {
+    ) -> Result<Accepted, Refusal> {
         let mut streaming = match self.state {
-            State::Refused => return Err(unavailable()),
+            State::Refused => return Err(unavailable("the content was refused")),
             State::Streaming(streaming) => streaming,
             // The header is all there is, or there is nothing at all.
             State::Header(mut splitter) => {
@@ -100,9 +121,10 @@ impl Intake {
         streaming.flush(smtpd).await?;
         let commit = smtpd.commits.spawn(streaming.commit());
         match timeout(smtpd.config.timeouts.commit, commit).await {
-            Ok(Ok(result)) => result.map_err(|error| error.to_reply()),
+            Ok(Ok(result)) => result.map_err(Refusal::from),
             // A commit that panicked or hangs: nobody knows, so the client keeps the mail.
-            Ok(Err(_)) | Err(_) => Err(unavailable()),
+            Ok(Err(error)) => Err(unavailable(error)),
+            Err(_) => Err(unavailable("the commit takes too long")),
         }
     }
 }
@@ -114,13 +136,13 @@ async fn begin(
     transaction: &TransactionFacts,
     header: Bytes,
     rest: Bytes,
-) -> Result<Box<Streaming>, Reply> {
+) -> Result<Box<Streaming>, Refusal> {
     let block = HeaderBlock::parse(&header);
     let hop_count = u32::try_from(block.count("Received")).unwrap_or(u32::MAX);
     if hop_count > smtpd.config.max_hops {
         // RFC 5321 §6.3.
         let text = "too many Received fields, the mail is looping";
-        return Err(Reply::new(TRANSACTION_FAILED_554, LOOP_5_4_6, text));
+        return Err(Reply::new(TRANSACTION_FAILED_554, LOOP_5_4_6, text).into());
     }
     let terms = smtpd.policy.header(client, transaction, &block).await?;
     let message_id = block.message_id().map(|id| id.to_string());
@@ -221,7 +243,7 @@ fn received(
 }
 
 impl Streaming {
-    async fn push(&mut self, smtpd: &Smtpd, mut piece: Bytes) -> Result<(), Reply> {
+    async fn push(&mut self, smtpd: &Smtpd, mut piece: Bytes) -> Result<(), Refusal> {
         if self.held.is_empty() {
             while piece.len() >= LARGE {
                 self.send(smtpd, piece.split_to(piece.len().min(CHUNK)))
@@ -240,14 +262,14 @@ impl Streaming {
         Ok(())
     }
 
-    async fn flush(&mut self, smtpd: &Smtpd) -> Result<(), Reply> {
+    async fn flush(&mut self, smtpd: &Smtpd) -> Result<(), Refusal> {
         match self.held.split().freeze() {
             held if held.is_empty() => Ok(()),
             held => self.send(smtpd, held).await,
         }
     }
 
-    async fn send(&mut self, smtpd: &Smtpd, chunk: Bytes) -> Result<(), Reply> {
+    async fn send(&mut self, smtpd: &Smtpd, chunk: Bytes) -> Result<(), Refusal> {
         self.size += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         in_time(smtpd, self.submission.chunk(chunk)).await
     }
@@ -281,7 +303,8 @@ impl Streaming {
                 size,
                 tls = client.tls_text(),
             ),
-            Err(error) => warn_queue(client, error),
+            // The conversation tells the log, if it is still there.
+            Err(error) => debug!(session_id = client.session_id, %error, "the commit failed"),
         }
         result
     }
@@ -291,27 +314,17 @@ impl Streaming {
 pub async fn in_time<T>(
     smtpd: &Smtpd,
     asked: impl Future<Output = Result<T, QueueError>>,
-) -> Result<T, Reply> {
+) -> Result<T, Refusal> {
     match timeout(smtpd.config.timeouts.queue, asked).await {
-        Ok(result) => result.map_err(|error| error.to_reply()),
-        Err(_) => Err(unavailable()),
+        Ok(result) => result.map_err(Refusal::from),
+        Err(_) => Err(unavailable("no answer in time")),
     }
 }
 
-fn warn_queue(client: &ClientFacts, error: &QueueError) {
-    warn!(
-        event = "rejected",
-        session_id = client.session_id,
-        listener = client.listener,
-        peer = %client.peer,
-        error = %error,
-    );
+fn unavailable(cause: impl ToString) -> Refusal {
+    QueueError::Unavailable(cause.to_string()).into()
 }
 
-fn unavailable() -> Reply {
-    QueueError::Unavailable(String::new()).to_reply()
-}
-
-fn header_too_long(error: &postroad_message::HeaderTooLong) -> Reply {
-    Reply::new(EXCEEDED_STORAGE_552, TOO_LARGE_5_3_4, error.to_string())
+fn header_too_long(error: &postroad_message::HeaderTooLong) -> Refusal {
+    Reply::new(EXCEEDED_STORAGE_552, TOO_LARGE_5_3_4, error.to_string()).into()
 }

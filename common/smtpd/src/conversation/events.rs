@@ -13,7 +13,7 @@ use tracing::info;
 use super::{Conversation, Mail, Next, mint};
 use crate::{
     AuthDecision, RecipientDraft, TransactionFacts,
-    intake::{Intake, in_time},
+    intake::{Intake, Refusal, in_time},
 };
 
 impl Conversation<'_> {
@@ -22,7 +22,7 @@ impl Conversation<'_> {
             Event::Connected => {
                 let answer = self.smtpd.policy.connect(&self.client).await;
                 if let PolicyReply::Refuse(reply) | PolicyReply::Close(reply) = &answer {
-                    self.log_rejected(reply, None);
+                    self.log_rejected(&reply.clone().into(), None, None);
                 }
                 self.session.answer(answer);
             }
@@ -40,10 +40,17 @@ impl Conversation<'_> {
             Event::Data => self.admit().await,
             Event::Content(piece) => self.content(piece).await,
             Event::ContentRefused(reply) => {
-                self.log_rejected(&reply, None);
-                self.mail = None;
+                let mail = self.mail.take();
+                self.log_rejected(
+                    &reply.into(),
+                    mail.as_ref().map(|mail| &mail.facts.mail),
+                    None,
+                );
             }
-            Event::ContentEnd => self.content_end().await,
+            Event::ContentEnd => {
+                self.content_end().await;
+                return Next::Write;
+            }
             Event::Reset => self.mail = None,
             Event::Closed(reason) => return Next::End(reason),
         }
@@ -98,8 +105,7 @@ impl Conversation<'_> {
                 self.session.answer(PolicyReply::Accept);
             }
             Err(reply) => {
-                let sender = mail.reverse_path.to_string();
-                self.log_refused(&reply, Some(&sender), None);
+                self.log_rejected(&reply.clone().into(), Some(&mail), None);
                 self.session.answer(PolicyReply::Refuse(reply));
             }
         }
@@ -109,8 +115,8 @@ impl Conversation<'_> {
         let answer = match self.resolve(rcpt).await {
             Ok(()) => PolicyReply::Accept,
             Err(reply) => {
-                let recipient = rcpt.forward_path.to_string();
-                self.log_rejected(&reply, Some(&recipient));
+                let mail = self.mail.as_ref().map(|mail| &mail.facts.mail);
+                self.log_rejected(&reply.clone().into(), mail, Some(rcpt));
                 PolicyReply::Refuse(reply)
             }
         };
@@ -139,25 +145,24 @@ impl Conversation<'_> {
     }
 
     async fn admit(&mut self) {
-        let answer = match &self.mail {
-            None => PolicyReply::Refuse(our_fault()),
-            Some(mail) => {
-                let request = AdmitRequest {
-                    tenant: mail.facts.terms.tenant.clone(),
-                    account: self.client.account().map(str::to_owned),
-                    size: mail.facts.mail.params.size,
-                    recipients: addresses(&mail.facts.recipients),
-                };
-                match in_time(self.smtpd, self.smtpd.queue.admit(request)).await {
-                    Ok(()) => PolicyReply::Accept,
-                    Err(reply) => {
-                        self.log_rejected(&reply, None);
-                        PolicyReply::Refuse(reply)
-                    }
-                }
-            }
+        let request = self.mail.as_ref().map(|mail| AdmitRequest {
+            tenant: mail.facts.terms.tenant.clone(),
+            account: self.client.account().map(str::to_owned),
+            size: mail.facts.mail.params.size,
+            recipients: addresses(&mail.facts.recipients),
+        });
+        let admitted = match request {
+            None => Err(our_fault().into()),
+            Some(request) => in_time(self.smtpd, self.smtpd.queue.admit(request)).await,
         };
-        self.session.answer(answer);
+        self.session.answer(match admitted {
+            Ok(()) => PolicyReply::Accept,
+            Err(refusal) => {
+                let mail = self.mail.as_ref().map(|mail| &mail.facts.mail);
+                self.log_rejected(&refusal, mail, None);
+                PolicyReply::Refuse(refusal.reply)
+            }
+        });
     }
 
     async fn content(&mut self, piece: Bytes) {
@@ -166,11 +171,11 @@ impl Conversation<'_> {
             .intake
             .push(self.smtpd, &self.client, &mail.facts, piece)
             .await;
-        if let Err(reply) = taken {
-            self.log_rejected(&reply, None);
+        if let Err(refusal) = taken {
             // Dropping the submission leaves nothing in the queue.
-            self.mail = None;
-            self.session.refuse_content(reply);
+            let mail = self.mail.take();
+            self.log_rejected(&refusal, mail.as_ref().map(|mail| &mail.facts.mail), None);
+            self.session.refuse_content(refusal.reply);
         }
     }
 
@@ -184,10 +189,9 @@ impl Conversation<'_> {
                         let text = format!("{} queued", accepted.queue_id);
                         PolicyReply::AcceptWith(Reply::new(OK_250, SUCCESS_2_0_0, text))
                     }
-                    Err(reply) => {
-                        let sender = facts.mail.reverse_path.to_string();
-                        self.log_refused(&reply, Some(&sender), None);
-                        PolicyReply::Refuse(reply)
+                    Err(refusal) => {
+                        self.log_rejected(&refusal, Some(&facts.mail), None);
+                        PolicyReply::Refuse(refusal.reply)
                     }
                 }
             }
@@ -195,14 +199,13 @@ impl Conversation<'_> {
         self.session.answer(answer);
     }
 
-    fn log_rejected(&self, reply: &Reply, rcpt_to: Option<&str>) {
-        let mail = self.mail.as_ref();
-        let sender = mail.map(|mail| mail.facts.mail.reverse_path.to_string());
-        self.log_refused(reply, sender.as_deref(), rcpt_to);
-    }
-
-    fn log_refused(&self, reply: &Reply, mail_from: Option<&str>, rcpt_to: Option<&str>) {
-        let client = &self.client;
+    fn log_rejected(
+        &self,
+        refusal: &Refusal,
+        mail: Option<&MailRequest>,
+        rcpt: Option<&RcptRequest>,
+    ) {
+        let (client, reply) = (&self.client, &refusal.reply);
         info!(
             event = "rejected",
             session_id = client.session_id,
@@ -210,11 +213,12 @@ impl Conversation<'_> {
             peer = %client.peer,
             helo = client.helo(),
             account = client.account(),
-            mail_from,
-            rcpt_to,
+            mail_from = mail.map(|mail| mail.reverse_path.to_string()),
+            rcpt_to = rcpt.map(|rcpt| rcpt.forward_path.to_string()),
             code = reply.code().value(),
             enhanced = reply.enhanced().map(|enhanced| enhanced.to_string()),
             reply = reply.text(),
+            error = refusal.cause,
         );
     }
 }
