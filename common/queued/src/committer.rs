@@ -1,0 +1,429 @@
+//! The one thread that commits.
+//!
+//! It takes what all others offer, without waiting for more: while one `fdatasync` runs the next round gathers by
+//! itself. Per round: prepare in order, one group to the journal ◆, apply to the index un-flushed, answer. The return of
+//! `append_group` is the one instant of commit; nobody is answered before it.
+//!
+//! After a failed write or sync nobody knows what the disk holds. Every waiter is failed, and the thread ends with an
+//! error that ends the agent: only opening anew can tell.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use postroad_envelope::Timestamp;
+use postroad_journal::{Journal, JournalError, Location, Lsn, RecordDraft, SegmentNumber};
+use postroad_queue::{FinishedMail, Prepared, Queue, QueueError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, warn};
+
+use crate::{ServeError, clock};
+
+/// Offers waiting for a round; further ones wait with their submitters.
+const WAITING: usize = 4096;
+/// Most of one round.
+const ROUND_OFFERS: usize = 1000;
+const ROUND_OCTETS: usize = 8 << 20;
+/// How often a settlement that found no room for a segment is tried again.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why an offer was not committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// It could not be prepared.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// There is no room for new mail; nothing was written.
+    #[error("no room for a new segment of the journal")]
+    Full,
+    /// The record is larger than a segment can hold.
+    #[error("the mail does not fit into a segment of the journal")]
+    TooLarge,
+    /// The disk failed, or the queue has ended.
+    #[error("the queue has ended")]
+    Ended,
+}
+
+/// What was committed.
+#[derive(Debug)]
+pub(crate) struct Committed<T> {
+    /// What its preparation told.
+    pub value: T,
+    /// The number of its first record; none if there was nothing to write.
+    pub lsn: Option<Lsn>,
+}
+
+/// How others reach the committer.
+#[derive(Clone, Debug)]
+pub(crate) struct Committer {
+    offers: mpsc::Sender<Offer>,
+    rounds: watch::Receiver<u64>,
+}
+
+#[derive(Debug)]
+enum Offer {
+    Change(Box<dyn Offered>),
+    /// In a group of its own: all before it is applied when it is prepared.
+    Alone(Box<dyn Offered>),
+    Reclaim(oneshot::Sender<Option<SegmentNumber>>),
+    Stop,
+}
+
+/// An offer on its way through a round.
+trait Offered: Send + std::fmt::Debug {
+    /// None: nothing to commit; it has been answered.
+    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Option<Prepared>;
+    fn answer(self: Box<Self>, outcome: Result<Option<Lsn>, CommitError>);
+    /// Whether it brings new mail, which is refused when there is no room.
+    fn is_new_mail(&self) -> bool;
+}
+
+struct Change<T, F> {
+    prepare: Option<F>,
+    value: Option<T>,
+    answer: Option<oneshot::Sender<Result<Committed<T>, CommitError>>>,
+    new_mail: bool,
+}
+
+impl<T, F> std::fmt::Debug for Change<T, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Change")
+            .field("new_mail", &self.new_mail)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T, F> Change<T, F> {
+    fn reply(&mut self, outcome: Result<Committed<T>, CommitError>) {
+        if let Some(answer) = self.answer.take() {
+            // Whoever does not wait any more will learn it another way.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+impl<T, F> Offered for Change<T, F>
+where
+    T: Send,
+    F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send,
+{
+    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Option<Prepared> {
+        match self.prepare.take()?(queue, now) {
+            Ok((Some(prepared), value)) => {
+                self.value = Some(value);
+                Some(prepared)
+            }
+            Ok((None, value)) => {
+                self.reply(Ok(Committed { value, lsn: None }));
+                None
+            }
+            Err(failed) => {
+                self.reply(Err(failed.into()));
+                None
+            }
+        }
+    }
+
+    fn answer(mut self: Box<Self>, outcome: Result<Option<Lsn>, CommitError>) {
+        let value = self.value.take();
+        let outcome = outcome.and_then(|lsn| {
+            value
+                .map(|value| Committed { value, lsn })
+                .ok_or(CommitError::Ended)
+        });
+        self.reply(outcome);
+    }
+
+    fn is_new_mail(&self) -> bool {
+        self.new_mail
+    }
+}
+
+impl Committer {
+    /// Commits what was prepared already: only a new mail may be, since until it is applied nobody knows of it.
+    pub async fn insert(&self, prepared: Prepared) -> Result<(), CommitError> {
+        let offer = |_: &Queue, _| Ok((Some(prepared), ()));
+        self.offer(offer, true, Offer::Change)
+            .await
+            .map(|committed| committed.value)
+    }
+
+    /// Prepares on the committing thread and commits. The change happens even if the caller stops waiting.
+    pub async fn commit<T, F>(&self, prepare: F) -> Result<Committed<T>, CommitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
+    {
+        self.offer(prepare, false, Offer::Change).await
+    }
+
+    /// As [`Committer::commit`], in a group of its own.
+    pub async fn commit_alone<T, F>(&self, prepare: F) -> Result<Committed<T>, CommitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
+    {
+        self.offer(prepare, false, Offer::Alone).await
+    }
+
+    async fn offer<T, F>(
+        &self,
+        prepare: F,
+        new_mail: bool,
+        as_offer: fn(Box<dyn Offered>) -> Offer,
+    ) -> Result<Committed<T>, CommitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let change = Change {
+            prepare: Some(prepare),
+            value: None,
+            answer: Some(answer),
+            new_mail,
+        };
+        self.send(as_offer(Box::new(change))).await?;
+        answered.await.map_err(|_| CommitError::Ended)?
+    }
+
+    /// Gives up the oldest segment, whose living records were committed anew.
+    pub async fn reclaim_oldest(&self) -> Result<Option<SegmentNumber>, CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Offer::Reclaim(answer)).await?;
+        answered.await.map_err(|_| CommitError::Ended)
+    }
+
+    /// Ends the thread once all that was offered before is committed.
+    pub async fn stop(&self) {
+        // It may have ended already.
+        let _ = self.send(Offer::Stop).await;
+    }
+
+    /// Changes with each round that was committed.
+    pub fn rounds(&self) -> watch::Receiver<u64> {
+        self.rounds.clone()
+    }
+
+    async fn send(&self, offer: Offer) -> Result<(), CommitError> {
+        self.offers
+            .send(offer)
+            .await
+            .map_err(|_| CommitError::Ended)
+    }
+}
+
+/// Starts the thread. It ends when it is told to stop, or with the error that must end the agent.
+pub(crate) fn start(
+    journal: Journal,
+    queue: Arc<Queue>,
+    on_finished: impl Fn(Vec<FinishedMail>) + Send + 'static,
+) -> Result<(Committer, oneshot::Receiver<Result<Journal, ServeError>>), ServeError> {
+    let (offers, waiting) = mpsc::channel(WAITING);
+    let (rounds, seen) = watch::channel(0);
+    let (ended, end) = oneshot::channel();
+    let on_finished = Box::new(on_finished);
+    let mut run = Run {
+        journal,
+        queue,
+        waiting,
+        held: None,
+        rounds,
+        on_finished,
+    };
+    let thread = move || {
+        let outcome = run.run();
+        if outcome.is_err() {
+            run.fail_waiting();
+        }
+        let _ = ended.send(outcome.map(|()| run.journal));
+    };
+    thread::Builder::new()
+        .name("committer".to_owned())
+        .spawn(thread)
+        .map_err(ServeError::Thread)?;
+    Ok((
+        Committer {
+            offers,
+            rounds: seen,
+        },
+        end,
+    ))
+}
+
+struct Run {
+    journal: Journal,
+    queue: Arc<Queue>,
+    waiting: mpsc::Receiver<Offer>,
+    /// Taken from the channel, and left to the next round.
+    held: Option<Offer>,
+    rounds: watch::Sender<u64>,
+    on_finished: Box<dyn Fn(Vec<FinishedMail>) + Send>,
+}
+
+/// An offer with what it wants written.
+type Ready = (Box<dyn Offered>, Prepared);
+
+#[derive(Default)]
+struct Round {
+    ready: Vec<Ready>,
+    reclaims: Vec<oneshot::Sender<Option<SegmentNumber>>>,
+    stop: bool,
+}
+
+impl Run {
+    fn run(&mut self) -> Result<(), ServeError> {
+        while let Some(first) = self.held.take().or_else(|| self.waiting.blocking_recv()) {
+            let round = self.gather(first);
+            if !round.ready.is_empty() {
+                self.commit(round.ready)?;
+            }
+            for answer in round.reclaims {
+                let reclaimed = self.journal.reclaim_oldest().map_err(disk)?;
+                let _ = answer.send(reclaimed);
+            }
+            self.rounds.send_modify(|rounds| *rounds += 1);
+            if round.stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is there now, prepared in the order in which it came.
+    fn gather(&mut self, first: Offer) -> Round {
+        let mut round = Round::default();
+        let (mut octets, now) = (0, clock::now());
+        let mut next = Some(first);
+        while let Some(offer) = next.take() {
+            match offer {
+                Offer::Reclaim(answer) => round.reclaims.push(answer),
+                Offer::Stop => round.stop = true,
+                Offer::Change(offer) => octets += self.prepare(offer, now, &mut round),
+                Offer::Alone(offer) if round.ready.is_empty() => {
+                    self.prepare(offer, now, &mut round);
+                    break;
+                }
+                alone @ Offer::Alone(_) => {
+                    self.held = Some(alone);
+                    break;
+                }
+            }
+            if round.ready.len() < ROUND_OFFERS && octets < ROUND_OCTETS && !round.stop {
+                next = self.waiting.try_recv().ok();
+            }
+        }
+        round
+    }
+
+    fn prepare(&self, mut offer: Box<dyn Offered>, now: Timestamp, round: &mut Round) -> usize {
+        let Some(prepared) = offer.prepare(&self.queue, now) else {
+            return 0;
+        };
+        let longest = self.journal.longest_payload();
+        if prepared
+            .records()
+            .iter()
+            .any(|record| record.payload_len() > longest)
+        {
+            self.queue.abandon(prepared);
+            offer.answer(Err(CommitError::TooLarge));
+            return 0;
+        }
+        let octets = prepared.len();
+        round.ready.push((offer, prepared));
+        octets
+    }
+
+    fn commit(&mut self, mut ready: Vec<Ready>) -> Result<(), ServeError> {
+        let mut told = false;
+        let locations = loop {
+            match self.append(&ready) {
+                Ok(locations) => break locations,
+                Err(JournalError::NoSegment(source)) => {
+                    if !std::mem::replace(&mut told, true) {
+                        error!(event = "disk_full", error = %source, "no room for a new segment");
+                    }
+                    ready = self.refuse_new_mail(ready);
+                    if ready.is_empty() {
+                        return Ok(());
+                    }
+                    // What is left ends work that was done. It must not be lost, and it was promised room.
+                    thread::sleep(NO_ROOM_PAUSE);
+                }
+                Err(failed) => {
+                    let failed = disk(failed);
+                    for (offer, _) in ready {
+                        offer.answer(Err(CommitError::Ended));
+                    }
+                    return Err(failed);
+                }
+            }
+        };
+        self.apply(ready, &locations)
+    }
+
+    fn append(&mut self, ready: &[Ready]) -> Result<Vec<Location>, JournalError> {
+        let records = ready.iter().flat_map(|(_, prepared)| prepared.records());
+        let mut drafts: Vec<RecordDraft> = records.cloned().collect();
+        drafts.extend(self.queue.lease_hints());
+        self.journal.append_group(&drafts)
+    }
+
+    fn refuse_new_mail(&self, ready: Vec<Ready>) -> Vec<Ready> {
+        let (refused, kept): (Vec<_>, Vec<_>) = ready
+            .into_iter()
+            .partition(|(offer, _)| offer.is_new_mail());
+        for (offer, prepared) in refused {
+            self.queue.abandon(prepared);
+            offer.answer(Err(CommitError::Full));
+        }
+        kept
+    }
+
+    /// What is committed becomes visible, then its waiters are answered.
+    fn apply(&mut self, ready: Vec<Ready>, locations: &[Location]) -> Result<(), ServeError> {
+        let mut rest = locations;
+        let mut answers = Vec::with_capacity(ready.len());
+        let mut finished = Vec::new();
+        for (offer, prepared) in ready {
+            let (own, others) = rest.split_at(prepared.records().len().min(rest.len()));
+            rest = others;
+            let lsn = own.first().map(|location| location.lsn);
+            // It is durable; but an index that fails may tell others nonsense, so the process ends.
+            finished.extend(self.queue.apply(prepared, own)?.finished);
+            answers.push((offer, lsn));
+        }
+        for (offer, lsn) in answers {
+            offer.answer(Ok(lsn));
+        }
+        if !finished.is_empty() {
+            (self.on_finished)(finished);
+        }
+        Ok(())
+    }
+
+    fn fail_waiting(&mut self) {
+        self.waiting.close();
+        while let Some(offer) = self.held.take().or_else(|| self.waiting.try_recv().ok()) {
+            match offer {
+                Offer::Change(offer) | Offer::Alone(offer) => offer.answer(Err(CommitError::Ended)),
+                Offer::Reclaim(_) | Offer::Stop => {}
+            }
+        }
+        warn!("every waiting submission and settlement was told that the queue has ended");
+    }
+}
+
+fn disk(failed: JournalError) -> ServeError {
+    let mut text = failed.to_string();
+    let mut source = std::error::Error::source(&failed);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    error!(
+        event = "disk_failed",
+        error = text,
+        "the journal cannot be written"
+    );
+    ServeError::Disk(text)
+}

@@ -1,0 +1,250 @@
+//! `[queued]`: what can be set, with units and defaults.
+
+use std::path::PathBuf;
+
+use postroad_daemon::{ByteSize, CommonConfig, Interval};
+use postroad_envelope::{HostPort, RouteClass};
+use postroad_net::UnixRole;
+use postroad_queue::RetrySchedule;
+use postroad_rpc::Endpoint;
+use serde::{Deserialize, Serialize};
+
+/// The section `[queued]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder of the queue. Default: `queue` in `common.state_dir`.
+    pub folder: Option<PathBuf>,
+    /// Largest content taken, whatever the edge allows.
+    pub size_limit: ByteSize,
+    /// Mails being received at one time; more are told to come again.
+    pub max_submissions: usize,
+    /// Octets of content held in memory for mails being received.
+    pub max_submission_memory: ByteSize,
+    /// How long the id of a finished mail is remembered, so that a repeated submission is known.
+    pub remember_finished: Interval,
+    /// Where mail goes for domains that are not ours and have no route.
+    pub foreign: Foreign,
+    /// Routes by recipient domain; the first that fits is taken, before local domains are looked at.
+    pub routes: Vec<RouteRule>,
+    /// Where agents and operators connect.
+    pub listen: ListenConfig,
+    /// When a mail is tried again.
+    pub retry: RetryConfig,
+    /// How long a worker may keep a job.
+    pub lease: LeaseConfig,
+    /// Reports to senders.
+    pub dsn: DsnConfig,
+    /// Files and room.
+    pub disk: DiskConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            size_limit: ByteSize::mib(128),
+            max_submissions: 1000,
+            max_submission_memory: ByteSize::mib(128),
+            remember_finished: Interval::hours(24),
+            foreign: Foreign::default(),
+            routes: Vec::new(),
+            listen: ListenConfig::default(),
+            retry: RetryConfig::default(),
+            lease: LeaseConfig::default(),
+            dsn: DsnConfig::default(),
+            disk: DiskConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The folder of the queue.
+    pub fn folder(&self, common: &CommonConfig) -> PathBuf {
+        self.folder
+            .clone()
+            .unwrap_or_else(|| common.state_dir.join("queue"))
+    }
+
+    /// Where agents of this host connect.
+    pub fn agents_endpoint(&self, common: &CommonConfig) -> Endpoint {
+        let of_agents = || match common.queue.parse() {
+            Ok(endpoint @ Endpoint::Unix(_)) => endpoint,
+            _ => Endpoint::Unix(common.run_dir.join("queue.sock")),
+        };
+        self.listen.agents.clone().unwrap_or_else(of_agents)
+    }
+
+    /// Where operators of this host connect.
+    pub fn admin_endpoint(&self, common: &CommonConfig) -> Endpoint {
+        let default = || Endpoint::Unix(common.run_dir.join("queue-admin.sock"));
+        self.listen.admin.clone().unwrap_or_else(default)
+    }
+}
+
+/// What is done with mail for other domains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Foreign {
+    /// It is sent to their mail hosts.
+    #[default]
+    Relay,
+    /// It is kept until someone releases it.
+    Hold,
+}
+
+/// `[[queued.routes]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRule {
+    /// A recipient domain, or `*` for every domain that is not ours.
+    pub domain: String,
+    /// `relay`, `lmtp`, `local`, `hold` or `discard`.
+    #[serde(with = "postroad_daemon::text")]
+    pub class: RouteClass,
+    /// A host to hand the mail to instead of the domain's mail hosts: `host:port`.
+    #[serde(default, with = "optional_text")]
+    pub next_hop: Option<HostPort>,
+}
+
+/// `[queued.listen]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Where agents connect. Default: `common.queue` if that is a Unix socket, else `queue.sock` in `common.run_dir`.
+    pub agents: Option<Endpoint>,
+    /// Where operators connect. Default: `queue-admin.sock` in `common.run_dir`.
+    pub admin: Option<Endpoint>,
+    /// Where agents of other hosts connect, e.g. `tcp:[::]:7700`; needs `common.tls`.
+    pub tcp: Option<Endpoint>,
+    /// Who on this host may do what: `{ uid = 1001, roles = ["msa"] }`. Root and our own user may do everything.
+    pub unix_roles: Vec<UnixRole>,
+}
+
+/// `[queued.retry]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryConfig {
+    /// After the first attempt; later intervals double.
+    pub first: Interval,
+    /// No interval is longer.
+    pub max: Interval,
+    /// A mail's life, counted from its arrival.
+    pub give_up_after: Interval,
+    /// Each interval is moved by up to so many hundredths, either way.
+    pub jitter_percent: u32,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            first: Interval::minutes(4),
+            max: Interval::hours(4),
+            give_up_after: Interval::days(5),
+            jitter_percent: 10,
+        }
+    }
+}
+
+impl From<&RetryConfig> for RetrySchedule {
+    fn from(config: &RetryConfig) -> Self {
+        Self {
+            first: config.first.into(),
+            longest: config.max.into(),
+            give_up: config.give_up_after.into(),
+            jitter_percent: config.jitter_percent,
+        }
+    }
+}
+
+/// `[queued.lease]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseConfig {
+    /// How long a worker may keep a job without a sign of life.
+    pub duration: Interval,
+    /// How long the jobs of a worker whose stream broke wait for it.
+    pub stream_grace: Interval,
+    /// How long jobs that were leased before a restart of the queue wait for their worker.
+    pub resume_grace: Interval,
+}
+
+impl Default for LeaseConfig {
+    fn default() -> Self {
+        Self {
+            duration: Interval::minutes(5),
+            stream_grace: Interval::seconds(30),
+            resume_grace: Interval::seconds(30),
+        }
+    }
+}
+
+/// `[queued.dsn]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DsnConfig {
+    /// How long failures of one mail are gathered into one report.
+    pub gather: Interval,
+}
+
+impl Default for DsnConfig {
+    fn default() -> Self {
+        Self {
+            gather: Interval::seconds(1),
+        }
+    }
+}
+
+/// `[queued.disk]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiskConfig {
+    /// New mail is refused when less than this part of the disk is free.
+    pub reserve_percent: u32,
+    /// New mail is refused when less than this is free; `"0B"` together with 0 percent never refuses.
+    pub reserve: ByteSize,
+    /// Length of a journal segment.
+    pub segment: ByteSize,
+    /// Old segments are given up once the journal is longer than this and than four times what lives in it.
+    pub journal_target: ByteSize,
+    /// Memory for the index.
+    pub index_cache: ByteSize,
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self {
+            reserve_percent: 5,
+            reserve: ByteSize::mib(256),
+            segment: ByteSize::mib(32),
+            journal_target: ByteSize::mib(128),
+            index_cache: ByteSize::mib(32),
+        }
+    }
+}
+
+mod optional_text {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => to.collect_str(value),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text: Option<String> = Option::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}

@@ -1,0 +1,179 @@
+//! What the parts of a running queue share.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use postroad_address::Domain;
+use postroad_directory::DirectoryHandle;
+use postroad_envelope::{Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route};
+use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, SegmentInfo};
+use postroad_queue::{Content, MailPlace, MailRecord, Queue};
+use postroad_queue_client::QueueError;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config, clock,
+    committer::{CommitError, Committer},
+    dispatch::ToDispatcher,
+    routing::Router,
+    timeline::Timeline,
+};
+
+/// One per running queue.
+pub(crate) struct Core {
+    pub config: Config,
+    pub queue: Arc<Queue>,
+    pub reader: Reader,
+    pub contents: ContentStore,
+    pub router: Router,
+    pub directory: DirectoryHandle,
+    pub committer: Committer,
+    pub dispatcher: mpsc::Sender<ToDispatcher>,
+    pub timeline: Timeline,
+    /// None: new mail is taken; else why not.
+    pub admission: watch::Sender<Option<String>>,
+    pub submissions: Arc<Semaphore>,
+    /// Octets of content in memory, in units of 1 KiB.
+    pub memory: Arc<Semaphore>,
+    /// Content up to this size lies in the record.
+    pub inline_limit: usize,
+    pub trash: Arc<Trash>,
+    /// Parent of every task that must come to its end.
+    pub tasks: TaskTracker,
+    /// No new work.
+    pub stopping: CancellationToken,
+    pub upkeep_stop: CancellationToken,
+    /// Nothing goes on.
+    pub ended: CancellationToken,
+    pub folder: PathBuf,
+    pub hostname: Domain,
+    /// Name of this agent in events.
+    pub name: String,
+    /// Which start of the queue this is.
+    pub epoch: u64,
+}
+
+/// Content files nobody needs any more; unlinked away from the committer.
+#[derive(Debug, Default)]
+pub(crate) struct Trash(Mutex<Vec<ContentNonce>>);
+
+impl Trash {
+    pub fn add(&self, files: impl IntoIterator<Item = ContentNonce>) {
+        self.lock().extend(files);
+    }
+
+    pub fn take(&self) -> Vec<ContentNonce> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<ContentNonce>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// Where recipients' mail goes, all under one snapshot of the directory.
+    pub fn routes(&self) -> impl Fn(&Envelope, &Recipient) -> Route + '_ {
+        let directory = self.directory.current();
+        move |_, recipient| {
+            self.router
+                .route(recipient, |domain| directory.is_local_domain(domain))
+        }
+    }
+
+    /// The record of a mail. Blocks.
+    pub fn record_of(&self, mail: &MailPlace) -> Result<MailRecord, ReadError> {
+        let payload = self.reader.read(&mail.location)?;
+        Ok(MailRecord::decode(payload)?)
+    }
+
+    /// Content, or as much of it as `limit` allows. Blocks.
+    pub fn content_of(&self, content: &Content, limit: u64) -> Result<Bytes, ReadError> {
+        match content {
+            Content::Inline(bytes) => {
+                let end = usize::try_from(limit)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
+                Ok(bytes.slice(..end))
+            }
+            Content::File(file) => Ok(self.contents.reader(file)?.read_range(0..limit)?),
+        }
+    }
+
+    /// An event of our own for the timeline.
+    pub fn tell(
+        &self,
+        queue_id: QueueId,
+        kind: EventKind,
+        recipients: Vec<RecipientIndex>,
+        text: impl Into<String>,
+        fields: impl IntoIterator<Item = (&'static str, String)>,
+    ) {
+        let fields: BTreeMap<String, String> = fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        let (at, agent, text) = (clock::now(), self.name.clone(), text.into());
+        self.timeline.record([Event {
+            queue_id,
+            at,
+            agent,
+            kind,
+            recipients,
+            text,
+            fields,
+        }]);
+    }
+
+    /// The segments of the journal, oldest first.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.reader.segments()
+    }
+}
+
+/// Why stored mail cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Queue(#[from] postroad_queue::QueueError),
+}
+
+impl ReadError {
+    /// The place was given up between asking for it and reading it: ask again.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Journal(JournalError::Gone))
+    }
+}
+
+impl From<ReadError> for QueueError {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(event = "corruption", error = %error, "stored mail cannot be read");
+        Self::Unavailable("stored mail cannot be read".to_owned())
+    }
+}
+
+/// What callers are told; causes that are ours are in the log.
+pub(crate) fn to_client_error(error: CommitError) -> QueueError {
+    use postroad_queue::QueueError as Inner;
+    match error {
+        CommitError::Full => QueueError::Full("the disk is full".to_owned()),
+        CommitError::Ended => QueueError::Unavailable("the queue has ended".to_owned()),
+        CommitError::TooLarge => QueueError::Invalid("the envelope is too large".to_owned()),
+        CommitError::Queue(inner) => match inner {
+            Inner::Envelope(why) => QueueError::Invalid(why.to_owned()),
+            Inner::NoSuchMail(_) | Inner::NoSuchJob(_) => QueueError::NotFound,
+            Inner::Busy(_) | Inner::Stale(_) => QueueError::Conflict(inner.to_string()),
+            Inner::Unreadable { .. } | Inner::Index(_) | Inner::Io { .. } => {
+                tracing::error!(event = "fault", error = %inner, "the index failed");
+                QueueError::Unavailable("the index failed".to_owned())
+            }
+        },
+    }
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+
+use postroad_daemon::DaemonError;
+use postroad_journal::JournalError;
+
+/// Why the queue agent did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Operator: the configuration cannot be followed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Operator or resource: the folder of the queue cannot be opened.
+    #[error("the queue in {} cannot be opened", folder.display())]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: JournalError,
+    },
+    /// Resource: the index can neither be opened nor built anew.
+    #[error("the index cannot be opened")]
+    Index(#[from] postroad_queue::QueueError),
+    /// Resource: a write or sync failed. Nothing is tried again on the same files: start anew.
+    #[error("the disk failed, nothing more can be accepted; start again once it is mended: {0}")]
+    Disk(String),
+    /// Operator: a socket cannot be served.
+    #[error(transparent)]
+    Rpc(#[from] postroad_rpc::Error),
+    /// Resource: a thread could not be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+    /// Us: a task ended that must not.
+    #[error("a task of the queue ended unexpectedly: {0}")]
+    Task(String),
+}
+
+impl ServeError {
+    /// The status a process ends with: 78 for the configuration, 75 for what a restart may mend.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::Open {
+                source: JournalError::Format { .. },
+                ..
+            } => 78,
+            _ => 75,
+        }
+    }
+
+    /// As a program's end.
+    pub fn into_daemon_error(self) -> DaemonError {
+        match self.exit_status() {
+            78 => DaemonError::config(self),
+            _ => DaemonError::temporary(self),
+        }
+    }
+}
+
+/// A configuration that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A route by a name that is none.
+    #[error("queued.routes: {0:?} is not a domain; name a domain or \"*\"")]
+    NotADomain(String),
+    /// LMTP without a host.
+    #[error("queued.routes: the LMTP route for {0:?} needs next_hop = \"host:port\"")]
+    NoNextHop(String),
+    /// A TCP listener without certificates.
+    #[error("queued.listen.tcp needs the certificates of common.tls")]
+    NoCertificates,
+}

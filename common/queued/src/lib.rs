@@ -1,0 +1,46 @@
+//! The queue agent: keeps every mail between its acceptance and its end.
+//!
+//! ```text
+//! submit ─► Submission ─► Committer ── append_group ◆ ─► apply to index and schedule ─► Accepted
+//!                            ▲                                        │
+//! worker ◄─ lease ─ Dispatcher ◄──────────────────────────────────────┘ due jobs
+//!    └─ settle ──────────────┘        failed ─► reports: DSN as a new mail
+//! ```
+//!
+//! * [`start`] opens a queue and gives the [`LocalQueue`], which implements the traits of `postroad-queue-client`, and
+//!   the [`RunningQueue`] its owner runs. [`serve_rpc`] puts it behind sockets; [`serve`] is all of it, and [`run`] a
+//!   whole process.
+//! * One thread commits, one dispatches; submissions, settlements and reports are tasks. Once about every second the upkeep makes a
+//!   checkpoint, gives up old segments, looks at the disk and lets mail expire.
+//!
+//! What can fail: see [`ServeError`]. A failed write or sync ends the queue (status 75) and fails everyone who waits;
+//! nothing that was acknowledged is lost by it. Flow, threads and configuration are in `README.md`.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod clock;
+mod committer;
+mod config;
+mod core;
+mod disk;
+mod dispatch;
+mod error;
+mod local;
+mod reports;
+mod routing;
+mod rpc;
+mod serve;
+mod start;
+mod submission;
+mod timeline;
+mod upkeep;
+mod words;
+mod work;
+
+pub use config::{
+    Config, DiskConfig, DsnConfig, Foreign, LeaseConfig, ListenConfig, RetryConfig, RouteRule,
+};
+pub use error::{ConfigError, ServeError};
+pub use local::LocalQueue;
+pub use serve::{run, serve, serve_rpc};
+pub use start::{RunningQueue, start};

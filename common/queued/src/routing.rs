@@ -1,0 +1,168 @@
+//! Where each recipient's mail goes: from the envelope, our domains and the routing table alone, no network.
+
+use std::{collections::HashMap, sync::Arc};
+
+use postroad_address::Domain;
+use postroad_envelope::{HostPort, Recipient, Route, RouteClass};
+
+use crate::{ConfigError, Foreign, RouteRule};
+
+/// The routing table.
+#[derive(Debug)]
+pub(crate) struct Router {
+    by_domain: HashMap<String, Way>,
+    any: Option<Way>,
+    foreign: Foreign,
+}
+
+#[derive(Debug, Clone)]
+struct Way {
+    class: RouteClass,
+    next_hop: Option<HostPort>,
+    rule: Arc<str>,
+}
+
+impl Router {
+    pub fn new(rules: &[RouteRule], foreign: Foreign) -> Result<Self, ConfigError> {
+        let mut router = Self {
+            by_domain: HashMap::new(),
+            any: None,
+            foreign,
+        };
+        for rule in rules {
+            if rule.class == RouteClass::Lmtp && rule.next_hop.is_none() {
+                return Err(ConfigError::NoNextHop(rule.domain.clone()));
+            }
+            let way = Way {
+                class: rule.class,
+                next_hop: rule.next_hop.clone(),
+                rule: format!("route {}", rule.domain).into(),
+            };
+            if rule.domain == "*" {
+                router.any.get_or_insert(way);
+                continue;
+            }
+            let domain = Domain::parse(&rule.domain)
+                .map_err(|_| ConfigError::NotADomain(rule.domain.clone()))?;
+            router
+                .by_domain
+                .entry(domain.a_label().to_owned())
+                .or_insert(way);
+        }
+        Ok(router)
+    }
+
+    /// The route of a recipient: its own override, the rule of its domain, our domains, the rule for all others.
+    pub fn route(&self, recipient: &Recipient, is_local: impl Fn(&Domain) -> bool) -> Route {
+        let domain = recipient.address.domain();
+        match &recipient.route_override {
+            Some((class, next_hop)) => Route {
+                next_hop: next_hop.clone(),
+                ..plain(domain, *class, OVERRIDE)
+            },
+            None => self.route_domain(domain, is_local),
+        }
+    }
+
+    /// The route of a recipient without an override.
+    pub fn route_domain(&self, domain: &Domain, is_local: impl Fn(&Domain) -> bool) -> Route {
+        let way = self.by_domain.get(domain.a_label());
+        if way.is_none() && is_local(domain) {
+            return plain(domain, RouteClass::Local, "local domain");
+        }
+        match (way.or(self.any.as_ref()), self.foreign) {
+            (Some(way), _) => Route {
+                next_hop: way.next_hop.clone(),
+                ..plain(domain, way.class, &way.rule)
+            },
+            (None, Foreign::Relay) => plain(domain, RouteClass::Relay, "mx"),
+            (None, Foreign::Hold) => plain(domain, RouteClass::Hold, "foreign domains are held"),
+        }
+    }
+}
+
+/// Where a held mail goes once someone has released it: to the domain's mail hosts.
+pub(crate) fn released(destination: &str) -> Route {
+    Route {
+        class: RouteClass::Relay,
+        destination: destination.to_owned(),
+        next_hop: None,
+        rule: RELEASED.to_owned(),
+    }
+}
+
+/// Whether a route with this rule changes with table and directory; others were chosen by a person.
+pub(crate) fn follows_table(rule: &str) -> bool {
+    rule != OVERRIDE && rule != RELEASED
+}
+
+const OVERRIDE: &str = "override";
+const RELEASED: &str = "released";
+
+fn plain(domain: &Domain, class: RouteClass, rule: &str) -> Route {
+    let (destination, rule) = (domain.a_label().to_owned(), rule.to_owned());
+    Route {
+        class,
+        destination,
+        next_hop: None,
+        rule,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroad_envelope::RecipientIndex;
+
+    use super::*;
+
+    fn rule(domain: &str, class: RouteClass, next_hop: Option<&str>) -> RouteRule {
+        let next_hop = next_hop.map(|text| text.parse().unwrap());
+        RouteRule {
+            domain: domain.to_owned(),
+            class,
+            next_hop,
+        }
+    }
+
+    fn route(router: &Router, address: &str) -> (RouteClass, String) {
+        let recipient = Recipient::new(RecipientIndex(0), address.parse().unwrap());
+        let route = router.route(&recipient, |domain| domain.a_label() == "ours.test");
+        (route.class, route.rule)
+    }
+
+    #[test]
+    fn the_most_particular_rule_wins() {
+        let rules = [
+            rule("*", RouteClass::Relay, Some("smart.test:25")),
+            rule("Lists.test", RouteClass::Lmtp, Some("[::1]:24")),
+        ];
+        let router = Router::new(&rules, Foreign::Hold).unwrap();
+        assert_eq!(route(&router, "a@ours.test").0, RouteClass::Local);
+        assert_eq!(route(&router, "a@LISTS.test").0, RouteClass::Lmtp);
+        assert_eq!(
+            route(&router, "a@far.test"),
+            (RouteClass::Relay, "route *".to_owned())
+        );
+        let router = Router::new(&[], Foreign::Hold).unwrap();
+        assert_eq!(route(&router, "a@far.test").0, RouteClass::Hold);
+        let router = Router::new(&[], Foreign::Relay).unwrap();
+        assert_eq!(
+            route(&router, "a@far.test"),
+            (RouteClass::Relay, "mx".to_owned())
+        );
+    }
+
+    #[test]
+    fn rules_that_lead_nowhere_are_refused() {
+        let lmtp = [rule("lists.test", RouteClass::Lmtp, None)];
+        assert!(matches!(
+            Router::new(&lmtp, Foreign::Relay),
+            Err(ConfigError::NoNextHop(_))
+        ));
+        let odd = [rule("no domain", RouteClass::Relay, None)];
+        assert!(matches!(
+            Router::new(&odd, Foreign::Relay),
+            Err(ConfigError::NotADomain(_))
+        ));
+    }
+}

@@ -1,0 +1,100 @@
+//! Who may submit and lease what (ARCHITECTURE "who may call it"). The reason goes to the log, not to the caller.
+
+use postroad_address::{Domain, ForwardPath, Mailbox};
+use postroad_directory::{Directory, DirectoryHandle, Resolution};
+use postroad_envelope::{Envelope, Recipient, RouteClass};
+use postroad_net::{PeerIdentity, PeerRole};
+use tonic::Status;
+use tracing::warn;
+
+/// What roles allow, given what the directory says now.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    directory: DirectoryHandle,
+}
+
+impl Gate {
+    pub fn new(directory: DirectoryHandle) -> Self {
+        Self { directory }
+    }
+
+    /// A caller with several roles may do what any of them allows.
+    #[expect(clippy::result_large_err, reason = "handlers return Status by value")]
+    pub fn submit(&self, peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status> {
+        let directory = self.directory.current();
+        let mut reason = "no role that submits";
+        for role in peer.roles.iter() {
+            match may_submit(role, envelope, &directory) {
+                Ok(()) => return Ok(()),
+                Err(why) => reason = why,
+            }
+        }
+        warn!(
+            event = "submission_refused", queue_id = %envelope.queue_id, peer = peer.name,
+            roles = %peer.roles, mail_from = %envelope.reverse_path, reason
+        );
+        Err(Status::permission_denied("not allowed for this caller"))
+    }
+
+    /// MTAs lease mail that leaves, MDAs mail that stays.
+    #[expect(clippy::result_large_err, reason = "handlers return Status by value")]
+    pub fn work(peer: &PeerIdentity, classes: &[RouteClass]) -> Result<(), Status> {
+        let allowed = |class: &RouteClass| match class {
+            RouteClass::Relay | RouteClass::Lmtp => peer.roles.contains(PeerRole::Mta),
+            RouteClass::Local => peer.roles.contains(PeerRole::Mda),
+            RouteClass::Hold | RouteClass::Discard => false,
+        };
+        let Some(class) = classes.iter().find(|class| !allowed(class)) else {
+            return Ok(());
+        };
+        warn!(event = "work_refused", peer = peer.name, roles = %peer.roles, class = %class);
+        Err(Status::permission_denied("not allowed for this caller"))
+    }
+}
+
+fn may_submit(
+    role: PeerRole,
+    envelope: &Envelope,
+    directory: &Directory,
+) -> Result<(), &'static str> {
+    let identity = envelope.account.is_some() || envelope.origin.account.is_some();
+    let ours = |recipient: &Recipient| is_ours(recipient, directory);
+    match role {
+        PeerRole::Msa if envelope.account.is_none() => Err("an MSA names the account that submits"),
+        PeerRole::Msa => Ok(()),
+        PeerRole::Mta if identity => Err("an MTA never claims an account"),
+        PeerRole::Mta if !envelope.recipients.iter().all(ours) => {
+            Err("an MTA submits for local recipients and what their aliases stand for")
+        }
+        PeerRole::Mta => Ok(()),
+        PeerRole::Mda if identity => Err("an MDA never claims an account"),
+        // A report, a redirected mail, or mail that came in by LMTP.
+        PeerRole::Mda
+            if envelope.reverse_path.is_null()
+                || envelope
+                    .recipients
+                    .iter()
+                    .all(|r| r.original.is_some() || ours(r)) =>
+        {
+            Ok(())
+        }
+        PeerRole::Mda => Err("an MDA submits reports and redirected mail"),
+        PeerRole::Queued | PeerRole::Admin => Err("no role that submits"),
+    }
+}
+
+/// A recipient in a domain of ours, or one that an address of ours stands for.
+fn is_ours(recipient: &Recipient, directory: &Directory) -> bool {
+    let local = |domain: &Domain| directory.is_local_domain(domain);
+    if local(recipient.address.domain()) {
+        return true;
+    }
+    let Some(original) = &recipient.original else {
+        return false;
+    };
+    let stands_for = |address: &Mailbox| address.folded() == recipient.address.folded();
+    match directory.resolve(&ForwardPath::Mailbox(original.clone())) {
+        Resolution::Local(all) => all.iter().any(|expanded| stands_for(&expanded.address)),
+        _ => false,
+    }
+}

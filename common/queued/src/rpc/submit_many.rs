@@ -1,0 +1,123 @@
+//! `SubmitMany`: many small mails on one stream, answered as they become durable.
+
+use std::sync::Arc;
+
+use postroad_envelope::Envelope;
+use postroad_net::PeerIdentity;
+use postroad_proto::queue::v1::{self, submit_many_response as response};
+use postroad_queue_client::{Accepted, Completion, QueueError, QueueService, wire};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+use tonic::{Status, Streaming};
+
+use super::{Admission, Gate};
+
+/// Mails of one stream under way; further ones wait in the connection's window.
+pub(super) const UNDER_WAY: usize = 256;
+const LARGEST: usize = 256 << 10;
+
+type Answers = mpsc::Sender<Result<v1::SubmitManyResponse, Status>>;
+
+pub(super) async fn serve<S: QueueService>(
+    queue: Arc<S>,
+    (gate, peer): (Gate, PeerIdentity),
+    mut mails: Streaming<v1::SubmitManyRequest>,
+    mut admission: Admission,
+    answers: Answers,
+) {
+    let permits = Arc::new(Semaphore::new(UNDER_WAY));
+    let mut tasks = JoinSet::new();
+    if answers
+        .send(Ok(admission_message(&mut admission)))
+        .await
+        .is_err()
+    {
+        return;
+    }
+    loop {
+        let mail = tokio::select! {
+            mail = mails.message() => mail,
+            Ok(()) = admission.changed() => {
+                if answers.send(Ok(admission_message(&mut admission))).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            Some(_) = tasks.join_next() => continue,
+            () = answers.closed() => break,
+        };
+        let Ok(Some(mail)) = mail else { break };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            break;
+        };
+        let (queue, gate, peer, answers) = (
+            Arc::clone(&queue),
+            gate.clone(),
+            peer.clone(),
+            answers.clone(),
+        );
+        tasks.spawn(async move {
+            let sequence = mail.sequence;
+            let result = submit(&*queue, &gate, &peer, mail).await;
+            // Whoever does not listen any more submits again, under the same id.
+            let _ = answers.send(Ok(answer(sequence, result))).await;
+            drop(permit);
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn submit<S: QueueService>(
+    queue: &S,
+    gate: &Gate,
+    peer: &PeerIdentity,
+    mail: v1::SubmitManyRequest,
+) -> Result<Accepted, QueueError> {
+    let missing = |what: &str| QueueError::Invalid(format!("field {what}: is missing"));
+    let envelope = Envelope::try_from(mail.envelope.ok_or_else(|| missing("envelope"))?)?;
+    if mail.content.len() > LARGEST {
+        return Err(QueueError::Invalid(
+            "too large for SubmitMany; use Submit".to_owned(),
+        ));
+    }
+    gate.submit(peer, &envelope)
+        .map_err(|status| QueueError::NotAllowed(status.message().to_owned()))?;
+    let end = mail.completion.ok_or_else(|| missing("completion"))?;
+    if end.crc32c != crc32c::crc32c(&mail.content) {
+        return Err(QueueError::Unavailable(
+            "the content does not match its checksum".to_owned(),
+        ));
+    }
+    let completion = Completion::try_from(end)?;
+    let mut submission = queue.submit(envelope).await?;
+    submission.chunk(mail.content).await?;
+    submission.finish(completion).await
+}
+
+fn answer(sequence: u64, result: Result<Accepted, QueueError>) -> v1::SubmitManyResponse {
+    use response::{Answer, answer};
+    let result = match result {
+        Ok(accepted) => answer::Result::Accepted(accepted.into()),
+        Err(error) => answer::Result::Refusal(wire::refusal_from_error(&error)),
+    };
+    let answer = Answer {
+        sequence,
+        result: Some(result),
+    };
+    v1::SubmitManyResponse {
+        message: Some(response::Message::Answer(answer)),
+    }
+}
+
+fn admission_message(admission: &mut Admission) -> v1::SubmitManyResponse {
+    let closed = admission.borrow_and_update().clone();
+    let admission = v1::Admission {
+        open: closed.is_none(),
+        reason: closed.unwrap_or_default(),
+    };
+    v1::SubmitManyResponse {
+        message: Some(response::Message::Admission(admission)),
+    }
+}

@@ -1,0 +1,386 @@
+//! What is done about once a second, away from the mail: checkpoint, reclaim, reserve, mails whose time is over, routes
+//! after the directory changed, unlinking.
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use postroad_address::Domain;
+use postroad_directory::Directory;
+use postroad_envelope::{QueueId, Route, RouteClass};
+use postroad_journal::{Location, Lsn, RecordKind, SegmentInfo};
+use postroad_queue::{Filter, Instruction, JobKey, JobState, Prepared, Queue, QueueError};
+use tokio::{task::spawn_blocking, time::interval};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    clock,
+    committer::CommitError,
+    core::Core,
+    disk,
+    routing::{self, Router},
+};
+
+const EVERY: Duration = Duration::from_millis(500);
+/// Checkpoints are this far apart at least.
+const CHECKPOINT_TURNS: u32 = 2;
+/// Most that one round of reclaiming copies forward: other mail waits for so much at most.
+const KEEP_OCTETS: usize = 1 << 20;
+const KEEP_RECORDS: usize = 500;
+/// Segments given up in one turn.
+const SEGMENTS_A_TURN: usize = 8;
+/// Jobs changed, or looked at, in one commit or page.
+const PAGE: usize = 500;
+
+/// Runs until the queue ends.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut upkeep = Upkeep::new(core);
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut turn = 0_u32;
+    loop {
+        tokio::select! {
+            () = upkeep.core.upkeep_stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        turn = turn.wrapping_add(1);
+        if let Err(failed) = upkeep.turn(turn.is_multiple_of(CHECKPOINT_TURNS)).await {
+            if matches!(failed, CommitError::Ended) {
+                return;
+            }
+            error!(event = "fault", error = %failed, "upkeep failed; it is tried again");
+        }
+    }
+}
+
+struct Upkeep {
+    core: Arc<Core>,
+    /// The round after which nothing is new since the last checkpoint.
+    quiet_round: u64,
+    /// Where a replay would begin.
+    checkpoint: Lsn,
+    /// No segment is given up while the journal is shorter.
+    reclaim_above: u64,
+    directory: Option<Arc<Directory>>,
+}
+
+impl Upkeep {
+    fn new(core: Arc<Core>) -> Self {
+        let reclaim_above = core.config.disk.journal_target.as_u64();
+        Self {
+            core,
+            quiet_round: 0,
+            checkpoint: Lsn(0),
+            reclaim_above,
+            directory: None,
+        }
+    }
+
+    async fn turn(&mut self, checkpoint: bool) -> Result<(), CommitError> {
+        self.look_at_disk().await;
+        if checkpoint {
+            self.checkpoint().await?;
+        }
+        for _ in 0..SEGMENTS_A_TURN {
+            if !self.reclaim().await? {
+                break;
+            }
+        }
+        self.expire().await?;
+        self.reroute().await
+    }
+
+    async fn look_at_disk(&self) {
+        let core = Arc::clone(&self.core);
+        let look = move || {
+            for nonce in core.trash.take() {
+                if let Err(error) = core.contents.remove(nonce) {
+                    warn!(event = "fault", error = %error, "a content file stays until the next start");
+                }
+            }
+            disk::shortage(&core.folder, &core.config.disk)
+        };
+        let Ok(shortage) = spawn_blocking(look).await else {
+            return;
+        };
+        if self.core.stopping.is_cancelled() {
+            return;
+        }
+        let was_short = self.core.admission.borrow().is_some();
+        match &shortage {
+            Some(why) if !was_short => {
+                warn!(event = "disk_full", reason = why, "no new mail is taken");
+            }
+            None if was_short => info!(event = "disk_recovered"),
+            _ => {}
+        }
+        self.core.admission.send_if_modified(|now| {
+            let changed = now.is_some() != shortage.is_some();
+            if changed {
+                *now = shortage;
+            }
+            changed
+        });
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), CommitError> {
+        let before = *self.core.committer.rounds().borrow();
+        if before == self.quiet_round {
+            return Ok(());
+        }
+        if let Some(lsn) = checkpoint(&self.core).await? {
+            self.checkpoint = lsn;
+            // Only the checkpoint's own round has passed, unless other rounds came too.
+            self.quiet_round = before + 1;
+        }
+        Ok(())
+    }
+
+    /// Gives up the oldest segment if the journal is too long; tells whether it did.
+    async fn reclaim(&mut self) -> Result<bool, CommitError> {
+        let segments = self.core.segments();
+        let length: u64 = segments
+            .iter()
+            .map(|segment| u64::from(segment.bytes_used))
+            .sum();
+        let Some(oldest) = segments.first().copied() else {
+            return Ok(false);
+        };
+        let may_go = segments.len() > 2 && oldest.sealed && oldest.last_lsn < self.checkpoint;
+        if length <= self.reclaim_above || !may_go {
+            return Ok(false);
+        }
+        let Some(kept) = keep(&self.core, oldest).await? else {
+            return Ok(false);
+        };
+        self.core.committer.reclaim_oldest().await?;
+        let core = Arc::clone(&self.core);
+        let forgotten = spawn_blocking(move || core.queue.forget_segment(oldest.number)).await;
+        if let Ok(Err(error)) = forgotten {
+            return Err(error.into());
+        }
+        debug!(event = "reclaimed", segment = %oldest.number, size = kept);
+        // Where most of it lives, copying frees little: wait until the journal has grown by a quarter.
+        let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
+        let target = self.core.config.disk.journal_target.as_u64();
+        self.reclaim_above = if mostly_living {
+            target.max(length + length / 4)
+        } else {
+            target
+        };
+        Ok(true)
+    }
+
+    /// Jobs whose time is over though no worker came for them fail now.
+    async fn expire(&self) -> Result<(), CommitError> {
+        loop {
+            let over = self.core.queue.out_of_time(clock::now(), PAGE);
+            let found = over.len();
+            if found == 0 {
+                return Ok(());
+            }
+            let expired = instruct(&self.core, over, Instruction::Expire).await?;
+            if found < PAGE || expired == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Routes follow the directory and the configuration: at start, and whenever the directory changed.
+    async fn reroute(&mut self) -> Result<(), CommitError> {
+        let directory = self.core.directory.current();
+        if self
+            .directory
+            .as_ref()
+            .is_some_and(|seen| Arc::ptr_eq(seen, &directory))
+        {
+            return Ok(());
+        }
+        self.directory = Some(directory);
+        let mut from = None;
+        loop {
+            let core = Arc::clone(&self.core);
+            let page = spawn_blocking(move || wrongly_routed(&core, from)).await;
+            let (wrong, next) = page.map_err(|_| CommitError::Ended)??;
+            for (job, route) in wrong {
+                self.move_to(job, route).await?;
+            }
+            if next.is_none() {
+                return Ok(());
+            }
+            from = next;
+        }
+    }
+}
+
+impl Upkeep {
+    async fn move_to(&self, job: JobKey, route: Route) -> Result<(), CommitError> {
+        let (class, rule) = (route.class, route.rule.clone());
+        let moved = instruct(&self.core, vec![job], Instruction::Reroute(route)).await?;
+        if moved == 0 {
+            return Ok(());
+        }
+        info!(event = "rerouted", queue_id = %job.queue_id, route = %class, rule);
+        let (wanted, instruction) = match class {
+            RouteClass::Hold => (false, Instruction::Hold(rule)),
+            _ => (true, Instruction::Release),
+        };
+        let held_by_table = self.core.queue.show(job.queue_id)?.is_some_and(|mail| {
+            mail.jobs
+                .iter()
+                .any(|other| other.state.key == job && other.state.hold.is_some() == wanted)
+        });
+        if held_by_table {
+            instruct(&self.core, vec![job], instruction).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Commits a checkpoint and makes the index durable up to it.
+pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitError> {
+    let prepare = |queue: &Queue, now| Ok((Some(queue.prepare_checkpoint(now)), ()));
+    let committed = core.committer.commit_alone(prepare).await?;
+    let Some(lsn) = committed.lsn else {
+        return Ok(None);
+    };
+    let queue = Arc::clone(&core.queue);
+    let flushed = spawn_blocking(move || queue.checkpoint(lsn, clock::now())).await;
+    flushed.map_err(|_| CommitError::Ended)??;
+    debug!(event = "checkpoint", lsn = lsn.0);
+    Ok(Some(lsn))
+}
+
+/// Gives each job an instruction, in one commit; jobs that are busy or gone are passed over. Tells how many were changed.
+pub(crate) async fn instruct(
+    core: &Core,
+    jobs: Vec<JobKey>,
+    instruction: Instruction,
+) -> Result<usize, CommitError> {
+    let prepare = move |queue: &Queue, now| {
+        let mut all: Option<Prepared> = None;
+        let mut changed = 0;
+        for job in jobs {
+            match queue.prepare(job, instruction.clone(), now) {
+                Ok(one) => {
+                    changed += 1;
+                    all = Some(join(all, one));
+                }
+                Err(QueueError::Busy(_) | QueueError::NoSuchJob(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((all, changed))
+    };
+    Ok(core.committer.commit(prepare).await?.value)
+}
+
+fn join(all: Option<Prepared>, one: Prepared) -> Prepared {
+    match all {
+        Some(all) => all.and(one),
+        None => one,
+    }
+}
+
+type Misrouted = (Vec<(JobKey, Route)>, Option<QueueId>);
+
+fn wrongly_routed(core: &Core, from: Option<QueueId>) -> Result<Misrouted, QueueError> {
+    let directory = core.directory.current();
+    let page = core.queue.list(&Filter::default(), from, PAGE)?;
+    let jobs = page
+        .mails
+        .iter()
+        .flat_map(|mail| &mail.jobs)
+        .map(|job| &job.state);
+    let wrong = jobs.filter(|state| state.is_pending() && routing::follows_table(&state.rule));
+    let wrong = wrong.filter_map(|state| {
+        let route = route_of(&core.router, &directory, state)?;
+        let same = route.class == state.class && route.next_hop == state.next_hop;
+        (!same).then_some((state.key, route))
+    });
+    Ok((wrong.collect(), page.next))
+}
+
+fn route_of(router: &Router, directory: &Directory, state: &JobState) -> Option<Route> {
+    let domain = Domain::parse(&state.destination).ok()?;
+    let route = router.route_domain(&domain, |domain| directory.is_local_domain(domain));
+    // A mail that was accepted is not thrown away since a rule changed.
+    (route.class != RouteClass::Discard).then_some(route)
+}
+
+/// A record of a segment that is to go.
+type Old = (Location, RecordKind, Bytes);
+
+/// Copies forward what still counts in a segment, piece by piece; tells how many octets. None: not all of it can be kept
+/// now.
+async fn keep(core: &Arc<Core>, segment: SegmentInfo) -> Result<Option<u64>, CommitError> {
+    let (mut from, mut kept) = (segment.first_lsn, 0_u64);
+    loop {
+        let reading = Arc::clone(core);
+        let piece = spawn_blocking(move || read_piece(&reading, segment, from)).await;
+        let (mut records, next) = piece.map_err(|_| CommitError::Ended)??;
+        let mut tries = 0;
+        while !records.is_empty() {
+            let round = std::mem::take(&mut records);
+            let prepare = move |queue: &Queue, _| keep_piece(queue, round);
+            let (octets, busy) = core.committer.commit(prepare).await?.value;
+            kept += octets;
+            records = busy;
+            tries += 1;
+            if tries > 10 {
+                return Ok(None);
+            }
+        }
+        match next {
+            Some(next) => from = next,
+            None => return Ok(Some(kept)),
+        }
+    }
+}
+
+/// Records from a number on, and where the next piece begins.
+fn read_piece(
+    core: &Core,
+    segment: SegmentInfo,
+    from: Lsn,
+) -> Result<(Vec<Old>, Option<Lsn>), CommitError> {
+    let (mut records, mut octets, mut next) = (Vec::new(), 0, None);
+    let replay = core.reader.replay_segment(segment.number, |record| {
+        if record.lsn < from {
+            return ControlFlow::Continue(());
+        }
+        if octets >= KEEP_OCTETS || records.len() >= KEEP_RECORDS {
+            next = Some(record.lsn);
+            return ControlFlow::Break(());
+        }
+        octets += record.payload.len();
+        records.push((
+            record.location,
+            record.kind,
+            Bytes::copy_from_slice(record.payload),
+        ));
+        ControlFlow::Continue(())
+    });
+    replay.map_err(|error| {
+        error!(event = "fault", segment = %segment.number, error = %error, "a segment cannot be read");
+        CommitError::Full
+    })?;
+    Ok((records, next))
+}
+
+type Kept = (Option<Prepared>, (u64, Vec<Old>));
+
+fn keep_piece(queue: &Queue, records: Vec<Old>) -> Result<Kept, QueueError> {
+    let (mut all, mut octets, mut busy) = (None, 0, Vec::new());
+    for (location, kind, payload) in records {
+        match queue.prepare_keep(location, kind, &payload) {
+            Ok(Some(one)) => {
+                octets += u64::try_from(one.len()).unwrap_or(u64::MAX);
+                all = Some(join(all, one));
+            }
+            Ok(None) => {}
+            Err(QueueError::Busy(_)) => busy.push((location, kind, payload)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((all, (octets, busy)))
+}

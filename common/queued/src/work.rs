@@ -1,0 +1,298 @@
+//! One worker's stream, from hello to its end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt;
+use postroad_envelope::{Attempt, Event, EventKind, LeaseRef, Outcome, RecipientIndex};
+use postroad_queue::{Holder, QueueError as Inner, Settled};
+use postroad_queue_client::{
+    HandBack, QueueError, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    clock,
+    committer::CommitError,
+    core::{Core, to_client_error},
+    dispatch::{Down, ToDispatcher, Worker},
+    words,
+};
+
+const UP: usize = 256;
+const DOWN: usize = 256;
+/// A lease handed back may not be delayed longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+
+static STREAMS: AtomicU64 = AtomicU64::new(1);
+
+/// Opens a stream: resumes what the worker still holds, welcomes it, and lets it be dispatched to.
+pub(crate) async fn open(core: &Arc<Core>, hello: WorkHello) -> Result<WorkChannel, QueueError> {
+    if core.stopping.is_cancelled() {
+        return Err(QueueError::Unavailable("the queue is stopping".to_owned()));
+    }
+    let stream = STREAMS.fetch_add(1, Ordering::Relaxed);
+    let holder = Holder {
+        agent: hello.agent.as_str().into(),
+        stream,
+    };
+    let (up, from_worker) = mpsc::channel(UP);
+    let (down, to_worker) = mpsc::channel(DOWN);
+    let resumed = resume(core, &hello, &holder)?;
+    info!(
+        event = "worker_connected",
+        worker = hello.agent,
+        version = hello.version,
+        host = hello.host,
+        resumed = resumed.iter().filter(|(_, new)| new.is_some()).count()
+    );
+    let welcome = WorkDown::Welcome {
+        epoch: core.epoch,
+        resumed,
+    };
+    let gone = |_| QueueError::Unavailable("the queue has ended".to_owned());
+    down.try_send(Ok(welcome)).map_err(|_| gone(()))?;
+    let worker = Worker {
+        holder: holder.clone(),
+        classes: hello.classes,
+        credits: 0,
+        down: down.clone(),
+    };
+    core.dispatcher
+        .send(ToDispatcher::Connect(worker))
+        .await
+        .map_err(|_| gone(()))?;
+    let worker_stream = WorkerStream {
+        core: Arc::clone(core),
+        holder,
+        down,
+    };
+    core.tasks.spawn(worker_stream.run(from_worker));
+    Ok(WorkChannel {
+        up,
+        down: ReceiverStream::new(to_worker).boxed(),
+    })
+}
+
+fn resume(
+    core: &Core,
+    hello: &WorkHello,
+    holder: &Holder,
+) -> Result<Vec<(LeaseRef, Option<LeaseRef>)>, QueueError> {
+    let now = clock::now();
+    let renewed = hello.held.iter().map(|held| {
+        let old = held.lease;
+        let (job, fence, revision) = (words::job(old), words::fence(old), words::revision(old));
+        let renewed = core.queue.resume(job, fence, revision, holder, now);
+        let renewed = renewed.map_err(|error| to_client_error(error.into()))?;
+        Ok((old, renewed.map(|leased| words::lease_ref(&leased.lease))))
+    });
+    renewed.collect()
+}
+
+struct WorkerStream {
+    core: Arc<Core>,
+    holder: Holder,
+    down: Down,
+}
+
+impl WorkerStream {
+    async fn run(self, mut up: mpsc::Receiver<WorkUp>) {
+        loop {
+            let message = tokio::select! {
+                message = up.recv() => message,
+                () = self.down.closed() => None,
+                () = self.core.ended.cancelled() => None,
+            };
+            let Some(message) = message else { break };
+            if self.receive(message).await.is_err() {
+                break;
+            }
+        }
+        let freed = self
+            .core
+            .queue
+            .drop_stream(self.holder.stream, clock::now());
+        info!(event = "worker_lost", worker = %self.holder.agent, count = freed);
+        let _ = self
+            .core
+            .dispatcher
+            .send(ToDispatcher::Disconnect(self.holder.stream))
+            .await;
+    }
+
+    async fn receive(&self, message: WorkUp) -> Result<(), mpsc::error::SendError<ToDispatcher>> {
+        let core = &self.core;
+        match message {
+            WorkUp::Credits(count) => {
+                core.dispatcher
+                    .send(ToDispatcher::Credits(self.holder.stream, count))
+                    .await?;
+            }
+            WorkUp::Settle(settlement) => {
+                let (core, agent) = (Arc::clone(core), Arc::clone(&self.holder.agent));
+                let down = self.down.clone();
+                // Not waited for here: settlements of one worker share rounds.
+                self.core.tasks.spawn(settle(core, agent, down, settlement));
+            }
+            WorkUp::Extend(leases) => self.extend(leases).await,
+            WorkUp::HandBack(back) => {
+                self.hand_back(back);
+                core.dispatcher.send(ToDispatcher::Look).await?;
+            }
+            WorkUp::Events(events) => core.timeline.record(events),
+        }
+        Ok(())
+    }
+
+    async fn extend(&self, leases: Vec<LeaseRef>) {
+        let now = clock::now();
+        let over = |lease: &LeaseRef| {
+            self.core
+                .queue
+                .extend(words::job(*lease), words::fence(*lease), now)
+                .is_err()
+        };
+        let over: Vec<LeaseRef> = leases.into_iter().filter(over).collect();
+        if !over.is_empty() {
+            let _ = self.down.send(Ok(WorkDown::Revoked(over))).await;
+        }
+    }
+
+    fn hand_back(&self, back: HandBack) {
+        let (job, fence) = (words::job(back.lease), words::fence(back.lease));
+        let delay = back.delay.min(LONGEST_DELAY);
+        let result = self.core.queue.hand_back(job, fence, delay, clock::now());
+        debug!(
+            event = "handed_back", queue_id = %job.queue_id, worker = %self.holder.agent,
+            reason = back.reason, stale = result.is_err()
+        );
+    }
+}
+
+/// Makes a result durable and tells the worker so; one that comes too late is kept as an event at most.
+async fn settle(core: Arc<Core>, agent: Arc<str>, down: Down, settlement: Settlement) {
+    let lease = settlement.lease;
+    let (job, fence) = (words::job(lease), words::fence(lease));
+    let outcomes = settlement.outcomes.clone();
+    let prepare = move |queue: &postroad_queue::Queue, now| {
+        let failed = outcomes
+            .iter()
+            .any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+        // Asked now, since the mail may be gone once this is applied.
+        let null_sender = failed
+            && queue
+                .show(job.queue_id)?
+                .is_some_and(|mail| mail.mail.sender.is_empty());
+        let (prepared, settled) = queue.prepare_settle(job, fence, outcomes, now)?;
+        Ok((Some(prepared), (settled, null_sender)))
+    };
+    let result = match core.committer.commit(prepare).await {
+        Ok(committed) => {
+            let (settled, null_sender) = committed.value;
+            announce(&core, &agent, &settlement, &settled, null_sender);
+            SettleResult::Durable
+        }
+        Err(CommitError::Queue(Inner::Stale(_) | Inner::NoSuchJob(_) | Inner::NoSuchMail(_))) => {
+            late(&core, &agent, settlement);
+            SettleResult::Stale
+        }
+        Err(failed) => {
+            // The stream ends with the queue; the worker offers its result again.
+            error!(event = "fault", queue_id = %job.queue_id, error = %failed, "a result could not be kept");
+            return;
+        }
+    };
+    let _ = down.send(Ok(WorkDown::Settled { lease, result })).await;
+}
+
+fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled, double: bool) {
+    let now = clock::now();
+    let state = &settled.state;
+    let queue_id = state.key.queue_id;
+    let delayed = settlement
+        .outcomes
+        .iter()
+        .filter(|(_, outcome)| !outcome.is_final());
+    let delayed = delayed.filter(|(index, _)| settled.done.iter().all(|(done, _)| done != index));
+    let outcomes: Vec<(RecipientIndex, Outcome)> =
+        settled.done.iter().chain(delayed).cloned().collect();
+    for (action, of) in by_action(&outcomes) {
+        let Some((_, outcome)) = of.first() else {
+            continue;
+        };
+        let report = outcome.report();
+        info!(
+            event = "settled", %queue_id, destination = state.destination, attempt = state.attempts,
+            outcome = action, recipients = of.len(), enhanced = %report.status, reply = report.text,
+            relay = report.remote.as_ref().map(|remote| remote.name.as_str()),
+            retry_at = settled.retry_at.map(tracing::field::display),
+            delay_ms = u64::try_from(now.since(state.arrived_at).as_millis()).unwrap_or(0),
+        );
+        let indices = of.iter().map(|(index, _)| *index).collect();
+        let text = format!("{action}: {} {}", report.status, report.text);
+        let fields = [
+            ("attempt", state.attempts.to_string()),
+            ("outcome", action.to_owned()),
+        ];
+        core.tell(queue_id, EventKind::Settled, indices, text, fields);
+        if double && action == "failed" {
+            warn!(
+                event = "dropped", %queue_id, destination = state.destination, reply = report.text,
+                reason = "double bounce", "a report could not be delivered; nobody is told"
+            );
+        }
+    }
+    let attempt = Attempt {
+        number: state.attempts,
+        started_at: settlement.started_at,
+        ended_at: now,
+        agent: agent.to_owned(),
+        outcomes,
+    };
+    core.timeline.record_attempt(queue_id, attempt);
+}
+
+fn by_action(
+    outcomes: &[(RecipientIndex, Outcome)],
+) -> Vec<(&'static str, Vec<&(RecipientIndex, Outcome)>)> {
+    let mut groups: Vec<(&'static str, Vec<_>)> = Vec::new();
+    for outcome in outcomes {
+        let action = outcome.1.action();
+        match groups.iter_mut().find(|(known, _)| *known == action) {
+            Some((_, of)) => of.push(outcome),
+            None => groups.push((action, vec![outcome])),
+        }
+    }
+    groups
+}
+
+fn late(core: &Core, agent: &str, settlement: Settlement) {
+    let queue_id = settlement.lease.job.queue_id;
+    info!(event = "lease_expired", %queue_id, worker = agent, "a result came after its lease had ended");
+    let events = settlement
+        .outcomes
+        .into_iter()
+        .map(|(index, outcome)| Event {
+            queue_id,
+            at: clock::now(),
+            agent: agent.to_owned(),
+            kind: EventKind::Late,
+            recipients: vec![index],
+            text: format!(
+                "{}: {} {}",
+                outcome.action(),
+                outcome.report().status,
+                outcome.report().text
+            ),
+            fields: Default::default(),
+        });
+    core.timeline.record(events);
+}

@@ -1,0 +1,264 @@
+//! A queue in a folder of its own, and a worker that speaks by hand.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use postroad_address::ReversePath;
+use postroad_daemon::{ByteSize, CommonConfig, Interval};
+use postroad_directory::DirectoryHandle;
+use postroad_envelope::{
+    Envelope, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass, StatusReport,
+    Timestamp,
+};
+use postroad_queue_client::{
+    Accepted, Completion, HeldLease, Lease, QueueError, QueueService, SettleResult, Settlement,
+    WorkChannel, WorkDown, WorkHello, WorkUp,
+};
+use postroad_queued::{Config, LocalQueue, ServeError, start};
+use postroad_reply::{BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, EnhancedStatusCode, NO_ANSWER_4_4_1};
+use tempfile::TempDir;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const DIRECTORY: &str = r#"
+[[domain]]
+name = "local.test"
+postmaster = "alice@local.test"
+
+[[account]]
+address = "alice@local.test"
+
+[[account]]
+address = "bob@local.test"
+
+[[alias]]
+address = "team@local.test"
+to = ["bob@local.test", "carol@far.test"]
+"#;
+
+/// A running queue.
+pub struct Stack {
+    pub queue: LocalQueue,
+    pub folder: Arc<TempDir>,
+    pub config: Config,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), ServeError>>,
+}
+
+pub fn config() -> Config {
+    let mut config = Config::default();
+    config.retry.first = Interval::millis(200);
+    config.retry.max = Interval::millis(400);
+    config.lease.stream_grace = Interval::millis(200);
+    config.lease.resume_grace = Interval::millis(500);
+    config.dsn.gather = Interval::millis(100);
+    config.disk.reserve_percent = 0;
+    config.disk.reserve = ByteSize::bytes(0);
+    config.disk.segment = ByteSize::mib(4);
+    config.disk.index_cache = ByteSize::mib(8);
+    config
+}
+
+pub fn common(folder: &Path) -> CommonConfig {
+    CommonConfig {
+        hostname: "mail.local.test".parse().unwrap(),
+        state_dir: folder.join("state"),
+        run_dir: folder.join("run"),
+        queue: format!("unix:{}", folder.join("run/queue.sock").display()),
+        directory: folder.join("directory.toml"),
+        ..CommonConfig::default()
+    }
+}
+
+pub fn prepare(folder: &Path) {
+    std::fs::create_dir_all(folder.join("run")).unwrap();
+    let directory = folder.join("directory.toml");
+    if !directory.exists() {
+        std::fs::write(&directory, DIRECTORY).unwrap();
+    }
+}
+
+impl Stack {
+    pub async fn new() -> Self {
+        Self::with(config()).await
+    }
+
+    pub async fn with(config: Config) -> Self {
+        Self::in_folder(Arc::new(tempfile::tempdir().unwrap()), config).await
+    }
+
+    pub async fn in_folder(folder: Arc<TempDir>, config: Config) -> Self {
+        prepare(folder.path());
+        let common = common(folder.path());
+        let directory = DirectoryHandle::open(&common.directory).unwrap();
+        let (queue, running) = start(config.clone(), &common, directory).await.unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(running.run(stop.clone(), Duration::from_millis(100)));
+        Self {
+            queue,
+            folder,
+            config,
+            stop,
+            running,
+        }
+    }
+
+    pub async fn stop(self) -> Arc<TempDir> {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        self.folder
+    }
+
+    /// Ended by itself.
+    pub async fn ended(self) -> Result<(), ServeError> {
+        timeout(PATIENCE, self.running)
+            .await
+            .expect("ends in time")
+            .unwrap()
+    }
+
+    pub async fn restart(self) -> Self {
+        let config = self.config.clone();
+        let folder = self.stop().await;
+        Self::in_folder(folder, config).await
+    }
+}
+
+/// A mail with a fresh id.
+pub fn mail(sender: &str, recipients: &[&str]) -> Envelope {
+    let now = Timestamp::from(std::time::SystemTime::now());
+    let id = QueueId::mint(now, rand::random());
+    let mut envelope = Envelope::new(id, ReversePath::parse(sender).unwrap(), now);
+    envelope.recipients = (0..)
+        .zip(recipients)
+        .map(|(index, address)| Recipient::new(RecipientIndex(index), address.parse().unwrap()))
+        .collect();
+    envelope
+}
+
+pub async fn submit(
+    queue: &dyn QueueService,
+    envelope: &Envelope,
+    content: &[u8],
+) -> Result<Accepted, QueueError> {
+    let mut submission = queue.submit(envelope.clone()).await?;
+    for chunk in content.chunks(64 << 10) {
+        submission.chunk(Bytes::copy_from_slice(chunk)).await?;
+    }
+    let size = content.len() as u64;
+    submission
+        .finish(Completion {
+            size,
+            ..Completion::default()
+        })
+        .await
+}
+
+/// A worker by hand.
+pub struct Worker {
+    pub channel: WorkChannel,
+    pub resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
+}
+
+impl Worker {
+    pub async fn connect(queue: &dyn QueueService, classes: &[RouteClass]) -> Self {
+        Self::reconnect(queue, classes, &[]).await
+    }
+
+    pub async fn reconnect(
+        queue: &dyn QueueService,
+        classes: &[RouteClass],
+        held: &[LeaseRef],
+    ) -> Self {
+        let hello = WorkHello {
+            agent: "test@localhost".to_owned(),
+            version: "0".to_owned(),
+            host: "localhost".to_owned(),
+            classes: classes.to_vec(),
+            held: held.iter().map(|&lease| HeldLease { lease }).collect(),
+        };
+        let mut channel = queue.work(hello).await.unwrap();
+        let Some(Ok(WorkDown::Welcome { resumed, .. })) = channel.down.next().await else {
+            panic!("no welcome")
+        };
+        Self { channel, resumed }
+    }
+
+    pub async fn say(&self, up: WorkUp) {
+        self.channel.up.send(up).await.unwrap();
+    }
+
+    pub async fn hear(&mut self) -> WorkDown {
+        let next = timeout(PATIENCE, self.channel.down.next()).await;
+        next.expect("in time").expect("goes on").expect("no error")
+    }
+
+    pub async fn lease(&mut self) -> Lease {
+        self.say(WorkUp::Credits(1)).await;
+        self.next_lease().await
+    }
+
+    pub async fn next_lease(&mut self) -> Lease {
+        loop {
+            if let WorkDown::Lease(lease) = self.hear().await {
+                return *lease;
+            }
+        }
+    }
+
+    /// The absence of an event has no event to wait for: waits a moment.
+    pub async fn expect_nothing(&mut self, moment: Duration) {
+        if let Ok(heard) = timeout(moment, self.channel.down.next()).await {
+            panic!("unexpected: {heard:?}");
+        }
+    }
+
+    pub async fn settle(&mut self, lease: &Lease, outcome: &Outcome) -> SettleResult {
+        let outcomes = lease.envelope.recipients.iter();
+        let outcomes = outcomes.map(|to| (to.index, outcome.clone())).collect();
+        self.settle_each(lease.lease, outcomes).await
+    }
+
+    pub async fn settle_each(
+        &mut self,
+        lease: LeaseRef,
+        outcomes: Vec<(RecipientIndex, Outcome)>,
+    ) -> SettleResult {
+        let started_at = Timestamp::from(std::time::SystemTime::now());
+        let settlement = Settlement {
+            lease,
+            outcomes,
+            site: None,
+            started_at,
+        };
+        self.say(WorkUp::Settle(settlement)).await;
+        loop {
+            match self.hear().await {
+                WorkDown::Settled {
+                    lease: settled,
+                    result,
+                } if settled == lease => return result,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn report(status: EnhancedStatusCode, text: &str) -> StatusReport {
+    StatusReport::local(status, text)
+}
+
+pub fn delivered() -> Outcome {
+    Outcome::Delivered(report(DELIVERED_2_6_0, "filed"))
+}
+
+pub fn delayed() -> Outcome {
+    Outcome::Delayed(report(NO_ANSWER_4_4_1, "nobody answers"))
+}
+
+pub fn failed() -> Outcome {
+    Outcome::Failed(report(BAD_MAILBOX_5_1_1, "no such user here"))
+}
