@@ -6,7 +6,7 @@ use bytes::Bytes;
 use postroad_envelope::{
     HostPort, Notify, Outcome, QueueId, RecipientIndex, RouteClass, StatusReport, Timestamp,
 };
-use postroad_reply::EnhancedStatusCode;
+use postroad_reply::EXPIRED_5_4_7;
 
 /// Most recipients of one job (RFC 5321 §4.5.3.1.8: what every server takes in one transaction).
 pub const MAX_JOB_RECIPIENTS: usize = 100;
@@ -291,17 +291,12 @@ fn out_of_time(last: Option<&StatusReport>) -> StatusReport {
         None => "delivery time expired before the first attempt".to_owned(),
     };
     StatusReport {
-        status: EXPIRED_4_4_7.as_permanent(),
+        status: EXPIRED_5_4_7,
         text,
         remote: last.and_then(|last| last.remote.clone()),
         reply: last.and_then(|last| last.reply.clone()),
     }
 }
-
-const EXPIRED_4_4_7: EnhancedStatusCode = match EnhancedStatusCode::new(4, 4, 7) {
-    Ok(code) => code,
-    Err(_) => panic!("4.4.7 is a status code"),
-};
 
 #[cfg(test)]
 mod tests {
