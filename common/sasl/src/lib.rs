@@ -9,6 +9,16 @@
 //! ends) belongs to the session. The exchange ends with [`Credentials`] to be verified elsewhere; it knows no
 //! accounts. What can fail is the client's doing: see [`Failure`].
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::panic
+    )
+)]
 
 mod client;
 mod credentials;

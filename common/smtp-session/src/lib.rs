@@ -15,6 +15,16 @@
 //! What can fail: on the server nothing; a misbehaving client gets replies until [`Event::Closed`]. On the client
 //! [`ClientError`] says in which [`Stage`] the host refused or misbehaved; what became of single recipients is data.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::panic
+    )
+)]
 
 mod client;
 mod server;

@@ -15,6 +15,16 @@
 //! What can fail: [`LineFault`], [`CommandError`] and [`ContentFault`] are the peer's, and each knows the
 //! [`Reply`](postroad_reply::Reply) it earns; [`ReplyError`] is a host that does not speak SMTP.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::panic
+    )
+)]
 
 mod command;
 mod content;

@@ -15,6 +15,16 @@
 //! task of its own, see [`Smtpd::drain`]); it takes too long (421). On shutdown a running transaction may end
 //! within [`ServerTimeouts::leaving`], everybody else hears 421.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::panic
+    )
+)]
 
 mod config;
 mod conversation;
