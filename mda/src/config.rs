@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,8 +23,9 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LmtpConfig {
-    /// Where to listen: `"unix:/run/postroad/lmtp.sock"` or `"127.0.0.1:24"`. Default: nowhere.
-    pub listeners: Vec<LmtpAddr>,
+    /// Where to listen, by the name that logs show: `"unix:/run/postroad/lmtp.sock"` or `"127.0.0.1:24"`. Default:
+    /// nowhere.
+    pub listeners: BTreeMap<String, LmtpAddr>,
     /// Who may hand us mail over TCP. Over a Unix socket it is who may open it.
     pub allow_networks: Networks,
     /// Octets of content.
@@ -61,7 +63,7 @@ impl Default for Config {
 impl Default for LmtpConfig {
     fn default() -> Self {
         Self {
-            listeners: Vec::new(),
+            listeners: BTreeMap::new(),
             allow_networks: Networks::parse(["127.0.0.0/8", "::1"]).unwrap_or_default(),
             size_limit: ByteSize::mib(50),
             max_recipients: 1000,

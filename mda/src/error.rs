@@ -1,8 +1,6 @@
 use postroad_daemon::DaemonError;
 use postroad_maildir::MaildirError;
 
-use crate::LmtpAddr;
-
 /// Why the delivery agent cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum MdaError {
@@ -13,10 +11,10 @@ pub enum MdaError {
     #[error("the ledger of the mail store failed; it must be opened again")]
     StoreClosed,
     /// The surroundings or the configuration: an LMTP port or socket cannot be had.
-    #[error("mda.lmtp.listeners: {address}: {source}")]
+    #[error("mda.lmtp.listeners.{name}: {source}")]
     Listen {
-        /// Where.
-        address: LmtpAddr,
+        /// The listener.
+        name: String,
         /// Why.
         #[source]
         source: postroad_net::Error,

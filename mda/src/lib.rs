@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Mda::bind`] opens the store and takes the ports, [`Mda::run`] works until shutdown, [`serve`] is both; [`run`] is
-//! the whole of a process of its own. What it leans on are arguments ([`Deps`]).
+//! the whole of a process of its own. What it leans on are arguments ([`Dependencies`]).
 //!
 //! * An address is looked up when its mail is delivered, not when it was accepted.
 //! * Content beyond what travels in a lease is streamed from the queue to the disk, once for several mailboxes.
@@ -53,7 +53,7 @@ const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
 
 /// What the agent leans on.
 #[derive(Clone)]
-pub struct Deps {
+pub struct Dependencies {
     /// The queue, local or remote.
     pub queue: Arc<dyn QueueService>,
     /// Domains, accounts, aliases; kept current by its owner.
@@ -64,7 +64,7 @@ pub struct Deps {
 pub struct Mda {
     store: Store,
     lmtp: Lmtp,
-    deps: Deps,
+    dependencies: Dependencies,
     host: String,
     concurrency: u32,
     grace: Duration,
@@ -85,11 +85,11 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     });
     let queue = RemoteQueue::connect(&endpoint, tls.as_ref()).map_err(DaemonError::config)?;
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
-    let deps = Deps {
+    let dependencies = Dependencies {
         queue: Arc::new(queue),
         directory: directory.clone(),
     };
-    let mda = Mda::bind(start.config, common, deps).await?;
+    let mda = Mda::bind(start.config, common, dependencies).await?;
     ready.ready();
     let stop = start.shutdown.token().child_token();
     let serving = async {
@@ -106,36 +106,48 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
 pub async fn serve(
     config: Config,
     common: &CommonConfig,
-    deps: Deps,
+    dependencies: Dependencies,
     shutdown: CancellationToken,
 ) -> Result<(), MdaError> {
-    Mda::bind(config, common, deps).await?.run(shutdown).await
+    Mda::bind(config, common, dependencies)
+        .await?
+        .run(shutdown)
+        .await
 }
 
 impl Mda {
     /// Opens the store, which finishes what a crash interrupted, and takes the ports.
-    pub async fn bind(config: Config, common: &CommonConfig, deps: Deps) -> Result<Self, MdaError> {
+    pub async fn bind(
+        config: Config,
+        common: &CommonConfig,
+        dependencies: Dependencies,
+    ) -> Result<Self, MdaError> {
         let host = common.hostname.to_string();
         let store = open_store(&config, &host).await?;
-        let lmtp = Lmtp::bind(&config.lmtp, common, &deps.queue, &deps.directory)?;
+        let lmtp = Lmtp::bind(
+            &config.lmtp,
+            common,
+            &dependencies.queue,
+            &dependencies.directory,
+        )?;
         Ok(Self {
             store,
             lmtp,
-            deps,
+            dependencies,
             host,
             concurrency: config.concurrency.max(1),
             grace: common.shutdown_grace.into(),
         })
     }
 
-    /// The bound TCP addresses for LMTP, in the order of the configuration.
+    /// The bound TCP addresses for LMTP, in the order of the listeners' names.
     pub fn lmtp_addresses(&self) -> Vec<SocketAddr> {
         self.lmtp.addresses()
     }
 
     /// Works until `shutdown`, or until the store fails.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), MdaError> {
-        let (queue, store) = (self.deps.queue, self.store);
+        let (queue, store) = (self.dependencies.queue, self.store);
         // The store's failure stops the rest as a shutdown does.
         let stop = shutdown.child_token();
         let store_closed = CancellationToken::new();
@@ -143,7 +155,7 @@ impl Mda {
         let handler = Worker {
             store: store.clone(),
             queue: Arc::clone(&queue),
-            directory: self.deps.directory,
+            directory: self.dependencies.directory,
             host: self.host.clone(),
             filers: Arc::new(Semaphore::new(self.concurrency as usize)),
             timeline,

@@ -22,7 +22,6 @@ use self::policy::Local;
 use self::unix::UnixSocket;
 use crate::{LmtpAddr, LmtpConfig, MdaError};
 
-const NAME: &str = "lmtp";
 const FAREWELL: &[u8] = b"421 4.7.0 too many connections, please try again later\r\n";
 
 /// The bound listeners.
@@ -44,31 +43,31 @@ impl Lmtp {
         queue: &Arc<dyn QueueService>,
         directory: &DirectoryHandle,
     ) -> Result<Self, MdaError> {
-        let smtpd = |allow| {
+        let smtpd = |name: &str, allow| {
             let directory = directory.clone();
             Arc::new(Smtpd::new(
-                smtpd_config(config, common),
+                smtpd_config(name, config, common),
                 Arc::new(Local { directory, allow }),
                 Arc::clone(queue),
                 None,
             ))
         };
         let mut ports = Vec::new();
-        for address in &config.listeners {
+        for (name, address) in &config.listeners {
             let failed = |source| MdaError::Listen {
-                address: address.clone(),
+                name: name.clone(),
                 source,
             };
             ports.push(match address {
                 LmtpAddr::Tcp(tcp) => {
                     let listener = Listener::bind(*tcp).map_err(failed)?;
-                    tracing::info!(event = "listening", listener = NAME, address = %listener.local_addr());
-                    Port::Tcp(listener, smtpd(Some(config.allow_networks.clone())))
+                    tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
+                    Port::Tcp(listener, smtpd(name, Some(config.allow_networks.clone())))
                 }
                 LmtpAddr::Unix(path) => {
                     let socket = UnixSocket::bind(path).map_err(|error| failed(error.into()))?;
-                    tracing::info!(event = "listening", listener = NAME, %address);
-                    Port::Unix(socket, smtpd(None))
+                    tracing::info!(event = "listening", listener = name, %address);
+                    Port::Unix(socket, smtpd(name, None))
                 }
             });
         }
@@ -79,7 +78,7 @@ impl Lmtp {
         Ok(Self { ports, limits })
     }
 
-    /// The bound TCP addresses, in the order of the configuration.
+    /// The bound TCP addresses, in the order of the listeners' names.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let tcp = self.ports.iter().filter_map(|port| match port {
             Port::Tcp(listener, _) => Some(listener.local_addr()),
@@ -115,20 +114,20 @@ impl Lmtp {
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(event = "fault", task = NAME, %error);
+                tracing::error!(event = "fault", task = "lmtp", %error);
             }
         }
     }
 }
 
-fn smtpd_config(config: &LmtpConfig, common: &CommonConfig) -> SmtpdConfig {
+fn smtpd_config(name: &str, config: &LmtpConfig, common: &CommonConfig) -> SmtpdConfig {
     let mut session = ServerConfig::new(common.hostname.clone(), Flavour::Lmtp);
     session.limits.size = config.size_limit.as_u64();
     session.limits.recipients = config.max_recipients.max(100);
     // A mail system brings mail for hours on one connection.
     session.limits.refused_recipients = u32::MAX;
     session.limits.idle_commands = u32::MAX;
-    let mut smtpd = SmtpdConfig::new(NAME, session);
+    let mut smtpd = SmtpdConfig::new(name, session);
     smtpd.max_hops = config.max_hops;
     smtpd.timeouts.queue = config.queue_timeout.into();
     smtpd

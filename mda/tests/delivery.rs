@@ -16,7 +16,7 @@ use postroad_envelope::{
     EditPlace, Envelope, HeaderEdit, Outcome, QueueId, Recipient, RecipientIndex, Timestamp,
 };
 use postroad_maildir::{Entry, list, maildir_path};
-use postroad_mda::{Config, Deps, MdaError, serve};
+use postroad_mda::{Config, Dependencies, MdaError, serve};
 use postroad_queue_client::{QueueError, WorkUp};
 use queue::{FakeQueue, PATIENCE, Session};
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ impl Agent {
     async fn with_queue(root: &Path, queue: Arc<FakeQueue>) -> Self {
         let mut sessions = queue.sessions();
         let directory = Directory::parse(Path::new("directory.toml"), DIRECTORY).unwrap();
-        let deps = Deps {
+        let dependencies = Dependencies {
             queue: queue.clone(),
             directory: DirectoryHandle::from_directory(directory),
         };
@@ -76,10 +76,9 @@ impl Agent {
         };
         let stop = CancellationToken::new();
         let shutdown = stop.clone();
-        let running =
-            tokio::spawn(
-                async move { serve(config, &CommonConfig::default(), deps, shutdown).await },
-            );
+        let running = tokio::spawn(async move {
+            serve(config, &CommonConfig::default(), dependencies, shutdown).await
+        });
         let session = timeout(PATIENCE, sessions.recv()).await.unwrap().unwrap();
         Self {
             queue,

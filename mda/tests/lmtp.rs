@@ -11,7 +11,7 @@ use std::sync::Arc;
 use client::Client;
 use postroad_daemon::CommonConfig;
 use postroad_directory::{Directory, DirectoryHandle};
-use postroad_mda::{Config, Deps, LmtpAddr, LmtpConfig, Mda, MdaError};
+use postroad_mda::{Config, Dependencies, LmtpAddr, LmtpConfig, Mda, MdaError};
 use postroad_net::Networks;
 use postroad_queue_client::QueueError;
 use queue::{FakeQueue, PATIENCE};
@@ -52,19 +52,23 @@ impl Agent {
         let config = Config {
             mail_root: root.path().join("mail"),
             lmtp: LmtpConfig {
-                listeners: vec!["127.0.0.1:0".parse().unwrap(), unix],
+                listeners: [
+                    ("tcp".to_owned(), "127.0.0.1:0".parse().unwrap()),
+                    ("unix".to_owned(), unix),
+                ]
+                .into(),
                 allow_networks: Networks::parse([allow]).unwrap(),
                 ..LmtpConfig::default()
             },
             ..Config::default()
         };
         let directory = Directory::parse(Path::new("directory.toml"), DIRECTORY).unwrap();
-        let deps = Deps {
+        let dependencies = Dependencies {
             queue: queue.clone(),
             directory: DirectoryHandle::from_directory(directory),
         };
         let common = CommonConfig::default();
-        let mda = Mda::bind(config, &common, deps).await.unwrap();
+        let mda = Mda::bind(config, &common, dependencies).await.unwrap();
         let address = mda.lmtp_addresses()[0];
         let stop = CancellationToken::new();
         let running = tokio::spawn(mda.run(stop.clone()));
@@ -136,6 +140,7 @@ async fn each_recipient_has_its_own_replies() {
     assert_eq!(original(0), "bob+lists@example.org");
     assert_eq!(original(2), "team@example.org");
     assert!(mails[0].edited().contains(" with LMTP\r\n"));
+    drop(client);
     agent.stop().await;
 }
 
@@ -152,6 +157,7 @@ async fn a_queue_that_is_away_is_said_for_each_recipient_and_nothing_is_taken() 
     client.expect("DATA", "451 4.3.0").await;
     assert!(agent.queue.mails().is_empty());
     client.expect("QUIT", "221").await;
+    drop(client);
     agent.stop().await;
 }
 
@@ -198,18 +204,18 @@ async fn a_second_agent_is_told_that_the_socket_is_taken() {
     let config = Config {
         mail_root: other.path().to_owned(),
         lmtp: LmtpConfig {
-            listeners: vec![LmtpAddr::Unix(path.clone())],
+            listeners: [("lmtp".to_owned(), LmtpAddr::Unix(path.clone()))].into(),
             ..LmtpConfig::default()
         },
         ..Config::default()
     };
-    let deps = Deps {
+    let dependencies = Dependencies {
         queue: agent.queue.clone(),
         directory: DirectoryHandle::from_directory(
             Directory::parse(Path::new("d.toml"), DIRECTORY).unwrap(),
         ),
     };
-    let refused = Mda::bind(config, &CommonConfig::default(), deps).await;
+    let refused = Mda::bind(config, &CommonConfig::default(), dependencies).await;
     assert!(matches!(refused, Err(MdaError::Listen { .. })));
     assert!(path.exists(), "the first one's socket is left alone");
     agent.stop().await;

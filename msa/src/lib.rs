@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`Msa::bind`] takes the ports, [`Msa::run`] works until shutdown, [`serve`] is both; [`run`] is the whole of a
-//! process of its own. What it leans on are arguments ([`Deps`]).
+//! process of its own. What it leans on are arguments ([`Dependencies`]).
 //!
 //! * Nothing but EHLO, STARTTLS and QUIT without TLS, no MAIL without AUTH, no sender an account may not use.
 //! * Aliases of ours expand at RCPT; other recipients are taken as they are.
@@ -49,7 +49,7 @@ const CERTIFICATE_WATCH: Duration = Duration::from_secs(60);
 
 /// What the agent leans on.
 #[derive(Clone)]
-pub struct Deps {
+pub struct Dependencies {
     /// Where mail goes.
     pub queue: Arc<dyn QueueService>,
     /// Domains, accounts, aliases; kept current by its owner.
@@ -89,12 +89,12 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     });
     let queue = RemoteQueue::connect(&endpoint, tls.as_ref()).map_err(DaemonError::config)?;
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
-    let deps = Deps {
+    let dependencies = Dependencies {
         queue: Arc::new(queue),
         directory: directory.clone(),
         resolver: resolver(common)?,
     };
-    let msa = Msa::bind(start.config, common, deps)?;
+    let msa = Msa::bind(start.config, common, dependencies)?;
     ready.ready();
     let stop = start.shutdown.token().clone();
     tokio::join!(
@@ -108,22 +108,26 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
 pub async fn serve(
     config: Config,
     common: &CommonConfig,
-    deps: Deps,
+    dependencies: Dependencies,
     shutdown: CancellationToken,
 ) -> Result<(), MsaError> {
-    Msa::bind(config, common, deps)?.run(shutdown).await;
+    Msa::bind(config, common, dependencies)?.run(shutdown).await;
     Ok(())
 }
 
 impl Msa {
     /// Reads the certificates and takes the ports.
-    pub fn bind(config: Config, common: &CommonConfig, deps: Deps) -> Result<Self, MsaError> {
+    pub fn bind(
+        config: Config,
+        common: &CommonConfig,
+        dependencies: Dependencies,
+    ) -> Result<Self, MsaError> {
         if config.certificates.is_empty() {
             return Err(MsaError::NoCertificate);
         }
         let tls = ServerTls::load(&config.certificates).map_err(MsaError::Tls)?;
         let policy = Arc::new(Submission {
-            directory: deps.directory,
+            directory: dependencies.directory,
             gate: gate(&config.auth),
             slowdown: Slowdown::new(config.auth.delay.into(), config.auth.max_delay.into()),
             host: common.hostname.clone(),
@@ -136,7 +140,7 @@ impl Msa {
             let smtpd = Arc::new(Smtpd::new(
                 smtpd_config(name, implicit_tls, &config, common),
                 policy.clone(),
-                Arc::clone(&deps.queue),
+                Arc::clone(&dependencies.queue),
                 Some(tls.clone()),
             ));
             for &address in addresses {
@@ -150,7 +154,7 @@ impl Msa {
         Ok(Self {
             ports,
             tls,
-            resolver: deps.resolver,
+            resolver: dependencies.resolver,
             rdns_timeout: config.rdns_timeout.into(),
             limits: Limits {
                 grace: common.shutdown_grace.as_duration(),
