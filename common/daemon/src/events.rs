@@ -76,6 +76,7 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("held", "A mail waits until somebody releases it."),
     ("released", "A held mail goes on."),
     ("dropped", "A mail was removed without delivery."),
+    ("rerouted", "A mail goes another way since domains or routes changed."),
     ("queue_connected", "The process reached the queue."),
     (
         "queue_lost",
@@ -139,6 +140,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("destination", "The recipient domain or named route."),
     ("site", "The set of MX hosts behind a destination."),
     ("worker", "The holder of leases."),
+    ("report", "The mail that is a report about this one."),
+    ("by", "Who asked for it, in their own words."),
     ("role", "The role of a peer: msa, mta, mda, admin."),
     ("job", "Recipients of one mail that are leased together."),
     ("fence", "Epoch and counter of a lease."),

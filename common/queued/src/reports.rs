@@ -65,11 +65,11 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
     for (report, kind, to) in sent {
         let kind = word(kind);
         info!(
-            event = "dsn_sent", queue_id = %id, dsn = %report, rcpt_to = to, outcome = kind,
+            event = "dsn_sent", queue_id = %id, report = %report, rcpt_to = to, outcome = kind,
             recipients = recipients.len()
         );
         let text = format!("report {report} to {to}: {kind}");
-        let fields = [("dsn", report.to_string()), ("outcome", kind.to_owned())];
+        let fields = [("report", report.to_string()), ("outcome", kind.to_owned())];
         core.tell(id, EventKind::DsnSent, recipients.clone(), text, fields);
         let text = format!("made here: report about {id}");
         core.tell(report, EventKind::Accepted, Vec::new(), text, []);

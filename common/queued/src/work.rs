@@ -50,8 +50,7 @@ pub(crate) async fn open(core: &Arc<Core>, hello: WorkHello) -> Result<WorkChann
         event = "worker_connected",
         worker = hello.agent,
         version = hello.version,
-        host = hello.host,
-        resumed = resumed.iter().filter(|(_, new)| new.is_some()).count()
+        count = resumed.iter().filter(|(_, new)| new.is_some()).count()
     );
     let welcome = WorkDown::Welcome {
         epoch: core.epoch,
@@ -171,8 +170,8 @@ impl WorkerStream {
         let delay = back.delay.min(LONGEST_DELAY);
         let result = self.core.queue.hand_back(job, fence, delay, clock::now());
         debug!(
-            event = "handed_back", queue_id = %job.queue_id, worker = %self.holder.agent,
-            reason = back.reason, stale = result.is_err()
+            queue_id = %job.queue_id, worker = %self.holder.agent,
+            reason = back.reason, stale = result.is_err(), "handed back"
         );
     }
 }

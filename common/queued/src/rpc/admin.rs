@@ -24,7 +24,6 @@ pub(crate) struct AdminRpc<A> {
 type Answer<T> = Result<Response<T>, Status>;
 
 /// Checks the role, and records who changes what.
-#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
 fn selection(verb: &str, request: Request<v1::ChangeRequest>) -> Result<Selection, Status> {
     require_role(&request, &[PeerRole::Admin])?;
     let peer = peer_identity(&request)?.name.clone();
@@ -46,7 +45,6 @@ fn selection(verb: &str, request: Request<v1::ChangeRequest>) -> Result<Selectio
         .map_err(invalid)
 }
 
-#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
 fn unbuilt<Q, T>(request: &Request<Q>) -> Result<T, Status> {
     require_role(request, &[PeerRole::Admin])?;
     Err(Status::unimplemented("this method is not built yet"))

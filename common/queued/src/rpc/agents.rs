@@ -135,7 +135,7 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         let (out, stream) = mpsc::channel(WORK_CHANNEL);
         self.tasks.spawn(async move {
             let why = pump_work(up, channel, out).await;
-            debug!(event = "worker_stream_ended", agent, reason = why);
+            debug!(worker = agent, reason = why, "the stream of a worker ended");
         });
         Ok(Response::new(ReceiverStream::new(stream).boxed()))
     }
@@ -208,7 +208,7 @@ async fn pump_work(
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    debug!(event = "worker_message_invalid", error = %error);
+                    debug!(error = %error, "a message that cannot be");
                     return "the worker sent what cannot be";
                 }
             }
@@ -231,7 +231,6 @@ async fn pump_work(
     }
 }
 
-#[expect(clippy::result_large_err, reason = "handlers return Status by value")]
 fn check_crc(end: &v1::Completion, crc: u32) -> Result<(), Status> {
     if end.crc32c == crc {
         return Ok(());

@@ -19,7 +19,6 @@ impl Gate {
     }
 
     /// A caller with several roles may do what any of them allows.
-    #[expect(clippy::result_large_err, reason = "handlers return Status by value")]
     pub fn submit(&self, peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status> {
         let directory = self.directory.current();
         let mut reason = "no role that submits";
@@ -30,14 +29,13 @@ impl Gate {
             }
         }
         warn!(
-            event = "submission_refused", queue_id = %envelope.queue_id, peer = peer.name,
-            roles = %peer.roles, mail_from = %envelope.reverse_path, reason
+            event = "rejected", queue_id = %envelope.queue_id, peer = peer.name,
+            role = %peer.roles, mail_from = %envelope.reverse_path, reason
         );
         Err(Status::permission_denied("not allowed for this caller"))
     }
 
     /// MTAs lease mail that leaves, MDAs mail that stays.
-    #[expect(clippy::result_large_err, reason = "handlers return Status by value")]
     pub fn work(peer: &PeerIdentity, classes: &[RouteClass]) -> Result<(), Status> {
         let allowed = |class: &RouteClass| match class {
             RouteClass::Relay | RouteClass::Lmtp => peer.roles.contains(PeerRole::Mta),
@@ -47,7 +45,7 @@ impl Gate {
         let Some(class) = classes.iter().find(|class| !allowed(class)) else {
             return Ok(());
         };
-        warn!(event = "work_refused", peer = peer.name, roles = %peer.roles, class = %class);
+        warn!(event = "rejected", peer = peer.name, role = %peer.roles, route = %class, reason = "no role that leases it");
         Err(Status::permission_denied("not allowed for this caller"))
     }
 }

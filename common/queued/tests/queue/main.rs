@@ -3,3 +3,7 @@
 mod setup;
 
 mod conformance;
+mod disk;
+mod journeys;
+mod kill;
+mod reports;

@@ -44,6 +44,7 @@ pub struct Stack {
     pub queue: LocalQueue,
     pub folder: Arc<TempDir>,
     pub config: Config,
+    pub directory: DirectoryHandle,
     stop: CancellationToken,
     running: JoinHandle<Result<(), ServeError>>,
 }
@@ -91,16 +92,21 @@ impl Stack {
     }
 
     pub async fn in_folder(folder: Arc<TempDir>, config: Config) -> Self {
+        Self::with_grace(folder, config, Duration::from_millis(100)).await
+    }
+
+    pub async fn with_grace(folder: Arc<TempDir>, config: Config, grace: Duration) -> Self {
         prepare(folder.path());
         let common = common(folder.path());
         let directory = DirectoryHandle::open(&common.directory).unwrap();
-        let (queue, running) = start(config.clone(), &common, directory).await.unwrap();
+        let (queue, running) = start(config.clone(), &common, directory.clone()).await.unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(running.run(stop.clone(), Duration::from_millis(100)));
+        let running = tokio::spawn(running.run(stop.clone(), grace));
         Self {
             queue,
             folder,
             config,
+            directory,
             stop,
             running,
         }
@@ -187,7 +193,7 @@ impl Worker {
         Self { channel, resumed }
     }
 
-    pub async fn say(&self, up: WorkUp) {
+    pub async fn say(&mut self, up: WorkUp) {
         self.channel.up.send(up).await.unwrap();
     }
 
