@@ -26,7 +26,7 @@ use postroad_address::ForwardPath;
 use postroad_daemon::CommonConfig;
 use postroad_dns::Resolver;
 use postroad_envelope::{
-    Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport, Timestamp,
+    Notify, Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport, Timestamp,
 };
 use postroad_net::{ClientTls, Trust};
 use postroad_queue_client::worker::{self, Handler, Verdict, WorkerOptions};
@@ -166,11 +166,13 @@ impl Outbound {
     ) {
         for candidate in &hop.candidates {
             let mail = outgoing(lease, ledger, content.size());
-            let lmtp = lease.route.class == RouteClass::Lmtp;
-            let disposition = self.try_host(candidate, lmtp, &mail, content).await;
+            let disposition = self.try_host(candidate, &lease.route, &mail, content).await;
             ledger.enter(candidate, disposition);
             if ledger.is_settled() {
                 return;
+            }
+            if let Some(report) = ledger.last_trouble() {
+                record::passed_over(lease, report);
             }
         }
     }
@@ -179,7 +181,7 @@ impl Outbound {
     async fn try_host(
         &self,
         candidate: &Candidate,
-        lmtp: bool,
+        route: &Route,
         mail: &OutgoingMail,
         content: &Content,
     ) -> Disposition {
@@ -188,7 +190,7 @@ impl Outbound {
             TlsPolicy::None => TlsUse::Never,
             TlsPolicy::Required => TlsUse::Required,
         };
-        let manners = self.manners(lmtp, tls);
+        let manners = self.manners(route, tls);
         match converse(candidate, &manners).await {
             Err(trouble) if tls == TlsUse::IfOffered && is_handshake(&trouble) => {
                 // RFC 7435 §3: opportunistic security falls back to what there was before.
@@ -197,7 +199,7 @@ impl Outbound {
                     relay = %record::relay(&candidate.host, candidate.address),
                     "sending in plain text instead: {trouble}"
                 );
-                let manners = self.manners(lmtp, TlsUse::Never);
+                let manners = self.manners(route, TlsUse::Never);
                 let conversation = converse(candidate, &manners).await;
                 self.deliver(conversation, mail, content).await
             }
@@ -227,7 +229,8 @@ impl Outbound {
         disposition
     }
 
-    fn manners(&self, lmtp: bool, tls: TlsUse) -> Manners<'_> {
+    fn manners(&self, route: &Route, tls: TlsUse) -> Manners<'_> {
+        let lmtp = route.class == RouteClass::Lmtp;
         Manners {
             config: &self.config,
             client: ClientConfig {
@@ -239,6 +242,7 @@ impl Outbound {
             tls: &self.tls,
             // An LMTP server of this host rightly has its name.
             own_names: if lmtp { &[] } else { &self.own_names },
+            routed: route.next_hop.is_some(),
         }
     }
 }
@@ -310,7 +314,8 @@ fn outgoing(lease: &Lease, ledger: &Ledger<'_>, size: u64) -> OutgoingMail {
 fn outgoing_recipient(recipient: &Recipient) -> OutgoingRecipient {
     OutgoingRecipient {
         forward_path: ForwardPath::Mailbox(recipient.address.clone()),
-        notify: Some(recipient.notify),
+        // RFC 3461 §5.2.1: what the sender did not say is not said for them.
+        notify: Some(recipient.notify).filter(|notify| *notify != Notify::default()),
         orcpt: recipient.orcpt.clone(),
     }
 }

@@ -8,12 +8,15 @@ use futures::StreamExt as _;
 use postroad_envelope::TlsFacts;
 use postroad_net::{ClientTls, Error as NetError, Stream, connect_tcp};
 use postroad_queue_client::QueueError;
-use postroad_reply::{BAD_CONNECTION_4_4_2, EnhancedStatusCode, NO_ANSWER_4_4_1, Reply};
+use postroad_reply::{
+    BAD_CONNECTION_4_4_2, EnhancedStatusCode, LOOP_5_4_6, MISCONFIGURED_4_3_5, NO_ANSWER_4_4_1,
+    POLICY_4_7_0, Reply, SYSTEM_4_3_0,
+};
 use postroad_smtp_session::{
     ClientConfig, ClientError, ClientSession, OutgoingMail, Progress, RecipientResult, Stage,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::content::Content;
 use super::next_hop::Candidate;
@@ -36,9 +39,14 @@ pub enum Trouble {
     /// The host does not go on.
     #[error("{0}")]
     Session(ClientError),
-    /// The host is ourselves under another name.
-    #[error("greeted with our own name {0}, so the mail loops")]
-    Ourselves(String),
+    /// The host is ourselves; if a route of ours led there, that is ours to mend.
+    #[error("greeted with our own name {name}, so the mail loops")]
+    Ourselves {
+        /// What it called itself.
+        name: String,
+        /// Whether a route named the host, rather than the DNS.
+        routed: bool,
+    },
     /// The host hung up.
     #[error("closed the connection {}", at(*.0))]
     HungUp(Stage),
@@ -77,7 +85,7 @@ impl Trouble {
             | Self::Handshake(_) => Stage::StartTls,
             Self::Session(_) => Stage::Auth,
             Self::Content(_) => Stage::Content,
-            Self::Connect(_) | Self::Ourselves(_) => Stage::Greeting,
+            Self::Connect(_) | Self::Ourselves { .. } => Stage::Greeting,
         }
     }
 
@@ -85,11 +93,10 @@ impl Trouble {
     pub fn status(&self) -> EnhancedStatusCode {
         match self {
             Self::Connect(_) => NO_ANSWER_4_4_1,
-            Self::Ourselves(_) => postroad_reply::LOOP_5_4_6,
-            Self::Handshake(_) | Self::Session(ClientError::TlsNotOffered) => {
-                postroad_reply::POLICY_4_7_0
-            }
-            Self::Content(_) => postroad_reply::SYSTEM_4_3_0,
+            Self::Ourselves { routed: true, .. } => MISCONFIGURED_4_3_5,
+            Self::Ourselves { routed: false, .. } => LOOP_5_4_6,
+            Self::Handshake(_) | Self::Session(ClientError::TlsNotOffered) => POLICY_4_7_0,
+            Self::Content(_) => SYSTEM_4_3_0,
             _ => BAD_CONNECTION_4_4_2,
         }
     }
@@ -143,6 +150,8 @@ pub struct Manners<'a> {
     pub tls: &'a ClientTls,
     /// A host that greets with one of these is ourselves.
     pub own_names: &'a [String],
+    /// Whether a route of ours named the host.
+    pub routed: bool,
 }
 
 impl Conversation {
@@ -180,7 +189,8 @@ impl Conversation {
         let name = self.session.host_greeting();
         let ours = |own: &String| own.eq_ignore_ascii_case(name);
         if manners.own_names.iter().any(ours) {
-            return Err(Trouble::Ourselves(name.to_owned()));
+            let (name, routed) = (name.to_owned(), manners.routed);
+            return Err(Trouble::Ourselves { name, routed });
         }
         Ok(self)
     }
@@ -259,7 +269,7 @@ impl Conversation {
         if self.session.stage() == Stage::Quit {
             let _ = self.progress().await;
         }
-        let _ = timeout_at(self.deadline(), self.stream.shutdown()).await;
+        let _ = timeout(LAST_WORDS, self.stream.shutdown()).await;
     }
 
     /// How the connection is encrypted.

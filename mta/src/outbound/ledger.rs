@@ -3,8 +3,8 @@
 use postroad_envelope::{Outcome, Recipient, RecipientIndex, RemoteHost, StatusReport, TlsFacts};
 use postroad_net::Peer;
 use postroad_reply::{
-    BAD_CONNECTION_4_4_2, EnhancedStatusCode, NO_ANSWER_4_4_1, PERMANENT_5_0_0, Reply,
-    SERVICE_NOT_AVAILABLE_421, SUCCESS_2_0_0, Severity, TRANSIENT_4_0_0,
+    EnhancedStatusCode, NO_ANSWER_4_4_1, PERMANENT_5_0_0, Reply, SERVICE_NOT_AVAILABLE_421,
+    SUCCESS_2_0_0, Severity, TRANSIENT_4_0_0,
 };
 use postroad_smtp_session::{RecipientResult, Stage};
 
@@ -46,6 +46,11 @@ impl<'a> Ledger<'a> {
         for (_, slot) in &mut self.entries {
             slot.get_or_insert_with(|| outcome.clone());
         }
+    }
+
+    /// What was in the way at the host that was tried last.
+    pub fn last_trouble(&self) -> Option<&StatusReport> {
+        self.troubles.last()
     }
 
     /// Enters what a conversation brought for those who were [`pending`](Self::pending) at its beginning.
@@ -161,14 +166,17 @@ impl Host<'_> {
             (None, _) if matches!(trouble, Trouble::Content(_)) => trouble.to_string(),
             (None, _) => format!("{}: {trouble}", self.name()),
         };
-        match trouble.reply() {
-            Some(reply) => self.report(reply.clone(), text),
-            None => StatusReport {
-                status: trouble.status(),
-                text,
-                remote: Some(self.remote()),
-                reply: None,
-            },
+        let refusal =
+            |reply: &&Reply| matches!(reply.severity(), Severity::Transient | Severity::Permanent);
+        StatusReport {
+            // A yes where none was asked for is no status to show.
+            status: trouble
+                .reply()
+                .filter(refusal)
+                .map_or(trouble.status(), status),
+            text,
+            remote: Some(self.remote()),
+            reply: trouble.reply().cloned(),
         }
     }
 
@@ -200,9 +208,8 @@ impl Host<'_> {
 fn status(reply: &Reply) -> EnhancedStatusCode {
     reply.enhanced().unwrap_or(match reply.severity() {
         Severity::Completion => SUCCESS_2_0_0,
-        Severity::Transient => TRANSIENT_4_0_0,
         Severity::Permanent => PERMANENT_5_0_0,
-        Severity::Intermediate => BAD_CONNECTION_4_4_2,
+        Severity::Transient | Severity::Intermediate => TRANSIENT_4_0_0,
     })
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use postroad_envelope::{Event, EventKind, Outcome, RecipientIndex, RemoteHost, Timestamp};
+use postroad_envelope::{
+    Event, EventKind, Outcome, RecipientIndex, RemoteHost, StatusReport, Timestamp,
+};
 use postroad_net::Peer;
 use postroad_queue_client::Lease;
 
@@ -14,6 +16,21 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// `mx.example.com[192.0.2.1]:25`, as in the log field `relay`.
 pub fn relay(host: &str, address: SocketAddr) -> String {
     format!("{host}{}", Peer::new(address))
+}
+
+/// Logs why a host did not take the mail, whether or not another one is left.
+pub fn passed_over(lease: &Lease, report: &StatusReport) {
+    tracing::info!(
+        event = "attempt",
+        queue_id = %lease.envelope.queue_id,
+        relay = report.remote.as_ref().and_then(relay_of),
+        attempt = lease.attempt,
+        code = report.reply.as_ref().map(|reply| reply.code().value()),
+        enhanced = %report.status,
+        tls = report.remote.as_ref().and_then(tls_of),
+        "{}",
+        report.text
+    );
 }
 
 /// Logs each recipient's outcome and gives the events for the timeline, one for each different outcome.

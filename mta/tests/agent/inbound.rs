@@ -178,6 +178,7 @@ async fn play(path: &Path) {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "shown only if one fails, to say which")]
 async fn transcripts() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/transcripts");
     let mut files: Vec<_> = fs::read_dir(folder)
