@@ -63,7 +63,18 @@ pub fn inspect(path: &Path) -> Report {
 impl Report {
     fn look_at(&mut self, file: &ConfigFile) {
         let common = self.take(file, "common", file.common());
-        self.section::<postroad_mda::Config>(file, "mda");
+        self.section::<postroad_queued::Config>(file, "queued");
+        let msa = self.section::<postroad_msa::Config>(file, "msa");
+        let mta = self.section::<postroad_mta::Config>(file, "mta");
+        let mda = self.section::<postroad_mda::Config>(file, "mda");
+        let meanings = [
+            msa.map(|msa| msa.check(file)),
+            mta.map(|mta| mta.check(file)),
+            mda.map(|mda| mda.check(file)),
+        ];
+        let meanings = meanings.into_iter().flatten().flatten();
+        self.problems
+            .extend(meanings.map(|problem| problem.to_string()));
         if let Some(common) = common {
             self.look_at_common(file, &common);
         }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use postroad_address::Mailbox;
+use postroad_address::{Mailbox, ReversePath};
+
+use crate::queue::StateArgument;
 
 /// Postroad carries mail: submission, transfer and delivery around one durable queue.
 #[derive(Debug, Parser)]
@@ -28,14 +30,63 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Run everything in one process, for trying and testing; --demo needs no configuration
+    Run(RunArguments),
+    /// Send a mail from an account of the demo
+    Send(SendArguments),
     /// Accounts of the directory
     #[command(subcommand)]
     Account(AccountVerb),
+    /// The mails in the queue
+    #[command(subcommand)]
+    Queue(QueueVerb),
+    /// Ask the agents how they stand; exit status 1 if one is not ready
+    Health(HealthArguments),
     /// Check the configuration, the directory and every file they name
     Check(CheckArguments),
     /// Read the stored mail of an account
     #[command(subcommand)]
     Mailbox(MailboxVerb),
+}
+
+/// `postroad run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Make a configuration, accounts and a certificate, listen on loopback only, and carry a first mail
+    #[arg(long)]
+    pub demo: bool,
+    /// Where the demo keeps everything [default: ~/.local/share/postroad-demo]
+    #[arg(long, requires = "demo", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The demo's ports are N+25, N+587, N+465 and N+24
+    #[arg(long, requires = "demo", value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u16).range(0..=64_948))]
+    pub port_base: u16,
+    /// Let the demo send mail for other domains to the world
+    #[arg(long, requires = "demo")]
+    pub relay: bool,
+    /// End the demo once its first mail is delivered
+    #[arg(long, requires = "demo")]
+    pub exit_after_first_mail: bool,
+}
+
+/// `postroad send`.
+#[derive(Debug, Args)]
+pub struct SendArguments {
+    /// The text; "-" reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: Option<String>,
+    /// The account it is sent from, with the password the demo made [default: alice]
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// Who shall get it; may be repeated [default: bob]
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Vec<String>,
+    /// The subject
+    #[arg(long, default_value = "Hello from Postroad")]
+    pub subject: String,
+    /// A whole mail, header and all, instead of a text
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub file: Option<PathBuf>,
 }
 
 /// `postroad account …`.
@@ -61,6 +112,91 @@ pub struct CheckArguments {
     /// Show every value in force and where it was written
     #[arg(long)]
     pub print: bool,
+}
+
+/// `postroad health`.
+#[derive(Debug, Args)]
+pub struct HealthArguments {
+    /// The agents of this host; all four if none is named
+    #[arg(value_name = "AGENT", value_parser = crate::health::AGENTS)]
+    pub agents: Vec<String>,
+}
+
+/// `postroad queue …`.
+#[derive(Debug, Subcommand)]
+pub enum QueueVerb {
+    /// List mails, oldest first
+    List(ListArguments),
+    /// Show a mail: where each recipient stands, and what happened so far
+    Show {
+        /// The mail: its id or the beginning of it, 8 characters or more
+        id: String,
+        /// Print the content instead, as it was received
+        #[arg(long)]
+        content: bool,
+    },
+    /// Show what happened to a mail, also for some time after it is done
+    Trace {
+        /// The mail: its id or, while it is in the queue, the beginning of it
+        id: String,
+    },
+    /// Try delayed mails now
+    Retry(SelectionArguments),
+    /// Keep mails back until they are released
+    Hold(SelectionArguments),
+    /// Let held mails go
+    Release(SelectionArguments),
+    /// Remove mails without telling their senders
+    Drop {
+        /// Which mails.
+        #[command(flatten)]
+        which: SelectionArguments,
+        /// Do not ask before more than one mail is dropped
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `postroad queue list`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Only mails for this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub destination: Option<String>,
+    /// Only mails from this sender; "<>" is the empty one of reports
+    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
+    pub sender: Option<ReversePath>,
+    /// Only mails in this state
+    #[arg(long)]
+    pub state: Option<StateArgument>,
+    /// Go on behind this mail
+    #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
+    /// Most mails to list
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+fn sender(text: &str) -> Result<ReversePath, postroad_address::AddressError> {
+    match text.trim_start_matches('<').trim_end_matches('>') {
+        "" => Ok(ReversePath::Null),
+        mailbox => Mailbox::parse(mailbox).map(ReversePath::Mailbox),
+    }
+}
+
+/// Which mails a verb is for.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SelectionArguments {
+    /// These: ids or their beginnings, 8 characters or more
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All mails for this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub destination: Option<String>,
+    /// All mails
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `postroad mailbox …`.

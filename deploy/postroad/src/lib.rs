@@ -19,12 +19,21 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+mod all_in_one;
 pub mod check;
 pub mod cli;
+pub mod compose;
+mod demo;
 pub mod fault;
+pub mod health;
 pub mod home;
 pub mod mailbox;
+pub mod queue;
+mod run;
+mod send;
+mod submit;
 pub mod terminal;
+pub mod timeline;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -71,8 +80,20 @@ pub fn execute(
 fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     let config = cli.config.as_deref();
     match cli.verb {
+        Verb::Run(arguments) => run::carry_out(&arguments, config, terminal),
+        Verb::Send(arguments) => send::carry_out(&arguments, config, terminal),
         Verb::Account(verb) => account::carry_out(verb, config, terminal),
         Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),
+        Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
+        Verb::Queue(verb) => queue::carry_out(verb, config, terminal),
         Verb::Mailbox(verb) => mailbox::carry_out(&verb, config, terminal),
     }
+}
+
+/// For verbs that speak over sockets.
+fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Fault::not_done)
 }

@@ -67,6 +67,11 @@ impl StoredMail {
         })
     }
 
+    /// Its mails, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     fn list(&self, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         if terminal.wants_json() {
             let mails: Vec<_> = self

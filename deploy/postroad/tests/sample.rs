@@ -1,0 +1,152 @@
+//! The sample configuration says what the code does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use postroad::check::{Report, inspect};
+
+/// Which lines of the sample are taken as if they were not commented out.
+#[derive(Clone, Copy, PartialEq)]
+enum Uncomment {
+    Nothing,
+    Defaults,
+    Everything,
+}
+
+fn sample(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../config")
+        .join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+/// `#key = …`, against prose: `# Key …`.
+fn is_key(line: &str) -> bool {
+    line.strip_prefix('#')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+fn uncommented(text: &str, which: Uncomment) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let example = line.contains("# example");
+        let take = match which {
+            Uncomment::Nothing => false,
+            Uncomment::Defaults => is_key(line) && !example,
+            Uncomment::Everything => is_key(line),
+        };
+        out.push_str(if take { &line[1..] } else { line });
+        out.push('\n');
+    }
+    out
+}
+
+/// The sample as an operator would install it, with certificates, in a folder of its own.
+fn installed(which: Uncomment) -> (tempfile::TempDir, Report) {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = folder.path().join("tls");
+    fs::create_dir(&tls).unwrap();
+    let made = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
+    fs::write(tls.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(tls.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(tls.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(folder.path().join("zone"), "").unwrap();
+    fs::write(
+        folder.path().join("directory.toml"),
+        sample("directory.toml"),
+    )
+    .unwrap();
+    fs::set_permissions(
+        folder.path().join("directory.toml"),
+        fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
+    let text = uncommented(&sample("postroad.toml"), which)
+        .replace("/etc/postroad", folder.path().to_str().unwrap());
+    // What the sample names by default must be found in the folder, written or not.
+    let text = text.replacen("[common]\n", &missing_directory(&text, folder.path()), 1);
+    let path = folder.path().join("postroad.toml");
+    fs::write(&path, text).unwrap();
+    let report = inspect(&path);
+    (folder, report)
+}
+
+fn missing_directory(text: &str, folder: &Path) -> String {
+    match text.lines().any(|line| line.starts_with("directory = ")) {
+        true => "[common]\n".to_owned(),
+        false => format!(
+            "[common]\ndirectory = \"{}/directory.toml\"\n",
+            folder.display()
+        ),
+    }
+}
+
+/// Key and value, with the folder's name taken out.
+fn values(which: Uncomment) -> BTreeMap<String, String> {
+    let (folder, report) = installed(which);
+    assert_eq!(report.problems, Vec::<String>::new());
+    let folder = folder.path().display().to_string();
+    let values = report.values.into_iter();
+    values
+        .map(|value| (value.key, value.value.replace(&folder, "/etc/postroad")))
+        .collect()
+}
+
+#[test]
+fn check_accepts_the_sample() {
+    let (_folder, report) = installed(Uncomment::Nothing);
+    assert_eq!(report.problems, Vec::<String>::new());
+}
+
+#[test]
+fn what_the_sample_calls_built_in_is() {
+    assert_eq!(values(Uncomment::Defaults), values(Uncomment::Nothing));
+}
+
+#[test]
+fn no_key_is_missing_from_the_sample() {
+    let (_folder, report) = installed(Uncomment::Everything);
+    assert_eq!(report.problems, Vec::<String>::new());
+    let missing: Vec<PathBuf> = report
+        .values
+        .iter()
+        .filter(|value| value.place == postroad_daemon::Place::Default)
+        .map(|value| value.key.clone().into())
+        .collect();
+    assert_eq!(missing, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn every_key_of_the_sample_directory_is_known() {
+    let text = uncommented(&sample("directory.toml"), Uncomment::Everything);
+    // An account has one hash: in the file or beside it.
+    let text: String = text
+        .lines()
+        .filter(|line| !line.starts_with("password_hash_file"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let directory =
+        postroad_directory::Directory::parse(Path::new("directory.toml"), &text).unwrap();
+    assert_eq!(directory.check(), Vec::new());
+    assert!(directory.verify("alice@example.org", b"example").is_some());
+    for key in [
+        "subaddress_delimiter",
+        "name",
+        "tenant",
+        "postmaster",
+        "catch_all",
+        "address",
+        "password_hash",
+        "password_hash_file",
+        "aliases",
+        "may_send_as",
+        "disabled",
+        "to",
+    ] {
+        let written = sample("directory.toml")
+            .lines()
+            .any(|line| line.trim_start_matches('#').split(" = ").next() == Some(key));
+        assert!(written, "{key}");
+    }
+}
