@@ -3,5 +3,6 @@
 mod fake_queue;
 mod host;
 mod inbound;
+mod log;
 mod outbound;
 mod setup;

@@ -134,6 +134,15 @@ fn to_port(port: u16) -> Config {
     config
 }
 
+/// Sends a mail to `local_parts` at this host, whatever comes of it.
+pub async fn send(host: &Host, local_parts: &[&str]) {
+    run(
+        to_port(host.address.port()),
+        lease("example.test", local_parts),
+    )
+    .await;
+}
+
 /// A mail to `local_parts` at a host with this script.
 async fn sent(script: Script, local_parts: &[&str]) -> (Done, Host) {
     let host = Host::start(script).await;
