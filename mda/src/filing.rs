@@ -33,9 +33,15 @@ pub enum FilingError {
     Store(#[from] MaildirError),
     #[error(transparent)]
     Header(#[from] HeaderTooLong),
-    /// The queue stopped sending: nothing happened, and the next attempt starts anew.
+    /// The queue went away while it sent: nothing happened, and the next attempt starts anew.
     #[error("the content could not be read to its end")]
     ContentLost,
+    /// The queue is there and has no such content, or another than it said.
+    #[error("the content of the mail is not what the queue says it is")]
+    ContentDamaged,
+    /// Our own fault.
+    #[error("filing ended by a fault of ours: {0}")]
+    Fault(String),
 }
 
 pub type Filed = (RecipientIndex, Result<Delivered, FilingError>);

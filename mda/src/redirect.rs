@@ -4,9 +4,11 @@
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_directory::Expanded;
-use postroad_envelope::{Envelope, Outcome, QueueId, Recipient, RecipientIndex, StatusReport};
+use postroad_envelope::{
+    Envelope, Origin, Outcome, QueueId, Recipient, RecipientIndex, StatusReport,
+};
 use postroad_queue_client::{Completion, ContentStream, Lease, QueueError, QueueService};
-use postroad_reply::SUCCESS_2_0_0;
+use postroad_reply::{SUCCESS_2_0_0, SYSTEM_4_3_0};
 
 const CHUNK: usize = 64 * 1024;
 
@@ -29,9 +31,15 @@ pub async fn redirect(
             tracing::info!(event = "attempt", %queue_id, rcpt_to = %recipient.address, outcome = "expanded", count, reason = %text);
             Some(Outcome::Expanded(StatusReport::local(SUCCESS_2_0_0, text)))
         }
-        Err(error) => {
-            tracing::warn!(%queue_id, rcpt_to = %recipient.address, %error, "the mail could not be handed on; it is tried again");
+        // These pass, and cost the mail no attempt.
+        Err(error @ (QueueError::Unavailable(_) | QueueError::Full(_))) => {
+            tracing::info!(%queue_id, rcpt_to = %recipient.address, %error, "the mail could not be handed on now");
             None
+        }
+        Err(error) => {
+            tracing::error!(event = "fault", %queue_id, rcpt_to = %recipient.address, %error, "the queue refuses a mail that is handed on");
+            let text = "the mail could not be handed on";
+            Some(Outcome::Delayed(StatusReport::local(SYSTEM_4_3_0, text)))
         }
     }
 }
@@ -74,6 +82,12 @@ fn redirected(envelope: &Envelope, recipient: &Recipient, targets: Vec<Expanded>
     Envelope {
         queue_id: redirected_id(envelope.queue_id, recipient.index),
         recipients: recipients.collect(),
+        // Whoever submitted it was served; this mail is ours.
+        account: None,
+        origin: Origin {
+            account: None,
+            ..envelope.origin.clone()
+        },
         ..envelope.clone()
     }
 }

@@ -11,7 +11,7 @@ use postroad_directory::DirectoryHandle;
 use postroad_envelope::{Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, Timestamp};
 use postroad_maildir::{Delivered, DeliveryId, MaildirError, Store};
 use postroad_queue_client::worker::{Handler, Verdict};
-use postroad_queue_client::{HandBack, Lease, QueueService, Settlement};
+use postroad_queue_client::{HandBack, Lease, QueueError, QueueService, Settlement};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -44,6 +44,17 @@ pub struct Worker {
     /// Cancelled when the store can decide nothing any more until it is opened again.
     pub store_closed: CancellationToken,
     pub decided: Decided,
+}
+
+/// How the content reached the thread that files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fed {
+    /// All of it, or as much as was wanted.
+    Whole,
+    /// The queue went away.
+    Cut,
+    /// The queue is there, the content is not.
+    Damaged,
 }
 
 /// Deliveries the ledger remembers until their settlement is durable.
@@ -86,19 +97,25 @@ impl Worker {
     /// An outcome for each recipient whose fate is known; the others stay due.
     async fn deliver(&self, lease: &Lease) -> Vec<(RecipientIndex, Outcome)> {
         let directory = self.directory.current();
-        let (mut outcomes, mut copies, mut redirects) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut outcomes, mut copies, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for recipient in &lease.envelope.recipients {
             match place(&directory, &lease.envelope, recipient) {
                 Place::Mailbox(copy) => copies.push(copy),
-                Place::Redirect(targets) => redirects.push((recipient, targets)),
-                Place::Nowhere(outcome) => {
-                    self.log(lease, recipient, &outcome, None);
-                    outcomes.push((recipient.index, outcome));
-                }
+                Place::Redirect(targets) => others.push((recipient, Ok(targets))),
+                Place::Nowhere(outcome) => others.push((recipient, Err(outcome))),
             }
         }
-        for (recipient, targets) in redirects {
-            let outcome = redirect::redirect(&*self.queue, lease, recipient, targets).await;
+        for (recipient, other) in others {
+            let outcome = match (self.served_before(lease, recipient).await, other) {
+                (Some(delivered), _) => self.conclude(lease, recipient, Ok(delivered)),
+                (None, Ok(targets)) => {
+                    redirect::redirect(&*self.queue, lease, recipient, targets).await
+                }
+                (None, Err(outcome)) => {
+                    self.log(lease, recipient, &outcome, None);
+                    Some(outcome)
+                }
+            };
             outcomes.extend(outcome.map(|outcome| (recipient.index, outcome)));
         }
         let per_group = match lease.content {
@@ -123,33 +140,49 @@ impl Worker {
         let (feed, content) = mpsc::channel(PIECES);
         let store = self.store.clone();
         let received_sec = lease.envelope.received_at.as_secs();
+        let indices: Vec<_> = copies.iter().map(|copy| copy.index).collect();
         let filing = spawn_blocking(move || {
             let _permit = permit;
             file(&store, copies, received_sec, content)
         });
-        self.feed(lease, feed).await;
-        filing.await.unwrap_or_else(|error| {
-            tracing::error!(event = "fault", queue_id = %lease.envelope.queue_id, %error, "filing ended by a fault of ours; the mail is tried again");
-            Vec::new()
-        })
+        let fed = self.feed(lease, feed).await;
+        let mut filed = match filing.await {
+            Ok(filed) => filed,
+            Err(error) => {
+                let fault = |index| (index, Err(FilingError::Fault(error.to_string())));
+                indices.into_iter().map(fault).collect()
+            }
+        };
+        if fed == Fed::Damaged {
+            for (_, result) in &mut filed {
+                if let Err(error @ FilingError::ContentLost) = result {
+                    *error = FilingError::ContentDamaged;
+                }
+            }
+        }
+        filed
     }
 
     /// Sends the content to the thread that files; without `End` nothing is filed.
-    async fn feed(&self, lease: &Lease, feed: mpsc::Sender<Piece>) {
+    async fn feed(&self, lease: &Lease, feed: mpsc::Sender<Piece>) -> Fed {
         let queue_id = lease.envelope.queue_id;
         if let Some(content) = &lease.content {
             // The receiver is gone when no copy needs the content.
             if feed.send(Piece::Octets(content.clone())).await.is_ok() {
                 let _ = feed.send(Piece::End).await;
             }
-            return;
+            return Fed::Whole;
         }
-        let lost = |error: &dyn std::fmt::Display| {
+        let lost = |error: QueueError| {
             tracing::warn!(%queue_id, %error, "the content could not be read; the mail is tried again");
+            match error {
+                QueueError::Unavailable(_) | QueueError::Full(_) => Fed::Cut,
+                _ => Fed::Damaged,
+            }
         };
         let mut stream = match self.queue.read(queue_id, 0).await {
             Ok(stream) => stream,
-            Err(error) => return lost(&error),
+            Err(error) => return lost(error),
         };
         let mut size = 0;
         loop {
@@ -157,21 +190,28 @@ impl Worker {
                 Ok(Some(Ok(octets))) => {
                     size += octets.len() as u64;
                     if feed.send(Piece::Octets(octets)).await.is_err() {
-                        return;
+                        return Fed::Whole;
                     }
                 }
-                Ok(Some(Err(error))) => return lost(&error),
+                Ok(Some(Err(error))) => return lost(error),
                 Ok(None) if size == lease.envelope.size => break,
                 Ok(None) => {
-                    return lost(&format_args!(
-                        "{size} octets of {} came",
-                        lease.envelope.size
-                    ));
+                    let said = lease.envelope.size;
+                    return lost(QueueError::Invalid(format!("{size} octets of {said} came")));
                 }
-                Err(elapsed) => return lost(&elapsed),
+                Err(_) => return lost(QueueError::Unavailable("time-out".to_owned())),
             }
         }
         let _ = feed.send(Piece::End).await;
+        Fed::Whole
+    }
+
+    /// Whether a recipient that has no mailbox now was served before, and only the settlement was lost.
+    async fn served_before(&self, lease: &Lease, recipient: &Recipient) -> Option<Delivered> {
+        let queue_id = lease.envelope.queue_id.to_string();
+        let id = DeliveryId::new(&queue_id, recipient.index.0).ok()?;
+        let store = self.store.clone();
+        spawn_blocking(move || store.decided(id)).await.ok()?.ok()?
     }
 
     /// What the queue is told of a recipient; none: it stays due.

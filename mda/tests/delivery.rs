@@ -219,8 +219,15 @@ async fn content_that_is_cut_short_is_not_filed() {
         .unwrap()
         .insert(mail.queue_id, half);
     agent.session.lease(&mail, None).await;
-    assert!(matches!(agent.session.result().await, WorkUp::HandBack(_)));
+    // The queue is there and wrong: an attempt, so that the mail does not come for ever.
+    let outcomes = agent.session.settled().await;
+    assert_eq!(outcomes[0].1.action(), "delayed");
     assert!(mails(root.path(), "bob").is_empty());
+
+    // The queue is away: no attempt.
+    *agent.queue.away.lock().unwrap() = Some(QueueError::Unavailable("away".to_owned()));
+    agent.session.lease(&mail, None).await;
+    assert!(matches!(agent.session.result().await, WorkUp::HandBack(_)));
     agent.stop().await.unwrap();
 }
 
@@ -228,7 +235,7 @@ async fn content_that_is_cut_short_is_not_filed() {
 async fn a_lease_that_comes_again_gives_no_second_mail_even_after_a_restart() {
     let root = TempDir::new().unwrap();
     let mut agent = Agent::start(root.path()).await;
-    let mail = envelope(&["bob@example.org"]);
+    let mut mail = envelope(&["bob@example.org"]);
     let content = Some(Bytes::from_static(b"Subject: once\r\n\r\n"));
     for _ in 0..2 {
         agent.session.lease(&mail, content.clone()).await;
@@ -245,16 +252,22 @@ async fn a_lease_that_comes_again_gives_no_second_mail_even_after_a_restart() {
     drop(agent.session);
 
     let queue = FakeQueue::new();
-    *queue.away.lock().unwrap() = None;
     queue
         .contents
         .lock()
         .unwrap()
         .insert(mail.queue_id, Bytes::new());
     let mut agent = reopened(root.path(), queue).await;
+    agent.session.lease(&mail, content.clone()).await;
+    assert!(is_delivered(
+        &agent.session.settlement().await.outcomes[0].1
+    ));
+    assert!(mails(root.path(), "bob").is_empty());
+
+    // The account is gone meanwhile; that changes nothing for a mail that it got.
+    mail.recipients[0].address = Mailbox::parse("gone@example.org").unwrap();
     agent.session.lease(&mail, content).await;
     assert!(is_delivered(&agent.session.settled().await[0].1));
-    assert!(mails(root.path(), "bob").is_empty());
     agent.stop().await.unwrap();
 }
 
@@ -333,6 +346,8 @@ async fn an_alias_is_sent_on_once_however_often_the_lease_comes() {
     let root = TempDir::new().unwrap();
     let mut agent = Agent::start(root.path()).await;
     let mut mail = envelope(&["team@example.org"]);
+    mail.account = Some("alice@example.org".to_owned());
+    mail.origin.account = mail.account.clone();
     let content = Bytes::from(vec![b'x'; 100_000]);
     mail.size = 100_000;
     for _ in 0..2 {
@@ -342,6 +357,11 @@ async fn an_alias_is_sent_on_once_however_often_the_lease_comes() {
     let sent = agent.queue.mails();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].content, content);
+    assert_eq!(
+        sent[0].envelope.account, None,
+        "a delivery agent claims no account"
+    );
+    assert_eq!(sent[0].envelope.origin.account, None);
     let to: Vec<_> = sent[0]
         .envelope
         .recipients
@@ -417,12 +437,14 @@ async fn a_queue_that_goes_away_is_connected_to_again_and_told_what_was_filed() 
 }
 
 #[tokio::test]
-async fn events_tell_where_the_mail_lies() {
+async fn after_the_settlement_only_the_mail_and_its_story_stay() {
     let root = TempDir::new().unwrap();
     let mut agent = Agent::start(root.path()).await;
     agent.deliver("bob@example.org", b"\r\n").await;
     let queue = Arc::clone(&agent.queue);
     agent.stop().await.unwrap();
+    let (_, recovery) = postroad_maildir::Store::open(root.path(), "probe").unwrap();
+    assert_eq!(recovery.unsettled, 0, "settled, so forgotten");
     let events = queue.events.lock().unwrap();
     let path = mails(root.path(), "bob")[0].path.display().to_string();
     assert_eq!(events.len(), 1);

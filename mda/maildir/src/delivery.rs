@@ -111,6 +111,17 @@ impl Store {
         }))
     }
 
+    /// What became of an id that was decided before, brought to its end; none: nothing was decided. For a recipient
+    /// whose mailbox can no longer be told.
+    pub fn decided(&self, id: DeliveryId) -> Result<Option<Delivered>, MaildirError> {
+        let turn = self.inner.turn(id);
+        let Some(entry) = self.inner.ledger.find(&turn.id) else {
+            return Ok(None);
+        };
+        self.inner.finish(&entry)?;
+        Ok(Some(self.delivered(entry)))
+    }
+
     fn create_tmp(
         &self,
         mailbox: &str,
