@@ -131,6 +131,12 @@ impl Index {
             .transpose()
     }
 
+    /// Makes a job's state unreadable.
+    #[cfg(test)]
+    pub fn spoil(&self, job: JobKey) {
+        self.trees.job.insert(keys::job(job), b"\xff").unwrap();
+    }
+
     /// The jobs of a mail, ended ones too while the mail lives.
     pub fn jobs(&self, id: QueueId) -> Result<Vec<JobState>, QueueError> {
         self.trees

@@ -174,7 +174,6 @@ impl Queue {
             match change {
                 Change::Mail(mail) => drop(self.core().in_flight.remove(&mail.queue_id)),
                 Change::State(state) => {
-                    // Its job then stays out of reach, until the restart that a broken index brings anyway.
                     if let Err(error) = self.put_right(state.key) {
                         tracing::error!(event = "index_broken", %error, "the index cannot be read");
                     }
@@ -193,13 +192,23 @@ impl Queue {
 
     /// Places a job where the index has it.
     fn put_right(&self, job: JobKey) -> Result<(), QueueError> {
-        let state = self.index.job(job)?;
+        let state = self.state_to_change(job)?;
         let mut core = self.core();
         match state {
             Some(state) => core.schedule.place(&state),
             None => core.schedule.remove(job),
         }
         Ok(())
+    }
+
+    /// The state of a job whose change has begun. If it cannot be read the change is given up, so that the job does not
+    /// wait for ever for a commit that never comes.
+    fn state_to_change(&self, job: JobKey) -> Result<Option<JobState>, QueueError> {
+        let state = self.index.job(job);
+        if state.is_err() {
+            self.core().schedule.give_up_change(job);
+        }
+        state
     }
 
     /// Grants up to `max` leases of a class.

@@ -275,6 +275,18 @@ impl Schedule {
         Ok(revision)
     }
 
+    /// A change that was begun will not come about, and the job's state cannot be read: it goes on from where it was.
+    pub fn give_up_change(&mut self, job: JobKey) {
+        let Some(entry) = self.entries.get_mut(&job).filter(|entry| entry.changing) else {
+            return;
+        };
+        entry.changing = false;
+        let (phase, at) = (entry.phase, entry.at);
+        if phase != Phase::Held {
+            self.move_to(job, phase, at);
+        }
+    }
+
     fn begin(&mut self, job: JobKey) {
         self.unplace(job);
         if let Some(entry) = self.entries.get_mut(&job) {

@@ -140,9 +140,9 @@ impl Queue {
     /// Keeps others off a job that nobody holds, and reads its state.
     pub(super) fn begin_change(&self, job: JobKey) -> Result<JobState, QueueError> {
         let revision = self.core().schedule.begin_change(job)?;
-        match self.index.job(job) {
-            Ok(Some(state)) if state.revision == revision => Ok(state),
-            Ok(state) => {
+        match self.state_to_change(job)? {
+            Some(state) if state.revision == revision => Ok(state),
+            state => {
                 self.put_right(job)?;
                 Err(if state.is_some() {
                     QueueError::Busy(job)
@@ -150,8 +150,6 @@ impl Queue {
                     QueueError::NoSuchJob(job)
                 })
             }
-            // The job stays as it is: an index that fails ends the process.
-            Err(error) => Err(error),
         }
     }
 }

@@ -41,8 +41,7 @@ impl Queue {
     ) -> Result<(Prepared, Settled), QueueError> {
         let lease = self.core().schedule.begin_settle(job, fence, now)?;
         let before = self
-            .index
-            .job(job)?
+            .state_to_change(job)?
             .filter(|state| state.revision == lease.revision);
         let Some(before) = before else {
             self.put_right(job)?;

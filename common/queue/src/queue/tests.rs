@@ -723,3 +723,23 @@ fn lists_are_paged_and_filtered() {
     let prefix = id(3).to_string()[..8].parse().unwrap();
     assert_eq!(house.queue.find(&prefix, 2).unwrap(), [id(1), id(2)]);
 }
+
+/// A state that cannot be read must not take its job out of everyone's reach.
+#[test]
+fn a_change_that_cannot_be_prepared_leaves_the_job_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    house.insert(1, &["bob@demo.test"]);
+    let leased = house.lease(LOCAL, at(1)).remove(0);
+    let (job, fence) = (leased.lease.job, leased.lease.fence);
+    house.queue.index.spoil(job);
+    let all = vec![(RecipientIndex(0), delivered())];
+    let settled = house.queue.prepare_settle(job, fence, all, at(2));
+    assert!(matches!(settled, Err(QueueError::Unreadable { .. })));
+    assert!(house.queue.extend(job, fence, at(3)).is_ok());
+    assert_eq!(house.queue.tick(at(3600)).expired.len(), 1);
+    let hold = Instruction::Hold("suspect".to_owned());
+    let held = house.queue.prepare(job, hold, at(3600));
+    assert!(matches!(held, Err(QueueError::Unreadable { .. })));
+    assert_eq!(house.queue.ready_len(LOCAL), 1);
+}
