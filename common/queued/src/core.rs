@@ -13,7 +13,10 @@ use postroad_envelope::{Envelope, Event, EventKind, QueueId, Recipient, Recipien
 use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, SegmentInfo};
 use postroad_queue::{Content, MailPlace, MailRecord, Queue};
 use postroad_queue_client::QueueError;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -45,6 +48,8 @@ pub(crate) struct Core {
     pub trash: Arc<Trash>,
     /// Parent of every task that must come to its end.
     pub tasks: TaskTracker,
+    /// Where they run when a thread of ours starts them.
+    pub runtime: Handle,
     /// No new work.
     pub stopping: CancellationToken,
     pub upkeep_stop: CancellationToken,

@@ -294,10 +294,11 @@ fn unreadable(core: &Arc<Core>, leased: &Leased, error: &ReadError) {
     error!(event = "corruption", queue_id = %job.queue_id, error = %error, "the mail cannot be read; it is held");
     let committer = core.committer.clone();
     let why = Instruction::Hold(format!("cannot be read: {error}"));
-    core.tasks.spawn(async move {
+    let holding = async move {
         let hold =
             move |queue: &postroad_queue::Queue, now| Ok((Some(queue.prepare(job, why, now)?), ()));
         // If it is not held it is tried again, and fails again.
         let _ = committer.commit(hold).await;
-    });
+    };
+    core.tasks.spawn_on(holding, &core.runtime);
 }

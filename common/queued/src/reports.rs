@@ -84,7 +84,8 @@ fn build(core: &Core, id: QueueId) -> Result<Option<(Debt, Vec<Built>)>, ReadErr
     };
     let record = core.record_of(&debt.mail)?;
     let envelope = &record.envelope;
-    let limit = u64::try_from(RETURN_LIMIT).unwrap_or(u64::MAX);
+    // The report must fit into a record itself.
+    let limit = u64::try_from(RETURN_LIMIT.min(core.inline_limit)).unwrap_or(u64::MAX);
     let content = core.content_of(&record.content, limit)?;
     let complete = record.content.len() <= limit;
     let owed = decide(envelope, &debt.recipients);
@@ -160,8 +161,13 @@ fn prepare(
         return Ok(None);
     };
     for (envelope, content) in reports {
-        if let Admission::New(prepared) = queue.prepare_insert(envelope, content, now, &route)? {
-            all = all.and(prepared);
+        match queue.prepare_insert(envelope, content, now, &route) {
+            Ok(Admission::New(prepared)) => all = all.and(prepared),
+            // Without this report the debt is not paid.
+            other => {
+                queue.abandon(all);
+                return other.map(|_| None);
+            }
         }
     }
     Ok(Some(all))

@@ -95,6 +95,7 @@ pub async fn start(
         hostname: common.hostname.clone(),
         timeline: Timeline::default(),
         tasks: TaskTracker::new(),
+        runtime: Handle::current(),
         stopping: CancellationToken::new(),
         upkeep_stop: CancellationToken::new(),
         ended: CancellationToken::new(),
@@ -133,7 +134,12 @@ fn spawn_dispatcher(
     reports: mpsc::Sender<postroad_envelope::QueueId>,
 ) -> Result<oneshot::Receiver<()>, ServeError> {
     let (ended, end) = oneshot::channel();
-    let (core, runtime) = (Arc::clone(core), Handle::current());
+    let core = Arc::clone(core);
+    // Of its own, since it blocks on the disk.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(ServeError::Thread)?;
     let run = move || {
         runtime.block_on(dispatch::run(core, messages, reports));
         let _ = ended.send(());

@@ -191,17 +191,19 @@ async fn store(core: &Arc<Core>, envelope: Envelope, body: Body) -> Result<Accep
     };
     let file = content.file();
     let outcome = insert(core, envelope, content).await;
-    // The file of a mail that was not stored, or had been stored before.
-    if !matches!(
-        outcome,
-        Ok(Accepted {
-            duplicate: false,
-            ..
-        })
-    ) {
+    if is_unwanted(&outcome) {
         core.trash.add(file.map(|file| file.nonce));
     }
     outcome
+}
+
+/// Whether nobody needs the file of a mail that came to this end: it was refused, or had been stored before. Where the
+/// queue ended meanwhile its record may be durable all the same; then only the next start can tell.
+fn is_unwanted(outcome: &Result<Accepted, QueueError>) -> bool {
+    match outcome {
+        Ok(accepted) => accepted.duplicate,
+        Err(error) => !matches!(error, QueueError::Unavailable(_)),
+    }
 }
 
 /// Offers the mail. One that repeats a mail on its way waits for that one's commit.

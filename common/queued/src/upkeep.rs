@@ -1,7 +1,11 @@
 //! What is done about once a second, away from the mail: checkpoint, reclaim, reserve, mails whose time is over, routes
 //! after the directory changed, unlinking.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use postroad_address::Domain;
@@ -26,6 +30,8 @@ const CHECKPOINT_TURNS: u32 = 2;
 /// Most that one round of reclaiming copies forward: other mail waits for so much at most.
 const KEEP_OCTETS: usize = 1 << 20;
 const KEEP_RECORDS: usize = 500;
+/// Octets a second.
+const SLOW_COPY: u64 = 64 << 10;
 /// Segments given up in one turn.
 const SEGMENTS_A_TURN: usize = 8;
 /// Jobs changed, or looked at, in one commit or page.
@@ -58,19 +64,38 @@ struct Upkeep {
     quiet_round: u64,
     /// Where a replay would begin.
     checkpoint: Lsn,
-    /// No segment is given up while the journal is shorter.
-    reclaim_above: u64,
+    rest: Option<Rest>,
     directory: Option<Arc<Directory>>,
+}
+
+/// Where most of a segment lives, copying it frees little: then it is done no faster than [`SLOW_COPY`], unless the journal
+/// grows by a quarter meanwhile.
+struct Rest {
+    until: Instant,
+    unless_above: u64,
+}
+
+impl Rest {
+    fn after(kept: u64, length: u64) -> Self {
+        let until = Instant::now() + Duration::from_millis(kept.saturating_mul(1000) / SLOW_COPY);
+        Self {
+            until,
+            unless_above: length + length / 4,
+        }
+    }
+
+    fn lasts(&self, length: u64) -> bool {
+        Instant::now() < self.until && length <= self.unless_above
+    }
 }
 
 impl Upkeep {
     fn new(core: Arc<Core>) -> Self {
-        let reclaim_above = core.config.disk.journal_target.as_u64();
         Self {
             core,
             quiet_round: 0,
             checkpoint: Lsn(0),
-            reclaim_above,
+            rest: None,
             directory: None,
         }
     }
@@ -146,7 +171,9 @@ impl Upkeep {
             return Ok(false);
         };
         let may_go = segments.len() > 2 && oldest.sealed && oldest.last_lsn < self.checkpoint;
-        if length <= self.reclaim_above || !may_go {
+        let target = self.core.config.disk.journal_target.as_u64();
+        let rests = self.rest.as_ref().is_some_and(|rest| rest.lasts(length));
+        if length <= target || rests || !may_go {
             return Ok(false);
         }
         let Some(kept) = keep(&self.core, oldest).await? else {
@@ -159,14 +186,8 @@ impl Upkeep {
             return Err(error.into());
         }
         debug!(event = "reclaimed", segment = %oldest.number, size = kept);
-        // Where most of it lives, copying frees little: wait until the journal has grown by a quarter.
         let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
-        let target = self.core.config.disk.journal_target.as_u64();
-        self.reclaim_above = if mostly_living {
-            target.max(length + length / 4)
-        } else {
-            target
-        };
+        self.rest = mostly_living.then(|| Rest::after(kept, length));
         Ok(true)
     }
 
@@ -266,7 +287,11 @@ pub(crate) async fn instruct(
                     all = Some(join(all, one));
                 }
                 Err(QueueError::Busy(_) | QueueError::NoSuchJob(_)) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // The others are not to wait for a commit that never comes.
+                    all.into_iter().for_each(|all| queue.abandon(all));
+                    return Err(error);
+                }
             }
         }
         Ok((all, changed))

@@ -141,7 +141,7 @@ impl WorkerStream {
                 // Not waited for here: settlements of one worker share rounds.
                 self.core.tasks.spawn(settle(core, agent, down, settlement));
             }
-            WorkUp::Extend(leases) => self.extend(leases).await,
+            WorkUp::Extend(leases) => self.extend(leases),
             WorkUp::HandBack(back) => {
                 self.hand_back(back);
                 core.dispatcher.send(ToDispatcher::Look).await?;
@@ -151,7 +151,7 @@ impl WorkerStream {
         Ok(())
     }
 
-    async fn extend(&self, leases: Vec<LeaseRef>) {
+    fn extend(&self, leases: Vec<LeaseRef>) {
         let now = clock::now();
         let over = |lease: &LeaseRef| {
             self.core
@@ -161,7 +161,8 @@ impl WorkerStream {
         };
         let over: Vec<LeaseRef> = leases.into_iter().filter(over).collect();
         if !over.is_empty() {
-            let _ = self.down.send(Ok(WorkDown::Revoked(over))).await;
+            // Advice; waiting for a worker that waits for us would hold up both for ever.
+            let _ = self.down.try_send(Ok(WorkDown::Revoked(over)));
         }
     }
 

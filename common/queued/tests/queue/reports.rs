@@ -16,15 +16,27 @@ fn text(lease: &Lease) -> String {
 async fn failures_of_one_mail_share_a_report_to_its_sender() {
     let stack = Stack::new().await;
     let envelope = mail("alice@local.test", &["x@far.test", "y@other.test"]);
-    submit(&stack.queue, &envelope, b"Subject: greetings\r\n\r\nbody\r\n").await.unwrap();
+    submit(
+        &stack.queue,
+        &envelope,
+        b"Subject: greetings\r\n\r\nbody\r\n",
+    )
+    .await
+    .unwrap();
     let mut worker = Worker::connect(&stack.queue, ALL).await;
     for _ in 0..2 {
         let lease = worker.lease().await;
-        assert_eq!(worker.settle(&lease, &failed()).await, SettleResult::Durable);
+        assert_eq!(
+            worker.settle(&lease, &failed()).await,
+            SettleResult::Durable
+        );
     }
     let report = worker.lease().await;
     assert!(report.envelope.reverse_path.is_null());
-    assert_eq!(report.envelope.recipients[0].address.to_string(), "alice@local.test");
+    assert_eq!(
+        report.envelope.recipients[0].address.to_string(),
+        "alice@local.test"
+    );
     let content = text(&report);
     for expected in [
         "Content-Type: multipart/report",
@@ -44,8 +56,14 @@ async fn failures_of_one_mail_share_a_report_to_its_sender() {
     assert!(events.iter().any(|event| event.kind.as_str() == "dsn_sent"));
 
     // A report that fails is not reported.
-    assert_eq!(worker.settle(&report, &failed()).await, SettleResult::Durable);
-    assert_eq!(stack.queue.list(Default::default()).await.unwrap().mails, []);
+    assert_eq!(
+        worker.settle(&report, &failed()).await,
+        SettleResult::Durable
+    );
+    assert_eq!(
+        stack.queue.list(Default::default()).await.unwrap().mails,
+        []
+    );
     stack.stop().await;
 }
 
@@ -54,7 +72,13 @@ async fn mail_whose_time_is_over_is_reported_as_expired() {
     let mut config = config();
     config.retry.give_up_after = Interval::millis(500);
     let stack = Stack::with(config).await;
-    submit(&stack.queue, &mail("alice@local.test", &["x@far.test"]), b"\r\nhi").await.unwrap();
+    submit(
+        &stack.queue,
+        &mail("alice@local.test", &["x@far.test"]),
+        b"\r\nhi",
+    )
+    .await
+    .unwrap();
     let mut worker = Worker::connect(&stack.queue, ALL).await;
     let report = loop {
         let lease = worker.lease().await;
@@ -75,7 +99,13 @@ async fn mail_that_no_worker_came_for_expires_too() {
     config.retry.give_up_after = Interval::millis(300);
     config.lease.duration = Interval::millis(200);
     let stack = Stack::with(config).await;
-    submit(&stack.queue, &mail("alice@local.test", &["x@far.test"]), b"\r\nhi").await.unwrap();
+    submit(
+        &stack.queue,
+        &mail("alice@local.test", &["x@far.test"]),
+        b"\r\nhi",
+    )
+    .await
+    .unwrap();
     let mut worker = Worker::connect(&stack.queue, &[RouteClass::Local]).await;
     let content = text(&worker.lease().await);
     assert!(content.contains("Status: 5.4.7"), "{content}");
@@ -87,13 +117,22 @@ async fn notify_decides_who_is_told_of_what() {
     let stack = Stack::new().await;
     let mut envelope = mail("alice@local.test", &["never@far.test", "success@far.test"]);
     envelope.recipients[0].notify = Notify::Never;
-    envelope.recipients[1].notify = Notify::On { success: true, failure: false, delay: false };
+    envelope.recipients[1].notify = Notify::On {
+        success: true,
+        failure: false,
+        delay: false,
+    };
     submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
     let mut worker = Worker::connect(&stack.queue, ALL).await;
     let lease = worker.lease().await;
-    let [never, success] = &lease.envelope.recipients[..] else { panic!("two") };
+    let [never, success] = &lease.envelope.recipients[..] else {
+        panic!("two")
+    };
     let outcomes = vec![(never.index, failed()), (success.index, delivered())];
-    assert_eq!(worker.settle_each(lease.lease, outcomes).await, SettleResult::Durable);
+    assert_eq!(
+        worker.settle_each(lease.lease, outcomes).await,
+        SettleResult::Durable
+    );
     let content = text(&worker.lease().await);
     assert!(content.contains("Action: delivered"), "{content}");
     assert!(!content.contains("never@far.test"), "{content}");
@@ -105,7 +144,13 @@ async fn a_debt_outlives_a_restart() {
     let mut slow = config();
     slow.dsn.gather = Interval::hours(1);
     let stack = Stack::with(slow).await;
-    submit(&stack.queue, &mail("alice@local.test", &["x@far.test"]), b"\r\nhi").await.unwrap();
+    submit(
+        &stack.queue,
+        &mail("alice@local.test", &["x@far.test"]),
+        b"\r\nhi",
+    )
+    .await
+    .unwrap();
     let mut worker = Worker::connect(&stack.queue, ALL).await;
     let lease = worker.lease().await;
     worker.settle(&lease, &failed()).await;
@@ -122,12 +167,21 @@ async fn large_mail_goes_back_as_its_header() {
     let stack = Stack::new().await;
     let mut content = b"Subject: big\r\n\r\n".to_vec();
     content.extend(b"0123456789012345678901234567890123456789\r\n".repeat(10_000));
-    submit(&stack.queue, &mail("alice@local.test", &["x@far.test"]), &content).await.unwrap();
+    submit(
+        &stack.queue,
+        &mail("alice@local.test", &["x@far.test"]),
+        &content,
+    )
+    .await
+    .unwrap();
     let mut worker = Worker::connect(&stack.queue, ALL).await;
     let lease = worker.lease().await;
     worker.settle(&lease, &failed()).await;
     let report = text(&worker.lease().await);
-    assert!(report.contains("Subject: big") && !report.contains("0123456789012345"), "{report}");
+    assert!(
+        report.contains("Subject: big") && !report.contains("0123456789012345"),
+        "{report}"
+    );
     let _: &dyn QueueService = &stack.queue;
     stack.stop().await;
 }

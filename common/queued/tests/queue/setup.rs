@@ -99,7 +99,9 @@ impl Stack {
         prepare(folder.path());
         let common = common(folder.path());
         let directory = DirectoryHandle::open(&common.directory).unwrap();
-        let (queue, running) = start(config.clone(), &common, directory.clone()).await.unwrap();
+        let (queue, running) = start(config.clone(), &common, directory.clone())
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(running.run(stop.clone(), grace));
         Self {
