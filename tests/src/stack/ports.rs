@@ -62,8 +62,8 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Tests of one process count on; those of another begin elsewhere.
-fn free_port() -> Result<u16> {
+/// A port nobody listens on. Tests of one process count on; those of another begin elsewhere.
+pub fn free_port() -> Result<u16> {
     let start = u16::try_from(process::id() % u32::from(COUNT))
         .unwrap_or_default()
         .wrapping_mul(7)

@@ -1,0 +1,46 @@
+//! Peers that are not Rust: real mail programs and servers against the stack.
+//!
+//! Each scenario names what it needs. What is missing is a failure with `CI=true`, elsewhere NOT RUN. Foreign servers
+//! run on loopback from a temporary folder with a configuration of their own; `/etc` and `/var/spool` are not touched.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a program for a terminal")]
+
+mod clients;
+mod foreign;
+mod harness;
+mod needs;
+mod reading;
+mod refusals;
+mod relay;
+mod samples;
+mod submission;
+mod world;
+
+use std::process::ExitCode;
+
+use self::harness::scenario;
+
+fn main() -> ExitCode {
+    harness::main(&[
+        scenario!(submission::of_all_samples_by_smtplib, [Python]),
+        scenario!(submission::by_swaks, [Swaks]),
+        scenario!(submission::by_curl, [Curl]),
+        scenario!(submission::by_msmtp, [Msmtp]),
+        scenario!(submission::to_200_recipients, [Python, Swaks, Curl, Msmtp]),
+        scenario!(refusals::as_clients_show_them, [Python, Swaks, Curl, Msmtp]),
+        scenario!(relay::to_postfix_by_mx_of_dnsmasq, [Postfix, Dnsmasq]),
+        scenario!(relay::to_postfix_by_zone, [Postfix]),
+        scenario!(relay::waits_while_postfix_is_down, [Postfix, Dnsmasq]),
+        scenario!(
+            relay::refused_by_postfix_makes_a_report,
+            [Postfix, Dnsmasq, Python]
+        ),
+        scenario!(relay::from_postfix_to_port_25, [Postfix]),
+        scenario!(relay::from_postfix_by_lmtp, [Postfix]),
+        scenario!(
+            relay::refused_by_us_makes_a_report_of_postfix,
+            [Postfix, Python]
+        ),
+        scenario!(reading::dovecot_shows_what_was_filed, [Dovecot, Python]),
+    ])
+}
