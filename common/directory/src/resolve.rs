@@ -73,6 +73,11 @@ impl Directory {
         }
     }
 
+    /// Whether the address itself, detail and all, stands in the directory.
+    pub(crate) fn is_named(&self, mailbox: &Mailbox) -> bool {
+        self.find_exact(mailbox, None).is_some()
+    }
+
     pub(crate) fn expand(&self, asked: &Mailbox, catch_all: bool) -> Resolution {
         let mut walk = Walk {
             directory: self,
@@ -335,6 +340,19 @@ to = ["ping+x@example.org", "alice@example.org"]
             !may("bob@example.org", "anyone@bücher.example"),
             "a catch-all gives no right to send"
         );
+    }
+
+    #[test]
+    fn a_detail_that_is_somebody_elses_address_gives_no_right_to_send() {
+        let file = "[[domain]]\nname = \"d.example\"\npostmaster = \"bob@d.example\"\n[[account]]\naddress = \"bob@d.example\"\n\
+            [[account]]\naddress = \"bob+boss@d.example\"\n[[alias]]\naddress = \"bob+list@d.example\"\nto = [\"x@foreign.example\"]\n";
+        let directory = Directory::parse(Path::new("d.toml"), file).unwrap();
+        let bob = directory.account_by_name("bob@d.example").unwrap();
+        let may = |sender: &str| {
+            directory.may_send_as(bob, &postroad_address::ReversePath::parse(sender).unwrap())
+        };
+        assert!(may("bob+anything@d.example"));
+        assert!(!may("bob+boss@d.example") && !may("Bob+LIST@d.example"));
     }
 
     proptest! {

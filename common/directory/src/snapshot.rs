@@ -135,7 +135,8 @@ impl Directory {
         }
     }
 
-    /// Whether the account may use this sender: its own address with any detail, an alias that leads to it alone, an
+    /// Whether the account may use this sender: its own address with any detail (unless that is an address of
+    /// its own, perhaps of somebody else), an alias that leads to it alone, an
     /// address listed in `may_send_as`, or the null path (RFC 5321 §4.5.5: notifications are sent by clients too).
     pub fn may_send_as(&self, account: &Account, sender: &ReversePath) -> bool {
         let Some(mailbox) = sender.mailbox() else {
@@ -149,11 +150,11 @@ impl Directory {
                     .iter()
                     .any(|allowed| allowed.folded() == address)
         };
-        listed(mailbox)
-            || self
-                .without_detail(mailbox)
-                .is_some_and(|(base, _)| listed(&base))
-            || self.leads_only_to(mailbox, account)
+        let detailed = || {
+            let base = self.without_detail(mailbox);
+            base.is_some_and(|(base, _)| listed(&base)) && !self.is_named(mailbox)
+        };
+        listed(mailbox) || detailed() || self.leads_only_to(mailbox, account)
     }
 
     /// The address without its detail, and the detail, as the delimiter of its domain divides them.
