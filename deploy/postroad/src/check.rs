@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use comfy_table::Cell;
-use postroad_daemon::{CommonConfig, ConfigError, ConfigFile, EffectiveValue};
+use postroad_daemon::{CommonConfig, ConfigError, ConfigFile, EffectiveValue, TlsFiles};
 use postroad_directory::{Directory, DirectoryError};
+use postroad_rpc::Endpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -41,6 +42,14 @@ pub fn carry_out(
     if ok { Ok(()) } else { Err(Fault::Told) }
 }
 
+fn tls_files(tls: &TlsFiles) -> [(&'static str, &Path); 3] {
+    [
+        ("common.tls.ca_file", &tls.ca_file),
+        ("common.tls.cert_file", &tls.cert_file),
+        ("common.tls.key_file", &tls.key_file),
+    ]
+}
+
 /// All that is wrong, and what is in force.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -67,10 +76,14 @@ impl Report {
         let msa = self.section::<postroad_msa::Config>(file, "msa");
         let mta = self.section::<postroad_mta::Config>(file, "mta");
         let mda = self.section::<postroad_mda::Config>(file, "mda");
+        // An agent without a section is at work with its defaults, or on another host.
         let meanings = [
-            msa.map(|msa| msa.check(file)),
-            mta.map(|mta| mta.check(file)),
-            mda.map(|mda| mda.check(file)),
+            msa.filter(|_| file.is_set("msa"))
+                .map(|msa| msa.check(file)),
+            mta.filter(|_| file.is_set("mta"))
+                .map(|mta| mta.check(file)),
+            mda.filter(|_| file.is_set("mda"))
+                .map(|mda| mda.check(file)),
         ];
         let meanings = meanings.into_iter().flatten().flatten();
         self.problems
@@ -116,12 +129,26 @@ impl Report {
                 self.problems
                     .extend(problems.iter().map(ToString::to_string));
             }
-            Err(error) => self.meaning(
-                file,
-                "common.directory",
-                error,
-                "create the file, or name another",
-            ),
+            Err(error) => {
+                let remedy = "create the file, or name another";
+                self.meaning(file, "common.directory", error, remedy);
+            }
+        }
+        if let Err(error) = common.queue.parse::<Endpoint>() {
+            self.meaning(file, "common.queue", error, "write one of these forms");
+        }
+        for (key, path) in common.tls.iter().flat_map(tls_files) {
+            if let Err(error) = std::fs::File::open(path) {
+                let problem = format!("{}: {error}", path.display());
+                self.meaning(file, key, problem, "name a PEM file this user can read");
+            }
+        }
+        if let Err(error) = postroad_mta::resolver_options(&common.dns).open() {
+            let key = match common.dns.zone {
+                Some(_) => "common.dns.zone",
+                None => "common.dns",
+            };
+            self.meaning(file, key, error, "mend it, or leave the key out");
         }
     }
 

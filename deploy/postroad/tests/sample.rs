@@ -52,6 +52,13 @@ fn installed(which: Uncomment) -> (tempfile::TempDir, Report) {
     fs::write(tls.join("cert.pem"), made.cert.pem()).unwrap();
     fs::write(tls.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::set_permissions(tls.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    for (new, old) in [
+        ("agents-ca.pem", "cert.pem"),
+        ("agent.pem", "cert.pem"),
+        ("agent.key", "key.pem"),
+    ] {
+        fs::copy(tls.join(old), tls.join(new)).unwrap();
+    }
     fs::write(folder.path().join("zone"), "").unwrap();
     fs::write(
         folder.path().join("directory.toml"),

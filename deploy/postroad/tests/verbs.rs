@@ -105,19 +105,22 @@ fn the_exit_status_says_whose_turn_it_is() {
 #[test]
 fn check_tells_every_problem_with_its_place_and_remedy() {
     let site = Site::new(
-        "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\n\
-         [mda]\nmail_rot = \"/x\"\n",
+        "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\
+         queue = \"nowhere\"\n\n[mda]\nmail_rot = \"/x\"\n\n[queued]\nsize_limit = 3\n\n[msa]\nmax_hops = 9\n",
         "[[domain]]\nname = \"a.example\"\n\n[[alias]]\naddress = \"x@a.example\"\nto = [\"ghost@a.example\"]\n",
     );
     let (status, out, talk) = site.run(&["check"]);
     assert_eq!(
         out,
-        "postroad.toml:6: unknown key `mail_rot` in [mda]; did you mean `mail_root`?\n\
+        "postroad.toml:10: queued.size_limit: found integer `3`, expected a size with its unit, such as \"64KiB\", \"25MiB\" or \"1GiB\"\n\
+         postroad.toml:7: unknown key `mail_rot` in [mda]; did you mean `mail_root`?\n\
+         postroad.toml:12: msa.certificates: there is no certificate, and passwords are taken under TLS only; write `certificates = [{ cert_file = \"/etc/postroad/tls/cert.pem\", key_file = \"/etc/postroad/tls/key.pem\" }]` in section [msa]\n\
          directory.toml:2: mail for postmaster@a.example reaches no account; set postmaster = \"someone@a.example\" to an account that exists\n\
          directory.toml:2: mail for abuse@a.example reaches no account; set postmaster = \"someone@a.example\" to an account that exists\n\
-         directory.toml:5: the alias x@a.example leads to ghost@a.example, which does not exist here; add that account, or remove it from `to`\n",
+         directory.toml:5: the alias x@a.example leads to ghost@a.example, which does not exist here; add that account, or remove it from `to`\n\
+         postroad.toml:4: common.queue: \"nowhere\" is not an endpoint, such as \"unix:/run/postroad/queue.sock\" or \"tcp:queue.example.org:7700\"; write one of these forms\n",
     );
-    assert_eq!((status, talk.as_str()), (1, "4 problems\n"));
+    assert_eq!((status, talk.as_str()), (1, "7 problems\n"));
 }
 
 #[test]

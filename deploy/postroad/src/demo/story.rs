@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{Instant, interval, sleep};
 
 use super::command;
-use super::folder::{DOMAIN, Plan, shell};
+use super::folder::{Plan, shell};
 use crate::all_in_one::QueueSlot;
 use crate::compose::compose;
 use crate::fault::Fault;
@@ -127,7 +127,7 @@ impl FirstMail {
             .map(|line| format!("  {line}\n"))
             .collect();
         format!(
-            "Its first mail, from {} to {}:\n\n{}\n\nIt lies in {}:\n\n{content}",
+            "The first mail, from {} to {}:\n\n{}\n\nIt lies in {}:\n\n{content}",
             from.address,
             to.address,
             timeline::of_stops(&self.stops),
@@ -199,7 +199,7 @@ fn next_steps(plan: &Plan, card: &DemoCard, from: &DemoAccount, to: &DemoAccount
     let accounts: String = card
         .accounts
         .iter()
-        .map(|account| format!("  {}  password {}\n", account.address, account.password))
+        .map(|account| format!("  {:<16}  password {}\n", account.address, account.password))
         .collect();
     format!(
         "In a second shell:
@@ -227,7 +227,8 @@ PYTHON
 
 {world}
 
-  accounts of {DOMAIN}
+Good to know:
+
 {accounts}
   ports on {on}: SMTP {smtp}, submission {port} (STARTTLS) and {tls_port} (TLS), LMTP {lmtp}
   everything lies in {folder}; scripts read demo.json there
