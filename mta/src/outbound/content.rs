@@ -1,15 +1,19 @@
 //! The content of a leased mail as it goes out: header edits applied to the header, the body streamed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_envelope::{HeaderEdit, QueueId};
 use postroad_message::{HeaderSplitter, HeaderTooLong, Split, apply_edits, split};
 use postroad_queue_client::{ContentStream, Lease, QueueError, QueueService};
+use tokio::time::timeout;
 
 /// Octets of a header that can be edited; the edge takes far less.
 const HEADER_LIMIT: usize = 4 << 20;
+/// The queue is on this host or near; a piece that takes longer will not come.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why content cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,7 @@ enum Body {
         queue: Arc<dyn QueueService>,
         queue_id: QueueId,
         offset: u64,
+        len: u64,
     },
 }
 
@@ -48,15 +53,16 @@ impl Content {
             return Ok(Self::new(header, edits, length(&body), Body::Here(body)));
         }
         let queue_id = lease.envelope.queue_id;
-        let header = read_header(queue.read(queue_id, 0).await?).await?;
+        let header = read_header(opened(queue, queue_id, 0).await?).await?;
         let offset = length(&header);
+        let len = lease.envelope.size.saturating_sub(offset);
         let body = Body::InQueue {
             queue: Arc::clone(queue),
             queue_id,
             offset,
+            len,
         };
-        let rest = lease.envelope.size.saturating_sub(offset);
-        Ok(Self::new(&header, edits, rest, body))
+        Ok(Self::new(&header, edits, len, body))
     }
 
     fn new(header: &[u8], edits: &[HeaderEdit], rest: u64, body: Body) -> Self {
@@ -79,14 +85,53 @@ impl Content {
                 queue,
                 queue_id,
                 offset,
-            } => header.chain(queue.read(*queue_id, *offset).await?).boxed(),
+                len,
+            } => {
+                let body = opened(queue, *queue_id, *offset).await?;
+                header.chain(whole(body, *len)).boxed()
+            }
         })
     }
 }
 
+async fn opened(
+    queue: &Arc<dyn QueueService>,
+    queue_id: QueueId,
+    offset: u64,
+) -> Result<ContentStream, QueueError> {
+    let read = timeout(PIECE_TIMEOUT, queue.read(queue_id, offset)).await;
+    read.unwrap_or_else(|_| Err(cut_short("no answer in time")))
+}
+
+async fn next(content: &mut ContentStream) -> Option<Result<Bytes, QueueError>> {
+    let next = timeout(PIECE_TIMEOUT, content.next()).await;
+    next.unwrap_or_else(|_| Some(Err(cut_short("no answer in time"))))
+}
+
+/// Exactly `len` octets, or an error: content that was cut must never be ended as if it were whole.
+fn whole(content: ContentStream, len: u64) -> ContentStream {
+    let counted = stream::unfold(Some((content, len)), |state| async move {
+        let (mut content, left) = state?;
+        match next(&mut content).await {
+            Some(Ok(chunk)) => match left.checked_sub(length(&chunk)) {
+                Some(left) => Some((Ok(chunk), Some((content, left)))),
+                None => Some((Err(cut_short("more came than the mail has")), None)),
+            },
+            None if left == 0 => None,
+            None => Some((Err(cut_short("its end is missing")), None)),
+            Some(Err(error)) => Some((Err(error), None)),
+        }
+    });
+    counted.boxed()
+}
+
+fn cut_short(why: &str) -> QueueError {
+    QueueError::Unavailable(why.to_owned())
+}
+
 async fn read_header(mut content: ContentStream) -> Result<Bytes, ContentError> {
     let mut splitter = HeaderSplitter::new(HEADER_LIMIT);
-    while let Some(chunk) = content.next().await {
+    while let Some(chunk) = next(&mut content).await {
         if let Split::Complete { header, .. } = splitter.push(&chunk?)? {
             return Ok(header);
         }

@@ -128,3 +128,17 @@ async fn a_queue_that_cannot_be_read_delays() {
         done.text()
     );
 }
+
+#[tokio::test]
+async fn content_that_ends_too_early_is_never_ended_with_a_dot() {
+    let mut mail = lease("example.test", &["bob"]);
+    let content = [b"Subject: x\r\n\r\n".to_vec(), large_body()].concat();
+    mail.content = None;
+    mail.envelope.size = content.len() as u64 + 1;
+    let queue = FakeQueue::default();
+    queue.with(|data| data.content.insert(mail.envelope.queue_id, content.into()));
+    let host = Host::start(Script::default()).await;
+    let done = run_with(to_port(host.address.port()), mail, &queue).await;
+    assert_eq!(done.outcomes(), ["0 delayed 4.3.0"]);
+    assert!(host.heard()[0].content.is_empty());
+}
