@@ -251,6 +251,26 @@ fn a_mailbox_is_listed_and_shown() {
     );
 }
 
+/// As sysexits has it: a supervisor must know whether to start it again.
+#[test]
+fn run_ends_as_daemons_do() {
+    let site = Site::new(
+        "[common]\nhostname = \"mx.a.example\"\nhostnam = 1\n",
+        DIRECTORY,
+    );
+    let (status, out, talk) = site.run(&["run"]);
+    assert_eq!(
+        (status, out.as_str(), talk.as_str()),
+        (
+            78,
+            "",
+            "postroad: postroad.toml:3: unknown key `hostnam` in [common]; did you mean `hostname`?\n"
+        )
+    );
+    assert_eq!(site.run(&["run", "--demo"]).0, 2);
+    assert_eq!(site.run(&["run", "--relay"]).0, 2);
+}
+
 #[test]
 fn the_command_says_its_version() {
     let output = Command::new(env!("CARGO_BIN_EXE_postroad"))
