@@ -76,7 +76,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("held", "A mail waits until somebody releases it."),
     ("released", "A held mail goes on."),
     ("dropped", "A mail was removed without delivery."),
-    ("rerouted", "A mail goes another way since domains or routes changed."),
+    (
+        "rerouted",
+        "A mail goes another way since domains or routes changed.",
+    ),
     ("queue_connected", "The process reached the queue."),
     (
         "queue_lost",

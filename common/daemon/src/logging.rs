@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -36,13 +36,15 @@ pub fn init_logging(config: &LogConfig, agent: &str) -> Result<(), ConfigError> 
 }
 
 /// What libraries have to say below WARN is of no use to an operator.
-fn filter(config: &LogConfig, directives: Option<&str>) -> Result<EnvFilter, ParseError> {
+fn filter(config: &LogConfig, directives: Option<&str>) -> Result<Targets, ParseError> {
     match directives {
-        Some(directives) => EnvFilter::try_new(directives),
+        Some(directives) => directives.parse(),
         None => {
             let level = Level::from(config.level);
             let others = level.min(Level::WARN);
-            EnvFilter::try_new(format!("{others},postroad={level}"))
+            Ok(Targets::new()
+                .with_default(others)
+                .with_target("postroad", level))
         }
     }
 }
