@@ -123,6 +123,15 @@ impl ContentStore {
         }
     }
 
+    /// Moves a file to `quarantine/`, for a person to look at.
+    pub fn set_aside(&self, nonce: ContentNonce) -> Result<()> {
+        let aside = self.folder.with_file_name("quarantine");
+        make_folder(&aside)?;
+        let path = self.path(nonce);
+        let moved = fs::rename(&path, aside.join(format!("content-{nonce}")));
+        moved.map_err(failed("set aside", &path))
+    }
+
     /// All files, finished or not: for the sweep at start, before anyone writes.
     pub fn list(&self) -> Result<Vec<ContentNonce>> {
         let mut found = Vec::new();
@@ -277,6 +286,19 @@ mod tests {
             "an open reader keeps the file"
         );
         assert!(matches!(store.reader(&content), Err(JournalError::Gone)));
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept_for_a_person() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let mut writer = store.create().unwrap();
+        writer.write(b"orphan").unwrap();
+        let nonce = writer.finish().unwrap().nonce;
+        store.set_aside(nonce).unwrap();
+        assert_eq!(store.list().unwrap(), []);
+        let kept = folder.path().join(format!("quarantine/content-{nonce}"));
+        assert_eq!(fs::read(kept).unwrap(), b"orphan");
     }
 
     #[test]
