@@ -1,7 +1,6 @@
 //! What the parts of a running queue share.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -9,7 +8,9 @@ use std::{
 use bytes::Bytes;
 use postroad_address::Domain;
 use postroad_directory::DirectoryHandle;
-use postroad_envelope::{Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route};
+use postroad_envelope::{
+    Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
+};
 use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, SegmentInfo};
 use postroad_queue::{Content, MailPlace, MailRecord, Queue};
 use postroad_queue_client::QueueError;
@@ -82,6 +83,17 @@ impl Trash {
 }
 
 impl Core {
+    /// Whether new mail is taken now.
+    pub fn takes_mail(&self) -> Result<(), QueueError> {
+        if self.stopping.is_cancelled() {
+            return Err(QueueError::Unavailable("the queue is stopping".to_owned()));
+        }
+        self.admission
+            .borrow()
+            .clone()
+            .map_or(Ok(()), |why| Err(QueueError::Full(why)))
+    }
+
     /// Where recipients' mail goes, all under one snapshot of the directory.
     pub fn routes(&self) -> impl Fn(&Envelope, &Recipient) -> Route + '_ {
         let directory = self.directory.current();
@@ -110,7 +122,7 @@ impl Core {
         }
     }
 
-    /// An event of our own for the timeline.
+    /// An event of our own for the timeline, now.
     pub fn tell(
         &self,
         queue_id: QueueId,
@@ -119,11 +131,24 @@ impl Core {
         text: impl Into<String>,
         fields: impl IntoIterator<Item = (&'static str, String)>,
     ) {
-        let fields: BTreeMap<String, String> = fields
+        self.tell_at(clock::now(), queue_id, kind, recipients, text, fields);
+    }
+
+    /// As [`Core::tell`], at a time.
+    pub fn tell_at(
+        &self,
+        at: Timestamp,
+        queue_id: QueueId,
+        kind: EventKind,
+        recipients: Vec<RecipientIndex>,
+        text: impl Into<String>,
+        fields: impl IntoIterator<Item = (&'static str, String)>,
+    ) {
+        let fields = fields
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
-        let (at, agent, text) = (clock::now(), self.name.clone(), text.into());
+        let (agent, text) = (self.name.clone(), text.into());
         self.timeline.record([Event {
             queue_id,
             at,
@@ -148,6 +173,8 @@ pub(crate) enum ReadError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Queue(#[from] postroad_queue::QueueError),
+    #[error("the content file {0} is not there")]
+    NoContent(ContentNonce),
 }
 
 impl ReadError {

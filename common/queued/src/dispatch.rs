@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use postroad_envelope::{EventKind, LeaseRef, QueueId, Route, RouteClass};
-use postroad_queue::{Holder, Instruction, Lease as Grant, Leased};
+use postroad_journal::JournalError;
+use postroad_queue::{Content, Holder, Instruction, Lease as Grant, Leased};
 use postroad_queue_client::{Lease, QueueError, WorkDown};
 use tokio::{
     sync::mpsc,
@@ -245,8 +246,16 @@ pub(crate) fn build(core: &Core, leased: &Leased) -> Result<Lease, ReadError> {
         .recipients
         .retain(|recipient| pending.contains(&recipient.index));
     let content = match record.content {
-        postroad_queue::Content::Inline(bytes) if bytes.len() <= CONTENT_IN_LEASE => Some(bytes),
-        _ => None,
+        Content::Inline(bytes) if bytes.len() <= CONTENT_IN_LEASE => Some(bytes),
+        Content::Inline(_) => None,
+        Content::File(file) => {
+            // A worker could only fail to read it, for ever.
+            core.contents.reader(&file).map_err(|error| match error {
+                JournalError::Gone => ReadError::NoContent(file.nonce),
+                other => other.into(),
+            })?;
+            None
+        }
     };
     let state = &leased.state;
     Ok(Lease {

@@ -12,11 +12,11 @@ use std::{
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_journal::{ContentStore, Journal, JournalError, Recovery, Replay};
-use postroad_queue::{LeaseTimes, Options, Queue, RetrySchedule};
+use postroad_queue::{LeaseTimes, Options, Queue, QueueError, RetrySchedule};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
-    task::spawn_blocking,
+    task::{JoinSet, spawn_blocking},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -46,6 +46,8 @@ pub struct RunningQueue {
     queue: LocalQueue,
     committer_end: oneshot::Receiver<Result<Journal, ServeError>>,
     dispatcher_end: oneshot::Receiver<()>,
+    /// Reports and upkeep: without them mail stays that should go.
+    helpers: JoinSet<()>,
 }
 
 /// What was found on the disk, put in order.
@@ -114,9 +116,11 @@ pub async fn start(
     });
     let (due_reports, reports_due) = mpsc::channel(REPORTS);
     let dispatcher_end = spawn_dispatcher(&core, messages, due_reports)?;
-    core.tasks
-        .spawn(reports::run(Arc::clone(&core), reports_due));
-    core.tasks.spawn(upkeep::run(Arc::clone(&core)));
+    let mut helpers = JoinSet::new();
+    let reports = reports::run(Arc::clone(&core), reports_due);
+    helpers.spawn(core.tasks.track_future(reports));
+    let upkeep = upkeep::run(Arc::clone(&core));
+    helpers.spawn(core.tasks.track_future(upkeep));
     let queue = LocalQueue { core };
     Ok((
         queue.clone(),
@@ -124,6 +128,7 @@ pub async fn start(
             queue,
             committer_end,
             dispatcher_end,
+            helpers,
         },
     ))
 }
@@ -159,18 +164,28 @@ impl RunningQueue {
             queue,
             mut committer_end,
             mut dispatcher_end,
+            mut helpers,
         } = self;
         let core = queue.core;
         let early = tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             ended = &mut committer_end => Some(flatten(ended)),
             _ = &mut dispatcher_end => Some(Err(ServeError::Task("dispatcher".to_owned()))),
+            Some(_) = helpers.join_next() => Some(match timeout(END_GRACE, &mut committer_end).await {
+                Ok(ended) => flatten(ended),
+                Err(_) => Err(ServeError::Task("reports or upkeep".to_owned())),
+            }),
         };
         core.stopping.cancel();
         core.admission
             .send_replace(Some("the queue is stopping".to_owned()));
         let outcome = match early {
-            Some(ended) => ended.map(drop),
+            Some(ended) => {
+                // What was offered is committed, and the journal is closed for whoever opens it next.
+                let _ = timeout(END_GRACE, core.committer.stop()).await;
+                ended.map(drop)
+            }
             None => {
                 let _ = core.dispatcher.send(ToDispatcher::Drain).await;
                 // What workers do not finish in time they resume after the restart.
@@ -229,14 +244,16 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
             "the index could not be opened; it was put aside and is built anew from the journal"
         );
     }
-    let replayed = replay(&journal, &queue, report.needs_replay_from).map_err(failed)?;
+    let replayed = replay(&journal, &queue, report.needs_replay_from, &failed)?;
     let jobs = queue.finish_replay(clock::now())?;
     info!(
         event = "replay",
         records = replayed.records,
         duration_ms = millis(begun)
     );
-    sweep(&queue, &contents)?;
+    let is_whole =
+        replayed.damage.is_empty() && recovery.unreadable.is_empty() && recovery.missing.is_empty();
+    sweep(&queue, &contents, is_whole)?;
 
     let epoch = queue.prepare_epoch()?;
     let locations = journal.append_group(epoch.records()).map_err(failed)?;
@@ -265,20 +282,33 @@ fn queue_options(config: &Config) -> Options {
     }
 }
 
+/// A record that cannot be read is passed over; where the index refuses one nothing may go on, for the next checkpoint
+/// would say that it holds all of them.
 fn replay(
     journal: &Journal,
     queue: &Queue,
     from: postroad_journal::Lsn,
-) -> Result<Replay, JournalError> {
-    let replayed = journal.replay(from, |record| {
-        if let Err(failed) = queue.replay(record) {
+    failed: &impl Fn(JournalError) -> ServeError,
+) -> Result<Replay, ServeError> {
+    let mut refused = None;
+    let replayed = journal.replay(from, |record| match queue.replay(record) {
+        Ok(_) => ControlFlow::Continue(()),
+        Err(unreadable @ QueueError::Unreadable { .. }) => {
             error!(
                 event = "corruption", lsn = record.lsn.0, segment = %record.location.segment,
-                error = %failed, "a record cannot be read and is passed over"
+                error = %unreadable, "a record cannot be read and is passed over"
             );
+            ControlFlow::Continue(())
         }
-        ControlFlow::Continue(())
-    })?;
+        Err(error) => {
+            refused = Some(error);
+            ControlFlow::Break(())
+        }
+    });
+    let replayed = replayed.map_err(failed)?;
+    if let Some(error) = refused {
+        return Err(error.into());
+    }
     for damage in replayed.damage.iter().filter(|damage| damage.fresh) {
         error!(
             event = "corruption", segment = %damage.segment,
@@ -303,8 +333,9 @@ fn tell_recovery(recovery: &Recovery) {
     }
 }
 
-/// Content files that no mail names: of submissions that were cut off, or of mails finished just before the end.
-fn sweep(queue: &Queue, contents: &ContentStore) -> Result<(), ServeError> {
+/// Content files that no mail names: of submissions that were cut off, or of mails finished just before the end. If part
+/// of the journal is damaged, some may be all that is left of a mail: then a person decides.
+fn sweep(queue: &Queue, contents: &ContentStore, journal_is_whole: bool) -> Result<(), ServeError> {
     let wanted: HashSet<_> = queue
         .content_files()
         .map(|file| file.map(|file| file.nonce))
@@ -317,7 +348,11 @@ fn sweep(queue: &Queue, contents: &ContentStore) -> Result<(), ServeError> {
         }
     };
     for nonce in found.into_iter().filter(|nonce| !wanted.contains(nonce)) {
-        if let Err(error) = contents.remove(nonce) {
+        let gone = match journal_is_whole {
+            true => contents.remove(nonce),
+            false => contents.set_aside(nonce),
+        };
+        if let Err(error) = gone {
             warn!(event = "fault", error = %error, "a content file that nobody needs stays");
         }
     }

