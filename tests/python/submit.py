@@ -20,6 +20,8 @@ try:
         if orders["account"]:
             client.login(orders["account"], orders["password"])
         options = ["BODY=8BITMIME"] if client.has_extn("8BITMIME") else []
+        if not all(address.isascii() for address in orders["to"]):
+            options.append("SMTPUTF8")
         refused = client.sendmail(orders["from"], orders["to"], content, options)
         assert not refused, refused
 except smtplib.SMTPException as error:

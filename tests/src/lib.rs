@@ -16,7 +16,7 @@ pub use client::Client;
 pub use content::{body, is_same_mail, mail, unwired};
 pub use peer::{Kept, Peer};
 pub use report::Report;
-pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Stack};
+pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Stack, free_port};
 pub use wait::{PATIENCE, wait_for, wait_for_within};
 
 /// A [`Builder`] of a stack whose agents are the binary `agents` of this package, freshly built.

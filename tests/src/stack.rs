@@ -7,7 +7,7 @@ mod process;
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     thread,
@@ -16,10 +16,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use postroad_daemon::{health_socket, query_health};
+use postroad_queue_client::{ListQuery, QueueAdmin as _, RemoteAdmin};
+use postroad_rpc::Endpoint;
 use tempfile::TempDir;
 
 use self::process::Process;
-pub use self::{maildir::Mail, ports::Ports};
+pub use self::{
+    maildir::Mail,
+    ports::{Ports, free_port},
+};
 use crate::{
     Client,
     wait::{wait_for, wait_for_within},
@@ -83,6 +88,7 @@ pub struct Builder {
     binary: PathBuf,
     agents: Vec<Agent>,
     settings: Vec<String>,
+    accounts: Vec<String>,
     directory: String,
     zone: String,
 }
@@ -94,6 +100,7 @@ impl Builder {
             binary: binary.into(),
             agents: Agent::SEPARATE.to_vec(),
             settings: Vec::new(),
+            accounts: Vec::new(),
             directory: String::new(),
             zone: String::new(),
         }
@@ -112,6 +119,12 @@ impl Builder {
     /// TOML that is read after the configuration and wins over it key by key.
     pub fn settings(mut self, toml: &str) -> Self {
         self.settings.push(toml.to_owned());
+        self
+    }
+
+    /// Accounts besides alice, bob and carol of demo.test.
+    pub fn accounts(mut self, addresses: impl IntoIterator<Item = String>) -> Self {
+        self.accounts.extend(addresses);
         self
     }
 
@@ -146,13 +159,7 @@ impl Builder {
     /// Starts all processes and waits until they are ready.
     pub async fn start(self) -> Result<Stack> {
         let mut stack = self.prepare()?;
-        let agents: Vec<Agent> = stack.processes.keys().copied().collect();
-        for &agent in &agents {
-            stack.start(agent)?;
-        }
-        for agent in agents {
-            stack.ready(agent).await?;
-        }
+        stack.start_all().await?;
         Ok(stack)
     }
 }
@@ -196,6 +203,27 @@ impl Stack {
     /// Where a foreign server with this number is found as a mail host, e.g. `mx1.world.test`.
     pub fn peer_address(&self, number: u8) -> SocketAddr {
         (Ipv4Addr::new(127, 0, 1, number), self.ports.world).into()
+    }
+
+    /// Writes TOML that is read after the configuration by every process started from now on; the same `name`
+    /// replaces what was written before.
+    pub fn configure(&self, name: &str, toml: &str) -> Result<()> {
+        Ok(fs::write(
+            self.folder().join(format!("conf.d/{name}.toml")),
+            toml,
+        )?)
+    }
+
+    /// Starts all processes and waits until they are ready.
+    pub async fn start_all(&mut self) -> Result<()> {
+        let agents: Vec<Agent> = self.processes.keys().copied().collect();
+        for &agent in &agents {
+            self.start(agent)?;
+        }
+        for agent in agents {
+            self.ready(agent).await?;
+        }
+        Ok(())
     }
 
     /// Starts one process.
@@ -329,6 +357,17 @@ impl Stack {
         wait_for(&what, async || {
             let mails = self.delivered(account).ok()?;
             (mails.len() >= count).then_some(mails)
+        })
+        .await
+    }
+
+    /// Waits until the queue has nothing left to do.
+    pub async fn wait_for_empty_queue(&self) -> Result<()> {
+        let socket = self.folder().join("run/queue-admin.sock");
+        let admin = RemoteAdmin::connect(&Endpoint::Unix(socket), None, "journey")?;
+        wait_for("empty queue", async || {
+            let page = admin.list(ListQuery::default()).await.ok()?;
+            page.mails.is_empty().then_some(())
         })
         .await
     }

@@ -1,6 +1,12 @@
 //! What a stack finds in its folder.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 use anyhow::Result;
 use postroad_directory::hash_password;
@@ -14,10 +20,7 @@ pub fn write(folder: &Path, ports: &Ports, builder: &Builder) -> Result<()> {
         fs::write(folder.join(format!("conf.d/{number:02}.toml")), settings)?;
     }
     fs::write(folder.join("zone"), format!("{ZONE}{}", builder.zone))?;
-    fs::write(
-        folder.join("directory.toml"),
-        directory(&builder.directory)?,
-    )?;
+    write_private(&folder.join("directory.toml"), &directory(builder)?)?;
     fs::write(folder.join("postroad.toml"), config(folder, ports))?;
     certificates(folder)
 }
@@ -34,15 +37,15 @@ mx2.world.test     A    127.0.1.2
 mx3.world.test     A    127.0.1.3
 ";
 
-fn directory(added: &str) -> Result<String> {
+fn directory(builder: &Builder) -> Result<String> {
     let hash = hash_password(PASSWORD.as_bytes(), *b"salt for testing")?;
     let mut text =
         String::from("[[domain]]\nname = \"demo.test\"\npostmaster = \"carol@demo.test\"\n");
-    for name in ["alice", "bob", "carol"] {
-        text +=
-            &format!("[[account]]\naddress = \"{name}@demo.test\"\npassword_hash = \"{hash}\"\n");
+    let accounts = ["alice", "bob", "carol"].map(|name| format!("{name}@demo.test"));
+    for address in accounts.iter().chain(&builder.accounts) {
+        text += &format!("[[account]]\naddress = '{address}'\npassword_hash = \"{hash}\"\n");
     }
-    Ok(text + added)
+    Ok(text + &builder.directory)
 }
 
 /// Retries, reports and grace in seconds, small segments; otherwise as in production.
@@ -91,8 +94,9 @@ segment = "4MiB"
 journal_target = "16MiB"
 
 [msa]
-listeners.submission = "127.0.0.1:{submission}"
-listeners.submissions = "127.0.0.1:{submissions}"
+submission = ["127.0.0.1:{submission}"]
+submissions = ["127.0.0.1:{submissions}"]
+queue_timeout = "1s"
 
 [[msa.certificates]]
 cert_file = "{folder}/server.pem"
@@ -100,6 +104,7 @@ key_file = "{folder}/server.key"
 
 [mta.inbound]
 listeners.smtp = "127.0.0.1:{smtp}"
+queue_timeout = "1s"
 
 [[mta.inbound.certificates]]
 cert_file = "{folder}/server.pem"
@@ -144,6 +149,16 @@ fn certificates(folder: &Path) -> Result<()> {
         folder.join("server.pem"),
         server.signed_by(&key, &issuer)?.pem(),
     )?;
-    fs::write(folder.join("server.key"), key.serialize_pem())?;
-    Ok(())
+    write_private(&folder.join("server.key"), &key.serialize_pem())
+}
+
+/// Agents refuse secrets that everybody may read.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }

@@ -44,6 +44,8 @@ pub struct Submission<'a> {
     pub from: &'a str,
     pub to: Vec<String>,
     pub sample: &'a Sample,
+    /// Whom to trust, if not the authority of the stack.
+    pub ca_file: Option<&'a Path>,
 }
 
 impl<'a> Submission<'a> {
@@ -56,6 +58,7 @@ impl<'a> Submission<'a> {
             from: account,
             to,
             sample,
+            ca_file: None,
         }
     }
 }
@@ -88,7 +91,9 @@ impl Program {
         };
         let call = Call {
             port,
-            ca_file: world.stack.ca_file(),
+            ca_file: submission
+                .ca_file
+                .map_or_else(|| world.stack.ca_file(), Path::to_owned),
             submission,
         };
         match self {
@@ -115,6 +120,7 @@ impl Call<'_> {
             from,
             to,
             sample,
+            ..
         } = self.submission;
         let mut call = words("--server localhost --protocol ESMTP --helo client.test");
         call.extend(["--port".into(), self.port.to_string().into()]);
@@ -162,6 +168,7 @@ impl Call<'_> {
             from,
             to,
             sample,
+            ..
         } = self.submission;
         let mut call = words("--silent --show-error --verbose");
         let scheme = if *tls == Tls::Implicit {
@@ -226,6 +233,7 @@ impl Call<'_> {
             from,
             to,
             sample,
+            ..
         } = self.submission;
         let orders = json!({
             "port": self.port,
@@ -277,7 +285,8 @@ async fn run(
     })
 }
 
-fn script(name: &str) -> PathBuf {
+/// One of `tests/python`.
+pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("python")
         .join(name)

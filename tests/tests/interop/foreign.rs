@@ -1,5 +1,6 @@
 //! Foreign servers on loopback, each in a folder of its own and gone with its guard.
 
+mod aiosmtpd;
 mod dnsmasq;
 mod dovecot;
 mod postfix;
@@ -20,6 +21,7 @@ use postroad_tests::wait_for;
 use tokio::net::TcpStream;
 
 pub use self::{
+    aiosmtpd::Aiosmtpd,
     dnsmasq::Dnsmasq,
     dovecot::{Dovecot, OWNER, PASSWORD as IMAP_PASSWORD},
     postfix::{MASTER, Postfix, Setup},
@@ -100,7 +102,7 @@ pub fn user(name: &str) -> Result<(u32, u32)> {
 }
 
 /// A new folder that others may look into.
-fn folder(path: &Path) -> Result<()> {
+pub fn folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())

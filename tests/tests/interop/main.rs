@@ -27,9 +27,12 @@ fn main() -> ExitCode {
         scenario!(submission::by_curl, [Curl]),
         scenario!(submission::by_msmtp, [Msmtp]),
         scenario!(submission::to_200_recipients, [Python, Swaks, Curl, Msmtp]),
+        scenario!(submission::not_to_a_stranger, [Python, Swaks, Curl, Msmtp]),
         scenario!(refusals::as_clients_show_them, [Python, Swaks, Curl, Msmtp]),
         scenario!(relay::to_postfix_by_mx_of_dnsmasq, [Postfix, Dnsmasq]),
         scenario!(relay::to_postfix_by_zone, [Postfix]),
+        scenario!(relay::to_aiosmtpd_with_smtputf8, [Python, Aiosmtpd]),
+        scenario!(relay::to_dovecot_by_lmtp, [Dovecot, Python]),
         scenario!(relay::waits_while_postfix_is_down, [Postfix, Dnsmasq]),
         scenario!(
             relay::refused_by_postfix_makes_a_report,

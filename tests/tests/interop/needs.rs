@@ -9,6 +9,8 @@ use std::{
 
 use crate::foreign;
 
+const AIOSMTPD: &str = "the Python package aiosmtpd (tests/python/requirements.txt; POSTROAD_TEST_PYTHON names the interpreter)";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     Swaks,
@@ -18,6 +20,7 @@ pub enum Need {
     Dnsmasq,
     Postfix,
     Dovecot,
+    Aiosmtpd,
 }
 
 impl Need {
@@ -27,20 +30,26 @@ impl Need {
             // swaks speaks TLS only with this module.
             Self::Swaks => (
                 on_path("swaks") && perl_has("Net::SSLeay"),
-                "packages swaks and libnet-ssleay-perl",
+                "the Debian packages swaks and libnet-ssleay-perl",
             ),
-            Self::Python => (works(python()), "package python3"),
-            Self::Curl => (on_path("curl"), "package curl"),
-            Self::Msmtp => (on_path("msmtp"), "package msmtp"),
-            Self::Dnsmasq => (on_path("dnsmasq"), "package dnsmasq-base"),
-            Self::Postfix => (Path::new(foreign::MASTER).exists(), "package postfix"),
+            Self::Python => (python_has("smtplib"), "the Debian package python3"),
+            Self::Aiosmtpd => (python_has("aiosmtpd"), AIOSMTPD),
+            Self::Curl => (on_path("curl"), "the Debian package curl"),
+            Self::Msmtp => (on_path("msmtp"), "the Debian package msmtp"),
+            Self::Dnsmasq => (on_path("dnsmasq"), "the Debian package dnsmasq-base"),
+            Self::Postfix => (
+                Path::new(foreign::MASTER).exists(),
+                "the Debian package postfix",
+            ),
             Self::Dovecot => (
-                on_path("dovecot") && on_path("doveadm"),
-                "packages dovecot-core and dovecot-imapd",
+                ["imap", "lmtp"]
+                    .iter()
+                    .all(|part| Path::new("/usr/lib/dovecot").join(part).exists()),
+                "the Debian packages dovecot-core, dovecot-imapd and dovecot-lmtpd",
             ),
         };
         if !there {
-            return Some(format!("{package} of Debian"));
+            return Some(package.to_owned());
         }
         (self.is_privileged() && !rustix::process::geteuid().is_root())
             .then(|| format!("to be root, since {self:?} does"))
@@ -70,19 +79,14 @@ fn on_path(program: &str) -> bool {
 }
 
 fn perl_has(module: &str) -> bool {
-    let mut command = Command::new("perl");
-    let command = command.args([&format!("-M{module}"), "-e", "1"]);
-    command
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    works(Command::new("perl").args([&format!("-M{module}"), "-e", "1"]))
 }
 
-fn works(program: OsString) -> bool {
-    let mut command = Command::new(program);
-    let command = command
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+fn python_has(module: &str) -> bool {
+    works(Command::new(python()).args(["-c", &format!("import {module}")]))
+}
+
+fn works(command: &mut Command) -> bool {
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use postroad_maildir::{Begin, DeliveryId, Store, Target};
-use postroad_tests::{Agent, Stack, mail, stack, unwired};
+use postroad_tests::{Agent, Stack, free_port, mail, stack, unwired};
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,7 +29,13 @@ pub async fn dovecot_shows_what_was_filed(world: &World) -> Result<()> {
     }
     let filed = stack.wait_for_mails(ACCOUNT, 2).await?;
     hand_over(&stack)?;
-    let dovecot = Dovecot::start(&world.place("dovecot"), &root, &[ACCOUNT]).await?;
+    let dovecot = Dovecot::start(
+        &world.place("dovecot"),
+        &root,
+        &[ACCOUNT],
+        ([127, 0, 0, 1], free_port()?).into(),
+    )
+    .await?;
 
     let shown = fetch(&dovecot).await?;
     for mail in &filed {
@@ -92,6 +98,8 @@ async fn delivered_before_a_crash(stack: &mut Stack, dovecot: &Dovecot, root: &P
         count("flagged") == 1 && count("moved") == 0 && shown.len() == 3,
         "{shown:?}"
     );
+    let archive = fs::read_dir(stack.maildir(ACCOUNT)?.join(".Archive/cur"))?;
+    ensure!(archive.count() == 1);
     Ok(())
 }
 
@@ -131,7 +139,7 @@ async fn fetch(dovecot: &Dovecot) -> Result<Vec<(Value, Vec<u8>)>> {
 }
 
 async fn imap(dovecot: &Dovecot, mut orders: Value) -> Result<Value> {
-    orders["port"] = dovecot.address.port().into();
+    orders["port"] = dovecot.imap.port().into();
     orders["account"] = ACCOUNT.into();
     orders["password"] = foreign::IMAP_PASSWORD.into();
     python_json("imap.py", &orders).await

@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 use anyhow::{Result, ensure};
-use postroad_tests::{Agent, Client, Mail, is_same_mail, wait_for};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use postroad_tests::{Agent, Client, Mail, is_same_mail, unwired, wait_for};
 use serde_json::{Value, json};
 
 use crate::{
-    clients::python_json,
-    foreign::Postfix,
+    clients::{Program, Submission, Tls, python_json},
+    foreign::{self, Aiosmtpd, Dovecot, Postfix},
     samples::Sample,
     world::{World, header},
 };
@@ -39,6 +40,86 @@ async fn relays(world: &World, to: &str, sample: &Sample) -> Result<()> {
     ensure!(
         shown.contains(&format!("Return-Path: <{SENDER}>")),
         "{shown:.1200}"
+    );
+    Ok(())
+}
+
+pub async fn to_aiosmtpd_with_smtputf8(world: &World) -> Result<()> {
+    let aiosmtpd = Aiosmtpd::start(&world.place("aiosmtpd"), world.utf8).await?;
+    let (to, sample) = ("j\u{fc}rgen@utf8.test", &world.samples.awkward);
+    let submission = Submission::new(Tls::Start, SENDER, vec![to.to_owned()], sample);
+    Program::Smtplib.submits(world, &submission).await?;
+    let kept = aiosmtpd.first().await?;
+    ensure!(
+        kept["from"] == SENDER && kept["to"] == json!([to]) && kept["smtputf8"] == true,
+        "{kept:#}"
+    );
+    ensure!(
+        kept["options"]
+            .as_array()
+            .is_some_and(|options| options.contains(&"BODY=8BITMIME".into())),
+        "{kept:#}"
+    );
+    let content = BASE64_STANDARD.decode(kept["content"].as_str().unwrap_or_default())?;
+    ensure!(
+        is_same_mail(&sample.content, &unwired(&content)),
+        "{:.1200}",
+        String::from_utf8_lossy(&content)
+    );
+    Ok(())
+}
+
+/// RFC 2033: one recipient is welcome and one is not.
+pub async fn to_dovecot_by_lmtp(world: &World) -> Result<()> {
+    let (from, to, stranger) = (
+        "bounced.lmtp@demo.test",
+        "friend@lmtp.test",
+        "stranger@lmtp.test",
+    );
+    let mail_root = world.place("dovecot-mail");
+    foreign::folder(&mail_root)?;
+    foreign::hand_over(&mail_root, foreign::user(foreign::OWNER)?)?;
+    let _dovecot =
+        Dovecot::start(&world.place("dovecot-lmtp"), &mail_root, &[to], world.lmtp).await?;
+
+    let sample = &world.samples.awkward;
+    let mut client = world.stack.login(from).await?;
+    client
+        .deliver(from, &[to, stranger], &sample.content)
+        .await?;
+    let new = mail_root.join("lmtp.test/friend/Maildir/new");
+    let mail = wait_for("mail at Dovecot", async || {
+        let entry = fs::read_dir(&new).ok()?.next()?.ok()?;
+        fs::read(entry.path()).ok()
+    })
+    .await?;
+    ensure!(
+        is_same_mail(&sample.content, &mail),
+        "{}",
+        String::from_utf8_lossy(&mail)
+    );
+
+    let report = parsed(
+        world,
+        "lmtp report",
+        &world.stack.wait_for_mails(from, 1).await?[0],
+    )
+    .await?;
+    is_report(&report)?;
+    ensure!(
+        report["recipients"]
+            .as_array()
+            .is_some_and(|recipients| recipients.len() == 1),
+        "{report:#}"
+    );
+    let recipient = &report["recipients"][0];
+    ensure!(
+        recipient["Final-Recipient"] == format!("rfc822; {stranger}"),
+        "{report:#}"
+    );
+    ensure!(
+        recipient["Action"] == "failed" && recipient["Status"] == "5.1.1",
+        "{report:#}"
     );
     Ok(())
 }
@@ -194,7 +275,7 @@ pub async fn from_postfix_by_lmtp(world: &World) -> Result<()> {
 }
 
 pub async fn refused_by_us_makes_a_report_of_postfix(world: &World) -> Result<()> {
-    let (from, to) = ("carol@demo.test", "stranger@demo.test");
+    let (from, to) = ("inbound.bounced@demo.test", "stranger@demo.test");
     by_postfix(world.postfix()?, from, to, &world.samples.plain.content).await?;
     let report = parsed(
         world,

@@ -156,6 +156,32 @@ pub async fn to_200_recipients(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// Whose certificate nobody vouches for gets neither password nor mail: the other scenarios prove that ours is verified.
+pub async fn not_to_a_stranger(world: &World) -> Result<()> {
+    let to = vec!["stranger.trust@demo.test".to_owned()];
+    for program in [
+        Program::Smtplib,
+        Program::Swaks,
+        Program::Curl,
+        Program::Msmtp,
+    ] {
+        for tls in [Tls::Start, Tls::Implicit] {
+            let ca_file = Some(world.certificate.as_path());
+            let submission = Submission {
+                ca_file,
+                ..Submission::new(tls, SENDER, to.clone(), &world.samples.plain)
+            };
+            let ended = program.try_submit(world, &submission).await?;
+            ensure!(
+                !ended.well,
+                "{program:?} by {tls:?} trusts everybody: {}",
+                ended.said
+            );
+        }
+    }
+    Ok(())
+}
+
 async fn arrives(
     world: &World,
     program: Program,

@@ -4,11 +4,11 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use postroad_tests::{Mail, Stack, is_same_mail, stack};
+use postroad_tests::{Mail, Stack, free_port, is_same_mail, stack};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 
@@ -20,31 +20,12 @@ use crate::{
 
 /// Mailboxes of many.test.
 pub const MANY: usize = 200;
-/// Accounts of demo.test besides those every stack has. Each is for one scenario, so that none reads another's mail.
-const ACCOUNTS: [&str; 22] = [
-    "swaks.awkward",
-    "swaks.empty",
-    "smtplib.start.awkward",
-    "smtplib.start.empty",
-    "smtplib.start.large",
-    "smtplib.implicit.awkward",
-    "smtplib.implicit.empty",
-    "smtplib.implicit.large",
-    "curl.awkward",
-    "curl.empty",
-    "curl.large",
-    "msmtp.awkward",
-    "msmtp.empty",
-    "msmtp.large",
-    "refused",
-    "relay",
-    "bounced",
-    "waiting",
-    "inbound",
-    "lmtp.tcp",
-    "lmtp.unix",
-    "swaks.large",
-];
+/// Accounts of demo.test besides those every stack has. Each is for one use, so that no scenario reads another's mail.
+const ACCOUNTS: &str = "\
+    smtplib.start.awkward smtplib.start.empty smtplib.start.large \
+    smtplib.implicit.awkward smtplib.implicit.empty smtplib.implicit.large \
+    swaks.awkward swaks.empty swaks.large curl.awkward curl.empty curl.large msmtp.awkward msmtp.empty msmtp.large \
+    stranger.trust refused relay bounced bounced.lmtp waiting inbound inbound.bounced lmtp.tcp lmtp.unix";
 /// What the name server knows. The zone of the stack has world.test at [`BY_ZONE`].
 const HOSTS: [(&str, &str, Ipv4Addr); 2] = [
     ("dns.test", "mx.dns.test", BY_DNS),
@@ -58,10 +39,14 @@ pub struct World {
     folder: TempDir,
     pub stack: Stack,
     pub samples: Samples,
+    /// Where lmtp.test is, by a route of class lmtp.
+    pub lmtp: SocketAddr,
+    /// Where utf8.test is, by a route of class relay.
+    pub utf8: SocketAddr,
     dnsmasq: Option<Dnsmasq>,
     postfix: Option<Postfix>,
-    /// Certificate and key of foreign servers.
-    certificate: PathBuf,
+    /// Certificate and key of foreign servers; nobody vouches for it.
+    pub certificate: PathBuf,
 }
 
 impl World {
@@ -81,67 +66,54 @@ impl World {
             true => Some(Dnsmasq::start(&folder.path().join("dnsmasq"), &HOSTS).await?),
             false => None,
         };
-        let servers = dnsmasq
-            .as_ref()
-            .map_or("127.0.0.1:9".to_owned(), Dnsmasq::address);
-        let lmtp = folder.path().join("lmtp/socket");
-        fs::create_dir(folder.path().join("lmtp"))?;
-        if needs.contains(&Need::Postfix) {
-            // New files get the group of this folder, so that Postfix may open the socket.
-            foreign::hand_over(
-                &folder.path().join("lmtp"),
-                (0, foreign::user("postfix")?.1),
-            )?;
-            fs::set_permissions(
-                folder.path().join("lmtp"),
-                fs::Permissions::from_mode(0o2750),
-            )?;
-        }
+        let (lmtp, utf8) = (local(free_port()?), local(free_port()?));
+        let with_postfix = needs.contains(&Need::Postfix);
+        let socket = lmtp_socket(folder.path(), with_postfix)?;
         let stack = stack!()
-            .settings(&format!(
-                "[common.dns]\nservers = [\"{servers}\"]\nzone_falls_through = true\n\
-                 [mda.lmtp]\nlisteners.unix = \"unix:{}\"\n",
-                lmtp.display()
-            ))
+            .settings(&settings(dnsmasq.as_ref(), &socket, lmtp, utf8))
             .directory(&format!(
-                "[[domain]]\nname = \"many.test\"\npostmaster = \"{}\"\n",
+                "[[domain]]\nname = 'many.test'\npostmaster = '{}'\n",
                 many(0)
             ))
             .accounts(
                 ACCOUNTS
-                    .iter()
-                    .map(|name| format!("{name}@demo.test"))
-                    .chain((0..MANY).map(many)),
+                    .split_whitespace()
+                    .map(|name| format!("{name}@demo.test")),
             )
+            .accounts((0..MANY).map(many))
             .start()
             .await?;
         let mut world = Self {
             folder,
             stack,
             samples,
+            lmtp,
+            utf8,
             dnsmasq,
             postfix: None,
             certificate,
         };
-        if needs.contains(&Need::Postfix) {
-            let transport = format!(
-                "lmtp.tcp@demo.test lmtp:inet:{}\nlmtp.unix@demo.test lmtp:unix:{}\ndemo.test smtp:[127.0.0.1]:{}\n",
-                world.stack.ports.lmtp(),
-                lmtp.display(),
-                world.stack.ports.smtp().port()
-            );
-            let mailboxes = ["friend@dns.test", "friend@world.test"];
-            let mut postfix = world.new_postfix(
-                "postfix",
-                "mx.dns.test",
-                &[BY_DNS, BY_ZONE],
-                &mailboxes,
-                &transport,
-            )?;
-            postfix.go().await?;
-            world.postfix = Some(postfix);
+        if with_postfix {
+            world.postfix = Some(world.start_postfix(&socket).await?);
         }
         Ok(world)
+    }
+
+    /// It sends our mail back to us: on port 25, and for two recipients by LMTP.
+    async fn start_postfix(&self, lmtp_socket: &Path) -> Result<Postfix> {
+        let ports = self.stack.ports;
+        let transport = format!(
+            "lmtp.tcp@demo.test lmtp:inet:{}\nlmtp.unix@demo.test lmtp:unix:{}\ndemo.test smtp:[127.0.0.1]:{}\n",
+            ports.lmtp(),
+            lmtp_socket.display(),
+            ports.smtp().port()
+        );
+        let mailboxes = ["friend@dns.test", "friend@world.test"];
+        let addresses = [BY_DNS, BY_ZONE];
+        let mut postfix =
+            self.new_postfix("postfix", "mx.dns.test", &addresses, &mailboxes, &transport)?;
+        postfix.go().await?;
+        Ok(postfix)
     }
 
     /// A Postfix that does not run yet, where the name server and the stack look for it.
@@ -220,6 +192,56 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// What differs from other stacks.
+fn settings(
+    dnsmasq: Option<&Dnsmasq>,
+    lmtp_socket: &Path,
+    lmtp: SocketAddr,
+    utf8: SocketAddr,
+) -> String {
+    let servers = dnsmasq.map_or("127.0.0.1:9".to_owned(), Dnsmasq::address);
+    let lmtp_socket = lmtp_socket.display();
+    format!(
+        r#"[common.dns]
+servers = ["{servers}"]
+zone_falls_through = true
+
+[msa.auth]
+delay = "100ms"
+max_delay = "100ms"
+
+[mda.lmtp]
+listeners.unix = "unix:{lmtp_socket}"
+
+[[queued.routes]]
+domain = "lmtp.test"
+class = "lmtp"
+next_hop = "{lmtp}"
+
+[[queued.routes]]
+domain = "utf8.test"
+class = "relay"
+next_hop = "{utf8}"
+"#
+    )
+}
+
+/// A place for the socket of the delivery agent. New files in it get its group, so that Postfix may open them.
+fn lmtp_socket(folder: &Path, for_postfix: bool) -> Result<PathBuf> {
+    let folder = folder.join("lmtp");
+    fs::create_dir(&folder)?;
+    if for_postfix {
+        let (_, group) = foreign::user("postfix")?;
+        foreign::hand_over(&folder, (0, group))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o2750))?;
+    }
+    Ok(folder.join("socket"))
 }
 
 /// The address of one of the many.

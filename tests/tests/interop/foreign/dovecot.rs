@@ -1,4 +1,4 @@
-//! Debian's Dovecot with a configuration of its own: IMAP for mail that others filed.
+//! Debian's Dovecot with a configuration of its own: IMAP for mail that others filed, and LMTP.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -13,13 +13,18 @@ pub const PASSWORD: &str = "imap secret";
 pub const OWNER: &str = "nobody";
 
 pub struct Dovecot {
-    pub address: SocketAddr,
+    pub imap: SocketAddr,
     _kept: Kept,
 }
 
 impl Dovecot {
-    /// Serves the Maildirs `<mail_root>/<domain>/<local part>/Maildir` of these accounts.
-    pub async fn start(place: &Path, mail_root: &Path, accounts: &[&str]) -> Result<Self> {
+    /// Serves the Maildirs `<mail_root>/<domain>/<local part>/Maildir` of these accounts, and takes mail for them.
+    pub async fn start(
+        place: &Path,
+        mail_root: &Path,
+        accounts: &[&str],
+        lmtp: SocketAddr,
+    ) -> Result<Self> {
         for leaf in ["", "run", "state", "home"] {
             folder(&place.join(leaf))?;
         }
@@ -29,32 +34,36 @@ impl Dovecot {
             .iter()
             .map(|account| format!("{account}:{{PLAIN}}{PASSWORD}\n"));
         fs::write(place.join("users"), users.collect::<String>())?;
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let imap = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let config = place.join("dovecot.conf");
-        fs::write(&config, dovecot_conf(place, mail_root, address, owner))?;
+        fs::write(&config, dovecot_conf(place, mail_root, [imap, lmtp], owner))?;
         let config = config.to_str().context("a folder with a plain name")?;
         let kept = Kept::start(
             "Dovecot",
             &["dovecot", "-F", "-c", config],
             place.join("output"),
         )?;
-        kept.listens(address).await?;
-        Ok(Self {
-            address,
-            _kept: kept,
-        })
+        for address in [imap, lmtp] {
+            kept.listens(address).await?;
+        }
+        Ok(Self { imap, _kept: kept })
     }
 }
 
-fn dovecot_conf(place: &Path, mail_root: &Path, address: SocketAddr, owner: (u32, u32)) -> String {
+fn dovecot_conf(
+    place: &Path,
+    mail_root: &Path,
+    [imap, lmtp]: [SocketAddr; 2],
+    owner: (u32, u32),
+) -> String {
     let (place, mail_root, (uid, gid)) = (place.display(), mail_root.display(), owner);
-    let (ip, port) = (address.ip(), address.port());
+    let (ip, imap, lmtp) = (imap.ip(), imap.port(), lmtp.port());
     format!(
         "base_dir = {place}/run
 state_dir = {place}/state
 instance_name = postroad-interop
 log_path = {place}/log
-protocols = imap
+protocols = imap lmtp
 listen = {ip}
 ssl = no
 disable_plaintext_auth = no
@@ -62,12 +71,20 @@ first_valid_uid = 1
 mail_location = maildir:{mail_root}/%d/%n/Maildir
 service imap-login {{
   inet_listener imap {{
-    port = {port}
+    port = {imap}
   }}
   inet_listener imaps {{
     port = 0
   }}
 }}
+service lmtp {{
+  inet_listener lmtp {{
+    address = {ip}
+    port = {lmtp}
+  }}
+}}
+postmaster_address = postmaster@lmtp.test
+hostname = mx.lmtp.test
 passdb {{
   driver = passwd-file
   args = username_format=%u {place}/users
