@@ -69,8 +69,8 @@ enum Offer {
 
 /// An offer on its way through a round.
 trait Offered: Send + std::fmt::Debug {
-    /// None: nothing to commit; it has been answered.
-    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Option<Prepared>;
+    /// None: nothing to commit; it has been answered. An index that fails is an error that ends the agent.
+    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Result<Option<Prepared>, ServeError>;
     fn answer(self: Box<Self>, outcome: Result<Option<Lsn>, CommitError>);
     /// Whether it brings new mail, which is refused when there is no room.
     fn is_new_mail(&self) -> bool;
@@ -105,19 +105,26 @@ where
     T: Send,
     F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send,
 {
-    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Option<Prepared> {
-        match self.prepare.take()?(queue, now) {
+    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Result<Option<Prepared>, ServeError> {
+        let Some(prepare) = self.prepare.take() else {
+            return Ok(None);
+        };
+        match prepare(queue, now) {
             Ok((Some(prepared), value)) => {
                 self.value = Some(value);
-                Some(prepared)
+                Ok(Some(prepared))
             }
             Ok((None, value)) => {
                 self.reply(Ok(Committed { value, lsn: None }));
-                None
+                Ok(None)
+            }
+            Err(failed @ (QueueError::Index(_) | QueueError::Io { .. })) => {
+                self.reply(Err(CommitError::Ended));
+                Err(failed.into())
             }
             Err(failed) => {
                 self.reply(Err(failed.into()));
-                None
+                Ok(None)
             }
         }
     }
@@ -272,7 +279,7 @@ struct Round {
 impl Run {
     fn run(&mut self) -> Result<(), ServeError> {
         while let Some(first) = self.held.take().or_else(|| self.waiting.blocking_recv()) {
-            let round = self.gather(first);
+            let round = self.gather(first)?;
             if !round.ready.is_empty() {
                 self.commit(round.ready)?;
             }
@@ -289,7 +296,7 @@ impl Run {
     }
 
     /// What is there now, prepared in the order in which it came.
-    fn gather(&mut self, first: Offer) -> Round {
+    fn gather(&mut self, first: Offer) -> Result<Round, ServeError> {
         let mut round = Round::default();
         let (mut octets, now) = (0, clock::now());
         let mut next = Some(first);
@@ -297,9 +304,9 @@ impl Run {
             match offer {
                 Offer::Reclaim(answer) => round.reclaims.push(answer),
                 Offer::Stop => round.stop = true,
-                Offer::Change(offer) => octets += self.prepare(offer, now, &mut round),
+                Offer::Change(offer) => octets += self.prepare(offer, now, &mut round)?,
                 Offer::Alone(offer) if round.ready.is_empty() => {
-                    self.prepare(offer, now, &mut round);
+                    self.prepare(offer, now, &mut round)?;
                     break;
                 }
                 alone @ Offer::Alone(_) => {
@@ -311,12 +318,17 @@ impl Run {
                 next = self.waiting.try_recv().ok();
             }
         }
-        round
+        Ok(round)
     }
 
-    fn prepare(&self, mut offer: Box<dyn Offered>, now: Timestamp, round: &mut Round) -> usize {
-        let Some(prepared) = offer.prepare(&self.queue, now) else {
-            return 0;
+    fn prepare(
+        &self,
+        mut offer: Box<dyn Offered>,
+        now: Timestamp,
+        round: &mut Round,
+    ) -> Result<usize, ServeError> {
+        let Some(prepared) = offer.prepare(&self.queue, now)? else {
+            return Ok(0);
         };
         let longest = self.journal.longest_payload();
         if prepared
@@ -326,11 +338,11 @@ impl Run {
         {
             self.queue.abandon(prepared);
             offer.answer(Err(CommitError::TooLarge));
-            return 0;
+            return Ok(0);
         }
         let octets = prepared.len();
         round.ready.push((offer, prepared));
-        octets
+        Ok(octets)
     }
 
     fn commit(&mut self, mut ready: Vec<Ready>) -> Result<(), ServeError> {

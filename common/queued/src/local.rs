@@ -44,9 +44,7 @@ impl std::fmt::Debug for LocalQueue {
 impl QueueService for LocalQueue {
     async fn admit(&self, request: AdmitRequest) -> Result<(), QueueError> {
         let core = &self.core;
-        if let Some(why) = core.admission.borrow().clone() {
-            return Err(QueueError::Full(why));
-        }
+        core.takes_mail()?;
         if request
             .size
             .is_some_and(|size| size > core.config.size_limit.as_u64())

@@ -169,6 +169,7 @@ fn agent_routes(queue: &LocalQueue) -> Routes {
         queue: Arc::new(queue.clone()),
         gate: Gate::new(core.directory.clone()),
         admission: core.admission.subscribe(),
+        stopping: core.stopping.clone(),
         tasks: core.tasks.clone(),
     };
     Routes::new(QueueServer::new(agents))

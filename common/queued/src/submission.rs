@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use postroad_envelope::{Envelope, EventKind, QueueId};
+use postroad_envelope::{Envelope, EventKind, QueueId, Timestamp};
 use postroad_journal::{ContentStore, ContentWriter, JournalError};
 use postroad_queue::{Admission, Content};
 use postroad_queue_client::{Accepted, Completion, QueueError, Submission};
@@ -17,6 +17,7 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
+    clock,
     core::{Core, to_client_error},
     disk,
 };
@@ -46,9 +47,7 @@ enum Body {
 
 impl LocalSubmission {
     pub fn begin(core: Arc<Core>, envelope: Envelope) -> Result<Self, QueueError> {
-        if let Some(why) = core.admission.borrow().clone() {
-            return Err(QueueError::Full(why));
-        }
+        core.takes_mail()?;
         let under_way = Arc::clone(&core.submissions)
             .try_acquire_owned()
             .map_err(|_| QueueError::Full("too many mails under way".to_owned()))?;
@@ -218,9 +217,9 @@ pub(crate) async fn insert(
         rounds.mark_unchanged();
         let (envelope, content) = (envelope.clone(), content.clone());
         let facts = SubmittedFacts::of(&envelope);
-        let admission =
-            core.queue
-                .prepare_insert(envelope, content, crate::clock::now(), &core.routes());
+        let admission = core
+            .queue
+            .prepare_insert(envelope, content, clock::now(), &core.routes());
         match admission.map_err(|error| to_client_error(error.into()))? {
             Admission::New(prepared) => {
                 core.committer
@@ -253,6 +252,8 @@ struct SubmittedFacts {
     mail_from: String,
     recipients: usize,
     size: u64,
+    /// Taken before the commit: a worker may have the mail before its submitter knows that it is durable.
+    at: Timestamp,
 }
 
 impl SubmittedFacts {
@@ -261,6 +262,7 @@ impl SubmittedFacts {
             mail_from: envelope.reverse_path.to_string(),
             recipients: envelope.recipients.len(),
             size: envelope.size,
+            at: clock::now(),
         }
     }
 
@@ -269,11 +271,12 @@ impl SubmittedFacts {
             mail_from,
             recipients,
             size,
+            at,
         } = self;
         info!(event = "submitted", %queue_id, mail_from, recipients, size);
         let fields = [("size", size.to_string()), ("mail_from", mail_from)];
         let text = format!("kept for {recipients} recipients");
-        core.tell(queue_id, EventKind::Accepted, Vec::new(), text, fields);
+        core.tell_at(at, queue_id, EventKind::Accepted, Vec::new(), text, fields);
     }
 }
 

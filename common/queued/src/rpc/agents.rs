@@ -14,7 +14,7 @@ use postroad_queue_client::{
 use postroad_rpc::{peer_identity, require_role};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
@@ -40,6 +40,8 @@ pub(crate) struct AgentsRpc<S> {
     pub queue: Arc<S>,
     pub gate: Gate,
     pub admission: Admission,
+    /// Ends streams that clients would keep open.
+    pub stopping: CancellationToken,
     /// Parent of the tasks that outlive a handler.
     pub tasks: TaskTracker,
 }
@@ -95,6 +97,7 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
             (self.gate.clone(), peer),
             request.into_inner(),
             self.admission.clone(),
+            self.stopping.clone(),
             answers,
         );
         self.tasks.spawn(task);

@@ -10,6 +10,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{Admission, Gate};
@@ -25,6 +26,7 @@ pub(super) async fn serve<S: QueueService>(
     (gate, peer): (Gate, PeerIdentity),
     mut mails: Streaming<v1::SubmitManyRequest>,
     mut admission: Admission,
+    stopping: CancellationToken,
     answers: Answers,
 ) {
     let permits = Arc::new(Semaphore::new(UNDER_WAY));
@@ -47,6 +49,8 @@ pub(super) async fn serve<S: QueueService>(
             }
             Some(_) = tasks.join_next() => continue,
             () = answers.closed() => break,
+            // Clients keep the stream open for good: it ends here, and what they sent since is sent again.
+            () = stopping.cancelled() => break,
         };
         let Ok(Some(mail)) = mail else { break };
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {

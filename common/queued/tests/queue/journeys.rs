@@ -452,7 +452,7 @@ async fn a_drained_queue_waits_for_its_workers_and_takes_nothing_new() {
         }
     }
     let refused = submit(&queue, &mail("", &["bob@local.test"]), b"\r\nhi").await;
-    assert!(matches!(refused, Err(QueueError::Full(_))));
+    assert!(matches!(refused, Err(QueueError::Unavailable(_))));
     assert_eq!(
         worker.settle(&lease, &delivered()).await,
         SettleResult::Durable

@@ -88,13 +88,13 @@ async fn work(folder: PathBuf, seed: u64) {
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(running.run(stop, Duration::ZERO));
     say(format_args!("\nready\n"));
-    for task in 0..6 {
+    for task in 0..3 {
         tokio::spawn(submit_for_ever(
             queue.clone(),
             StdRng::seed_from_u64(seed ^ (task << 8)),
         ));
     }
-    for task in 0..3 {
+    for task in 0..6 {
         tokio::spawn(settle_for_ever(
             queue.clone(),
             StdRng::seed_from_u64(seed ^ (task << 16)),
@@ -170,7 +170,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back() {
     prepare(folder.path());
     let mut told = HashMap::new();
     for round in 0..rounds {
-        let life = Duration::from_millis(random.random_range(5..400));
+        let life = Duration::from_millis(random.random_range(5..300));
         let path = folder.path().to_owned();
         let child_seed = random.random();
         let lines = tokio::task::spawn_blocking(move || live_and_die(path, child_seed, life));
@@ -290,7 +290,7 @@ async fn drain(stack: &Stack, told: &HashMap<QueueId, Told>) {
     let mut worker = Worker::connect(&stack.queue, CLASSES).await;
     loop {
         worker.say(WorkUp::Credits(1)).await;
-        match timeout(Duration::from_secs(2), worker.next_lease()).await {
+        match timeout(Duration::from_secs(1), worker.next_lease()).await {
             Ok(lease) => {
                 assert!(
                     seen.insert(lease.lease.job),

@@ -6,4 +6,6 @@ mod conformance;
 mod disk;
 mod journeys;
 mod kill;
+mod names;
 mod reports;
+mod roles;

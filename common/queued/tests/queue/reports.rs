@@ -4,7 +4,9 @@ use postroad_daemon::Interval;
 use postroad_envelope::{Notify, RouteClass};
 use postroad_queue_client::{Lease, QueueAdmin, QueueService, SettleResult};
 
-use crate::setup::{Stack, Worker, config, delayed, delivered, failed, mail, submit};
+use tokio::time::timeout;
+
+use crate::setup::{PATIENCE, Stack, Worker, config, delayed, delivered, failed, mail, submit};
 
 const ALL: &[RouteClass] = &[RouteClass::Local, RouteClass::Relay];
 
@@ -52,8 +54,19 @@ async fn failures_of_one_mail_share_a_report_to_its_sender() {
     }
     let list = stack.queue.list(Default::default()).await.unwrap();
     assert_eq!(list.mails.len(), 1, "only the report is left");
-    let events = stack.queue.trace(envelope.queue_id).await.unwrap();
-    assert!(events.iter().any(|event| event.kind.as_str() == "dsn_sent"));
+    let told = async {
+        let told = async || stack.queue.trace(envelope.queue_id).await.unwrap();
+        while !told()
+            .await
+            .iter()
+            .any(|event| event.kind.as_str() == "dsn_sent")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, told)
+        .await
+        .expect("the timeline tells of it");
 
     // A report that fails is not reported.
     assert_eq!(

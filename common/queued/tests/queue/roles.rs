@@ -1,0 +1,178 @@
+//! Who may do what over a socket: roles by uid, which here is ours.
+
+use std::sync::Arc;
+
+use postroad_daemon::CommonConfig;
+use postroad_envelope::{Envelope, RouteClass};
+use postroad_net::{PeerRole, Roles, UnixRole};
+use postroad_queue_client::{
+    Accepted, ListQuery, QueueAdmin, QueueError, QueueService, RemoteAdmin, RemoteQueue, Selection,
+    WorkHello,
+};
+use postroad_queued::{Config, serve_rpc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::setup::{Stack, common, config, mail, submit};
+
+/// A queue behind sockets where whoever calls has this one role.
+struct Served {
+    stack: Stack,
+    remote: RemoteQueue,
+    admin: RemoteAdmin,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+impl Served {
+    async fn to(role: PeerRole) -> Self {
+        let mut config: Config = config();
+        let uid = Some(rustix::process::geteuid().as_raw());
+        let roles = Roles::from(vec![role]);
+        config.listen.unix_roles = vec![UnixRole {
+            uid,
+            gid: None,
+            roles,
+        }];
+        let stack = Stack::with(config).await;
+        let common: CommonConfig = common(stack.folder.path());
+        let stop = CancellationToken::new();
+        let agents = stack.config.agents_endpoint(&common);
+        let operators = stack.config.admin_endpoint(&common);
+        let (queue, stopping) = (stack.queue.clone(), stop.clone());
+        let served = tokio::spawn(async move {
+            serve_rpc(&queue, &common, stopping).await.unwrap();
+        });
+        let remote = RemoteQueue::connect(&agents, None).unwrap();
+        let admin = RemoteAdmin::connect(&operators, None, "a test").unwrap();
+        let up = async {
+            while let Err(QueueError::Unavailable(_)) = admin.list(ListQuery::default()).await {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(crate::setup::PATIENCE, up)
+            .await
+            .expect("serves in time");
+        Self {
+            stack,
+            remote,
+            admin,
+            stop,
+            served,
+        }
+    }
+
+    async fn submit(&self, envelope: &Envelope) -> Result<Accepted, QueueError> {
+        submit(&self.remote, envelope, b"\r\nhi").await
+    }
+
+    async fn works(&self, classes: &[RouteClass]) -> bool {
+        let hello = WorkHello {
+            agent: "test".into(),
+            version: "0".into(),
+            host: "here".into(),
+            classes: classes.to_vec(),
+            held: Vec::new(),
+        };
+        match self.remote.work(hello).await {
+            Ok(mut channel) => {
+                matches!(
+                    futures::StreamExt::next(&mut channel.down).await,
+                    Some(Ok(_))
+                )
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn end(self) {
+        drop((self.remote, self.admin));
+        self.stop.cancel();
+        self.served.await.unwrap();
+        Arc::new(self.stack.stop().await);
+    }
+}
+
+fn refused(result: &Result<Accepted, QueueError>) -> bool {
+    matches!(result, Err(QueueError::NotAllowed(_)))
+}
+
+fn by_account(mut envelope: Envelope) -> Envelope {
+    envelope.account = Some("alice@local.test".to_owned());
+    envelope
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_msa_submits_for_accounts_and_leases_nothing() {
+    let served = Served::to(PeerRole::Msa).await;
+    let far = || mail("alice@local.test", &["x@far.test"]);
+    assert!(served.submit(&by_account(far())).await.is_ok());
+    assert!(refused(&served.submit(&far()).await));
+    assert!(!served.works(&[RouteClass::Local]).await);
+    let all = served.admin.retry(Selection::All).await;
+    assert!(matches!(all, Err(QueueError::NotAllowed(_))), "{all:?}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mta_brings_mail_for_us_and_for_whom_our_aliases_name() {
+    let served = Served::to(PeerRole::Mta).await;
+    let ours = mail("x@far.test", &["bob@local.test"]);
+    assert!(served.submit(&ours).await.is_ok());
+    assert!(refused(
+        &served
+            .submit(&by_account(mail("", &["bob@local.test"])))
+            .await
+    ));
+    let mut far = mail("x@far.test", &["carol@far.test"]);
+    assert!(refused(&served.submit(&far).await), "no open relay");
+    far.recipients[0].original = Some("bob@local.test".parse().unwrap());
+    assert!(
+        refused(&served.submit(&far).await),
+        "bob does not stand for carol"
+    );
+    far.recipients[0].original = Some("team@local.test".parse().unwrap());
+    assert!(served.submit(&far).await.is_ok());
+    assert!(served.works(&[RouteClass::Relay, RouteClass::Lmtp]).await);
+    assert!(!served.works(&[RouteClass::Relay, RouteClass::Local]).await);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mda_submits_reports_and_redirected_mail_and_leases_what_stays() {
+    let served = Served::to(PeerRole::Mda).await;
+    assert!(served.submit(&mail("", &["x@far.test"])).await.is_ok());
+    let mut redirected = mail("x@far.test", &["y@far.test"]);
+    assert!(refused(&served.submit(&redirected).await));
+    redirected.recipients[0].original = Some("bob@local.test".parse().unwrap());
+    assert!(served.submit(&redirected).await.is_ok());
+    assert!(served.works(&[RouteClass::Local]).await);
+    assert!(!served.works(&[RouteClass::Relay]).await);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_changes_and_does_not_submit() {
+    let served = Served::to(PeerRole::Admin).await;
+    let envelope = mail("", &["x@far.test"]);
+    assert!(refused(&served.submit(&envelope).await));
+    submit(&served.stack.queue, &envelope, b"\r\nhi")
+        .await
+        .unwrap();
+    let page = served.admin.list(ListQuery::default()).await.unwrap();
+    assert_eq!(page.mails.len(), 1);
+    assert_eq!(served.admin.hold(Selection::All).await, Ok(1));
+    let prefix = envelope.queue_id.to_string()[..16].parse().unwrap();
+    assert_eq!(served.admin.find(prefix).await, Ok(envelope.queue_id));
+    let details = served.admin.show(envelope.queue_id).await.unwrap();
+    assert_eq!(details.summary.reason, "held by an operator");
+    assert!(
+        !served
+            .admin
+            .trace(envelope.queue_id)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    served.end().await;
+}
