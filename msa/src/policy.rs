@@ -3,8 +3,8 @@
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
-use postroad_address::{Domain, ForwardPath, Mailbox};
-use postroad_directory::{AuthGate, AuthVerdict, Directory, DirectoryHandle, Resolution};
+use postroad_address::{Domain, Mailbox};
+use postroad_directory::{AuthGate, AuthVerdict, DirectoryHandle};
 use postroad_envelope::Timestamp;
 use postroad_message::HeaderBlock;
 use postroad_reply::*;
@@ -80,10 +80,17 @@ impl Policy for Submission {
     async fn rcpt(
         &self,
         _: &ClientFacts,
-        _: &TransactionFacts,
+        transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        recipients(&self.directory.current(), &rcpt.forward_path)
+        let (directory, path) = (self.directory.current(), &rcpt.forward_path);
+        match path.mailbox() {
+            // Ours are resolved, others go out.
+            Some(mailbox) if !directory.is_local_domain(mailbox.domain()) => {
+                Ok(vec![RecipientDraft::new(mailbox.clone())])
+            }
+            _ => RecipientDraft::local(&directory, transaction, path),
+        }
     }
 
     async fn header(
@@ -112,42 +119,6 @@ fn acts_as_itself(account: &str, credentials: &Credentials) -> bool {
         None => true,
         Some(other) => Mailbox::parse(other).is_ok_and(|other| other.folded() == account),
     }
-}
-
-/// Ours are resolved, others go out.
-fn recipients(directory: &Directory, path: &ForwardPath) -> Result<Vec<RecipientDraft>, Reply> {
-    match directory.resolve(path) {
-        Resolution::Local(targets) => Ok(targets
-            .into_iter()
-            .map(|target| RecipientDraft {
-                original: target.original,
-                ..RecipientDraft::new(target.address)
-            })
-            .collect()),
-        Resolution::ForeignDomain => match path.mailbox() {
-            Some(mailbox) => Ok(vec![RecipientDraft::new(mailbox.clone())]),
-            None => Err(unknown()),
-        },
-        Resolution::UnknownRecipient => Err(unknown()),
-        Resolution::Disabled => Err(Reply::new(
-            MAILBOX_UNAVAILABLE_550,
-            MAILBOX_DISABLED_5_2_1,
-            "this mailbox takes no mail",
-        )),
-        Resolution::AliasLoop | Resolution::TooManyTargets => Err(Reply::new(
-            LOCAL_ERROR_451,
-            MISCONFIGURED_4_3_5,
-            "the aliases of this address cannot be followed, please try again later",
-        )),
-    }
-}
-
-fn unknown() -> Reply {
-    Reply::new(
-        MAILBOX_UNAVAILABLE_550,
-        BAD_MAILBOX_5_1_1,
-        "there is no such mailbox here",
-    )
 }
 
 fn not_allowed(text: &str) -> Reply {

@@ -1,6 +1,10 @@
 use std::collections::HashSet;
 
 use postroad_address::{ForwardPath, LocalPart, Mailbox};
+use postroad_reply::{
+    BAD_MAILBOX_5_1_1, LOCAL_ERROR_451, MAILBOX_DISABLED_5_2_1, MAILBOX_UNAVAILABLE_550,
+    MISCONFIGURED_4_3_5, NOT_AUTHORIZED_5_7_1, Reply,
+};
 
 use crate::{Account, Directory, MAX_ALIAS_DEPTH, MAX_EXPANSION};
 
@@ -32,6 +36,36 @@ pub struct Expanded {
     pub local: bool,
     /// What the client said, if that is another address.
     pub original: Option<Mailbox>,
+}
+
+impl Resolution {
+    /// Where the mail goes, or the reply to whoever named such a recipient.
+    pub fn into_local(self) -> Result<Vec<Expanded>, Reply> {
+        let (code, enhanced, text) = match self {
+            Self::Local(all) => return Ok(all),
+            Self::UnknownRecipient => (
+                MAILBOX_UNAVAILABLE_550,
+                BAD_MAILBOX_5_1_1,
+                "there is no such mailbox here",
+            ),
+            Self::ForeignDomain => (
+                MAILBOX_UNAVAILABLE_550,
+                NOT_AUTHORIZED_5_7_1,
+                "this domain is not ours",
+            ),
+            Self::Disabled => (
+                MAILBOX_UNAVAILABLE_550,
+                MAILBOX_DISABLED_5_2_1,
+                "this mailbox takes no mail",
+            ),
+            Self::AliasLoop | Self::TooManyTargets => (
+                LOCAL_ERROR_451,
+                MISCONFIGURED_4_3_5,
+                "the aliases of this address cannot be followed, please try again later",
+            ),
+        };
+        Err(Reply::new(code, enhanced, text))
+    }
 }
 
 /// What an address is, before any alias is followed.

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use postroad_address::Mailbox;
+use postroad_address::{ForwardPath, Mailbox};
+use postroad_directory::{Directory, Resolution};
 use postroad_envelope::{HeaderEdit, RouteOverride};
 use postroad_message::HeaderBlock;
 use postroad_reply::Reply;
@@ -94,6 +95,30 @@ impl RecipientDraft {
             route_override: None,
             target_folder: None,
         }
+    }
+
+    /// The recipients an address of ours stands for; aliases that cannot be followed are the operator's to mend.
+    pub fn local(
+        directory: &Directory,
+        transaction: &TransactionFacts,
+        path: &ForwardPath,
+    ) -> Result<Vec<Self>, Reply> {
+        let resolved = directory.resolve(path);
+        if matches!(resolved, Resolution::AliasLoop | Resolution::TooManyTargets) {
+            tracing::error!(
+                event = "fault",
+                queue_id = %transaction.queue_id,
+                rcpt_to = %path,
+                remedy = "mend the alias in the directory",
+                "an alias leads in a circle or to too many addresses"
+            );
+        }
+        let targets = resolved.into_local()?.into_iter();
+        let drafts = targets.map(|target| Self {
+            original: target.original,
+            ..Self::new(target.address)
+        });
+        Ok(drafts.collect())
     }
 }
 

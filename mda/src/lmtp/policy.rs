@@ -1,6 +1,5 @@
 use async_trait::async_trait;
-use postroad_address::ForwardPath;
-use postroad_directory::{Directory, DirectoryHandle, Resolution};
+use postroad_directory::DirectoryHandle;
 use postroad_message::HeaderBlock;
 use postroad_net::Networks;
 use postroad_reply::*;
@@ -47,10 +46,10 @@ impl Policy for Local {
     async fn rcpt(
         &self,
         _: &ClientFacts,
-        _: &TransactionFacts,
+        transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        recipients(&self.directory.current(), &rcpt.forward_path)
+        RecipientDraft::local(&self.directory.current(), transaction, &rcpt.forward_path)
     }
 
     async fn header(
@@ -60,28 +59,5 @@ impl Policy for Local {
         _: &HeaderBlock,
     ) -> Result<HeaderTerms, Reply> {
         Ok(HeaderTerms::default())
-    }
-}
-
-fn recipients(directory: &Directory, path: &ForwardPath) -> Result<Vec<RecipientDraft>, Reply> {
-    let refuse = |enhanced, text: &str| Reply::new(MAILBOX_UNAVAILABLE_550, enhanced, text);
-    match directory.resolve(path) {
-        Resolution::Local(targets) => Ok(targets
-            .into_iter()
-            .map(|target| RecipientDraft {
-                original: target.original,
-                ..RecipientDraft::new(target.address)
-            })
-            .collect()),
-        Resolution::UnknownRecipient => {
-            Err(refuse(BAD_MAILBOX_5_1_1, "there is no such mailbox here"))
-        }
-        Resolution::ForeignDomain => Err(refuse(NOT_AUTHORIZED_5_7_1, "this domain is not ours")),
-        Resolution::Disabled => Err(refuse(MAILBOX_DISABLED_5_2_1, "this mailbox takes no mail")),
-        Resolution::AliasLoop | Resolution::TooManyTargets => Err(Reply::new(
-            LOCAL_ERROR_451,
-            MISCONFIGURED_4_3_5,
-            "the aliases of this address cannot be followed, please try again later",
-        )),
     }
 }

@@ -9,14 +9,13 @@
 //! | any other domain | 550 5.7.1, but for clients in `relay_networks` taken |
 
 use async_trait::async_trait;
-use postroad_address::ForwardPath;
-use postroad_directory::{DirectoryHandle, Expanded, Resolution};
+use postroad_address::Mailbox;
+use postroad_directory::DirectoryHandle;
 use postroad_message::HeaderBlock;
 use postroad_net::Networks;
 use postroad_reply::{
-    BAD_MAILBOX_5_1_1, EnhancedStatusCode, INVALID_COMMAND_5_5_1, LOCAL_ERROR_451,
-    MAILBOX_DISABLED_5_2_1, MAILBOX_UNAVAILABLE_550, MISCONFIGURED_4_3_5, NOT_AUTHORIZED_5_7_1,
-    NOT_IMPLEMENTED_502, Reply, ReplyCode,
+    INVALID_COMMAND_5_5_1, MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1, NOT_IMPLEMENTED_502,
+    Reply,
 };
 use postroad_sasl::Credentials;
 use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
@@ -41,16 +40,15 @@ impl InboundPolicy {
         }
     }
 
-    fn foreign(&self, client: &ClientFacts, path: &ForwardPath) -> Result<RecipientDraft, Reply> {
-        match path.mailbox() {
-            Some(mailbox) if self.relay_networks.contains(client.peer.ip()) => {
-                Ok(RecipientDraft::new(mailbox.clone()))
-            }
-            _ => Err(refusal(
-                NOT_AUTHORIZED_5_7_1,
-                "relaying denied, that domain is not ours",
-            )),
+    fn foreign(&self, client: &ClientFacts, mailbox: &Mailbox) -> Result<RecipientDraft, Reply> {
+        if self.relay_networks.contains(client.peer.ip()) {
+            return Ok(RecipientDraft::new(mailbox.clone()));
         }
+        Err(Reply::new(
+            MAILBOX_UNAVAILABLE_550,
+            NOT_AUTHORIZED_5_7_1,
+            "relaying denied, that domain is not ours",
+        ))
     }
 }
 
@@ -63,7 +61,7 @@ impl Policy for InboundPolicy {
     /// AUTH is not offered here, so this is never asked.
     async fn auth(&self, _client: &ClientFacts, _credentials: &Credentials) -> AuthDecision {
         let text = "AUTH is not offered";
-        AuthDecision::Refuse(reply(NOT_IMPLEMENTED_502, INVALID_COMMAND_5_5_1, text))
+        AuthDecision::Refuse(Reply::new(NOT_IMPLEMENTED_502, INVALID_COMMAND_5_5_1, text))
     }
 
     async fn mail(&self, _client: &ClientFacts, _mail: &MailRequest) -> Result<MailTerms, Reply> {
@@ -76,28 +74,12 @@ impl Policy for InboundPolicy {
         transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        let path = &rcpt.forward_path;
-        let broken = |problem: &str| {
-            tracing::error!(
-                event = "fault",
-                queue_id = %transaction.queue_id,
-                rcpt_to = %path,
-                remedy = "mend the alias in the directory",
-                "{problem}"
-            );
-            let text = "the address cannot be resolved now, please try again later";
-            reply(LOCAL_ERROR_451, MISCONFIGURED_4_3_5, text)
-        };
-        match self.directory.current().resolve(path) {
-            Resolution::Local(expanded) => Ok(expanded.into_iter().map(draft).collect()),
-            Resolution::ForeignDomain => self.foreign(client, path).map(|draft| vec![draft]),
-            Resolution::UnknownRecipient => Err(refusal(BAD_MAILBOX_5_1_1, "no such mailbox here")),
-            Resolution::Disabled => Err(refusal(
-                MAILBOX_DISABLED_5_2_1,
-                "the mailbox is disabled and takes no mail",
-            )),
-            Resolution::AliasLoop => Err(broken("aliases lead in a circle")),
-            Resolution::TooManyTargets => Err(broken("an alias leads to too many addresses")),
+        let (directory, path) = (self.directory.current(), &rcpt.forward_path);
+        match path.mailbox() {
+            Some(mailbox) if !directory.is_local_domain(mailbox.domain()) => {
+                self.foreign(client, mailbox).map(|draft| vec![draft])
+            }
+            _ => RecipientDraft::local(&directory, transaction, path),
         }
     }
 
@@ -109,19 +91,4 @@ impl Policy for InboundPolicy {
     ) -> Result<HeaderTerms, Reply> {
         Ok(HeaderTerms::default())
     }
-}
-
-fn draft(expanded: Expanded) -> RecipientDraft {
-    RecipientDraft {
-        original: expanded.original,
-        ..RecipientDraft::new(expanded.address)
-    }
-}
-
-fn refusal(enhanced: EnhancedStatusCode, text: &str) -> Reply {
-    reply(MAILBOX_UNAVAILABLE_550, enhanced, text)
-}
-
-fn reply(code: ReplyCode, enhanced: EnhancedStatusCode, text: &str) -> Reply {
-    Reply::new(code, enhanced, text)
 }
