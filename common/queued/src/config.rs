@@ -9,6 +9,8 @@ use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
 
+use crate::{ConfigError, routing::Router};
+
 /// The section `[queued]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -79,6 +81,15 @@ impl Config {
     pub fn admin_endpoint(&self, common: &CommonConfig) -> Endpoint {
         let default = || Endpoint::Unix(common.run_dir.join("queue-admin.sock"));
         self.listen.admin.clone().unwrap_or_else(default)
+    }
+
+    /// The first thing in the section that reads well and cannot be followed.
+    pub fn check(&self, common: &CommonConfig) -> Result<(), ConfigError> {
+        Router::new(&self.routes, self.foreign)?;
+        match (&self.listen.tcp, &common.tls) {
+            (Some(_), None) => Err(ConfigError::NoCertificates),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub fn inspect(path: &Path) -> Report {
 impl Report {
     fn look_at(&mut self, file: &ConfigFile) {
         let common = self.take(file, "common", file.common());
-        self.section::<postroad_queued::Config>(file, "queued");
+        let queued = self.section::<postroad_queued::Config>(file, "queued");
         let msa = self.section::<postroad_msa::Config>(file, "msa");
         let mta = self.section::<postroad_mta::Config>(file, "mta");
         let mda = self.section::<postroad_mda::Config>(file, "mda");
@@ -89,6 +89,13 @@ impl Report {
         self.problems
             .extend(meanings.map(|problem| problem.to_string()));
         if let Some(common) = common {
+            if let Some(error) = queued.and_then(|queued| queued.check(&common).err()) {
+                let key = match error {
+                    postroad_queued::ConfigError::NoCertificates => "queued.listen.tcp",
+                    _ => "queued.routes",
+                };
+                self.problems.push(format!("{}: {error}", file.place(key)));
+            }
             self.look_at_common(file, &common);
         }
     }

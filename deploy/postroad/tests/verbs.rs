@@ -124,6 +124,19 @@ fn check_tells_every_problem_with_its_place_and_remedy() {
 }
 
 #[test]
+fn check_follows_the_routes() {
+    let site = Site::new(
+        "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\
+         [queued]\nroutes = [{ domain = \"a.example\", class = \"lmtp\" }]\n",
+        DIRECTORY,
+    );
+    assert_eq!(
+        site.run(&["check"]).1,
+        "postroad.toml:5: queued.routes: the LMTP route for \"a.example\" needs next_hop = \"host:port\"\n"
+    );
+}
+
+#[test]
 fn check_prints_what_is_in_force_and_why() {
     let site = Site::good();
     let (status, out, talk) = site.run(&["check", "--print"]);
