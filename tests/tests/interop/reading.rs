@@ -98,8 +98,13 @@ async fn delivered_before_a_crash(stack: &mut Stack, dovecot: &Dovecot, root: &P
         count("flagged") == 1 && count("moved") == 0 && shown.len() == 3,
         "{shown:?}"
     );
-    let archive = fs::read_dir(stack.maildir(ACCOUNT)?.join(".Archive/cur"))?;
-    ensure!(archive.count() == 1);
+    let archive = stack.maildir(ACCOUNT)?.join(".Archive");
+    let archived =
+        ["new", "cur"].map(|leaf| fs::read_dir(archive.join(leaf)).map_or(0, Iterator::count));
+    ensure!(
+        archived.iter().sum::<usize>() == 1,
+        "{archived:?} mails in the archive"
+    );
     Ok(())
 }
 
