@@ -237,19 +237,29 @@ impl Stack {
 
     /// Waits until a process says that it does its work.
     pub async fn ready(&mut self, agent: Agent) -> Result<()> {
-        let socket = health_socket(&self.folder().join("run"), agent.name());
+        let run = self.folder().join("run");
+        let hosted = if agent == Agent::All {
+            &Agent::SEPARATE[..]
+        } else {
+            &[agent]
+        };
         let process = self.process(agent)?;
         let mut last = String::from("it does not answer");
         let ready = wait_for("readiness", async || {
             if let Some(status) = process.ended() {
                 return Some(Err(anyhow::anyhow!("{agent} ended with {status}")));
             }
-            match query_health(&socket).await {
-                Ok(health) if health.ready => return Some(Ok(())),
-                Ok(health) => last = format!("{:?}", health.checks),
-                Err(_) => {}
+            for hosted in hosted {
+                match query_health(&health_socket(&run, hosted.name())).await {
+                    Ok(health) if health.ready => {}
+                    Ok(health) => {
+                        last = format!("{:?}", health.checks);
+                        return None;
+                    }
+                    Err(_) => return None,
+                }
             }
-            None
+            Some(Ok(()))
         });
         ready.await.with_context(|| format!("{agent}: {last}"))?
     }
@@ -332,6 +342,19 @@ impl Stack {
         client.expect("EHLO client.test", "250").await?;
         client.login(account, PASSWORD).await?;
         Ok(client)
+    }
+
+    /// Submits a mail of alice, over a new connection each time, until the reply is not `refused`; that reply.
+    pub async fn submit_while(&self, refused: &str, to: &str, content: &[u8]) -> Result<String> {
+        wait_for(&format!("reply other than {refused}"), async || {
+            let mut client = self.login("alice@demo.test").await.ok()?;
+            let reply = client
+                .attempt("alice@demo.test", &[to], content)
+                .await
+                .ok()?;
+            (!reply.starts_with(refused)).then_some(reply)
+        })
+        .await
     }
 
     /// A foreign mail server that comes to port 25.

@@ -18,10 +18,7 @@ async fn a_fault_of_the_configuration_is_78_with_file_line_and_remedy() -> Resul
         (Agent::Mda, "mda"),
     ] {
         let file = "conf.d/99-fault.toml";
-        stack.configure(
-            "99-fault",
-            &format!("\n[{section}]\nzise_limit = 3\n"),
-        )?;
+        stack.configure("99-fault", &format!("\n[{section}]\nzise_limit = 3\n"))?;
         ends(
             &mut stack,
             agent,
@@ -103,7 +100,7 @@ async fn a_directory_that_goes_bad_changes_nothing_until_it_is_repaired() -> Res
     let added = "\n[[alias]]\naddress = \"new@demo.test\"\nto = [\"bob@demo.test\"]\n";
     fs::write(stack.directory_file(), good + added)?;
     wait_for("the new alias", async || {
-        world.command("RSET").await.ok()?;
+        let mut world = stack.world_client().await.ok()?;
         let content = mail("alias", "a\r\n");
         let reply = world
             .attempt("friend@world.test", &["new@demo.test"], &content)

@@ -18,16 +18,10 @@ async fn new_mail_waits_and_old_mail_leaves() -> Result<()> {
 
     stack.configure("50-disk", "[queued.disk]\nreserve = \"1000TiB\"\n")?;
     stack.restart(Agent::Queued).await?;
-    let full = wait_for("reply from the queue", async || {
-        client.command("RSET").await.ok()?;
-        let content = mail("refused", "a\r\n");
-        let reply = client
-            .attempt("alice@demo.test", &["bob@demo.test"], &content)
-            .await
-            .ok()?;
-        (!reply.starts_with("451 4.3.0")).then_some(reply)
-    })
-    .await?;
+    let refused = mail("refused", "a\r\n");
+    let full = stack
+        .submit_while("451 4.3.0", "bob@demo.test", &refused)
+        .await?;
     ensure!(full.starts_with("452 4.3.1"), "{full}");
     peer.go_up().await?;
     wait_for("the old mail", async || peer.kept().pop()).await?;
@@ -44,16 +38,9 @@ async fn new_mail_waits_and_old_mail_leaves() -> Result<()> {
 
     stack.configure("50-disk", "")?;
     stack.restart(Agent::Queued).await?;
-    wait_for("250 with room again", async || {
-        client.command("RSET").await.ok()?;
-        let content = mail("welcome", "a\r\n");
-        let reply = client
-            .attempt("alice@demo.test", &["bob@demo.test"], &content)
-            .await
-            .ok()?;
-        reply.starts_with("250").then_some(())
-    })
-    .await?;
+    let welcome = mail("welcome", "a\r\n");
+    let reply = stack.submit_while("45", "bob@demo.test", &welcome).await?;
+    ensure!(reply.starts_with("250"), "{reply}");
     let mails = stack.wait_for_mails("bob@demo.test", 1).await?;
     ensure!(
         mails.len() == 1 && mails[0].contains("Subject: welcome"),

@@ -131,7 +131,7 @@ impl DirectoryHandle {
             };
             if !fault.is_empty() && fault != told {
                 error!(
-                    event = "directory_rejected",
+                    event = "reload_failed",
                     file = %self.shared.path.display(),
                     "{fault}; the directory that was read before stays in force"
                 );
