@@ -41,7 +41,6 @@ use postroad_envelope::RouteClass;
 use postroad_maildir::{MaildirError, Recovery, Store};
 use postroad_queue_client::worker::WorkerOptions;
 use postroad_queue_client::{QueueService, RemoteQueue};
-use postroad_rpc::{Endpoint, RpcTls};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -77,13 +76,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     }
     let ready = start.health.check("maildir");
     let common = &start.common;
-    let endpoint: Endpoint = common.queue.parse().map_err(DaemonError::config)?;
-    let tls = common.tls.clone().map(|files| RpcTls {
-        ca_file: files.ca_file,
-        cert_file: files.cert_file,
-        key_file: files.key_file,
-    });
-    let queue = RemoteQueue::connect(&endpoint, tls.as_ref()).map_err(DaemonError::config)?;
+    let queue = RemoteQueue::configured(common).map_err(DaemonError::config)?;
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::new(queue),

@@ -30,10 +30,9 @@ pub use config::{AuthConfig, Config};
 pub use error::MsaError;
 use postroad_daemon::{CommonConfig, DaemonError, Start};
 use postroad_directory::{AuthGate, DirectoryHandle};
-use postroad_dns::{Prefer, Resolver, ResolverOptions};
+use postroad_dns::{Resolver, ResolverOptions};
 use postroad_net::{Connection, Limits, ListenAddr, Listener, ServerTls};
 use postroad_queue_client::{QueueService, RemoteQueue};
-use postroad_rpc::{Endpoint, RpcTls};
 use postroad_sasl::Mechanism;
 use postroad_smtp_session::{Flavour, ServerConfig};
 use postroad_smtpd::{Smtpd, SmtpdConfig};
@@ -81,18 +80,14 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     }
     let ready = start.health.check("listeners");
     let common = &start.common;
-    let endpoint: Endpoint = common.queue.parse().map_err(DaemonError::config)?;
-    let tls = common.tls.clone().map(|files| RpcTls {
-        ca_file: files.ca_file,
-        cert_file: files.cert_file,
-        key_file: files.key_file,
-    });
-    let queue = RemoteQueue::connect(&endpoint, tls.as_ref()).map_err(DaemonError::config)?;
+    let queue = RemoteQueue::configured(common).map_err(DaemonError::config)?;
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::new(queue),
         directory: directory.clone(),
-        resolver: resolver(common)?,
+        resolver: ResolverOptions::from(&common.dns)
+            .open()
+            .map_err(DaemonError::config)?,
     };
     let msa = Msa::bind(start.config, common, dependencies)?;
     ready.ready();
@@ -250,22 +245,4 @@ fn farewell(implicit_tls: bool) -> Vec<u8> {
 async fn reverse(resolver: &dyn Resolver, client: IpAddr, within: Duration) -> Option<String> {
     let name = timeout(within, resolver.reverse(client)).await.ok()?;
     Some(name.ok()??.to_string())
-}
-
-fn resolver(common: &CommonConfig) -> Result<Arc<dyn Resolver>, DaemonError> {
-    let dns = &common.dns;
-    let options = ResolverOptions {
-        zone: dns.zone.clone(),
-        zone_falls_through: dns.zone_falls_through,
-        servers: dns.servers.iter().map(|server| server.0).collect(),
-        timeout: dns.timeout.into(),
-        attempts: dns.attempts,
-        cache_size: dns.cache_size,
-        edns: dns.edns,
-        prefer: match dns.prefer {
-            postroad_daemon::AddressFamily::Ipv6 => Prefer::Ipv6,
-            postroad_daemon::AddressFamily::Ipv4 => Prefer::Ipv4,
-        },
-    };
-    options.open().map_err(DaemonError::config)
 }

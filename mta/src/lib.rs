@@ -27,7 +27,7 @@ use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_dns::Resolver;
 use postroad_queue_client::QueueService;
-pub use process::{resolver_options, run};
+pub use process::run;
 use tokio_util::sync::CancellationToken;
 
 use crate::inbound::Inbound;

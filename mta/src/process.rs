@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postroad_daemon::{AddressFamily, CommonConfig, DaemonError, DnsConfig, Start};
+use postroad_daemon::{DaemonError, Start};
 use postroad_directory::DirectoryHandle;
-use postroad_dns::{Prefer, ResolverOptions};
+use postroad_dns::ResolverOptions;
 use postroad_queue_client::RemoteQueue;
-use postroad_rpc::{Endpoint, RpcTls};
 
 use crate::{Config, Dependencies, Mta};
 
@@ -29,9 +28,9 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let ready = health.check("mta");
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
-        queue: Arc::new(connect(&common)?),
+        queue: Arc::new(RemoteQueue::configured(&common).map_err(DaemonError::config)?),
         directory: directory.clone(),
-        resolver: resolver_options(&common.dns)
+        resolver: ResolverOptions::from(&common.dns)
             .open()
             .map_err(DaemonError::config)?,
     };
@@ -43,31 +42,4 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         directory.watch(DIRECTORY_WATCH, stop)
     );
     Ok(())
-}
-
-fn connect(common: &CommonConfig) -> Result<RemoteQueue, DaemonError> {
-    let endpoint: Endpoint = common.queue.parse().map_err(DaemonError::config)?;
-    let tls = common.tls.clone().map(|files| RpcTls {
-        ca_file: files.ca_file,
-        cert_file: files.cert_file,
-        key_file: files.key_file,
-    });
-    RemoteQueue::connect(&endpoint, tls.as_ref()).map_err(DaemonError::config)
-}
-
-/// `[common.dns]` in the words of the resolver.
-pub fn resolver_options(dns: &DnsConfig) -> ResolverOptions {
-    ResolverOptions {
-        zone: dns.zone.clone(),
-        zone_falls_through: dns.zone_falls_through,
-        servers: dns.servers.iter().map(|server| server.0).collect(),
-        timeout: dns.timeout.into(),
-        attempts: dns.attempts,
-        cache_size: dns.cache_size,
-        edns: dns.edns,
-        prefer: match dns.prefer {
-            AddressFamily::Ipv6 => Prefer::Ipv6,
-            AddressFamily::Ipv4 => Prefer::Ipv4,
-        },
-    }
 }

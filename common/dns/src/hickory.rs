@@ -13,7 +13,7 @@ use hickory_resolver::net::{DnsError as HickoryError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType as WireType};
 
-use crate::{Answer, DnsError, HostName, Prefer, Record, RecordType};
+use crate::{AddressFamily, Answer, DnsError, HostName, Record, RecordType};
 use crate::{Resolver, ResolverOptions, SetupError};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -27,7 +27,7 @@ const NEGATIVE_MAX_TTL: Duration = Duration::from_secs(15 * 60);
 /// The hosts file and search domains are never used: mail goes by the public names alone.
 pub struct HickoryResolver {
     inner: TokioResolver,
-    prefer: Prefer,
+    prefer: AddressFamily,
     /// One question ends by then, whatever aliases and servers it met on the way.
     deadline: Duration,
     /// RFC 6840 §5.8: the AD bit of a server is believed only where nobody sits on the path to it.
@@ -86,7 +86,7 @@ impl Resolver for HickoryResolver {
         }
     }
 
-    fn prefer(&self) -> Prefer {
+    fn prefer(&self) -> AddressFamily {
         self.prefer
     }
 }

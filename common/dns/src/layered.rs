@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::zone::Found;
-use crate::{Answer, DnsError, FixedZone, HickoryResolver, HostName, Prefer};
+use crate::{AddressFamily, Answer, DnsError, FixedZone, HickoryResolver, HostName};
 use crate::{Record, RecordType, Resolver};
 
 /// The zone answers for every name it knows, with any type; name servers for all others.
@@ -22,7 +22,7 @@ impl Resolver for ZoneFirst {
         }
     }
 
-    fn prefer(&self) -> Prefer {
+    fn prefer(&self) -> AddressFamily {
         self.beneath.prefer()
     }
 }

@@ -18,7 +18,7 @@
 //! records, it publishes nonsense, it takes no mail - all permanent - or the DNS could not say
 //! ([`DnsError::is_temporary`]). [`SetupError`] belongs to start-up and names file, line and remedy.
 //!
-//! **Configuration** (`[common.dns]`; the caller maps it to [`ResolverOptions`]):
+//! **Configuration** (`[common.dns]`, from which [`ResolverOptions`] are made):
 //!
 //! | key | meaning | default |
 //! |---|---|---|
@@ -44,7 +44,8 @@ mod zone;
 pub use error::{DnsError, RecordType, SetupError};
 pub use hickory::HickoryResolver;
 pub use name::{HostName, NameError};
-pub use options::{Prefer, ResolverOptions};
+pub use options::ResolverOptions;
+pub use postroad_daemon::AddressFamily;
 pub use resolver::{MAX_ADDRESSES, MAX_MAIL_HOSTS, Resolver};
 pub use words::{Answer, MailHosts, MxHost, Record};
 pub use zone::FixedZone;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use postroad_address::Domain;
 
-use crate::{Answer, DnsError, HostName, MailHosts, MxHost, Prefer, Record, RecordType};
+use crate::{AddressFamily, Answer, DnsError, HostName, MailHosts, MxHost, Record, RecordType};
 
 /// More mail hosts than this are not looked at; nobody needs them, an attacker might.
 pub const MAX_MAIL_HOSTS: usize = 20;
@@ -25,7 +25,7 @@ pub trait Resolver: Send + Sync {
     async fn lookup(&self, name: &HostName, kind: RecordType) -> Result<Answer<Record>, DnsError>;
 
     /// Which address family comes first in [`addresses`](Self::addresses).
-    fn prefer(&self) -> Prefer;
+    fn prefer(&self) -> AddressFamily;
 
     /// The hosts that take mail for a domain, by its MX records or, without any, itself.
     async fn mail_hosts(&self, domain: &Domain) -> Result<MailHosts, DnsError> {
@@ -56,8 +56,8 @@ pub trait Resolver: Send + Sync {
             self.lookup(host, RecordType::A)
         );
         let (first, second) = match self.prefer() {
-            Prefer::Ipv6 => (v6, v4),
-            Prefer::Ipv4 => (v4, v6),
+            AddressFamily::Ipv6 => (v6, v4),
+            AddressFamily::Ipv4 => (v4, v6),
         };
         let answer = match (first, second) {
             (Ok(mut first), Ok(second)) => {
@@ -207,7 +207,7 @@ mod tests {
     struct Scripted {
         v4: Result<Vec<IpAddr>, DnsError>,
         v6: Result<Vec<IpAddr>, DnsError>,
-        prefer: Prefer,
+        prefer: AddressFamily,
     }
 
     #[async_trait]
@@ -225,7 +225,7 @@ mod tests {
             })
         }
 
-        fn prefer(&self) -> Prefer {
+        fn prefer(&self) -> AddressFamily {
             self.prefer
         }
     }
@@ -296,7 +296,7 @@ mod tests {
             let resolver = Scripted {
                 v4,
                 v6,
-                prefer: Prefer::Ipv6,
+                prefer: AddressFamily::Ipv6,
             };
             let found = resolver
                 .addresses(&name("a.test"))
@@ -308,7 +308,10 @@ mod tests {
 
     #[tokio::test]
     async fn no_family_crowds_out_the_other() {
-        for (prefer, first) in [(Prefer::Ipv6, "2001:db8::1"), (Prefer::Ipv4, "192.0.2.1")] {
+        for (prefer, first) in [
+            (AddressFamily::Ipv6, "2001:db8::1"),
+            (AddressFamily::Ipv4, "192.0.2.1"),
+        ] {
             let (v4, v6) = (Ok(ips("192.0.2.", 40)), Ok(ips("2001:db8::", 40)));
             let answer = Scripted { v4, v6, prefer }
                 .addresses(&name("a.test"))

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
-use crate::{Answer, DnsError, HostName, Prefer, Record, RecordType, Resolver, SetupError};
+use crate::{AddressFamily, Answer, DnsError, HostName, Record, RecordType, Resolver, SetupError};
 
 /// A zone file larger than this is refused.
 const MAX_ZONE_BYTES: u64 = 1024 * 1024;
@@ -36,7 +36,7 @@ const MAX_ALIASES: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct FixedZone {
     nodes: HashMap<String, Node>,
-    prefer: Prefer,
+    prefer: AddressFamily,
 }
 
 /// What a zone knows of a name.
@@ -91,12 +91,12 @@ impl FixedZone {
         }
         Ok(Self {
             nodes,
-            prefer: Prefer::default(),
+            prefer: AddressFamily::default(),
         })
     }
 
     /// The same zone with another address family first.
-    pub fn preferring(self, prefer: Prefer) -> Self {
+    pub fn preferring(self, prefer: AddressFamily) -> Self {
         Self { prefer, ..self }
     }
 
@@ -163,7 +163,7 @@ impl Resolver for FixedZone {
         }
     }
 
-    fn prefer(&self) -> Prefer {
+    fn prefer(&self) -> AddressFamily {
         self.prefer
     }
 }

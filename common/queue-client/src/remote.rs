@@ -5,12 +5,13 @@ mod submission;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use postroad_daemon::CommonConfig;
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_proto::{
     convert,
     queue::v1::{self, queue_client::QueueClient},
 };
-use postroad_rpc::{ChannelPool, Endpoint, RpcTls, dial_pool};
+use postroad_rpc::{ChannelPool, Endpoint, TlsFiles, dial_pool};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -38,10 +39,18 @@ pub struct RemoteQueue {
 
 impl RemoteQueue {
     /// Prepares the connections; fails only on certificates that cannot be read. Must be called in a tokio runtime.
-    pub fn connect(endpoint: &Endpoint, tls: Option<&RpcTls>) -> Result<Self, postroad_rpc::Error> {
+    pub fn connect(
+        endpoint: &Endpoint,
+        tls: Option<&TlsFiles>,
+    ) -> Result<Self, postroad_rpc::Error> {
         let pool = dial_pool(endpoint, tls, CHANNELS)?;
         let streams = SubmitStreams::start(pool.channels());
         Ok(Self { pool, streams })
+    }
+
+    /// The queue that `[common]` names.
+    pub fn configured(common: &CommonConfig) -> Result<Self, postroad_rpc::Error> {
+        Self::connect(&common.queue.parse()?, common.tls.as_ref())
     }
 
     fn client(&self) -> QueueClient<Channel> {

@@ -9,7 +9,7 @@ use postroad_proto::{
     FILE_DESCRIPTOR_SET,
     queue::v1::{queue_admin_server::QueueAdminServer, queue_server::QueueServer},
 };
-use postroad_rpc::{RpcTls, ServeOptions, Server, UnixOptions};
+use postroad_rpc::{ServeOptions, Server, UnixOptions};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -125,11 +125,6 @@ async fn bind(
     grace: Duration,
 ) -> Result<Sockets, ServeError> {
     let listen = &config.listen;
-    let tls = common.tls.as_ref().map(|files| RpcTls {
-        ca_file: files.ca_file.clone(),
-        cert_file: files.cert_file.clone(),
-        key_file: files.key_file.clone(),
-    });
     let mut options = ServeOptions {
         unix: UnixOptions {
             roles: UnixRoles(listen.unix_roles.clone()),
@@ -152,11 +147,11 @@ async fn bind(
             agent_routes(queue).add_service(QueueAdminServer::new(admin)),
         )
     });
-    if tcp.is_some() && tls.is_none() {
+    if tcp.is_some() && common.tls.is_none() {
         return Err(ConfigError::NoCertificates.into());
     }
     for (endpoint, routes) in [agents, admin].into_iter().chain(tcp) {
-        let server = Server::bind(&endpoint, tls.as_ref(), options.clone()).await?;
+        let server = Server::bind(&endpoint, common.tls.as_ref(), options.clone()).await?;
         tracing::info!(event = "listening", listener = "queue", address = %server.endpoint());
         sockets.push((server, routes));
     }

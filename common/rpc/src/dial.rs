@@ -11,22 +11,23 @@ use tonic::transport::{Channel, Uri};
 use tower::service_fn;
 use tracing::warn;
 
+use crate::endpoint::client_tls;
 use crate::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW, Endpoint, Error, KEEPALIVE, KEEPALIVE_TIMEOUT, MAX_FRAME,
-    MAX_HEADERS, RpcTls, STREAM_WINDOW,
+    MAX_HEADERS, STREAM_WINDOW, TlsFiles,
 };
 
 /// A channel to `endpoint`; to be called inside a tokio runtime.
 ///
 /// It connects at the first call and again after a loss; while nobody is there, calls fail with `UNAVAILABLE`.
-pub fn dial(endpoint: &Endpoint, tls: Option<&RpcTls>) -> Result<Channel, Error> {
+pub fn dial(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Channel, Error> {
     Ok(channel(&Route::new(endpoint, tls)?))
 }
 
 /// `n` channels (at least one) to `endpoint`. One HTTP/2 connection is one serial task, so 2 to 4 suit a busy agent.
 pub fn dial_pool(
     endpoint: &Endpoint,
-    tls: Option<&RpcTls>,
+    tls: Option<&TlsFiles>,
     n: usize,
 ) -> Result<ChannelPool, Error> {
     let route = Route::new(endpoint, tls)?;
@@ -71,14 +72,15 @@ struct Route {
 }
 
 impl Route {
-    fn new(endpoint: &Endpoint, tls: Option<&RpcTls>) -> Result<Self, Error> {
+    fn new(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Self, Error> {
         let (tls, authority) = match endpoint {
             Endpoint::Unix(_) => (None, "localhost".to_owned()),
             Endpoint::Tcp { .. } => {
-                let tls = tls
-                    .ok_or_else(|| Error::TlsMissing(endpoint.to_string()))?
-                    .client()?;
-                (Some(tls), endpoint.to_string().split_off("tcp:".len()))
+                let tls = tls.ok_or_else(|| Error::TlsMissing(endpoint.to_string()))?;
+                (
+                    Some(client_tls(tls)?),
+                    endpoint.to_string().split_off("tcp:".len()),
+                )
             }
         };
         // tonic's name for "the stream is the connector's business"; over TCP the connector does TLS.
@@ -116,7 +118,7 @@ fn channel(route: &Route) -> Channel {
             async move {
                 let connected = route.clone().connect().await;
                 connected.map(TokioIo::new).inspect_err(
-                    |error| warn!(event = "connect_failed", endpoint = %route.endpoint, "{error}"),
+                    |error| warn!(endpoint = %route.endpoint, "cannot connect: {error}"),
                 )
             }
         })
@@ -138,7 +140,7 @@ async fn refreshed(tls: ClientTls) -> ClientTls {
     let reload = tls.clone();
     if let Ok(Err(error)) = spawn_blocking(move || reload.reload_if_changed()).await {
         warn!(
-            event = "certificates_not_reloaded",
+            event = "reload_failed",
             "the old ones stay in use: {error}"
         );
     }

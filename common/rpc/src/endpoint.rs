@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use postroad_daemon::TlsFiles;
 use postroad_net::{CertFiles, ClientTls, ServerTls};
 use serde::{Deserialize, Serialize};
 
@@ -75,33 +76,21 @@ impl From<Endpoint> for String {
     }
 }
 
-/// The files of mutual TLS, all PEM. The certificate names its owner's roles as `postroad://role/<role>` URIs and,
+/// The server's side of mutual TLS. The certificate names its owner's roles as `postroad://role/<role>` URIs and,
 /// for a server, its host names; an extended key usage, if there is one, must allow what the owner does.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RpcTls {
-    /// The authority both ends must have their certificates from.
-    pub ca_file: PathBuf,
-    /// Our certificate.
-    pub cert_file: PathBuf,
-    /// Its key.
-    pub key_file: PathBuf,
+pub(crate) fn server_tls(files: &TlsFiles) -> Result<ServerTls, Error> {
+    Ok(ServerTls::load_mutual(&own(files), &files.ca_file, ALPN)?)
 }
 
-impl RpcTls {
-    pub(crate) fn server(&self) -> Result<ServerTls, Error> {
-        Ok(ServerTls::load_mutual(&self.own(), &self.ca_file, ALPN)?)
-    }
+/// The client's side, under the same rules.
+pub(crate) fn client_tls(files: &TlsFiles) -> Result<ClientTls, Error> {
+    Ok(ClientTls::mutual(&own(files), &files.ca_file, ALPN)?)
+}
 
-    pub(crate) fn client(&self) -> Result<ClientTls, Error> {
-        Ok(ClientTls::mutual(&self.own(), &self.ca_file, ALPN)?)
-    }
-
-    fn own(&self) -> CertFiles {
-        CertFiles {
-            cert_file: self.cert_file.clone(),
-            key_file: self.key_file.clone(),
-        }
+fn own(files: &TlsFiles) -> CertFiles {
+    CertFiles {
+        cert_file: files.cert_file.clone(),
+        key_file: files.key_file.clone(),
     }
 }
 

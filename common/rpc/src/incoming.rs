@@ -68,7 +68,7 @@ pub async fn accept_unix(
             let stream = match socket.listener.accept().await {
                 Ok((stream, _)) => Stream::from(stream),
                 Err(error) => {
-                    error!(event = "accept_failed", "pausing {ACCEPT_PAUSE:?}: {error}");
+                    error!(event = "fault", "pausing {ACCEPT_PAUSE:?}: {error}");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

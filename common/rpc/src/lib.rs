@@ -28,9 +28,10 @@ mod unix;
 use std::time::Duration;
 
 pub use dial::{ChannelPool, dial, dial_pool};
-pub use endpoint::{Endpoint, RpcTls};
+pub use endpoint::Endpoint;
 pub use error::Error;
 pub use peer::{peer_identity, require_role};
+pub use postroad_daemon::TlsFiles;
 pub use server::{ServeOptions, Server, serve};
 pub use tonic_health::ServingStatus;
 pub use tonic_health::server::HealthReporter;

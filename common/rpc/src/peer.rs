@@ -21,7 +21,7 @@ pub fn require_role<T>(request: &Request<T>, roles: &[PeerRole]) -> Result<(), S
         return Ok(());
     }
     let needed: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
-    warn!(event = "call_refused", peer = peer.name, roles = %peer.roles, needed = needed.join(","), "role missing");
+    warn!(event = "rejected", peer = peer.name, roles = %peer.roles, needed = needed.join(","), "role missing");
     Err(Status::permission_denied("not allowed for this caller"))
 }
 
@@ -31,7 +31,7 @@ fn identity(extensions: &Extensions) -> Result<&PeerIdentity, Status> {
         .map(AsRef::as_ref)
         .ok_or_else(|| {
             warn!(
-                event = "call_refused",
+                event = "rejected",
                 "a request without a caller's identity; served by something else than this crate?"
             );
             Status::unauthenticated("no identity")

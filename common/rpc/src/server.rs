@@ -13,13 +13,14 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
+use crate::endpoint::server_tls;
 use crate::incoming::{Sink, accept_tcp, accept_unix};
 use crate::unix::{SocketFile, UnixOptions};
 use crate::{
     CONNECTION_WINDOW, Endpoint, Error, KEEPALIVE, KEEPALIVE_TIMEOUT, MAX_FRAME, MAX_HEADERS,
-    RpcTls, STREAM_WINDOW,
+    STREAM_WINDOW, TlsFiles,
 };
 
 const MAX_STREAMS: u32 = 1024;
@@ -72,7 +73,7 @@ enum Socket {
 /// Binds `endpoint` and serves `routes` there until `shutdown`: [`Server::bind`] and [`Server::serve`] in one.
 pub async fn serve(
     endpoint: &Endpoint,
-    tls: Option<&RpcTls>,
+    tls: Option<&TlsFiles>,
     routes: Routes,
     shutdown: CancellationToken,
     options: ServeOptions,
@@ -87,7 +88,7 @@ impl Server {
     /// Binds `endpoint`. TCP needs `tls`; a Unix socket has no use for it.
     pub async fn bind(
         endpoint: &Endpoint,
-        tls: Option<&RpcTls>,
+        tls: Option<&TlsFiles>,
         options: ServeOptions,
     ) -> Result<Self, Error> {
         let (socket, endpoint) = match endpoint {
@@ -96,9 +97,8 @@ impl Server {
                 endpoint.clone(),
             ),
             Endpoint::Tcp { host, port } => {
-                let tls = tls
-                    .ok_or_else(|| Error::TlsMissing(endpoint.to_string()))?
-                    .server()?;
+                let tls = tls.ok_or_else(|| Error::TlsMissing(endpoint.to_string()))?;
+                let tls = server_tls(tls)?;
                 let listener = Listener::bind(ListenAddr(first_address(host, *port).await?))?;
                 let endpoint = Endpoint::Tcp {
                     host: host.clone(),
@@ -159,11 +159,11 @@ impl Server {
             if let Ok(served) = timeout(grace, &mut serving).await {
                 return served;
             }
-            warn!(event = "calls_dropped", endpoint = %endpoint, "the grace period is over");
+            warn!(event = "fault", endpoint = %endpoint, "the grace period is over");
             cut.cancel();
             timeout(CUT_GRACE, serving).await.unwrap_or(Ok(()))
         };
-        info!(event = "serving", endpoint = %endpoint);
+        debug!(endpoint = %endpoint, "serving");
         let accept = accept(socket, &options, sink, accepting.clone());
         let (served, ()) = tokio::join!(serving, accept);
         Ok(served?)

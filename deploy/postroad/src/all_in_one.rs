@@ -12,6 +12,7 @@ use postroad_daemon::{
     CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, health_socket, serve_health,
 };
 use postroad_directory::DirectoryHandle;
+use postroad_dns::ResolverOptions;
 use postroad_queue_client::QueueService;
 use tracing::{Instrument, info_span, warn};
 
@@ -59,7 +60,7 @@ impl Whole {
         let common = Arc::new(self.common);
         make_run_dir(&common.run_dir);
         let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
-        let resolver = postroad_mta::resolver_options(&common.dns)
+        let resolver = ResolverOptions::from(&common.dns)
             .open()
             .map_err(DaemonError::config)?;
         let slot = Arc::new(QueueSlot::default());

@@ -5,6 +5,7 @@ use std::path::Path;
 use comfy_table::Cell;
 use postroad_daemon::{CommonConfig, ConfigError, ConfigFile, EffectiveValue, TlsFiles};
 use postroad_directory::{Directory, DirectoryError};
+use postroad_dns::ResolverOptions;
 use postroad_rpc::Endpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -150,7 +151,7 @@ impl Report {
                 self.meaning(file, key, problem, "name a PEM file this user can read");
             }
         }
-        if let Err(error) = postroad_mta::resolver_options(&common.dns).open() {
+        if let Err(error) = ResolverOptions::from(&common.dns).open() {
             let key = match common.dns.zone {
                 Some(_) => "common.dns.zone",
                 None => "common.dns",

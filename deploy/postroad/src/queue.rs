@@ -5,12 +5,10 @@ mod show;
 use std::path::Path;
 
 use comfy_table::Cell;
-use postroad_daemon::CommonConfig;
 use postroad_envelope::{QueueId, QueueIdPrefix};
 use postroad_queue_client::{
     ListPage, ListQuery, MailState, MailSummary, QueueAdmin, RemoteAdmin, Selection,
 };
-use postroad_rpc::{Endpoint, RpcTls};
 use serde_json::json;
 
 use crate::cli::{ListArguments, QueueVerb, SelectionArguments};
@@ -58,21 +56,7 @@ fn connect(home: &Home) -> Result<RemoteAdmin, Fault> {
     let queued: postroad_queued::Config = home.file.section("queued")?;
     let endpoint = queued.admin_endpoint(&home.common);
     let by = format!("uid {}", rustix::process::getuid().as_raw());
-    RemoteAdmin::connect(&endpoint, rpc_tls(&home.common).as_ref(), by).map_err(Fault::not_done)
-}
-
-/// The certificate for TCP between agents.
-pub fn rpc_tls(common: &CommonConfig) -> Option<RpcTls> {
-    common.tls.clone().map(|files| RpcTls {
-        ca_file: files.ca_file,
-        cert_file: files.cert_file,
-        key_file: files.key_file,
-    })
-}
-
-/// The queue's address for agents.
-pub fn agents_endpoint(common: &CommonConfig) -> Result<Endpoint, Fault> {
-    common.queue.parse().map_err(Fault::not_done)
+    RemoteAdmin::connect(&endpoint, home.common.tls.as_ref(), by).map_err(Fault::not_done)
 }
 
 async fn find(admin: &dyn QueueAdmin, text: &str) -> Result<QueueId, Fault> {

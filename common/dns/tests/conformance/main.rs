@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroad_address::Domain;
-use postroad_dns::{DnsError, FixedZone, HostName, Prefer, Resolver, ResolverOptions};
+use postroad_dns::{AddressFamily, DnsError, FixedZone, HostName, Resolver, ResolverOptions};
 use server::Server;
 
 const ZONE: &str = "\
@@ -282,7 +282,7 @@ async fn reverse(resolver: &dyn Resolver) {
 #[tokio::test]
 async fn the_preferred_family_comes_first() {
     let answer = zone()
-        .preferring(Prefer::Ipv4)
+        .preferring(AddressFamily::Ipv4)
         .addresses(&host("mx1.example.test"))
         .await;
     assert_eq!(

@@ -4,7 +4,7 @@ use postroad_proto::{
     convert,
     queue::v1::{self, queue_admin_client::QueueAdminClient},
 };
-use postroad_rpc::{Endpoint, RpcTls, dial};
+use postroad_rpc::{Endpoint, TlsFiles, dial};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
@@ -21,7 +21,7 @@ impl RemoteAdmin {
     /// `by` is recorded with each change: who asks.
     pub fn connect(
         endpoint: &Endpoint,
-        tls: Option<&RpcTls>,
+        tls: Option<&TlsFiles>,
         by: impl Into<String>,
     ) -> Result<Self, postroad_rpc::Error> {
         Ok(Self {

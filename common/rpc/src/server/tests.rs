@@ -48,7 +48,7 @@ impl Authority {
         }
     }
 
-    fn issue(&self, name: &str, roles: &[PeerRole]) -> RpcTls {
+    fn issue(&self, name: &str, roles: &[PeerRole]) -> TlsFiles {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         for role in roles {
@@ -58,7 +58,7 @@ impl Authority {
         }
         let key = KeyPair::generate().unwrap();
         let file = |end: &str| self.dir.path().join(format!("{name}{end}"));
-        let tls = RpcTls {
+        let tls = TlsFiles {
             ca_file: self.dir.path().join("ca.pem"),
             cert_file: file(".pem"),
             key_file: file(".key"),
@@ -83,7 +83,7 @@ struct Running {
 impl Running {
     async fn start(
         endpoint: Endpoint,
-        tls: Option<&RpcTls>,
+        tls: Option<&TlsFiles>,
         options: ServeOptions,
         routes: Routes,
     ) -> Self {
@@ -280,7 +280,7 @@ async fn strangers_do_not_get_as_far_as_a_call() {
     .await;
 
     let theirs = foreign.issue("edge", &[PeerRole::Admin]);
-    let believing_us = RpcTls {
+    let believing_us = TlsFiles {
         ca_file: queued.ca_file.clone(),
         ..theirs.clone()
     };

@@ -6,7 +6,7 @@ use postroad_envelope::{Event, QueueId};
 use postroad_queue_client::{MailDetails, QueueAdmin, QueueService, RecipientDetails, RemoteQueue};
 use serde_json::{Value, json};
 
-use super::{agents_endpoint, rpc_tls, sender, summary_json};
+use super::{sender, summary_json};
 use crate::fault::Fault;
 use crate::home::Home;
 use crate::terminal::{Terminal, harmless, lines, local_time, one_line, table, utc_time};
@@ -159,11 +159,7 @@ fn recipient_json(details: &MailDetails, recipient: &RecipientDetails) -> Value 
 
 /// The content as it was received; what agents add is added when it leaves.
 async fn show_content(home: &Home, id: QueueId, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
-    let queue = RemoteQueue::connect(
-        &agents_endpoint(&home.common)?,
-        rpc_tls(&home.common).as_ref(),
-    )
-    .map_err(Fault::not_done)?;
+    let queue = RemoteQueue::configured(&home.common).map_err(Fault::not_done)?;
     let mut stream = queue.read(id, 0).await?;
     let mut octets = Vec::new();
     while let Some(chunk) = stream.next().await {
