@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use postroad_tests::{
-    Agent, Client, Mail, PASSWORD, Peer, Stack, is_same_mail, mail, stack, wait_for,
+    Agent, Client, Kept, Mail, PASSWORD, Peer, Stack, is_same_mail, mail, stack, unwired, wait_for,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
@@ -76,7 +76,7 @@ async fn what_had_its_250_arrives_and_nothing_is_filed_twice() -> Result<()> {
     stack.wait_for_empty_queue().await?;
     let seen = reader.stop()?;
 
-    judge(&sent, &seen, &peer)?;
+    judge(&sent, &seen, &peer.kept())?;
     println!("{} mails acknowledged, {} filed", sent.len(), seen.len());
     stack.end().await
 }
@@ -85,7 +85,7 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
 
-fn judge(sent: &BTreeMap<String, Sent>, seen: &[Seen], peer: &Peer) -> Result<()> {
+fn judge(sent: &BTreeMap<String, Sent>, seen: &[Seen], relayed_mails: &[Kept]) -> Result<()> {
     let mut deliveries = BTreeMap::new();
     let mut arrived: BTreeMap<(String, &str), Vec<&Seen>> = BTreeMap::new();
     for one in seen {
@@ -113,7 +113,7 @@ fn judge(sent: &BTreeMap<String, Sent>, seen: &[Seen], peer: &Peer) -> Result<()
         );
     }
     let mut relayed = BTreeSet::new();
-    for kept in peer.kept() {
+    for kept in relayed_mails {
         let token = token(&kept.content)?;
         ensure!(
             kept.content.ends_with(&content(&token)),
@@ -365,4 +365,54 @@ fn take(maildir: &std::path::Path, chance: &mut StdRng, share: f64) -> Result<Ve
         taken.push(Mail { name, content });
     }
     Ok(taken)
+}
+
+/// The judge sees what it is there for.
+#[test]
+fn a_lost_a_changed_and_a_doubled_mail_are_found() -> Result<()> {
+    let filed = |id: &str, token: &str| Seen {
+        account: LOCAL[0],
+        mail: Mail {
+            name: format!("1.Q{id}R0.mx.demo.test,S=1"),
+            content: unwired(&[b"Return-Path: <>\r\n", &content(token)[..]].concat()),
+        },
+    };
+    let kept = |token: &str| Kept {
+        from: String::new(),
+        to: Vec::new(),
+        content: content(token),
+    };
+    let sent = Sent {
+        local: vec![LOCAL[0]],
+        foreign: true,
+        reply: String::new(),
+    };
+    let sent = BTreeMap::from([("0-1".to_owned(), sent)]);
+    let (one, other) = ("01m82zeek8etesv9sk3k12xtem", "01m82zeeqxfzfrz7k675c563dm");
+    let mut changed = filed(one, "0-1");
+    changed.mail.content.push(b'!');
+
+    judge(&sent, &[filed(one, "0-1")], &[kept("0-1"), kept("0-1")])?;
+    for (seen, relayed, fault) in [
+        (vec![], vec![kept("0-1")], "is lost"),
+        (vec![filed(one, "0-1")], vec![], "was not relayed"),
+        (
+            vec![filed(one, "0-1"), filed(one, "0-1")],
+            vec![kept("0-1")],
+            "filed twice",
+        ),
+        (
+            vec![filed(one, "0-1"), filed(other, "0-1")],
+            vec![kept("0-1")],
+            "2 copies",
+        ),
+        (vec![changed], vec![kept("0-1")], "was changed"),
+    ] {
+        let verdict = judge(&sent, &seen, &relayed)
+            .err()
+            .context(fault)?
+            .to_string();
+        ensure!(verdict.contains(fault), "{verdict}");
+    }
+    Ok(())
 }

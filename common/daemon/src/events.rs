@@ -15,12 +15,24 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     ("stopped", "The process ends."),
     (
+        "directory_loaded",
+        "Domains, accounts and aliases were read.",
+    ),
+    (
+        "directory_problem",
+        "Something in the directory is odd; it works nevertheless.",
+    ),
+    (
         "directory_reloaded",
         "Domains, accounts and aliases were read again.",
     ),
     (
         "certificate_reloaded",
         "A certificate and its key were read again.",
+    ),
+    (
+        "certificate_warning",
+        "A certificate or its key needs the attention of a person.",
     ),
     (
         "reload_failed",

@@ -59,7 +59,7 @@ impl Listener {
         let addr = addr.0;
         let socket = match listen(addr) {
             Err(error) if addr.ip() == IpAddr::from([0u16; 8]) && no_ipv6(&error) => {
-                warn!(event = "ipv6_unavailable", listener = %addr, "listening on 0.0.0.0 instead: {error}");
+                warn!(event = "fault", listener = %addr, "listening on 0.0.0.0 instead: {error}");
                 listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port())))
             }
             result => result,
@@ -127,7 +127,7 @@ impl Listener {
                 Err(error) => {
                     // EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog, so an immediate
                     // retry would spin; connections that end free what is missing.
-                    error!(event = "accept_failed", listener = %self.local, "pausing {pause:?}: {error}");
+                    error!(event = "fault", listener = %self.local, "pausing {pause:?}: {error}");
                     tokio::select! {
                         () = shutdown.cancelled() => break,
                         () = sleep(pause) => {}
@@ -201,7 +201,7 @@ async fn wait_for(mut tasks: JoinSet<()>, grace: Duration, local: SocketAddr) {
         }
     };
     if timeout(grace, all).await.is_err() {
-        warn!(event = "connections_dropped", listener = %local, count = tasks.len(), "the grace period is over");
+        warn!(event = "fault", listener = %local, count = tasks.len(), "the grace period is over");
         tasks.shutdown().await;
     }
 }
@@ -210,7 +210,7 @@ fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        error!(event = "connection_panicked", "{error}");
+        error!(event = "fault", "{error}");
     }
 }
 

@@ -175,7 +175,7 @@ impl Queue {
                 Change::Mail(mail) => drop(self.core().in_flight.remove(&mail.queue_id)),
                 Change::State(state) => {
                     if let Err(error) = self.put_right(state.key) {
-                        tracing::error!(event = "index_broken", %error, "the index cannot be read");
+                        tracing::error!(event = "corruption", %error, "the index cannot be read");
                     }
                 }
                 Change::KnownBlock(block) => {
@@ -246,12 +246,12 @@ impl Queue {
                 Ok(Some(Leased { lease, state, mail }))
             }
             (Some(_), None) => {
-                tracing::error!(event = "job_without_mail", job = %lease.job, "its mail is not in the index");
+                tracing::error!(event = "corruption", job = %lease.job, "its mail is not in the index");
                 self.core().schedule.remove(lease.job);
                 Ok(None)
             }
             (state, _) => {
-                tracing::warn!(event = "due_key_dropped", job = %lease.job, "no such job is due");
+                tracing::warn!(event = "fault", job = %lease.job, "no such job is due");
                 self.index
                     .drop_stale_due(lease.job, lease.due_at, state.as_ref())?;
                 self.put_right(lease.job)?;

@@ -96,7 +96,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let text = read(path)?;
     if fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o007 != 0) {
-        warn!(event = "key_file_open_to_all", path = %path.display(), "every user of this host can use this key; chmod o= it");
+        warn!(event = "certificate_warning", path = %path.display(), "every user of this host can use this key; chmod o= it");
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound if text.windows(9).any(|window| window == b"ENCRYPTED") => {
@@ -140,11 +140,11 @@ fn inspect(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<Vec<String>
     );
     let path_shown = path.display();
     if until < now {
-        warn!(event = "certificate_expired", path = %path_shown, "expired at {}", validity.not_after);
+        warn!(event = "certificate_warning", path = %path_shown, "expired at {}", validity.not_after);
     } else if from > now {
-        warn!(event = "certificate_not_yet_valid", path = %path_shown, "valid from {}", validity.not_before);
+        warn!(event = "certificate_warning", path = %path_shown, "valid from {}", validity.not_before);
     } else if until < now + EXPIRES_SOON_SECONDS {
-        warn!(event = "certificate_expires_soon", path = %path_shown, "expires at {}", validity.not_after);
+        warn!(event = "certificate_warning", path = %path_shown, "expires at {}", validity.not_after);
     }
     let extension = certificate
         .subject_alternative_name()

@@ -102,7 +102,7 @@ fn guarded(index: &Path, cache_capacity: u64) -> Result<Option<Trees>, QueueErro
         Err(mpsc::RecvTimeoutError::Timeout) => "no answer".to_owned(),
     };
     tracing::error!(
-        event = "index_broken",
+        event = "corruption",
         error = why,
         "the index does not open"
     );
