@@ -96,7 +96,7 @@ pub async fn run(
                 }
             }
             Err(error) => {
-                tracing::debug!(event = "queue_unavailable", reason = %error, "no lease can be had now");
+                tracing::debug!(reason = %error, "no lease can be had now");
             }
         }
         tokio::select! {
@@ -184,7 +184,7 @@ impl Worker {
                 if result == SettleResult::Durable {
                     self.handler.settled(lease).await;
                 } else {
-                    tracing::warn!(event = "lease_lost", queue_id = %lease.job.queue_id, "the lease had ended before its result came");
+                    tracing::warn!(event = "lease_expired", queue_id = %lease.job.queue_id, "the lease had ended before its result came");
                 }
                 if known && !drained {
                     send(up, WorkUp::Credits(1)).await
@@ -194,7 +194,7 @@ impl Worker {
             }
             WorkDown::Revoked(leases) => {
                 for lease in leases {
-                    tracing::warn!(event = "lease_lost", queue_id = %lease.job.queue_id, "the queue took the lease back");
+                    tracing::warn!(event = "lease_expired", queue_id = %lease.job.queue_id, "the queue took the lease back");
                 }
                 Ok(())
             }
@@ -245,7 +245,7 @@ impl Worker {
             Ok((_, verdict)) => self.offer(lease, verdict, up).await,
             Err(error) => {
                 // No longer extended, the lease expires and the job is tried again.
-                tracing::error!(event = "handler_failed", queue_id = %lease.job.queue_id, reason = %error, "an attempt ended by a fault of ours; the mail is tried again");
+                tracing::error!(event = "fault", queue_id = %lease.job.queue_id, reason = %error, "an attempt ended by a fault of ours; the mail is tried again");
                 send(up, WorkUp::Credits(1)).await
             }
         }
