@@ -154,6 +154,7 @@ impl Mda {
             timeline,
             store_closed: store_closed.clone(),
             decided: worker::Decided::default(),
+            under_way: worker::UnderWay::default(),
         };
         let options = WorkerOptions {
             agent: format!("mda@{}", self.host),

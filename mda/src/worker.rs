@@ -1,7 +1,7 @@
 //! Carries leases out: place each recipient, file the copies, tell the queue.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -44,6 +44,7 @@ pub struct Worker {
     /// Cancelled when the store can decide nothing any more until it is opened again.
     pub store_closed: CancellationToken,
     pub decided: Decided,
+    pub under_way: UnderWay,
 }
 
 /// How the content reached the thread that files.
@@ -64,14 +65,20 @@ pub struct Decided(Mutex<HashMap<JobKey, Vec<DeliveryId>>>);
 #[async_trait]
 impl Handler for Worker {
     async fn handle(&self, lease: Lease) -> Verdict {
+        let untried = |reason: &str| {
+            Verdict::HandBack(HandBack {
+                lease: lease.lease,
+                delay: PAUSE,
+                reason: reason.to_owned(),
+            })
+        };
+        let Some(_turn) = self.under_way.begin(lease.lease.job) else {
+            return untried("an earlier attempt at this job goes on");
+        };
         let started_at = Timestamp::from(SystemTime::now());
         let outcomes = self.deliver(&lease).await;
         if outcomes.is_empty() {
-            return Verdict::HandBack(HandBack {
-                lease: lease.lease,
-                delay: PAUSE,
-                reason: "the mail could not be filed now".to_owned(),
-            });
+            return untried("the mail could not be filed now");
         }
         Verdict::Settle(Settlement {
             lease: lease.lease,
@@ -267,6 +274,32 @@ impl Worker {
         let event = timeline::event(&self.host, lease, recipient, outcome, path.as_deref(), now);
         // A full channel means that the queue is slow or away: the mail matters more than its story.
         let _ = self.timeline.try_send(event);
+    }
+}
+
+/// Jobs an attempt is at. A lease may end while its attempt goes on (a clock that jumps is enough); were the next lease
+/// settled meanwhile, the ledger would forget what the old attempt is still to file.
+#[derive(Default)]
+pub struct UnderWay(Mutex<HashSet<JobKey>>);
+
+struct Turn<'a> {
+    all: &'a UnderWay,
+    job: JobKey,
+}
+
+impl UnderWay {
+    fn begin(&self, job: JobKey) -> Option<Turn<'_>> {
+        self.jobs().insert(job).then(|| Turn { all: self, job })
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, HashSet<JobKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.all.jobs().remove(&self.job);
     }
 }
 

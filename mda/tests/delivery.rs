@@ -20,7 +20,7 @@ use postroad_mda::{Config, Dependencies, MdaError, serve};
 use postroad_queue_client::{QueueError, WorkUp};
 use queue::{FakeQueue, PATIENCE, Session};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -228,6 +228,34 @@ async fn content_that_is_cut_short_is_not_filed() {
     *agent.queue.away.lock().unwrap() = Some(QueueError::Unavailable("away".to_owned()));
     agent.session.lease(&mail, None).await;
     assert!(matches!(agent.session.result().await, WorkUp::HandBack(_)));
+    agent.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_leased_anew_waits_for_the_attempt_that_goes_on() {
+    let root = TempDir::new().unwrap();
+    let mut agent = Agent::start(root.path()).await;
+    let mut mail = envelope(&["bob@example.org"]);
+    let content = Bytes::from_static(b"Subject: slow\r\n\r\n");
+    mail.size = content.len() as u64;
+    agent
+        .queue
+        .contents
+        .lock()
+        .unwrap()
+        .insert(mail.queue_id, content);
+    let gate = Arc::new(Notify::new());
+    *agent.queue.read_gate.lock().unwrap() = Some(Arc::clone(&gate));
+    agent.session.lease(&mail, None).await;
+    agent.session.lease(&mail, None).await;
+    assert!(matches!(agent.session.result().await, WorkUp::HandBack(_)));
+    gate.notify_one();
+    assert!(is_delivered(&agent.session.settled().await[0].1));
+    assert_eq!(mails(root.path(), "bob").len(), 1);
+    // And then it may come.
+    gate.notify_one();
+    agent.session.lease(&mail, None).await;
+    assert!(is_delivered(&agent.session.settled().await[0].1));
     agent.stop().await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use postroad_envelope::{
     Envelope, Event, Fence, JobKey, LeaseRef, Outcome, QueueId, RecipientIndex, Route, RouteClass,
 };
 use postroad_queue_client::*;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
@@ -29,6 +29,8 @@ pub struct FakeQueue {
     /// Set: the answer to everything.
     pub away: Mutex<Option<QueueError>>,
     pub events: Mutex<Vec<Event>>,
+    /// What a read waits for, if anything.
+    pub read_gate: Mutex<Option<Arc<Notify>>>,
     sessions: Mutex<Option<mpsc::Sender<Session>>>,
 }
 
@@ -121,6 +123,10 @@ impl QueueService for FakeQueue {
 
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
         self.here()?;
+        let gate = self.read_gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
         let contents = self.contents.lock().unwrap();
         let content = contents.get(&queue_id).ok_or(QueueError::NotFound)?;
         let content = content.slice(usize::try_from(offset).unwrap()..);
