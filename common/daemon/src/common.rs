@@ -29,7 +29,7 @@ pub struct CommonConfig {
     pub run_dir: PathBuf,
     /// The file with domains, accounts and aliases.
     pub directory: PathBuf,
-    /// Where the queue is: `unix:PATH`, or `HOST:PORT` over mutual TLS.
+    /// Where the queue is: `unix:PATH`, or `tcp:HOST:PORT`, which is always mutual TLS.
     pub queue: String,
     /// How long work in progress may take to finish when the process is told to stop.
     pub shutdown_grace: Interval,
