@@ -275,7 +275,10 @@ impl SubmittedFacts {
         } = self;
         info!(event = "submitted", %queue_id, mail_from, recipients, size);
         let fields = [("size", size.to_string()), ("mail_from", mail_from)];
-        let text = format!("kept for {recipients} recipients");
+        let text = match recipients {
+            1 => "kept for 1 recipient".to_owned(),
+            many => format!("kept for {many} recipients"),
+        };
         core.tell_at(at, queue_id, EventKind::Accepted, Vec::new(), text, fields);
     }
 }
