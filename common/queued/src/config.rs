@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use postroad_daemon::{ByteSize, CommonConfig, Interval};
 use postroad_envelope::{HostPort, RouteClass};
-use postroad_net::UnixRole;
+use postroad_net::{Networks, UnixRole};
 use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub struct Config {
     pub remember_finished: Interval,
     /// Where mail goes for domains that are not ours and have no route.
     pub foreign: Foreign,
+    /// Clients in these networks may send to anyone through an MTA; the same as `mta.inbound.relay_networks`, which alone
+    /// is not believed. Default: none.
+    pub relay_networks: Networks,
     /// Routes by recipient domain; the first that fits is taken, before local domains are looked at.
     pub routes: Vec<RouteRule>,
     /// Where agents and operators connect.
@@ -50,6 +53,7 @@ impl Default for Config {
             max_submission_memory: ByteSize::mib(128),
             remember_finished: Interval::hours(24),
             foreign: Foreign::default(),
+            relay_networks: Networks::default(),
             routes: Vec::new(),
             listen: ListenConfig::default(),
             retry: RetryConfig::default(),

@@ -162,7 +162,7 @@ fn agent_routes(queue: &LocalQueue) -> Routes {
     let core = &queue.core;
     let agents = AgentsRpc {
         queue: Arc::new(queue.clone()),
-        gate: Gate::new(core.directory.clone()),
+        gate: Gate::new(core.directory.clone(), core.config.relay_networks.clone()),
         admission: core.admission.subscribe(),
         stopping: core.stopping.clone(),
         tasks: core.tasks.clone(),

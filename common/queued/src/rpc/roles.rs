@@ -3,7 +3,7 @@
 use postroad_address::{Domain, ForwardPath, Mailbox};
 use postroad_directory::{Directory, DirectoryHandle, Resolution};
 use postroad_envelope::{Envelope, Recipient, RouteClass};
-use postroad_net::{PeerIdentity, PeerRole};
+use postroad_net::{Networks, PeerIdentity, PeerRole};
 use tonic::Status;
 use tracing::warn;
 
@@ -11,11 +11,16 @@ use tracing::warn;
 #[derive(Clone)]
 pub(crate) struct Gate {
     directory: DirectoryHandle,
+    /// Clients for which an MTA submits mail to anyone.
+    relay_networks: Networks,
 }
 
 impl Gate {
-    pub fn new(directory: DirectoryHandle) -> Self {
-        Self { directory }
+    pub fn new(directory: DirectoryHandle, relay_networks: Networks) -> Self {
+        Self {
+            directory,
+            relay_networks,
+        }
     }
 
     /// A caller with several roles may do what any of them allows.
@@ -23,7 +28,7 @@ impl Gate {
         let directory = self.directory.current();
         let mut reason = "no role that submits";
         for role in peer.roles.iter() {
-            match may_submit(role, envelope, &directory) {
+            match self.may_submit(role, envelope, &directory) {
                 Ok(()) => return Ok(()),
                 Err(why) => reason = why,
             }
@@ -48,36 +53,47 @@ impl Gate {
         warn!(event = "rejected", peer = peer.name, role = %peer.roles, route = %class, reason = "no role that leases it");
         Err(Status::permission_denied("not allowed for this caller"))
     }
-}
 
-fn may_submit(
-    role: PeerRole,
-    envelope: &Envelope,
-    directory: &Directory,
-) -> Result<(), &'static str> {
-    let identity = envelope.account.is_some() || envelope.origin.account.is_some();
-    let ours = |recipient: &Recipient| is_ours(recipient, directory);
-    match role {
-        PeerRole::Msa if envelope.account.is_none() => Err("an MSA names the account that submits"),
-        PeerRole::Msa => Ok(()),
-        PeerRole::Mta if identity => Err("an MTA never claims an account"),
-        PeerRole::Mta if !envelope.recipients.iter().all(ours) => {
-            Err("an MTA submits for local recipients and what their aliases stand for")
+    fn may_submit(
+        &self,
+        role: PeerRole,
+        envelope: &Envelope,
+        directory: &Directory,
+    ) -> Result<(), &'static str> {
+        let identity = envelope.account.is_some() || envelope.origin.account.is_some();
+        let ours = |recipient: &Recipient| is_ours(recipient, directory);
+        match role {
+            PeerRole::Msa if envelope.account.is_none() => {
+                Err("an MSA names the account that submits")
+            }
+            PeerRole::Msa => Ok(()),
+            PeerRole::Mta if identity => Err("an MTA never claims an account"),
+            PeerRole::Mta
+                if !self.is_relayed(envelope) && !envelope.recipients.iter().all(ours) =>
+            {
+                Err("an MTA submits for local recipients and what their aliases stand for")
+            }
+            PeerRole::Mta => Ok(()),
+            PeerRole::Mda if identity => Err("an MDA never claims an account"),
+            // A report, a redirected mail, or mail that came in by LMTP.
+            PeerRole::Mda
+                if envelope.reverse_path.is_null()
+                    || envelope
+                        .recipients
+                        .iter()
+                        .all(|r| r.original.is_some() || ours(r)) =>
+            {
+                Ok(())
+            }
+            PeerRole::Mda => Err("an MDA submits reports and redirected mail"),
+            PeerRole::Queued | PeerRole::Admin => Err("no role that submits"),
         }
-        PeerRole::Mta => Ok(()),
-        PeerRole::Mda if identity => Err("an MDA never claims an account"),
-        // A report, a redirected mail, or mail that came in by LMTP.
-        PeerRole::Mda
-            if envelope.reverse_path.is_null()
-                || envelope
-                    .recipients
-                    .iter()
-                    .all(|r| r.original.is_some() || ours(r)) =>
-        {
-            Ok(())
-        }
-        PeerRole::Mda => Err("an MDA submits reports and redirected mail"),
-        PeerRole::Queued | PeerRole::Admin => Err("no role that submits"),
+    }
+
+    /// Whether the mail came from one of our relay networks: the MTA says so, and whoever is an MTA is believed.
+    fn is_relayed(&self, envelope: &Envelope) -> bool {
+        let client = envelope.origin.client;
+        client.is_some_and(|client| self.relay_networks.contains(client.ip()))
     }
 }
 

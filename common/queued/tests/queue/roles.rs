@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postroad_daemon::CommonConfig;
 use postroad_envelope::{Envelope, RouteClass};
-use postroad_net::{PeerRole, Roles, UnixRole};
+use postroad_net::{Networks, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
     Accepted, ListQuery, QueueAdmin, QueueError, QueueService, RemoteAdmin, RemoteQueue, Selection,
     WorkHello,
@@ -26,7 +26,10 @@ struct Served {
 
 impl Served {
     async fn to(role: PeerRole) -> Self {
-        let mut config: Config = config();
+        Self::with(role, config()).await
+    }
+
+    async fn with(role: PeerRole, mut config: Config) -> Self {
         let uid = Some(rustix::process::geteuid().as_raw());
         let roles = Roles::from(vec![role]);
         config.listen.unix_roles = vec![UnixRole {
@@ -135,6 +138,30 @@ async fn an_mta_brings_mail_for_us_and_for_whom_our_aliases_name() {
     assert!(served.submit(&far).await.is_ok());
     assert!(served.works(&[RouteClass::Relay, RouteClass::Lmtp]).await);
     assert!(!served.works(&[RouteClass::Relay, RouteClass::Local]).await);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mta_brings_mail_for_anyone_from_relay_networks() {
+    let mut config = config();
+    config.relay_networks = Networks::parse(["192.0.2.0/24"]).unwrap();
+    let served = Served::with(PeerRole::Mta, config).await;
+    let from = |client: Option<&str>| {
+        let mut envelope = mail("x@far.test", &["carol@far.test"]);
+        envelope.origin.client = client.map(|client| client.parse().unwrap());
+        envelope
+    };
+    assert!(served.submit(&from(Some("192.0.2.9:2525"))).await.is_ok());
+    assert!(
+        served
+            .submit(&from(Some("[::ffff:192.0.2.9]:2525")))
+            .await
+            .is_ok()
+    );
+    assert!(refused(&served.submit(&from(Some("192.0.3.9:2525"))).await));
+    assert!(refused(&served.submit(&from(None)).await));
+    let claims = by_account(from(Some("192.0.2.9:2525")));
+    assert!(refused(&served.submit(&claims).await));
     served.end().await;
 }
 
