@@ -175,7 +175,9 @@ async fn strangers_are_sent_away() {
     client.expect("RCPT TO:<bob@example.org>", "250").await;
     client.expect("DATA", "354").await;
     client.expect("\r\nhello\r\n.", "250 2.0.0").await;
-    assert_eq!(agent.queue.mails().len(), 1);
+    let mails = agent.queue.mails();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].envelope.origin.client, None);
     drop(client);
     agent.stop().await;
 }

@@ -121,7 +121,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("session_id", "One conversation of a listener."),
     ("queue_id", "One mail."),
     ("listener", "The listener's name in the configuration."),
-    ("peer", "`[ip]:port` of the other side."),
+    (
+        "peer",
+        "`[ip]:port` of the other side, `local` over a Unix socket, or the name of an agent.",
+    ),
     ("helo", "What the client called itself."),
     ("account", "The account a client proved to be."),
     ("mail_from", "The reverse-path."),

@@ -42,11 +42,12 @@ impl Received<'_> {
     fn client_clause(&self) -> String {
         let helo = self.origin.helo.as_deref().map_or_else(unknown, host_text);
         let rdns = self.origin.rdns.as_deref().map_or_else(unknown, host_text);
-        let address = match self.origin.client {
-            Some(client) => format!(" {}", literal(client.ip())),
-            None => String::new(),
+        let client = match self.origin.client {
+            Some(client) => format!("{rdns} {}", literal(client.ip())),
+            // By a Unix socket.
+            None => "local".to_owned(),
         };
-        let mut clause = format!("from {helo} ({rdns}{address})\r\n\t");
+        let mut clause = format!("from {helo} ({client})\r\n\t");
         if let Some(tls) = &self.origin.tls {
             let (version, cipher) = (token(&tls.version), token(&tls.cipher));
             clause.push_str(&format!("({version} {cipher})\r\n\t"));
@@ -153,6 +154,20 @@ mod tests {
             field(&Origin::default(), None),
             "Received: by mx.example (Postroad)\r\n\tid 00000000000000000000000000;\r\n\t\
              Tue, 14 Nov 2023 22:13:20 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn a_client_of_a_unix_socket_is_local() {
+        let origin = Origin {
+            client: None,
+            tls: None,
+            ..origin()
+        };
+        let text = field(&origin, None);
+        assert!(
+            text.starts_with("Received: from client.example (local)\r\n\tby "),
+            "{text}"
         );
     }
 

@@ -64,7 +64,11 @@ impl Listener {
             }
             result => result,
         }
-        .map_err(|source| Error::Bind { addr, reason: bind_reason(addr, &source), source })?;
+        .map_err(|source| Error::Bind {
+            addr,
+            reason: bind_reason(addr, &source),
+            source,
+        })?;
         let local = socket.local_addr()?;
         Ok(Self { socket, local })
     }

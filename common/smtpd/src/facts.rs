@@ -60,7 +60,7 @@ impl ClientFacts {
     /// The origin of a mail it sends now.
     pub fn origin(&self, smtputf8: bool) -> Origin {
         Origin {
-            client: Some(self.peer.addr()),
+            client: self.peer.addr(),
             rdns: self.rdns.clone(),
             helo: self.helo().map(str::to_owned),
             tls: self.tls.clone(),

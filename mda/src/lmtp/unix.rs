@@ -85,13 +85,11 @@ impl Drop for UnixSocket {
     }
 }
 
-/// A client of a Unix socket has no address but that of this host.
 fn connection(stream: Stream, shutdown: CancellationToken) -> Connection {
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Connection {
         stream,
-        peer: Peer::new(here),
-        local: here,
+        peer: Peer::local(),
+        local: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         shutdown,
     }
 }

@@ -95,10 +95,9 @@ impl ServerTls {
             match spawn_blocking(move || this.reload_if_changed()).await {
                 Ok(Ok(true)) => info!(event = "certificate_reloaded", files = self.0.certs.len()),
                 Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => error!(
-                    event = "reload_failed",
-                    "the old ones stay in use: {error}"
-                ),
+                Ok(Err(error)) => {
+                    error!(event = "reload_failed", "the old ones stay in use: {error}")
+                }
             }
         }
     }
