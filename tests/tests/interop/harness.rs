@@ -125,6 +125,7 @@ async fn run_all(scenarios: Vec<Scenario>, tally: &mut Tally) {
                 .push(("the start of what all share", format!("{error:#}")));
         }
     };
+    let failed_before = tally.failed.len();
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for scenario in scenarios {
@@ -153,7 +154,7 @@ async fn run_all(scenarios: Vec<Scenario>, tally: &mut Tally) {
     }
     // Nobody else has it any more.
     if let Ok(world) = Rc::try_unwrap(world)
-        && let Err(error) = world.end(tally.failed.is_empty()).await
+        && let Err(error) = world.end(tally.failed.len() == failed_before).await
     {
         tally
             .failed
