@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 const DIRECTORY: &str = r#"
 [[domain]]
 name = "example.org"
+tenant = "acme"
 postmaster = "alice@example.org"
 [[account]]
 address = "alice@example.org"
@@ -126,6 +127,7 @@ async fn each_recipient_has_its_own_replies() {
     let mails = agent.queue.mails();
     assert_eq!(mails.len(), 1);
     assert_eq!(&mails[0].content[..], b"Subject: x\r\n\r\n.dot\r\n");
+    assert_eq!(mails[0].envelope.tenant, "acme");
     let recipients = &mails[0].envelope.recipients;
     let to: Vec<_> = recipients.iter().map(|to| to.address.to_string()).collect();
     assert_eq!(

@@ -72,7 +72,7 @@ impl Policy for Submission {
         }
         let tenant = directory.tenant_of(account.address.domain());
         Ok(MailTerms {
-            tenant: tenant.unwrap_or("default").to_owned(),
+            tenant: tenant.map(str::to_owned),
             ..MailTerms::default()
         })
     }

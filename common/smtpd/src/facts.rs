@@ -37,6 +37,13 @@ pub struct TransactionFacts {
     pub recipients: Vec<Recipient>,
 }
 
+impl TransactionFacts {
+    /// Whose mail it is, as far as is known.
+    pub fn tenant(&self) -> &str {
+        self.terms.tenant.as_deref().unwrap_or("default")
+    }
+}
+
 impl ClientFacts {
     /// The account it proved to be.
     pub fn account(&self) -> Option<&str> {

@@ -195,7 +195,7 @@ fn envelope(
     header_edits.extend(terms.edits);
     Envelope {
         recipients: transaction.recipients.clone(),
-        tenant: transaction.terms.tenant.clone(),
+        tenant: transaction.tenant().to_owned(),
         account: origin.account.clone(),
         tags: transaction.terms.tags.clone(),
         facts: terms.facts,

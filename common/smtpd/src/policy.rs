@@ -53,24 +53,14 @@ pub enum AuthDecision {
 }
 
 /// Under what terms a sender's mail is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MailTerms {
-    /// The tenant of the domain that counts here.
-    pub tenant: String,
+    /// The tenant, if the sender decides it; otherwise the first recipient that has one does.
+    pub tenant: Option<String>,
     /// Tags for later selection.
     pub tags: Vec<String>,
     /// See [`Envelope::priority`](postroad_envelope::Envelope::priority).
     pub priority: i8,
-}
-
-impl Default for MailTerms {
-    fn default() -> Self {
-        Self {
-            tenant: "default".to_owned(),
-            tags: Vec::new(),
-            priority: 0,
-        }
-    }
 }
 
 /// A recipient as the policy resolved it.
@@ -80,6 +70,8 @@ pub struct RecipientDraft {
     pub address: Mailbox,
     /// What RCPT said, if an alias or a rule changed it.
     pub original: Option<Mailbox>,
+    /// The tenant of its domain, if that is ours.
+    pub tenant: Option<String>,
     /// A route of its own.
     pub route_override: Option<RouteOverride>,
     /// The folder below the mailbox.
@@ -92,6 +84,7 @@ impl RecipientDraft {
         Self {
             address,
             original: None,
+            tenant: None,
             route_override: None,
             target_folder: None,
         }
@@ -113,9 +106,16 @@ impl RecipientDraft {
                 "an alias leads in a circle or to too many addresses"
             );
         }
+        let tenant = match path.mailbox() {
+            Some(mailbox) => directory.tenant_of(mailbox.domain()),
+            None => directory
+                .primary_domain()
+                .map(|primary| primary.tenant.as_str()),
+        };
         let targets = resolved.into_local()?.into_iter();
         let drafts = targets.map(|target| Self {
             original: target.original,
+            tenant: tenant.map(str::to_owned),
             ..Self::new(target.address)
         });
         Ok(drafts.collect())

@@ -146,7 +146,7 @@ impl Conversation<'_> {
 
     async fn admit(&mut self) {
         let request = self.mail.as_ref().map(|mail| AdmitRequest {
-            tenant: mail.facts.terms.tenant.clone(),
+            tenant: mail.facts.tenant().to_owned(),
             account: self.client.account().map(str::to_owned),
             size: mail.facts.mail.params.size,
             recipients: addresses(&mail.facts.recipients),
@@ -225,9 +225,12 @@ impl Conversation<'_> {
 
 /// Each final address once, the first mention counts.
 fn add_recipients(mail: &mut Mail, drafts: Vec<RecipientDraft>, rcpt: &RcptRequest) {
-    let known = &mut mail.facts.recipients;
+    let TransactionFacts {
+        recipients, terms, ..
+    } = &mut mail.facts;
     for draft in drafts {
-        let index = RecipientIndex(u32::try_from(known.len()).unwrap_or(u32::MAX));
+        terms.tenant = terms.tenant.take().or(draft.tenant);
+        let index = RecipientIndex(u32::try_from(recipients.len()).unwrap_or(u32::MAX));
         let recipient = Recipient {
             original: draft.original,
             notify: rcpt.params.notify.unwrap_or_default(),
@@ -237,7 +240,7 @@ fn add_recipients(mail: &mut Mail, drafts: Vec<RecipientDraft>, rcpt: &RcptReque
             ..Recipient::new(index, draft.address)
         };
         if mail.addresses.insert(identity(&recipient)) {
-            known.push(recipient);
+            recipients.push(recipient);
         }
     }
 }
