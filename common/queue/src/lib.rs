@@ -35,8 +35,8 @@ pub use error::{QueueError, StaleLease};
 pub use index::{FinishedMail, MailPlace};
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
 pub use queue::{
-    Admission, Applied, Debt, Filter, Instruction, JobSummary, Leased, LiveInSegment, MailSummary,
-    OpenReport, Options, Page, Prepared, Queue, Settled, Stats,
+    Admission, Applied, Debt, DestinationStats, Filter, Instruction, JobSummary, Leased,
+    LiveInSegment, MailSummary, OpenReport, Options, Page, Prepared, Queue, Settled, Stats,
 };
 pub use record::{Content, MailRecord};
 pub use retry::RetrySchedule;

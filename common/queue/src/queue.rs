@@ -1,6 +1,7 @@
 //! Records, schedule and index joined: what the queue agent calls.
 
 mod change;
+mod destinations;
 mod insert;
 mod list;
 mod reclaim;
@@ -16,6 +17,7 @@ use std::{
 
 pub(crate) use change::{Change, MailFacts};
 pub use change::{Instruction, Prepared};
+pub use destinations::DestinationStats;
 pub use insert::Admission;
 pub use list::{Filter, JobSummary, MailSummary, Page, Stats};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};

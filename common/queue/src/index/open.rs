@@ -101,11 +101,7 @@ fn guarded(index: &Path, cache_capacity: u64) -> Result<Option<Trees>, QueueErro
         Err(mpsc::RecvTimeoutError::Disconnected) => "a panic".to_owned(),
         Err(mpsc::RecvTimeoutError::Timeout) => "no answer".to_owned(),
     };
-    tracing::error!(
-        event = "corruption",
-        error = why,
-        "the index does not open"
-    );
+    tracing::error!(event = "corruption", error = why, "the index does not open");
     Ok(None)
 }
 

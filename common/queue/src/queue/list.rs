@@ -156,6 +156,11 @@ impl Queue {
         mails.filter_map(|mail| mail.map(|mail| mail.file).transpose())
     }
 
+    /// How many jobs live; as cheap as a glance.
+    pub fn living_jobs(&self) -> usize {
+        self.core().schedule.len()
+    }
+
     /// Counts over all living jobs.
     pub fn stats(&self) -> Stats {
         let core = self.core();

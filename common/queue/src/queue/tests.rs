@@ -743,3 +743,66 @@ fn a_change_that_cannot_be_prepared_leaves_the_job_where_it_was() {
     assert!(matches!(held, Err(QueueError::Unreadable { .. })));
     assert_eq!(house.queue.ready_len(LOCAL), 1);
 }
+
+#[test]
+fn a_mail_whose_job_is_being_changed_is_not_copied_forward() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    house.insert(1, &["bob@demo.test"]);
+    let leased = house.lease(LOCAL, at(1)).remove(0);
+    let place = leased.mail.location;
+    let record = house.log.iter().find(|(at, ..)| *at == place).unwrap();
+    let (kind, payload) = (record.1, record.2.clone());
+    let all = vec![(RecipientIndex(0), delivered())];
+    let lease = &leased.lease;
+    let settled = house
+        .queue
+        .prepare_settle(lease.job, lease.fence, all, at(2));
+    let kept = house.queue.prepare_keep(place, kind, &payload);
+    assert!(matches!(kept, Err(QueueError::Busy(_))), "{kept:?}");
+    house.commit(settled.unwrap().0);
+    let kept = house.queue.prepare_keep(place, kind, &payload).unwrap();
+    assert!(kept.is_none());
+}
+
+#[test]
+fn a_debt_that_changed_is_not_paid_by_the_old_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    house.insert(1, &["bob@demo.test"]);
+    let leased = house.lease(LOCAL, at(1)).remove(0);
+    house.settle(&leased, &failed(), at(2));
+    let debt = house.queue.debt(id(1)).unwrap().unwrap();
+    let urgent = Instruction::Priority(9);
+    let changed = house.queue.prepare(leased.lease.job, urgent, at(3));
+    house.commit(changed.unwrap());
+    let paid = house.queue.prepare_report(&debt, None, at(4), &route);
+    assert!(paid.unwrap().is_none());
+    let debt = house.queue.debt(id(1)).unwrap().unwrap();
+    let paid = house.queue.prepare_report(&debt, None, at(5), &route);
+    house.commit(paid.unwrap().unwrap());
+    assert_eq!(house.queue.debt(id(1)).unwrap(), None);
+}
+
+#[test]
+fn a_settlement_of_another_revision_is_late() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    house.insert(1, &["bob@demo.test"]);
+    let leased = house.lease(LOCAL, at(1)).remove(0);
+    let newer = leased.state.clone().rescheduled(at(50), at(2));
+    let change = Change::State(Box::new(newer));
+    house
+        .queue
+        .index
+        .apply(leased.mail.location, &change)
+        .unwrap();
+    let all = vec![(RecipientIndex(0), delivered())];
+    let lease = &leased.lease;
+    let settled = house
+        .queue
+        .prepare_settle(lease.job, lease.fence, all, at(3));
+    assert!(matches!(settled, Err(QueueError::Stale(_))));
+    assert!(house.lease(LOCAL, at(4)).is_empty());
+    assert_eq!(house.lease(LOCAL, at(51)).len(), 1);
+}
