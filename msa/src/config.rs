@@ -1,5 +1,4 @@
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 
 use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
 use postroad_net::{CertFiles, Limits, ListenAddr, ServerTls};
@@ -103,16 +102,6 @@ impl Config {
                 error.to_string(),
                 "name a PEM certificate with its chain, and its key, readable for this user",
             );
-        }
-        for (index, certificate) in self.certificates.iter().enumerate() {
-            let key = &certificate.key_file;
-            if std::fs::metadata(key).is_ok_and(|meta| meta.mode() & 0o007 != 0) {
-                problem(
-                    &format!("msa.certificates[{index}].key_file"),
-                    format!("{} is open to every user of this host", key.display()),
-                    "let its owner and group alone read it (chmod 640)",
-                );
-            }
         }
         if self.max_recipients < 100 {
             problem(

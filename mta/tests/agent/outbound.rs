@@ -178,5 +178,10 @@ pub fn certificate(folder: &tempfile::TempDir) -> CertFiles {
     };
     std::fs::write(&files.cert_file, made.cert.pem()).unwrap();
     std::fs::write(&files.key_file, made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(
+        &files.key_file,
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     files
 }

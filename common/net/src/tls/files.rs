@@ -24,7 +24,7 @@ const EXPIRES_SOON_SECONDS: i64 = 7 * 24 * 3600;
 pub struct CertFiles {
     /// The certificate, followed by its intermediates.
     pub cert_file: PathBuf,
-    /// Its private key (PKCS #8, PKCS #1 or SEC 1), not encrypted.
+    /// Its private key (PKCS #8, PKCS #1 or SEC 1), not encrypted. Refused if every user of the host can read it.
     pub key_file: PathBuf,
 }
 
@@ -96,7 +96,10 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let text = read(path)?;
     if fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o007 != 0) {
-        warn!(event = "certificate_warning", path = %path.display(), "every user of this host can use this key; chmod o= it");
+        return Err(Error::file(
+            path,
+            "this key is open to every user of this host; let its owner and group alone read it (chmod 640)",
+        ));
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound if text.windows(9).any(|window| window == b"ENCRYPTED") => {

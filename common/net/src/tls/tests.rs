@@ -1,5 +1,6 @@
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ impl Authority {
         )
         .unwrap();
         fs::write(&files.key_file, key.serialize_pem()).unwrap();
+        fs::set_permissions(&files.key_file, PermissionsExt::from_mode(0o600)).unwrap();
         files
     }
 
@@ -377,8 +379,11 @@ fn bad_files_are_explained() {
     let path = |name: &str, text: &str| {
         let path = authority.dir.path().join(name);
         fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         path
     };
+    let open_key = path("open.key", &fs::read_to_string(&good.key_file).unwrap());
+    fs::set_permissions(&open_key, PermissionsExt::from_mode(0o644)).unwrap();
     let explain = |cert: &Path, key: &Path| {
         let files = CertFiles {
             cert_file: cert.to_owned(),
@@ -400,6 +405,7 @@ fn bad_files_are_explained() {
             explain(cert, &path("t", "hello")),
             "is not a private key in PEM",
         ),
+        (explain(cert, &open_key), "open to every user"),
         (
             explain(cert, &other.key_file),
             "is not the key of the certificate in",

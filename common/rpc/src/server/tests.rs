@@ -69,6 +69,11 @@ impl Authority {
         )
         .unwrap();
         fs::write(&tls.key_file, key.serialize_pem()).unwrap();
+        fs::set_permissions(
+            &tls.key_file,
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
         tls
     }
 }

@@ -38,6 +38,11 @@ impl Server {
         };
         std::fs::write(&files.cert_file, signed.cert.pem()).unwrap();
         std::fs::write(&files.key_file, signed.signing_key.serialize_pem()).unwrap();
+        std::fs::set_permissions(
+            &files.key_file,
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
         let tls = ServerTls::load(&[files]).unwrap();
         let listener = Listener::bind(ListenAddr("127.0.0.1:0".parse().unwrap())).unwrap();
         let (address, implicit_tls) = (listener.local_addr(), config.implicit_tls);
