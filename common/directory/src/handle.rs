@@ -132,7 +132,7 @@ impl DirectoryHandle {
             if !fault.is_empty() && fault != told {
                 error!(
                     event = "reload_failed",
-                    file = %self.shared.path.display(),
+                    path = %self.shared.path.display(),
                     "{fault}; the directory that was read before stays in force"
                 );
             }
@@ -144,7 +144,7 @@ impl DirectoryHandle {
 fn announce(directory: &Directory) {
     info!(
         event = "directory_loaded",
-        file = %directory.file.display(),
+        path = %directory.file.display(),
         domains = directory.domains.len(),
         accounts = directory.accounts.len(),
         aliases = directory.aliases.len(),

@@ -84,6 +84,7 @@ pub async fn run(
     while !shutdown.is_cancelled() {
         match queue.work(worker.hello()).await {
             Ok(channel) => {
+                tracing::info!(event = "queue_connected", worker = worker.options.agent);
                 let since = Instant::now();
                 let lost = worker.converse(channel, &shutdown).await;
                 if shutdown.is_cancelled() {

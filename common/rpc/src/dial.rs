@@ -118,7 +118,7 @@ fn channel(route: &Route) -> Channel {
             async move {
                 let connected = route.clone().connect().await;
                 connected.map(TokioIo::new).inspect_err(
-                    |error| warn!(endpoint = %route.endpoint, "cannot connect: {error}"),
+                    |error| warn!(address = %route.endpoint, "cannot connect: {error}"),
                 )
             }
         })
@@ -139,10 +139,7 @@ fn channel(route: &Route) -> Channel {
 async fn refreshed(tls: ClientTls) -> ClientTls {
     let reload = tls.clone();
     if let Ok(Err(error)) = spawn_blocking(move || reload.reload_if_changed()).await {
-        warn!(
-            event = "reload_failed",
-            "the old ones stay in use: {error}"
-        );
+        warn!(event = "reload_failed", "the old ones stay in use: {error}");
     }
     tls
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postroad_net::{PeerIdentity, PeerRole};
+use postroad_net::{PeerIdentity, PeerRole, Roles};
 use tonic::{Extensions, Request, Status};
 use tracing::warn;
 
@@ -20,8 +20,8 @@ pub fn require_role<T>(request: &Request<T>, roles: &[PeerRole]) -> Result<(), S
     if roles.iter().any(|role| peer.roles.contains(*role)) {
         return Ok(());
     }
-    let needed: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
-    warn!(event = "rejected", peer = peer.name, roles = %peer.roles, needed = needed.join(","), "role missing");
+    let needed: Roles = roles.iter().copied().collect();
+    warn!(event = "rejected", peer = peer.name, role = %peer.roles, "role missing, needs one of: {needed}");
     Err(Status::permission_denied("not allowed for this caller"))
 }
 
@@ -41,7 +41,7 @@ fn identity(extensions: &Extensions) -> Result<&PeerIdentity, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postroad_net::{Roles, Transport};
+    use postroad_net::Transport;
     use tonic::Code;
 
     fn request(roles: &[PeerRole]) -> Request<()> {

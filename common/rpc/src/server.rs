@@ -159,11 +159,11 @@ impl Server {
             if let Ok(served) = timeout(grace, &mut serving).await {
                 return served;
             }
-            warn!(event = "fault", endpoint = %endpoint, "the grace period is over");
+            warn!(event = "fault", address = %endpoint, "the grace period is over");
             cut.cancel();
             timeout(CUT_GRACE, serving).await.unwrap_or(Ok(()))
         };
-        debug!(endpoint = %endpoint, "serving");
+        debug!(address = %endpoint, "serving");
         let accept = accept(socket, &options, sink, accepting.clone());
         let (served, ()) = tokio::join!(serving, accept);
         Ok(served?)

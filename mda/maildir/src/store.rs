@@ -70,12 +70,13 @@ impl Store {
         for damage in &damaged {
             if damage.torn_tail {
                 tracing::info!(
-                    ?damage,
+                    reason = ?damage,
                     "dropped an unfinished append from the delivery ledger"
                 );
             } else {
                 tracing::error!(
-                    ?damage,
+                    event = "corruption",
+                    error = ?damage,
                     "the delivery ledger is damaged; a mail may come twice"
                 );
             }

@@ -93,7 +93,7 @@ impl ServerTls {
             }
             let this = self.clone();
             match spawn_blocking(move || this.reload_if_changed()).await {
-                Ok(Ok(true)) => info!(event = "certificate_reloaded", files = self.0.certs.len()),
+                Ok(Ok(true)) => info!(event = "certificate_reloaded", count = self.0.certs.len()),
                 Ok(Ok(false)) | Err(_) => {}
                 Ok(Err(error)) => {
                     error!(event = "reload_failed", "the old ones stay in use: {error}")
