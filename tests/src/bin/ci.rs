@@ -57,19 +57,21 @@ const STEPS: [Step; 5] = [
         needs: None,
         command: &["cargo", "test", "--workspace"],
     },
-    // Foreign peers: each test names what it needs; with CI=true a missing peer fails.
+    // Foreign peers and power cuts: each test names what it needs; with CI=true what is missing fails. The whole workspace is
+    // selected so that dependencies keep the features of the step before and are not built again.
     Step {
         name: "interop",
         needs: None,
         command: &[
             "cargo",
             "test",
-            "--package",
-            "postroad-tests",
+            "--workspace",
             "--features",
-            "interop",
+            "postroad-tests/interop",
             "--test",
             "interop",
+            "--test",
+            "power_cut",
         ],
     },
 ];
