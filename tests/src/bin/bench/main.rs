@@ -1,0 +1,95 @@
+//! `bench`: how fast the queue and the stack are, beside Postfix on the same disk. How to use it and what it
+//! showed: `tests/bench/README.md`.
+//!
+//! ```text
+//! store-and-forward   load ─SMTP─► product (Postroad or Postfix, fresh each round) ─SMTP─► sink, which checks every mail
+//! queue-core          submitters ─► queue (in this process, or behind its socket) ─► worker that settles at once
+//! ```
+//!
+//! Called by the name of an agent it is that agent, so that one build has all that is measured.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
+mod figures;
+mod forward;
+mod kept;
+mod load;
+mod machine;
+mod postfix;
+mod product;
+mod queue_core;
+mod sink;
+
+use std::{env, ffi::OsStr, path::Path, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use postroad_daemon::run_main;
+use serde_json::{Value, json};
+
+use self::machine::Machine;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Measures Postroad.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Mails from a relay client to a remote host, by Postroad and by Postfix in turn.
+    StoreAndForward(forward::Options),
+    /// Submit, durable, lease, settle: the queue without SMTP.
+    QueueCore(queue_core::Options),
+}
+
+fn main() -> ExitCode {
+    let name = env::args_os().next().unwrap_or_default();
+    match Path::new(&name).file_name().and_then(OsStr::to_str) {
+        Some("postroad-queued") => return run_main("queued", VERSION, postroad_queued::run),
+        Some("postroad-mta") => return run_main("mta", VERSION, postroad_mta::run),
+        _ => {}
+    }
+    match measure(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("bench: this is a debug build; its figures say nothing (use --profile dist)");
+    }
+    let before = Machine::look()?;
+    before.warn();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let (json, mut result) = match &arguments.what {
+        What::StoreAndForward(options) => (options.json, runtime.block_on(forward::run(options))?),
+        What::QueueCore(options) => (options.json, runtime.block_on(queue_core::run(options))?),
+    };
+    let after = Machine::look()?;
+    let command: Vec<String> = env::args().skip(1).collect();
+    println!("\ncommand: bench {}", command.join(" "));
+    println!("machine before: {before}\nmachine after:  {after}");
+    if json {
+        result["schema"] = json!(1);
+        result["command"] = json!(command);
+        result["debug_build"] = Value::Bool(cfg!(debug_assertions));
+        result["machine"] = json!([before.to_string(), after.to_string()]);
+        println!("{result:#}");
+    }
+    Ok(())
+}
