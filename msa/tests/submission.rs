@@ -157,6 +157,7 @@ fn certificate(folder: &Path) -> CertFiles {
     };
     fs::write(&files.cert_file, made.cert.pem()).unwrap();
     fs::write(&files.key_file, made.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&files.key_file, Permissions::from_mode(0o600)).unwrap();
     files
 }
 

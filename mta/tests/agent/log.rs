@@ -64,6 +64,7 @@ async fn an_attempt_is_logged_for_each_recipient_in_listed_words() {
         }
     }
     let expected = [
+        "queue_connected \"\" 0",
         "tls_failed \"\" 0",
         "attempt \"bob@example.test\" 250",
         "attempt \"never@example.test\" 550",
