@@ -82,7 +82,11 @@ pub async fn run(
     };
     let mut pause = FIRST_PAUSE;
     while !shutdown.is_cancelled() {
-        match queue.work(worker.hello()).await {
+        let stream = tokio::select! {
+            stream = queue.work(worker.hello()) => stream,
+            () = shutdown.cancelled() => return,
+        };
+        match stream {
             Ok(channel) => {
                 tracing::info!(event = "queue_connected", worker = worker.options.agent);
                 let since = Instant::now();

@@ -7,7 +7,7 @@
 //! After a failed write or sync nobody knows what the disk holds. Every waiter is failed, and the thread ends with an
 //! error that ends the agent: only opening anew can tell.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{collections::VecDeque, sync::Arc, thread, time::Duration};
 
 use postroad_envelope::Timestamp;
 use postroad_journal::{Journal, JournalError, Location, Lsn, RecordDraft, SegmentNumber};
@@ -232,7 +232,7 @@ pub(crate) fn start(
         journal,
         queue,
         waiting,
-        held: None,
+        held: VecDeque::new(),
         rounds,
         on_finished,
     };
@@ -260,8 +260,8 @@ struct Run {
     journal: Journal,
     queue: Arc<Queue>,
     waiting: mpsc::Receiver<Offer>,
-    /// Taken from the channel, and left to the next round.
-    held: Option<Offer>,
+    /// Taken from the channel, and left to a later round.
+    held: VecDeque<Offer>,
     rounds: watch::Sender<u64>,
     on_finished: Box<dyn Fn(Vec<FinishedMail>) + Send>,
 }
@@ -278,14 +278,17 @@ struct Round {
 
 impl Run {
     fn run(&mut self) -> Result<(), ServeError> {
-        while let Some(first) = self.held.take().or_else(|| self.waiting.blocking_recv()) {
+        while let Some(first) = self
+            .held
+            .pop_front()
+            .or_else(|| self.waiting.blocking_recv())
+        {
             let round = self.gather(first)?;
             if !round.ready.is_empty() {
                 self.commit(round.ready)?;
             }
             for answer in round.reclaims {
-                let reclaimed = self.journal.reclaim_oldest().map_err(disk)?;
-                let _ = answer.send(reclaimed);
+                self.reclaim(answer)?;
             }
             self.rounds.send_modify(|rounds| *rounds += 1);
             if round.stop {
@@ -310,12 +313,12 @@ impl Run {
                     break;
                 }
                 alone @ Offer::Alone(_) => {
-                    self.held = Some(alone);
+                    self.held.push_front(alone);
                     break;
                 }
             }
             if round.ready.len() < ROUND_OFFERS && octets < ROUND_OCTETS && !round.stop {
-                next = self.waiting.try_recv().ok();
+                next = self.next_offer();
             }
         }
         Ok(round)
@@ -359,7 +362,7 @@ impl Run {
                         return Ok(());
                     }
                     // What is left ends work that was done. It must not be lost, and it was promised room.
-                    thread::sleep(NO_ROOM_PAUSE);
+                    self.wait_for_room()?;
                 }
                 Err(failed) => {
                     let failed = disk(failed);
@@ -371,6 +374,41 @@ impl Run {
             }
         };
         self.apply(ready, &locations)
+    }
+
+    /// Pauses. Meanwhile new mail is refused at once, and segments are given up: that may make the room.
+    fn wait_for_room(&mut self) -> Result<(), ServeError> {
+        thread::sleep(NO_ROOM_PAUSE);
+        while self.held.len() < WAITING {
+            match self.waiting.try_recv() {
+                Ok(Offer::Reclaim(answer)) => self.reclaim(answer)?,
+                Ok(Offer::Change(mut offer)) if offer.is_new_mail() => {
+                    if let Some(prepared) = offer.prepare(&self.queue, clock::now())? {
+                        self.queue.abandon(prepared);
+                        offer.answer(Err(CommitError::Full));
+                    }
+                }
+                Ok(later) => self.held.push_back(later),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn reclaim(
+        &mut self,
+        answer: oneshot::Sender<Option<SegmentNumber>>,
+    ) -> Result<(), ServeError> {
+        let reclaimed = self.journal.reclaim_oldest().map_err(disk)?;
+        // Upkeep looks again anyway.
+        let _ = answer.send(reclaimed);
+        Ok(())
+    }
+
+    fn next_offer(&mut self) -> Option<Offer> {
+        self.held
+            .pop_front()
+            .or_else(|| self.waiting.try_recv().ok())
     }
 
     fn append(&mut self, ready: &[Ready]) -> Result<Vec<Location>, JournalError> {
@@ -415,7 +453,7 @@ impl Run {
 
     fn fail_waiting(&mut self) {
         self.waiting.close();
-        while let Some(offer) = self.held.take().or_else(|| self.waiting.try_recv().ok()) {
+        while let Some(offer) = self.next_offer() {
             match offer {
                 Offer::Change(offer) | Offer::Alone(offer) => offer.answer(Err(CommitError::Ended)),
                 Offer::Reclaim(_) | Offer::Stop => {}

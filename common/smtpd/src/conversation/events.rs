@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use postroad_address::Mailbox;
 use postroad_envelope::{Recipient, RecipientIndex};
 use postroad_queue_client::AdmitRequest;
 use postroad_reply::*;
@@ -74,12 +75,14 @@ impl Conversation<'_> {
                 self.session.authenticated(identity);
             }
             AuthDecision::Refuse(reply) => {
+                // People type their password where the name belongs; what is no address is not logged.
+                let account = credentials.authcid.parse::<Mailbox>().ok();
                 info!(
                     event = "auth_failed",
                     session_id = client.session_id,
                     listener = client.listener,
                     peer = %client.peer,
-                    account = credentials.authcid,
+                    account = account.map(|account| account.to_string()),
                     mechanism = %mechanism,
                     code = reply.code().value(),
                     reply = reply.text(),
@@ -251,7 +254,7 @@ fn identity(recipient: &Recipient) -> String {
     format!("{}@{}", address.local_part(), address.domain().a_label())
 }
 
-fn addresses(recipients: &[Recipient]) -> Vec<postroad_address::Mailbox> {
+fn addresses(recipients: &[Recipient]) -> Vec<Mailbox> {
     recipients
         .iter()
         .map(|recipient| recipient.address.clone())
