@@ -67,7 +67,8 @@ impl QueueAdmin for LocalQueue {
     }
 
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError> {
-        let events = self.core.timeline.of(queue_id);
+        let told = move |core: &Core| Ok(core.timeline.of(queue_id));
+        let events = self.blocking(told).await?;
         if !events.is_empty() {
             return Ok(events);
         }

@@ -40,6 +40,8 @@ pub struct Config {
     pub lease: LeaseConfig,
     /// Reports to senders.
     pub dsn: DsnConfig,
+    /// What happened to each mail.
+    pub timeline: TimelineConfig,
     /// Files and room.
     pub disk: DiskConfig,
 }
@@ -59,6 +61,7 @@ impl Default for Config {
             retry: RetryConfig::default(),
             lease: LeaseConfig::default(),
             dsn: DsnConfig::default(),
+            timeline: TimelineConfig::default(),
             disk: DiskConfig::default(),
         }
     }
@@ -206,6 +209,25 @@ impl Default for DsnConfig {
     fn default() -> Self {
         Self {
             gather: Interval::seconds(1),
+        }
+    }
+}
+
+/// `[queued.timeline]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimelineConfig {
+    /// How long events are kept; `"0s"` keeps none, and removes those there are.
+    pub keep: Interval,
+    /// Room for them; the oldest go first. `"0B"` keeps none.
+    pub max_size: ByteSize,
+}
+
+impl Default for TimelineConfig {
+    fn default() -> Self {
+        Self {
+            keep: Interval::days(7),
+            max_size: ByteSize::gib(1),
         }
     }
 }

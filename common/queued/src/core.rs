@@ -131,11 +131,12 @@ impl Core {
         text: impl Into<String>,
         fields: impl IntoIterator<Item = (&'static str, String)>,
     ) {
-        self.tell_at(clock::now(), queue_id, kind, recipients, text, fields);
+        let event = self.event(clock::now(), queue_id, kind, recipients, text, fields);
+        self.timeline.record([event]);
     }
 
-    /// As [`Core::tell`], at a time.
-    pub fn tell_at(
+    /// An event of our own.
+    pub fn event(
         &self,
         at: Timestamp,
         queue_id: QueueId,
@@ -143,13 +144,13 @@ impl Core {
         recipients: Vec<RecipientIndex>,
         text: impl Into<String>,
         fields: impl IntoIterator<Item = (&'static str, String)>,
-    ) {
+    ) -> Event {
         let fields = fields
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let (agent, text) = (self.name.clone(), text.into());
-        self.timeline.record([Event {
+        Event {
             queue_id,
             at,
             agent,
@@ -157,7 +158,7 @@ impl Core {
             recipients,
             text,
             fields,
-        }]);
+        }
     }
 
     /// The segments of the journal, oldest first.

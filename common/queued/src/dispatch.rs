@@ -232,9 +232,11 @@ async fn hand_out(core: &Arc<Core>, worker: &Worker, leased: Leased) -> Result<(
         }
     };
     let (reference, attempt) = (lease.lease, lease.attempt);
-    let sent = worker.down.try_send(Ok(WorkDown::Lease(Box::new(lease))));
-    sent.map_err(|_| leased.lease.clone())?;
+    let place = worker.down.try_reserve();
+    let place = place.map_err(|_| leased.lease.clone())?;
+    // Told first: whatever the worker tells comes after it.
     tell(core, &leased, reference, attempt);
+    place.send(Ok(WorkDown::Lease(Box::new(lease))));
     Ok(())
 }
 

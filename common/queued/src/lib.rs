@@ -12,11 +12,13 @@
 //!   whole process.
 //! * One thread commits, one dispatches; submissions, settlements and reports are tasks. Once about every second the upkeep makes a
 //!   checkpoint, gives up old segments, looks at the disk and lets mail expire.
+//! * What happens to each mail is kept by a thread of its own, the timeline, for which nobody waits.
 //!
 //! What can fail: see [`ServeError`]. A failed write or sync ends the queue (status 75) and fails everyone who waits;
 //! nothing that was acknowledged is lost by it. Flow, threads and configuration are in `README.md`.
 #![forbid(unsafe_code)]
 
+mod accepted;
 mod admin;
 mod clock;
 mod committer;
@@ -39,6 +41,7 @@ mod work;
 
 pub use config::{
     Config, DiskConfig, DsnConfig, Foreign, LeaseConfig, ListenConfig, RetryConfig, RouteRule,
+    TimelineConfig,
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;

@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{error, info};
 
 use crate::{
+    accepted::AcceptedFacts,
     clock,
     core::{Core, ReadError},
 };
@@ -42,9 +43,12 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
     let Some((debt, reports)) = built.map_err(|error| error.to_string())? else {
         return Ok(());
     };
-    let sent: Vec<(QueueId, ReportKind, String)> = reports
+    let sent: Vec<(QueueId, ReportKind, String, AcceptedFacts)> = reports
         .iter()
-        .map(|report| (report.id, report.kind, to_of(&report.envelope)))
+        .map(|report| {
+            let facts = AcceptedFacts::of(core, &report.envelope);
+            (report.id, report.kind, to_of(&report.envelope), facts)
+        })
         .collect();
     let recipients: Vec<RecipientIndex> = debt.recipients.iter().map(|(index, _)| *index).collect();
     let committing = Arc::clone(core);
@@ -62,17 +66,20 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
         // It has changed since; the schedule names it again.
         return Ok(());
     }
-    for (report, kind, to) in sent {
+    for (report, kind, to, facts) in sent {
         let kind = word(kind);
         info!(
             event = "dsn_sent", queue_id = %id, report = %report, rcpt_to = to, outcome = kind,
             recipients = recipients.len()
         );
         let text = format!("report {report} to {to}: {kind}");
-        let fields = [("report", report.to_string()), ("outcome", kind.to_owned())];
+        let fields = [
+            ("report", report.to_string()),
+            ("rcpt_to", to.clone()),
+            ("outcome", kind.to_owned()),
+        ];
         core.tell(id, EventKind::DsnSent, recipients.clone(), text, fields);
-        let text = format!("made here: report about {id}");
-        core.tell(report, EventKind::Accepted, Vec::new(), text, []);
+        facts.record(core, format!("made here: report about {id}"));
     }
     Ok(())
 }
@@ -116,6 +123,9 @@ fn write(core: &Core, kind: ReportKind, report: &Report) -> Built {
     let mut envelope = mail.envelope(id, now);
     expand(core, &mut envelope);
     envelope.listener = "report".to_owned();
+    envelope
+        .facts
+        .insert("message_id".to_owned(), message_id.to_string());
     Built {
         id,
         kind,

@@ -46,6 +46,7 @@ pub struct RunningQueue {
     queue: LocalQueue,
     committer_end: oneshot::Receiver<Result<Journal, ServeError>>,
     dispatcher_end: oneshot::Receiver<()>,
+    timeline_end: oneshot::Receiver<()>,
     /// Reports and upkeep: without them mail stays that should go.
     helpers: JoinSet<()>,
 }
@@ -88,6 +89,9 @@ pub async fn start(
         );
     })?;
     let (dispatcher, messages) = mpsc::channel(TO_DISPATCHER);
+    let disk = (folder.clone(), config.disk.clone());
+    let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
+    let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
     let memory = config.max_submission_memory.as_usize() / 1024;
     let core = Arc::new(Core {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
@@ -95,7 +99,7 @@ pub async fn start(
         admission: watch::channel(disk::shortage(&folder, &config.disk)).0,
         name: format!("queued@{}", common.hostname),
         hostname: common.hostname.clone(),
-        timeline: Timeline::default(),
+        timeline,
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
         stopping: CancellationToken::new(),
@@ -128,6 +132,7 @@ pub async fn start(
             queue,
             committer_end,
             dispatcher_end,
+            timeline_end,
             helpers,
         },
     ))
@@ -164,6 +169,7 @@ impl RunningQueue {
             queue,
             mut committer_end,
             mut dispatcher_end,
+            timeline_end,
             mut helpers,
         } = self;
         let core = queue.core;
@@ -203,6 +209,10 @@ impl RunningQueue {
         core.tasks.close();
         if timeout(END_GRACE, core.tasks.wait()).await.is_err() {
             warn!(event = "fault", "tasks of the queue did not end in time");
+        }
+        core.timeline.stop().await;
+        if timeout(END_GRACE, timeline_end).await.is_err() {
+            warn!(event = "fault", "the timeline did not end in time");
         }
         outcome
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use postroad_envelope::{Envelope, EventKind, QueueId, Timestamp};
+use postroad_envelope::Envelope;
 use postroad_journal::{ContentStore, ContentWriter, JournalError};
 use postroad_queue::{Admission, Content};
 use postroad_queue_client::{Accepted, Completion, QueueError, Submission};
@@ -14,9 +14,10 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     task::{JoinError, spawn_blocking},
 };
-use tracing::{error, info};
+use tracing::error;
 
 use crate::{
+    accepted::AcceptedFacts,
     clock,
     core::{Core, to_client_error},
     disk,
@@ -216,7 +217,7 @@ pub(crate) async fn insert(
     loop {
         rounds.mark_unchanged();
         let (envelope, content) = (envelope.clone(), content.clone());
-        let facts = SubmittedFacts::of(&envelope);
+        let facts = AcceptedFacts::of(core, &envelope);
         let admission = core
             .queue
             .prepare_insert(envelope, content, clock::now(), &core.routes());
@@ -226,7 +227,7 @@ pub(crate) async fn insert(
                     .insert(prepared)
                     .await
                     .map_err(to_client_error)?;
-                facts.tell(core, queue_id);
+                facts.tell(core);
                 return Ok(Accepted {
                     queue_id,
                     duplicate: false,
@@ -244,42 +245,6 @@ pub(crate) async fn insert(
                 rounds.changed().await.map_err(|_| ended())?;
             }
         }
-    }
-}
-
-/// What the log says of a mail that the queue keeps.
-struct SubmittedFacts {
-    mail_from: String,
-    recipients: usize,
-    size: u64,
-    /// Taken before the commit: a worker may have the mail before its submitter knows that it is durable.
-    at: Timestamp,
-}
-
-impl SubmittedFacts {
-    fn of(envelope: &Envelope) -> Self {
-        Self {
-            mail_from: envelope.reverse_path.to_string(),
-            recipients: envelope.recipients.len(),
-            size: envelope.size,
-            at: clock::now(),
-        }
-    }
-
-    fn tell(self, core: &Core, queue_id: QueueId) {
-        let Self {
-            mail_from,
-            recipients,
-            size,
-            at,
-        } = self;
-        info!(event = "submitted", %queue_id, mail_from, recipients, size);
-        let fields = [("size", size.to_string()), ("mail_from", mail_from)];
-        let text = match recipients {
-            1 => "kept for 1 recipient".to_owned(),
-            many => format!("kept for {many} recipients"),
-        };
-        core.tell_at(at, queue_id, EventKind::Accepted, Vec::new(), text, fields);
     }
 }
 

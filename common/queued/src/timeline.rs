@@ -1,90 +1,360 @@
-//! The events of recent mails, in memory: what `trace` prints.
+//! The timeline: what happened to each mail, in segments of their own beside the queue's journal.
+//!
+//! ```text
+//! record ─► bounded queue of events ─► thread `timeline`: one write for each round, a sync about once a second
+//!                 full: dropped and counted                 └─► index in memory, followers
+//! ```
+//!
+//! Events are worth less than mail: nobody waits until they are written, a power cut may take the last second of them,
+//! and where the disk refuses them the queue goes on without.
+
+mod index;
+mod record;
+mod store;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
 };
 
 use postroad_envelope::{Attempt, Event, QueueId};
+use postroad_journal::{Location, Lsn, Reader};
+use tokio::sync::{broadcast, oneshot};
+use tracing::{error, warn};
 
-/// Mails whose events are kept.
-const MAILS: usize = 10_000;
-/// Events, and attempts, kept of one mail; of more, the first and the newest.
-const EVENTS: usize = 200;
+use crate::TimelineConfig;
+use index::{Index, Key};
+use store::{Limits, Message, Store};
 
-/// Bounded by mails and by events of each; the mail that came first goes first.
-#[derive(Debug, Default)]
+pub(crate) use record::Entry;
+
+const FOLDER: &str = "timeline";
+/// Octets, and messages, that wait for the thread.
+const WAITING: usize = 16 << 20;
+const MESSAGES: usize = 1 << 15;
+/// Records read of one mail; of more, the first and the newest.
+const RECORDS: usize = 4_000;
+/// Segments are 4 MiB, or shorter so that a small timeline has some to give up.
+const SEGMENT: u64 = 4 << 20;
+const SHORTEST_SEGMENT: u64 = 64 << 10;
+/// The prepared ones count, too.
+const PREPARED: u64 = 2;
+/// How long a look-up waits for what was said before it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Records a follower may be behind before it reads them from the disk.
+const FOLLOWERS: usize = 1_024;
+
+/// One per running queue.
 pub(crate) struct Timeline {
-    inner: Mutex<Inner>,
+    /// None: switched off.
+    sender: Option<SyncSender<Message>>,
+    shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    by_mail: HashMap<QueueId, History>,
-    order: VecDeque<QueueId>,
+/// What the thread and those who ask share.
+pub(crate) struct Shared {
+    waiting: AtomicUsize,
+    lost: AtomicU64,
+    overflowing: AtomicBool,
+    stopping: AtomicBool,
+    reader: Mutex<Option<Reader>>,
+    index: Mutex<Index>,
+    written: broadcast::Sender<Arc<Written>>,
 }
 
-#[derive(Debug, Default)]
-struct History {
-    events: Vec<Event>,
-    attempts: Vec<Attempt>,
+/// A record, just written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub lsn: Lsn,
+    pub queue_id: QueueId,
+    pub entries: Vec<Entry>,
 }
 
 impl Timeline {
-    pub fn record(&self, events: impl IntoIterator<Item = Event>) {
-        let mut inner = self.lock();
-        for event in events {
-            push(&mut inner.history(event.queue_id).events, event);
+    /// Begins to keep events below the folder of the queue. The receiver hears when the folder is free again.
+    pub fn start(
+        config: &TimelineConfig,
+        folder: &Path,
+        is_short: impl Fn() -> bool + Send + 'static,
+    ) -> (Self, oneshot::Receiver<()>) {
+        let shared = Arc::new(Shared {
+            waiting: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+            overflowing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            reader: Mutex::default(),
+            index: Mutex::default(),
+            written: broadcast::channel(FOLLOWERS).0,
+        });
+        let (ended, end) = oneshot::channel();
+        let folder = folder.join(FOLDER);
+        let Some(limits) = limits(config) else {
+            if folder.exists()
+                && let Err(error) = std::fs::remove_dir_all(&folder)
+            {
+                warn!(event = "fault", path = %folder.display(), error = %error, "the old timeline stays");
+            }
+            return (
+                Self {
+                    sender: None,
+                    shared,
+                },
+                end,
+            );
+        };
+        let (sender, messages) = sync_channel(MESSAGES);
+        let store = Store {
+            shared: Arc::clone(&shared),
+            folder,
+            limits,
+            is_short: Box::new(is_short),
+        };
+        let run = move || {
+            store.run(&messages);
+            let _ = ended.send(());
+        };
+        let spawned = thread::Builder::new()
+            .name("timeline".to_owned())
+            .spawn(run);
+        if let Err(error) = &spawned {
+            error!(event = "fault", error = %error, "there is no timeline");
+        }
+        let sender = spawned.is_ok().then_some(sender);
+        (Self { sender, shared }, end)
+    }
+
+    /// Never waits: what finds no room is lost, and counted.
+    pub fn record(&self, entries: impl IntoIterator<Item = impl Into<Entry>>) {
+        let Some(sender) = &self.sender else { return };
+        let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
+        if entries.is_empty() {
+            return;
+        }
+        let (count, octets) = (entries.len(), entries.iter().map(Entry::octets).sum());
+        let shared = &self.shared;
+        let before = shared.waiting.fetch_add(octets, Ordering::Relaxed);
+        let taken = before.saturating_add(octets) <= WAITING
+            && sender.try_send(Message::Entries(entries)).is_ok();
+        if !taken {
+            shared.waiting.fetch_sub(octets, Ordering::Relaxed);
+            shared.lose(count);
+            if !shared.overflowing.swap(true, Ordering::Relaxed) {
+                warn!(
+                    event = "fault",
+                    "more events come than the timeline can take; some are lost"
+                );
+            }
         }
     }
 
-    pub fn record_attempt(&self, queue_id: QueueId, attempt: Attempt) {
-        push(&mut self.lock().history(queue_id).attempts, attempt);
-    }
-
-    /// Oldest first.
+    /// The events of a mail, oldest first. Blocks.
     pub fn of(&self, queue_id: QueueId) -> Vec<Event> {
-        let mut events = self
-            .lock()
-            .by_mail
-            .get(&queue_id)
-            .map(|h| h.events.clone())
-            .unwrap_or_default();
+        let entries = self.entries(queue_id);
+        let mut events: Vec<Event> = entries.into_iter().map(|entry| entry.event).collect();
         events.sort_by_key(|event| event.at);
         events
     }
 
-    /// Oldest first.
+    /// The attempts to deliver a mail, oldest first. Blocks.
     pub fn attempts(&self, queue_id: QueueId) -> Vec<Attempt> {
-        self.lock()
-            .by_mail
-            .get(&queue_id)
-            .map(|h| h.attempts.clone())
-            .unwrap_or_default()
+        let entries = self.entries(queue_id).into_iter();
+        entries.filter_map(|entry| entry.attempt).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn history(&mut self, id: QueueId) -> &mut History {
-        if !self.by_mail.contains_key(&id) {
-            self.order.push_back(id);
-            if self.order.len() > MAILS
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.by_mail.remove(&oldest);
+    /// The newest mails with this Message-ID or recipient, at most `limit`, oldest first. Blocks.
+    pub fn search(&self, text: &str, limit: usize) -> Vec<QueueId> {
+        self.flush();
+        let message_id = record::bare(text);
+        let address = text.trim_start_matches('<').trim_end_matches('>');
+        let folded = postroad_address::Mailbox::parse(address)
+            .map_or_else(|_| address.to_lowercase(), |mailbox| mailbox.folded());
+        let places: BTreeSet<(Lsn, Location)> =
+            [Key::of_message_id(message_id), Key::of_recipient(&folded)]
+                .into_iter()
+                .flat_map(|key| self.find(key))
+                .map(|place| (place.lsn, place))
+                .collect();
+        let mut found = Vec::new();
+        for (_, place) in places.iter().rev() {
+            let Some(record) = self.shared.read(place) else {
+                continue;
+            };
+            let is_meant = record.entries.iter().any(|entry| {
+                entry.message_id() == Some(message_id) || entry.recipients.contains(&folded)
+            });
+            if is_meant && !found.contains(&record.queue_id) {
+                found.push(record.queue_id);
+            }
+            if found.len() >= limit {
+                break;
             }
         }
-        self.by_mail.entry(id).or_default()
+        found.reverse();
+        found
+    }
+
+    /// Writes what waits and frees the folder.
+    pub async fn stop(&self) {
+        let count = self.shared.lost.load(Ordering::Relaxed);
+        if count > 0 {
+            warn!(
+                event = "fault",
+                count, "events were lost for want of room or of a disk"
+            );
+        }
+        if let Some(sender) = self.sender.clone() {
+            // Blocks while the queue of events is full.
+            let _ = tokio::task::spawn_blocking(move || sender.send(Message::Stop)).await;
+        }
+    }
+
+    fn entries(&self, queue_id: QueueId) -> Vec<Entry> {
+        self.flush();
+        let mut places = self.find(Key::of_id(queue_id));
+        if places.len() > RECORDS {
+            let newest = places.len() - RECORDS * 3 / 4;
+            places.drain(RECORDS / 4..newest);
+        }
+        let records = places.iter().filter_map(|place| self.shared.read(place));
+        records
+            .filter(|record| record.queue_id == queue_id)
+            .flat_map(|record| record.entries)
+            .collect()
+    }
+
+    fn find(&self, key: Key) -> Vec<Location> {
+        let reader = self.shared.reader().clone();
+        if let Some(reader) = reader {
+            self.shared.index_all(&reader);
+        }
+        self.shared.index().find(key)
+    }
+
+    /// Waits until what was recorded before can be read.
+    fn flush(&self) {
+        let Some(sender) = &self.sender else { return };
+        let (asked, answer) = sync_channel(1);
+        if sender.send(Message::Flush(asked)).is_ok() {
+            // An answer that does not come in time costs the newest events only.
+            let _ = answer.recv_timeout(PATIENCE);
+        }
     }
 }
 
-fn push<T>(kept: &mut Vec<T>, new: T) {
-    if kept.len() >= EVENTS {
-        kept.remove(EVENTS / 2);
+impl Shared {
+    fn lose(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.lost.fetch_add(count, Ordering::Relaxed);
     }
-    kept.push(new);
+
+    fn written_out(&self, octets: usize) {
+        let before = self.waiting.fetch_sub(octets, Ordering::Relaxed);
+        if before.saturating_sub(octets) < WAITING / 2 {
+            self.overflowing.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Reader>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// None: nothing is kept.
+fn limits(config: &TimelineConfig) -> Option<Limits> {
+    let (keep, size) = (config.keep.as_duration(), config.max_size.as_u64());
+    if keep.is_zero() || size == 0 {
+        return None;
+    }
+    let segment = SEGMENT.min(size / 8).max(SHORTEST_SEGMENT);
+    let segments = (size / segment).saturating_sub(PREPARED).max(2);
+    Some(Limits {
+        keep,
+        segment_bytes: u32::try_from(segment).unwrap_or(u32::MAX),
+        segments: usize::try_from(segments).unwrap_or(usize::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use postroad_envelope::{EventKind, Timestamp};
+
+    use super::*;
+
+    fn event(text: &str) -> Event {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        Event {
+            queue_id: QueueId::mint(at, [3; 10]),
+            at,
+            agent: "mta@here".to_owned(),
+            kind: EventKind::Attempt,
+            recipients: Vec::new(),
+            text: text.to_owned(),
+            fields: Default::default(),
+        }
+    }
+
+    fn lost(timeline: &Timeline) -> u64 {
+        timeline.shared.lost.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_full_queue_of_events_drops_and_counts_and_never_blocks() {
+        let (sender, messages) = sync_channel(2);
+        let (written, _) = broadcast::channel(1);
+        let timeline = Timeline {
+            sender: Some(sender),
+            shared: Arc::new(Shared {
+                waiting: AtomicUsize::new(0),
+                lost: AtomicU64::new(0),
+                overflowing: AtomicBool::new(false),
+                stopping: AtomicBool::new(false),
+                reader: Mutex::default(),
+                index: Mutex::default(),
+                written,
+            }),
+        };
+        for _ in 0..2 {
+            timeline.record([event("fits")]);
+        }
+        assert_eq!(lost(&timeline), 0);
+        // No third message fits.
+        timeline.record([event("lost"), event("lost")]);
+        assert_eq!(lost(&timeline), 2);
+        assert!(timeline.shared.overflowing.load(Ordering::Relaxed));
+        // Nor do more octets than may wait.
+        messages.try_iter().for_each(drop);
+        timeline.record([event(&"x".repeat(WAITING))]);
+        assert_eq!(lost(&timeline), 3);
+        let waiting = timeline.shared.waiting.load(Ordering::Relaxed);
+        timeline.shared.written_out(waiting);
+        assert!(!timeline.shared.overflowing.load(Ordering::Relaxed));
+        timeline.record([event("fits")]);
+        assert_eq!(lost(&timeline), 3);
+    }
+
+    #[test]
+    fn the_limits_hold_with_what_is_prepared() {
+        let of = |keep, max_size: &str| {
+            let (keep, max_size) = (keep, max_size.parse().unwrap());
+            limits(&TimelineConfig { keep, max_size })
+        };
+        let day = postroad_daemon::Interval::days(1);
+        let limits = of(day, "1GiB").unwrap();
+        assert_eq!((limits.segment_bytes, limits.segments), (4 << 20, 254));
+        let limits = of(day, "512KiB").unwrap();
+        assert_eq!((limits.segment_bytes, limits.segments), (64 << 10, 6));
+        assert!(of(day, "0B").is_none());
+        assert!(of(postroad_daemon::Interval::seconds(0), "1GiB").is_none());
+    }
 }

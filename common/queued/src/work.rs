@@ -23,6 +23,7 @@ use crate::{
     committer::CommitError,
     core::{Core, to_client_error},
     dispatch::{Down, ToDispatcher, Worker},
+    timeline::Entry,
     words,
 };
 
@@ -224,6 +225,13 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
     let delayed = delayed.filter(|(index, _)| settled.done.iter().all(|(done, _)| done != index));
     let outcomes: Vec<(RecipientIndex, Outcome)> =
         settled.done.iter().chain(delayed).cloned().collect();
+    let mut attempt = Some(Attempt {
+        number: state.attempts,
+        started_at: settlement.started_at,
+        ended_at: now,
+        agent: agent.to_owned(),
+        outcomes: outcomes.clone(),
+    });
     for (action, of) in by_action(&outcomes) {
         let Some((_, outcome)) = of.first() else {
             continue;
@@ -238,11 +246,24 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
         );
         let indices = of.iter().map(|(index, _)| *index).collect();
         let text = format!("{action}: {} {}", report.status, report.text);
+        let remote = report.remote.as_ref().map(|remote| remote.name.clone());
         let fields = [
-            ("attempt", state.attempts.to_string()),
-            ("outcome", action.to_owned()),
+            ("attempt", Some(state.attempts.to_string())),
+            ("outcome", Some(action.to_owned())),
+            ("destination", Some(state.destination.clone())),
+            ("enhanced", Some(report.status.to_string())),
+            ("relay", remote),
+            ("worker", Some(agent.to_owned())),
+            ("retry_at", settled.retry_at.map(|at| at.to_string())),
         ];
-        core.tell(queue_id, EventKind::Settled, indices, text, fields);
+        let fields = fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let event = core.event(now, queue_id, EventKind::Settled, indices, text, fields);
+        core.timeline.record([Entry {
+            attempt: attempt.take(),
+            ..event.into()
+        }]);
         if double && action == "failed" {
             warn!(
                 event = "dropped", %queue_id, destination = state.destination, reply = report.text,
@@ -250,14 +271,6 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
             );
         }
     }
-    let attempt = Attempt {
-        number: state.attempts,
-        started_at: settlement.started_at,
-        ended_at: now,
-        agent: agent.to_owned(),
-        outcomes,
-    };
-    core.timeline.record_attempt(queue_id, attempt);
 }
 
 fn by_action(

@@ -9,3 +9,4 @@ mod kill;
 mod names;
 mod reports;
 mod roles;
+mod timeline;

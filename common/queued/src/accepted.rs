@@ -1,0 +1,117 @@
+//! What log and timeline say of a mail that the queue begins to keep.
+
+use postroad_envelope::{Envelope, EventKind, QueueId, RecipientIndex, Route, Timestamp};
+use tracing::info;
+
+use crate::{clock, core::Core, timeline::Entry};
+
+/// Recipients named in the event; more are found by their address all the same.
+const NAMED: usize = 10;
+
+/// Gathered before the commit, told after it.
+pub(crate) struct AcceptedFacts {
+    queue_id: QueueId,
+    mail_from: String,
+    size: u64,
+    /// Taken before the commit: a worker may have the mail before its submitter knows that it is durable.
+    at: Timestamp,
+    recipients: Vec<String>,
+    fields: Vec<(&'static str, String)>,
+    routes: Vec<(Route, Vec<RecipientIndex>)>,
+}
+
+impl AcceptedFacts {
+    pub fn of(core: &Core, envelope: &Envelope) -> Self {
+        Self {
+            queue_id: envelope.queue_id,
+            mail_from: envelope.reverse_path.to_string(),
+            size: envelope.size,
+            at: clock::now(),
+            recipients: envelope
+                .recipients
+                .iter()
+                .map(|to| to.address.folded())
+                .collect(),
+            fields: fields(envelope),
+            routes: routes(core, envelope),
+        }
+    }
+
+    /// Of a mail that a client or an agent handed over.
+    pub fn tell(self, core: &Core) {
+        let (queue_id, mail_from, size) = (self.queue_id, &self.mail_from, self.size);
+        let recipients = self.recipients.len();
+        info!(event = "submitted", %queue_id, mail_from, recipients, size);
+        let text = match recipients {
+            1 => "kept for 1 recipient".to_owned(),
+            many => format!("kept for {many} recipients"),
+        };
+        self.record(core, text);
+    }
+
+    /// For the timeline alone.
+    pub fn record(self, core: &Core, text: String) {
+        let (at, id) = (self.at, self.queue_id);
+        let event = core.event(at, id, EventKind::Accepted, Vec::new(), text, self.fields);
+        let accepted = Entry {
+            recipients: self.recipients,
+            ..event.into()
+        };
+        let routed = self.routes.into_iter().map(|(route, recipients)| {
+            let next_hop = route.next_hop.as_ref().map(ToString::to_string);
+            let way = next_hop.as_deref().unwrap_or(&route.destination);
+            let text = format!("{} to {way}, by {}", route.class, route.rule);
+            let fields = [
+                ("route", route.class.to_string()),
+                ("destination", route.destination.clone()),
+                ("rule", route.rule.clone()),
+            ];
+            core.event(at, id, EventKind::Routed, recipients, text, fields)
+                .into()
+        });
+        core.timeline
+            .record(std::iter::once(accepted).chain(routed));
+    }
+}
+
+fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
+    let origin = &envelope.origin;
+    let named = envelope.recipients.iter().take(NAMED);
+    let named: Vec<String> = named.map(|to| to.address.to_string()).collect();
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let tls = origin.tls.as_ref();
+    let fields = [
+        ("mail_from", Some(envelope.reverse_path.to_string())),
+        ("rcpt_to", text(&named.join(" "))),
+        ("recipients", Some(envelope.recipients.len().to_string())),
+        ("size", Some(envelope.size.to_string())),
+        ("message_id", envelope.facts.get("message_id").cloned()),
+        ("listener", text(&envelope.listener)),
+        ("protocol", Some(origin.protocol.to_string())),
+        ("peer", origin.client.map(|client| client.to_string())),
+        ("helo", origin.helo.clone()),
+        ("account", envelope.account.clone()),
+        (
+            "tls",
+            tls.map(|tls| format!("{} {}", tls.version, tls.cipher)),
+        ),
+    ];
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}
+
+/// As the queue derives them when it inserts the mail.
+fn routes(core: &Core, envelope: &Envelope) -> Vec<(Route, Vec<RecipientIndex>)> {
+    let route_of = core.routes();
+    let mut routes: Vec<(Route, Vec<RecipientIndex>)> = Vec::new();
+    for recipient in &envelope.recipients {
+        let route = route_of(envelope, recipient);
+        match routes.iter_mut().find(|(known, _)| *known == route) {
+            Some((_, indices)) => indices.push(recipient.index),
+            None => routes.push((route, vec![recipient.index])),
+        }
+    }
+    routes
+}

@@ -1,0 +1,368 @@
+//! The thread that keeps the timeline: writes rounds of events, syncs about once a second, gives up old segments.
+//!
+//! Nobody waits for it but who asks for events. Where the disk refuses it tells so once, passes events over, and opens
+//! the segments anew every now and then.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use postroad_envelope::QueueId;
+use postroad_journal::{
+    Journal, JournalError, Location, Options, Reader, RecordDraft, SegmentInfo, SegmentNumber,
+};
+use tracing::{error, info, warn};
+
+use super::{
+    Shared, Written,
+    index::{Key, SegmentIndex},
+    record::{self, Entry},
+};
+use crate::clock;
+
+/// A round waits this long for more.
+const GATHER: Duration = Duration::from_millis(50);
+/// Entries of a round.
+const ROUND: usize = 4_096;
+const TICK: Duration = Duration::from_secs(1);
+/// How long the segments are left alone after a failure.
+const REOPEN: Duration = Duration::from_secs(10);
+
+/// What the thread is told.
+pub enum Message {
+    Entries(Vec<Entry>),
+    /// Answered when all that was said before is written.
+    Flush(SyncSender<()>),
+    Stop,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub keep: Duration,
+    pub segment_bytes: u32,
+    pub segments: usize,
+}
+
+pub struct Store {
+    pub shared: Arc<Shared>,
+    pub folder: PathBuf,
+    pub limits: Limits,
+    /// Whether the disk has fallen below its reserve.
+    pub is_short: Box<dyn Fn() -> bool + Send>,
+}
+
+impl Store {
+    pub fn run(self, messages: &Receiver<Message>) {
+        let mut writer = Writer {
+            most: self.limits.segments,
+            store: self,
+            journal: None,
+            failed: None,
+            dirty: false,
+            indexing: None,
+        };
+        writer.open();
+        let mut tick = Instant::now() + TICK;
+        let mut stop = false;
+        while !stop {
+            let round = Round::gather(messages, tick.saturating_duration_since(Instant::now()));
+            stop = round.stop;
+            writer.write(round.entries);
+            for asked in round.flushes {
+                // Who asked may have given up waiting.
+                let _ = asked.try_send(());
+            }
+            if stop || Instant::now() >= tick {
+                writer.tick();
+                tick = Instant::now() + TICK;
+            }
+        }
+        writer.store.shared.stopping.store(true, Ordering::Relaxed);
+        if let Some(indexing) = writer.indexing.take() {
+            let _ = indexing.join();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Round {
+    entries: Vec<Entry>,
+    flushes: Vec<SyncSender<()>>,
+    stop: bool,
+}
+
+impl Round {
+    /// What comes within `patience`, and a little longer once something came that nobody waits for.
+    fn gather(messages: &Receiver<Message>, patience: Duration) -> Self {
+        let mut round = Self::default();
+        let mut until = Instant::now() + patience;
+        loop {
+            let waiting = round.flushes.is_empty() && !round.stop && round.entries.len() < ROUND;
+            let left = match waiting {
+                true => until.saturating_duration_since(Instant::now()),
+                false => return round,
+            };
+            match messages.recv_timeout(left) {
+                Ok(Message::Entries(entries)) => {
+                    if round.entries.is_empty() {
+                        until = Instant::now() + GATHER;
+                    }
+                    round.entries.extend(entries);
+                }
+                Ok(Message::Flush(asked)) => round.flushes.push(asked),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => round.stop = true,
+                Err(RecvTimeoutError::Timeout) => return round,
+            }
+        }
+    }
+}
+
+struct Writer {
+    store: Store,
+    journal: Option<Journal>,
+    /// Since when it cannot be written.
+    failed: Option<Instant>,
+    /// Something is not synced yet.
+    dirty: bool,
+    indexing: Option<JoinHandle<()>>,
+    /// Segments it may have now.
+    most: usize,
+}
+
+impl Writer {
+    fn open(&mut self) {
+        let options = Options {
+            segment_bytes: self.store.limits.segment_bytes,
+            prepare_ahead: 1,
+            ..Options::default()
+        };
+        let opened = Journal::open(&self.store.folder, options, clock::entropy());
+        let (journal, recovery) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.fail(&error),
+        };
+        for segment in recovery.unreadable.iter().chain(&recovery.missing) {
+            error!(event = "corruption", segment = %segment, "a segment of the timeline is missing or unreadable");
+        }
+        let reader = journal.reader();
+        *self.store.shared.reader() = Some(reader.clone());
+        self.journal = Some(journal);
+        if self.failed.take().is_some() {
+            info!(event = "replay", "the timeline can be written again");
+        }
+        let shared = Arc::clone(&self.store.shared);
+        let index = move || shared.index_all(&reader);
+        let spawned = thread::Builder::new().name("timeline-index".to_owned());
+        // Without it the first look-up does the same.
+        self.indexing = spawned.spawn(index).ok().or(self.indexing.take());
+    }
+
+    /// Tells a person, once.
+    fn fail(&mut self, error: &JournalError) {
+        if self.failed.is_none() {
+            let path = self.store.folder.display();
+            error!(
+                event = "disk_failed", path = %path, error = error as &dyn std::error::Error,
+                "the timeline cannot be written; events are lost until it can, mail goes on"
+            );
+        }
+        self.failed = Some(Instant::now());
+        // What is on the disk only opening it anew can tell; where a segment is missing, later calls may succeed.
+        if !matches!(error, JournalError::NoSegment(_)) {
+            self.journal = None;
+        }
+    }
+
+    fn write(&mut self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.store.shared);
+        let (count, octets) = (entries.len(), entries.iter().map(Entry::octets).sum());
+        if !self.append(entries) {
+            shared.lose(count);
+        }
+        shared.written_out(octets);
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> bool {
+        let Some(journal) = &mut self.journal else {
+            return false;
+        };
+        let now = clock::now();
+        let mut drafts = Vec::new();
+        let mut told = Vec::new();
+        for (queue_id, entries) in by_mail(entries) {
+            for (payload, entries) in record::encode(queue_id, entries, now) {
+                if payload.len() > journal.longest_payload() {
+                    self.store.shared.lose(entries.len());
+                    continue;
+                }
+                drafts.push(RecordDraft::new(record::EVENTS, payload));
+                told.push((queue_id, entries));
+            }
+        }
+        let locations = match journal.append_unsynced(&drafts) {
+            Ok(locations) => locations,
+            Err(error) => {
+                self.fail(&error);
+                return false;
+            }
+        };
+        if self.failed.take().is_some() {
+            info!(event = "replay", "the timeline can be written again");
+        }
+        self.dirty = true;
+        let shared = &self.store.shared;
+        let mut index = shared.index();
+        for (location, (queue_id, entries)) in locations.iter().zip(&told) {
+            index.add(location, Key::of_entries(*queue_id, entries), now);
+        }
+        drop(index);
+        for (location, (queue_id, entries)) in locations.iter().zip(told) {
+            let written = Written {
+                lsn: location.lsn,
+                queue_id,
+                entries,
+            };
+            // Nobody may be listening.
+            let _ = shared.written.send(Arc::new(written));
+        }
+        true
+    }
+
+    fn tick(&mut self) {
+        if self.journal.is_none() && self.failed.is_some_and(|since| since.elapsed() >= REOPEN) {
+            self.open();
+        }
+        if self.dirty
+            && let Some(journal) = &mut self.journal
+        {
+            self.dirty = false;
+            if let Err(error) = journal.sync() {
+                self.fail(&error);
+            }
+        }
+        self.give_up();
+    }
+
+    /// The oldest segments, when they are too many or too old.
+    fn give_up(&mut self) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let segments = journal.segments();
+        // While the disk is short it does not grow.
+        self.most = match (self.store.is_short)() {
+            true => self.most.min(segments.len()).max(1),
+            false => self.store.limits.segments,
+        };
+        let (limits, now) = (self.store.limits, clock::now());
+        let mut left = segments.len();
+        for segment in &segments {
+            let newest = self.store.shared.index().newest(segment.number);
+            let old = newest.is_some_and(|newest| now.since(newest) > limits.keep);
+            if left <= self.most && !old {
+                break;
+            }
+            match journal.reclaim_oldest() {
+                Ok(Some(_)) => left -= 1,
+                Ok(None) => break,
+                Err(error) => {
+                    warn!(event = "fault", segment = %segment.number, error = %error, "an old segment of the timeline stays");
+                    break;
+                }
+            }
+        }
+        if left < segments.len() {
+            let living = journal
+                .segments()
+                .iter()
+                .map(|known| known.number)
+                .collect();
+            self.store.shared.index().retain(&living);
+        }
+    }
+}
+
+/// In the order in which each came first.
+fn by_mail(entries: Vec<Entry>) -> Vec<(QueueId, Vec<Entry>)> {
+    let mut places: HashMap<QueueId, usize> = HashMap::new();
+    let mut mails: Vec<(QueueId, Vec<Entry>)> = Vec::new();
+    for entry in entries {
+        let id = entry.event.queue_id;
+        let at = *places.entry(id).or_insert(mails.len());
+        match mails.get_mut(at) {
+            Some((_, of)) => of.push(entry),
+            None => mails.push((id, vec![entry])),
+        }
+    }
+    mails
+}
+
+impl Shared {
+    /// Reads every sealed segment that is not in the index, newest first.
+    pub(super) fn index_all(&self, reader: &Reader) {
+        let unknown = |segment: &SegmentInfo| segment.sealed && !self.index().knows(segment.number);
+        let unknown: Vec<SegmentNumber> = reader
+            .segments()
+            .iter()
+            .filter(|segment| unknown(segment))
+            .map(|segment| segment.number)
+            .collect();
+        for number in unknown.into_iter().rev() {
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            if !self.index().knows(number) {
+                self.index_segment(reader, number);
+            }
+        }
+        let living: BTreeSet<_> = reader.segments().iter().map(|known| known.number).collect();
+        self.index().retain(&living);
+    }
+
+    fn index_segment(&self, reader: &Reader, number: SegmentNumber) {
+        let mut found = SegmentIndex::default();
+        let replayed = reader.replay_segment(number, |seen| {
+            let decoded = (seen.kind == record::EVENTS).then(|| record::decode(seen.payload));
+            if let Some(decoded) = decoded.flatten() {
+                found.add_record(&seen.location, &decoded);
+            }
+            ControlFlow::Continue(())
+        });
+        match replayed {
+            Ok(replayed) => {
+                for damage in replayed.damage.iter().filter(|damage| damage.fresh) {
+                    error!(
+                        event = "corruption", segment = %number,
+                        path = damage.copy.as_ref().map(|path| tracing::field::display(path.display())),
+                        "octets {} to {} of the timeline are damaged; a copy is in quarantine", damage.start, damage.end
+                    );
+                }
+            }
+            Err(JournalError::NoSuchSegment(_)) => return,
+            Err(error) => {
+                warn!(event = "fault", segment = %number, error = %error, "a segment of the timeline cannot be read");
+            }
+        }
+        found.seal();
+        self.index().insert(number, found);
+    }
+
+    /// The record at a place; none if it was given up or is damaged.
+    pub(super) fn read(&self, location: &Location) -> Option<record::Decoded> {
+        let reader = self.reader().clone()?;
+        record::decode(&reader.read(location).ok()?)
+    }
+}
