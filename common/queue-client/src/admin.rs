@@ -1,4 +1,7 @@
+mod change;
+
 use async_trait::async_trait;
+pub use change::{Change, Changed, Order, Selection};
 use postroad_envelope::{
     Attempt, Envelope, Event, Outcome, QueueId, QueueIdPrefix, RecipientIndex, Route, Timestamp,
 };
@@ -14,27 +17,12 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn find(&self, prefix: QueueIdPrefix) -> Result<QueueId, QueueError>;
     /// Everything about a mail but its content.
     async fn show(&self, queue_id: QueueId) -> Result<MailDetails, QueueError>;
-    /// Makes what is delayed due now; the number of mails it touched.
-    async fn retry(&self, selection: Selection) -> Result<u64, QueueError>;
-    /// Removes mails without telling the sender; the number of mails.
-    async fn drop_mails(&self, selection: Selection) -> Result<u64, QueueError>;
-    /// Keeps mails from being leased until they are released; the number of mails.
-    async fn hold(&self, selection: Selection) -> Result<u64, QueueError>;
-    /// Ends a hold; the number of mails.
-    async fn release(&self, selection: Selection) -> Result<u64, QueueError>;
+    /// Changes mails, or with [`Order::dry_run`] tells how many it would change.
+    async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError>;
+    /// What waits for each destination, most mails first; `limit` as in [`ListQuery::limit`], by 1,000 and at most 10,000.
+    async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError>;
     /// The timeline of a mail, oldest first.
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError>;
-}
-
-/// Which mails a verb is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// These.
-    Ids(Vec<QueueId>),
-    /// Every mail with a job for this destination (A-label).
-    Destination(String),
-    /// Every living mail.
-    All,
 }
 
 /// See [`QueueAdmin::list`].
@@ -138,4 +126,32 @@ pub struct RecipientDetails {
     pub next_attempt: Option<Timestamp>,
     /// The last outcome.
     pub outcome: Option<Outcome>,
+}
+
+/// See [`QueueAdmin::stats`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueStats {
+    /// Those with the most jobs.
+    pub destinations: Vec<DestinationStats>,
+    /// How many destinations there are.
+    pub total: u64,
+}
+
+/// What waits for one destination, in jobs: a mail has one for each route and recipient domain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DestinationStats {
+    /// Which one.
+    pub destination: String,
+    /// Waiting for a worker.
+    pub due: u64,
+    /// Waiting for their next attempt.
+    pub delayed: u64,
+    /// With workers.
+    pub leased: u64,
+    /// Kept until released.
+    pub held: u64,
+    /// When the oldest of their mails got its id.
+    pub oldest: Option<Timestamp>,
+    /// The last reply or reason for the mail that waits longest for its next attempt; empty if there is none.
+    pub last_reply: String,
 }

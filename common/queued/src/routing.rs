@@ -91,13 +91,24 @@ pub(crate) fn released(destination: &str) -> Route {
     }
 }
 
+/// Where mail goes that an operator sends another way; the next hop is to be added.
+pub(crate) fn rerouted(destination: &str, class: RouteClass) -> Route {
+    Route {
+        class,
+        destination: destination.to_owned(),
+        next_hop: None,
+        rule: REROUTED.to_owned(),
+    }
+}
+
 /// Whether a route with this rule changes with table and directory; others were chosen by a person.
 pub(crate) fn follows_table(rule: &str) -> bool {
-    rule != OVERRIDE && rule != RELEASED
+    ![OVERRIDE, RELEASED, REROUTED].contains(&rule)
 }
 
 const OVERRIDE: &str = "override";
 const RELEASED: &str = "released";
+const REROUTED: &str = "rerouted";
 
 fn plain(domain: &Domain, class: RouteClass, rule: &str) -> Route {
     let (destination, rule) = (domain.a_label().to_owned(), rule.to_owned());

@@ -199,8 +199,9 @@ impl Upkeep {
             if found == 0 {
                 return Ok(());
             }
-            let expired = instruct(&self.core, over, Instruction::Expire).await?;
-            if found < PAGE || expired == 0 {
+            let over = over.into_iter().map(|job| (job, Instruction::Expire));
+            let expired = instruct(&self.core, over.collect()).await?;
+            if found < PAGE || expired.changed.is_empty() {
                 return Ok(());
             }
         }
@@ -237,8 +238,8 @@ impl Upkeep {
     async fn move_to(&self, job: JobKey, route: Route) -> Result<(), CommitError> {
         let (class, rule) = (route.class, route.rule.clone());
         // Holds and releases what the table holds; what a person holds stays held.
-        let moved = instruct(&self.core, vec![job], Instruction::Reroute(route)).await?;
-        if moved > 0 {
+        let moved = instruct(&self.core, vec![(job, Instruction::Reroute(route))]).await?;
+        if !moved.changed.is_empty() {
             info!(event = "rerouted", queue_id = %job.queue_id, route = %class, rule);
         }
         Ok(())
@@ -259,22 +260,31 @@ pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitEr
     Ok(Some(lsn))
 }
 
-/// Gives each job an instruction, in one commit; jobs that are busy or gone are passed over. Tells how many were changed.
+/// What became of instructions.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Jobs that follow.
+    pub changed: Vec<JobKey>,
+    /// Jobs that a worker holds, or that change at this moment.
+    pub busy: Vec<JobKey>,
+}
+
+/// Gives each job its instruction, in one commit; jobs that are busy or gone are passed over.
 pub(crate) async fn instruct(
     core: &Core,
-    jobs: Vec<JobKey>,
-    instruction: Instruction,
-) -> Result<usize, CommitError> {
+    jobs: Vec<(JobKey, Instruction)>,
+) -> Result<Told, CommitError> {
     let prepare = move |queue: &Queue, now| {
         let mut all: Option<Prepared> = None;
-        let mut changed = 0;
-        for job in jobs {
-            match queue.prepare(job, instruction.clone(), now) {
+        let mut told = Told::default();
+        for (job, instruction) in jobs {
+            match queue.prepare(job, instruction, now) {
                 Ok(one) => {
-                    changed += 1;
+                    told.changed.push(job);
                     all = Some(join(all, one));
                 }
-                Err(QueueError::Busy(_) | QueueError::NoSuchJob(_)) => {}
+                Err(QueueError::Busy(_)) => told.busy.push(job),
+                Err(QueueError::NoSuchJob(_)) => {}
                 Err(error) => {
                     // The others are not to wait for a commit that never comes.
                     all.into_iter().for_each(|all| queue.abandon(all));
@@ -282,7 +292,7 @@ pub(crate) async fn instruct(
                 }
             }
         }
-        Ok((all, changed))
+        Ok((all, told))
     };
     Ok(core.committer.commit(prepare).await?.value)
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use postroad_address::{Mailbox, ReversePath};
+use postroad_envelope::HostPort;
 
-use crate::queue::StateArgument;
+use crate::queue::{ClassArgument, StateArgument};
 
 /// Postroad carries mail: submission, transfer and delivery around one durable queue.
 #[derive(Debug, Parser)]
@@ -140,21 +141,75 @@ pub enum QueueVerb {
         /// The mail: its id or, while it is in the queue, the beginning of it
         id: String,
     },
+    /// Show what waits for each destination
+    Stats {
+        /// Most destinations to show; those with the most mail come first
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
     /// Try delayed mails now
-    Retry(SelectionArguments),
+    Retry(ChangeArguments),
     /// Keep mails back until they are released
-    Hold(SelectionArguments),
+    Hold(ChangeArguments),
     /// Let held mails go
-    Release(SelectionArguments),
+    Release(ChangeArguments),
+    /// Give mails up; their senders get a report with the reason
+    Fail(DestroyArguments),
+    /// Give mails up as if their time were over; their senders get a report
+    Expire(DestroyArguments),
     /// Remove mails without telling their senders
-    Drop {
+    Drop(DestroyArguments),
+    /// Send mails another way, from now on
+    Reroute {
+        /// Which way
+        #[arg(long)]
+        class: ClassArgument,
+        /// The host to hand them to, with its port; LMTP needs one
+        #[arg(long, value_name = "HOST:PORT", required_if_eq("class", "lmtp"))]
+        next_hop: Option<HostPort>,
         /// Which mails.
         #[command(flatten)]
-        which: SelectionArguments,
-        /// Do not ask before more than one mail is dropped
-        #[arg(long)]
-        yes: bool,
+        change: ChangeArguments,
     },
+    /// Say which of the mails that are due go first
+    Priority {
+        /// -9 to 9; the greatest goes first, ordinary mail has 0
+        #[arg(value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-9..=9))]
+        priority: i8,
+        /// Which mails.
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+}
+
+/// What every change of mails takes.
+#[derive(Debug, Args)]
+pub struct ChangeArguments {
+    /// Which mails.
+    #[command(flatten)]
+    pub which: SelectionArguments,
+    /// Change nothing, only say how many mails it would be
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why: for the log, the timeline, and the sender if the mail fails
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
+}
+
+/// What a change takes after which mails are gone.
+#[derive(Debug, Args)]
+pub struct DestroyArguments {
+    /// What every change takes.
+    #[command(flatten)]
+    pub change: ChangeArguments,
+    /// Do not ask before more than one mail is gone
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `postroad queue list`.

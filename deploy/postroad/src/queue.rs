@@ -1,24 +1,24 @@
 //! `postroad queue …`: the mails in the queue, over its admin socket.
 
+mod change;
 mod show;
+mod stats;
 
 use std::path::Path;
 
+use change::{carry, destroy};
 use comfy_table::Cell;
-use postroad_envelope::{QueueId, QueueIdPrefix};
+use postroad_envelope::{QueueId, QueueIdPrefix, RouteClass};
 use postroad_queue_client::{
-    ListPage, ListQuery, MailState, MailSummary, QueueAdmin, RemoteAdmin, Selection,
+    Change, ListPage, ListQuery, MailState, MailSummary, QueueAdmin, RemoteAdmin,
 };
 use serde_json::json;
 
-use crate::cli::{ListArguments, QueueVerb, SelectionArguments};
+use crate::cli::{ListArguments, QueueVerb};
 use crate::fault::Fault;
 use crate::home::Home;
 use crate::runtime;
 use crate::terminal::{Terminal, lines, local_time, number, one_line, table, utc_time};
-
-/// Most mails on a page the queue gives.
-const PAGE: u32 = 1000;
 
 /// Carries out the verb.
 pub fn carry_out(
@@ -39,13 +39,29 @@ pub fn carry_out(
                 let id = find(&admin, &id).await?;
                 show::trace(&admin, id, terminal).await
             }
-            QueueVerb::Retry(which) => change(&admin, Change::Retry, which, true, terminal).await,
-            QueueVerb::Hold(which) => change(&admin, Change::Hold, which, true, terminal).await,
-            QueueVerb::Release(which) => {
-                change(&admin, Change::Release, which, true, terminal).await
+            QueueVerb::Stats { limit } => stats::stats(&admin, limit, terminal).await,
+            QueueVerb::Retry(change) => carry(&admin, Change::Retry, change, terminal).await,
+            QueueVerb::Hold(change) => carry(&admin, Change::Hold, change, terminal).await,
+            QueueVerb::Release(change) => carry(&admin, Change::Release, change, terminal).await,
+            QueueVerb::Fail(change) => destroy(&admin, Change::Fail, change, terminal).await,
+            QueueVerb::Expire(change) => destroy(&admin, Change::Expire, change, terminal).await,
+            QueueVerb::Drop(change) => destroy(&admin, Change::Drop, change, terminal).await,
+            QueueVerb::Reroute {
+                class,
+                next_hop,
+                change,
+            } => {
+                let class = class.into();
+                carry(
+                    &admin,
+                    Change::Reroute { class, next_hop },
+                    change,
+                    terminal,
+                )
+                .await
             }
-            QueueVerb::Drop { which, yes } => {
-                change(&admin, Change::Drop, which, yes, terminal).await
+            QueueVerb::Priority { priority, change } => {
+                carry(&admin, Change::Priority(priority), change, terminal).await
             }
         }
     })
@@ -55,8 +71,18 @@ pub fn carry_out(
 fn connect(home: &Home) -> Result<RemoteAdmin, Fault> {
     let queued: postroad_queued::Config = home.file.section("queued")?;
     let endpoint = queued.admin_endpoint(&home.common);
-    let by = format!("uid {}", rustix::process::getuid().as_raw());
+    let by = person();
     RemoteAdmin::connect(&endpoint, home.common.tls.as_ref(), by).map_err(Fault::not_done)
+}
+
+/// Who types this, as far as it is known: behind sudo the one who called it.
+fn person() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].map(std::env::var);
+    let named = named
+        .into_iter()
+        .flatten()
+        .find(|name| !name.trim().is_empty());
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
 async fn find(admin: &dyn QueueAdmin, text: &str) -> Result<QueueId, Fault> {
@@ -168,92 +194,6 @@ fn summary_json(mail: &MailSummary) -> serde_json::Value {
     })
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Change {
-    Retry,
-    Hold,
-    Release,
-    Drop,
-}
-
-impl Change {
-    const fn done(self) -> &'static str {
-        match self {
-            Self::Retry => "due now",
-            Self::Hold => "held",
-            Self::Release => "released",
-            Self::Drop => "dropped",
-        }
-    }
-}
-
-/// Changes what was selected; `sure`: without asking.
-async fn change(
-    admin: &dyn QueueAdmin,
-    change: Change,
-    which: SelectionArguments,
-    sure: bool,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Fault> {
-    let selection = select(admin, which).await?;
-    if !sure {
-        let (count, more) = count(admin, &selection).await?;
-        if count > 1 {
-            let many = if more { "more than " } else { "" };
-            terminal.confirm(&format!(
-                "Drop {many}{count} mails? Their senders are not told."
-            ))?;
-        }
-    }
-    let mails = match change {
-        Change::Retry => admin.retry(selection).await?,
-        Change::Hold => admin.hold(selection).await?,
-        Change::Release => admin.release(selection).await?,
-        Change::Drop => admin.drop_mails(selection).await?,
-    };
-    if mails == 0 {
-        return Err(Fault::NoMatch("no mail fits".to_owned()));
-    }
-    if terminal.wants_json() {
-        terminal.object(json!({ "mails": mails }));
-    } else {
-        let s = if mails == 1 { "" } else { "s" };
-        terminal.line(format_args!("{mails} mail{s} {}", change.done()));
-    }
-    Ok(())
-}
-
-async fn select(admin: &dyn QueueAdmin, which: SelectionArguments) -> Result<Selection, Fault> {
-    if which.all {
-        return Ok(Selection::All);
-    }
-    if let Some(destination) = which.destination {
-        return Ok(Selection::Destination(destination));
-    }
-    let mut ids = Vec::with_capacity(which.ids.len());
-    for text in &which.ids {
-        ids.push(find(admin, text).await?);
-    }
-    Ok(Selection::Ids(ids))
-}
-
-/// How many mails these are, and whether there are more than one page tells.
-async fn count(admin: &dyn QueueAdmin, selection: &Selection) -> Result<(usize, bool), Fault> {
-    let destination = match selection {
-        Selection::Ids(ids) => return Ok((ids.len(), false)),
-        Selection::Destination(destination) => Some(destination.clone()),
-        Selection::All => None,
-    };
-    let page = admin
-        .list(ListQuery {
-            destination,
-            limit: PAGE,
-            ..ListQuery::default()
-        })
-        .await?;
-    Ok((page.mails.len(), page.next.is_some()))
-}
-
 /// The state as it is typed.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum StateArgument {
@@ -274,6 +214,27 @@ impl From<StateArgument> for MailState {
             StateArgument::Leased => Self::Leased,
             StateArgument::Delayed => Self::Delayed,
             StateArgument::Held => Self::Held,
+        }
+    }
+}
+
+/// The class of a route as it is typed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum ClassArgument {
+    /// To the domain's mail hosts, or to the next hop
+    Relay,
+    /// To the next hop by LMTP
+    Lmtp,
+    /// Into the mailboxes of this installation
+    Local,
+}
+
+impl From<ClassArgument> for RouteClass {
+    fn from(class: ClassArgument) -> Self {
+        match class {
+            ClassArgument::Relay => Self::Relay,
+            ClassArgument::Lmtp => Self::Lmtp,
+            ClassArgument::Local => Self::Local,
         }
     }
 }

@@ -592,8 +592,12 @@ pub struct ChangeRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeResponse {
+    /// changed, or with dry_run that would be
     #[prost(uint64, tag = "1")]
     pub mails: u64,
+    /// passed over, at least in part: a worker holds them
+    #[prost(uint64, tag = "2")]
+    pub busy: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldRule {
@@ -641,11 +645,19 @@ pub struct ResendResponse {
     pub queue_id: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StatsRequest {}
+pub struct StatsRequest {
+    /// 0: 1,000; at most 10,000
+    #[prost(uint32, tag = "1")]
+    pub limit: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StatsResponse {
+    /// those with the most mail first
     #[prost(message, repeated, tag = "1")]
     pub destinations: ::prost::alloc::vec::Vec<DestinationStats>,
+    /// how many destinations there are
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DestinationStats {
@@ -663,6 +675,7 @@ pub struct DestinationStats {
     pub held: u64,
     #[prost(uint64, optional, tag = "7")]
     pub oldest_ms: ::core::option::Option<u64>,
+    /// of the mail that waits longest for its next attempt
     #[prost(string, tag = "8")]
     pub last_reply: ::prost::alloc::string::String,
 }
@@ -699,11 +712,16 @@ pub struct Agent {
     pub settled: u64,
     #[prost(uint64, tag = "7")]
     pub connected_at_ms: u64,
+    /// takes no more leases until it connects again
+    #[prost(bool, tag = "8")]
+    pub draining: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainAgentRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyRequest {}

@@ -8,7 +8,8 @@ use postroad_rpc::{Endpoint, TlsFiles, dial};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    ListPage, ListQuery, MailDetails, QueueAdmin, QueueError, Selection, wire::from_status,
+    Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
+    wire::from_status,
 };
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
@@ -32,10 +33,6 @@ impl RemoteAdmin {
 
     fn client(&self) -> QueueAdminClient<Channel> {
         QueueAdminClient::new(self.channel.clone())
-    }
-
-    fn change(&self, selection: &Selection) -> v1::ChangeRequest {
-        selection.to_wire(&self.by)
     }
 }
 
@@ -69,20 +66,43 @@ impl QueueAdmin for RemoteAdmin {
         Ok(inner(self.client().show(request).await)?.try_into()?)
     }
 
-    async fn retry(&self, selection: Selection) -> Result<u64, QueueError> {
-        Ok(inner(self.client().retry(self.change(&selection)).await)?.mails)
+    async fn change(&self, change: Change, mut order: Order) -> Result<Changed, QueueError> {
+        if order.by.is_empty() {
+            order.by.clone_from(&self.by);
+        }
+        let request = v1::ChangeRequest::from(&order);
+        let mut client = self.client();
+        let answer = match change {
+            Change::Retry => client.retry(request).await,
+            Change::Hold => client.hold(request).await,
+            Change::Release => client.release(request).await,
+            Change::Fail => client.fail(request).await,
+            Change::Expire => client.expire(request).await,
+            Change::Drop => client.drop(request).await,
+            Change::Reroute { class, next_hop } => {
+                let route = v1::RouteOverride {
+                    class: v1::RouteClass::from(class).into(),
+                    next_hop: next_hop.map(|next_hop| next_hop.to_string()),
+                };
+                let request = v1::RerouteRequest {
+                    change: Some(request),
+                    route: Some(route),
+                };
+                client.reroute(request).await
+            }
+            Change::Priority(priority) => {
+                let request = v1::PriorityRequest {
+                    change: Some(request),
+                    priority: priority.into(),
+                };
+                client.priority(request).await
+            }
+        };
+        Ok(inner(answer)?.into())
     }
 
-    async fn drop_mails(&self, selection: Selection) -> Result<u64, QueueError> {
-        Ok(inner(self.client().drop(self.change(&selection)).await)?.mails)
-    }
-
-    async fn hold(&self, selection: Selection) -> Result<u64, QueueError> {
-        Ok(inner(self.client().hold(self.change(&selection)).await)?.mails)
-    }
-
-    async fn release(&self, selection: Selection) -> Result<u64, QueueError> {
-        Ok(inner(self.client().release(self.change(&selection)).await)?.mails)
+    async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
+        Ok(inner(self.client().stats(v1::StatsRequest { limit }).await)?.into())
     }
 
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError> {

@@ -2,7 +2,8 @@ use postroad_envelope::{RecipientIndex, Timestamp};
 use postroad_proto::{ConvertError, convert, queue::v1};
 
 use crate::{
-    ListPage, ListQuery, MailDetails, MailState, MailSummary, RecipientDetails, Selection,
+    Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailState, MailSummary, Order,
+    QueueStats, RecipientDetails, Selection,
 };
 
 fn missing(field: &'static str) -> ConvertError {
@@ -85,22 +86,55 @@ fn refuse_unbuilt_filters(filter: &v1::Filter) -> Result<(), ConvertError> {
     Ok(())
 }
 
-impl Selection {
-    /// The request of a verb, with who asks for it.
-    pub fn to_wire(&self, by: &str) -> v1::ChangeRequest {
-        let mut filter = v1::Filter::default();
-        match self {
-            Self::Ids(ids) => {
-                filter.queue_ids = ids.iter().map(|&id| convert::queue_id_bytes(id)).collect()
+impl From<&Order> for v1::ChangeRequest {
+    fn from(order: &Order) -> Self {
+        Self {
+            filter: Some((&order.selection).into()),
+            dry_run: order.dry_run,
+            by: order.by.clone(),
+            reason: order.reason.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::ChangeRequest> for Order {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::ChangeRequest) -> Result<Self, ConvertError> {
+        Ok(Self {
+            selection: wire.filter.unwrap_or_default().try_into()?,
+            dry_run: wire.dry_run,
+            by: wire.by,
+            reason: wire.reason,
+        })
+    }
+}
+
+impl From<Changed> for v1::ChangeResponse {
+    fn from(changed: Changed) -> Self {
+        let Changed { mails, busy } = changed;
+        Self { mails, busy }
+    }
+}
+
+impl From<v1::ChangeResponse> for Changed {
+    fn from(wire: v1::ChangeResponse) -> Self {
+        let v1::ChangeResponse { mails, busy } = wire;
+        Self { mails, busy }
+    }
+}
+
+impl From<&Selection> for v1::Filter {
+    fn from(selection: &Selection) -> Self {
+        let mut filter = Self::default();
+        match selection {
+            Selection::Ids(ids) => {
+                filter.queue_ids = ids.iter().map(|&id| convert::queue_id_bytes(id)).collect();
             }
-            Self::Destination(name) => filter.destination = Some(name.clone()),
-            Self::All => filter.all = true,
+            Selection::Destination(name) => filter.destination = Some(name.clone()),
+            Selection::All => filter.all = true,
         }
-        v1::ChangeRequest {
-            filter: Some(filter),
-            by: by.to_owned(),
-            ..v1::ChangeRequest::default()
-        }
+        filter
     }
 }
 
@@ -246,5 +280,42 @@ impl TryFrom<v1::ShowResponse> for MailDetails {
                 .map(TryInto::try_into)
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl From<&QueueStats> for v1::StatsResponse {
+    fn from(stats: &QueueStats) -> Self {
+        let destinations = stats.destinations.iter().map(|one| v1::DestinationStats {
+            destination: one.destination.clone(),
+            site: None,
+            due: one.due,
+            delayed: one.delayed,
+            leased: one.leased,
+            held: one.held,
+            oldest_ms: one.oldest.map(Timestamp::as_millis),
+            last_reply: one.last_reply.clone(),
+        });
+        Self {
+            destinations: destinations.collect(),
+            total: stats.total,
+        }
+    }
+}
+
+impl From<v1::StatsResponse> for QueueStats {
+    fn from(wire: v1::StatsResponse) -> Self {
+        let destinations = wire.destinations.into_iter().map(|one| DestinationStats {
+            destination: one.destination,
+            due: one.due,
+            delayed: one.delayed,
+            leased: one.leased,
+            held: one.held,
+            oldest: one.oldest_ms.map(Timestamp::from_millis),
+            last_reply: one.last_reply,
+        });
+        Self {
+            destinations: destinations.collect(),
+            total: wire.total,
+        }
     }
 }

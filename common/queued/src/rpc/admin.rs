@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures::stream::Empty;
 use postroad_envelope::QueueIdPrefix;
-use postroad_net::PeerRole;
+use postroad_net::{PeerIdentity, PeerRole};
 use postroad_proto::{
     convert,
     queue::v1::{self, queue_admin_server::QueueAdmin as Service},
 };
-use postroad_queue_client::{QueueAdmin, Selection};
+use postroad_queue_client::{Change, Order, QueueAdmin};
 use postroad_rpc::{peer_identity, require_role};
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -23,35 +23,57 @@ pub(crate) struct AdminRpc<A> {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Checks the role, and records who changes what.
-fn selection(verb: &str, request: Request<v1::ChangeRequest>) -> Result<Selection, Status> {
-    require_role(&request, &[PeerRole::Admin])?;
-    let peer = peer_identity(&request)?.name.clone();
-    let change = request.into_inner();
-    if change.dry_run {
-        return Err(Status::unimplemented("dry_run is not built yet"));
+/// Characters of the name a caller gives itself.
+const LONGEST_NAME: usize = 64;
+
+/// Who asks: what the connection proves, after what the caller says of itself.
+fn asked_by(peer: &PeerIdentity, says: &str) -> String {
+    let says: String = says.chars().take(LONGEST_NAME).collect();
+    match says.as_str() {
+        "" => peer.name.clone(),
+        says => format!("{says} ({})", peer.name),
     }
-    info!(
-        event = "admin",
-        verb,
-        peer,
-        by = change.by,
-        reason = change.reason
-    );
-    change
-        .filter
-        .unwrap_or_default()
-        .try_into()
-        .map_err(invalid)
+}
+
+impl<A: QueueAdmin> AdminRpc<A> {
+    /// Carries a change out for a peer of the right role, and records who changes what.
+    async fn change(
+        &self,
+        peer: &PeerIdentity,
+        change: Change,
+        request: v1::ChangeRequest,
+    ) -> Answer<v1::ChangeResponse> {
+        let mut order = Order::try_from(request).map_err(invalid)?;
+        order.by = asked_by(peer, &order.by);
+        let (verb, by, reason) = (change.as_str(), order.by.clone(), order.reason.clone());
+        let dry_run = order.dry_run;
+        let changed = self.queue.change(change, order).await;
+        if !dry_run {
+            let count = changed.as_ref().map_or(0, |changed| changed.mails);
+            let error = changed.as_ref().err().map(tracing::field::display);
+            info!(event = "admin", verb, by, reason, count, error);
+        }
+        Ok(Response::new(changed.map_err(refused)?.into()))
+    }
+
+    async fn simple(
+        &self,
+        request: Request<v1::ChangeRequest>,
+        change: Change,
+    ) -> Answer<v1::ChangeResponse> {
+        let peer = operator(&request)?;
+        self.change(&peer, change, request.into_inner()).await
+    }
+}
+
+fn operator<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
+    require_role(request, &[PeerRole::Admin])?;
+    Ok(peer_identity(request)?.clone())
 }
 
 fn unbuilt<Q, T>(request: &Request<Q>) -> Result<T, Status> {
     require_role(request, &[PeerRole::Admin])?;
     Err(Status::unimplemented("this method is not built yet"))
-}
-
-fn changed(mails: u64) -> Response<v1::ChangeResponse> {
-    Response::new(v1::ChangeResponse { mails })
 }
 
 #[tonic::async_trait]
@@ -85,27 +107,56 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
     }
 
     async fn hold(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
-        let selection = selection("hold", request)?;
-        Ok(changed(self.queue.hold(selection).await.map_err(refused)?))
+        self.simple(request, Change::Hold).await
     }
 
     async fn release(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
-        let selection = selection("release", request)?;
-        Ok(changed(
-            self.queue.release(selection).await.map_err(refused)?,
-        ))
+        self.simple(request, Change::Release).await
     }
 
     async fn retry(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
-        let selection = selection("retry", request)?;
-        Ok(changed(self.queue.retry(selection).await.map_err(refused)?))
+        self.simple(request, Change::Retry).await
+    }
+
+    async fn fail(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
+        self.simple(request, Change::Fail).await
+    }
+
+    async fn expire(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
+        self.simple(request, Change::Expire).await
     }
 
     async fn drop(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
-        let selection = selection("drop", request)?;
-        Ok(changed(
-            self.queue.drop_mails(selection).await.map_err(refused)?,
-        ))
+        self.simple(request, Change::Drop).await
+    }
+
+    async fn reroute(&self, request: Request<v1::RerouteRequest>) -> Answer<v1::ChangeResponse> {
+        let peer = operator(&request)?;
+        let v1::RerouteRequest { change, route } = request.into_inner();
+        let route = route.ok_or_else(|| Status::invalid_argument("route is missing"))?;
+        let class = route.class().try_into().map_err(invalid)?;
+        let next_hop = route.next_hop.map(|next_hop| next_hop.parse()).transpose();
+        let next_hop =
+            next_hop.map_err(|error| invalid(convert::ConvertError::new("next_hop", error)))?;
+        let reroute = Change::Reroute { class, next_hop };
+        self.change(&peer, reroute, change.unwrap_or_default())
+            .await
+    }
+
+    async fn priority(&self, request: Request<v1::PriorityRequest>) -> Answer<v1::ChangeResponse> {
+        let peer = operator(&request)?;
+        let v1::PriorityRequest { change, priority } = request.into_inner();
+        // Too great or too small for its type is refused as any other that is too great or too small.
+        let priority = Change::Priority(i8::try_from(priority).unwrap_or(i8::MAX));
+        self.change(&peer, priority, change.unwrap_or_default())
+            .await
+    }
+
+    async fn stats(&self, request: Request<v1::StatsRequest>) -> Answer<v1::StatsResponse> {
+        require_role(&request, &[PeerRole::Admin])?;
+        let limit = request.into_inner().limit;
+        let stats = self.queue.stats(limit).await.map_err(refused)?;
+        Ok(Response::new((&stats).into()))
     }
 
     async fn trace(&self, request: Request<v1::TraceRequest>) -> Answer<v1::TraceResponse> {
@@ -132,31 +183,11 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         unbuilt(&request)
     }
 
-    async fn fail(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
-    }
-
-    async fn reroute(&self, request: Request<v1::RerouteRequest>) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
-    }
-
-    async fn expire(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
-    }
-
-    async fn priority(&self, request: Request<v1::PriorityRequest>) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
-    }
-
     async fn purge(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
         unbuilt(&request)
     }
 
     async fn resend(&self, request: Request<v1::ResendRequest>) -> Answer<v1::ResendResponse> {
-        unbuilt(&request)
-    }
-
-    async fn stats(&self, request: Request<v1::StatsRequest>) -> Answer<v1::StatsResponse> {
         unbuilt(&request)
     }
 

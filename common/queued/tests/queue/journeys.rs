@@ -6,13 +6,15 @@ use bytes::Bytes;
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{RouteClass, Timestamp};
 use postroad_queue_client::{
-    AdmitRequest, Completion, HandBack, MailState, QueueAdmin, QueueError, QueueService, Selection,
-    SettleResult, WorkDown, WorkUp, collect_content,
+    AdmitRequest, Change, Completion, HandBack, MailState, QueueAdmin, QueueError, QueueService,
+    Selection, SettleResult, WorkDown, WorkUp, collect_content,
 };
 use postroad_queued::{Foreign, RouteRule};
 use tokio::time::timeout;
 
-use crate::setup::{PATIENCE, Stack, Worker, config, delayed, delivered, failed, mail, submit};
+use crate::setup::{
+    PATIENCE, Stack, Worker, change, config, delayed, delivered, failed, mail, submit,
+};
 
 const LOCAL: &[RouteClass] = &[RouteClass::Local];
 const RELAY: &[RouteClass] = &[RouteClass::Relay];
@@ -257,7 +259,7 @@ async fn routes_follow_the_table_then_our_domains() {
     assert_eq!(details.recipients[1].state, None, "discarded at once");
 
     let only = Selection::Destination("far.test".to_owned());
-    assert_eq!(stack.queue.release(only).await, Ok(1));
+    assert_eq!(change(&stack.queue, Change::Release, only).await, Ok(1));
     let mut worker = Worker::connect(&stack.queue, RELAY).await;
     assert_eq!(
         worker.lease().await.envelope.recipients[0]
@@ -308,24 +310,27 @@ async fn operators_hold_release_retry_and_drop() {
     let one = || Selection::Ids(vec![envelope.queue_id]);
     let queue = &stack.queue;
     let state = async || queue.show(envelope.queue_id).await.unwrap().summary.state;
-    assert_eq!(queue.hold(one()).await, Ok(1));
+    assert_eq!(change(queue, Change::Hold, one()).await, Ok(1));
     assert_eq!(state().await, MailState::Held);
-    assert_eq!(queue.release(Selection::All).await, Ok(1));
+    assert_eq!(change(queue, Change::Release, Selection::All).await, Ok(1));
     let mut worker = Worker::connect(queue, RELAY).await;
     let lease = worker.lease().await;
     assert_eq!(state().await, MailState::Leased);
     assert!(matches!(
-        queue.drop_mails(one()).await,
+        change(queue, Change::Drop, one()).await,
         Err(QueueError::Conflict(_))
     ));
     worker.settle(&lease, &delayed()).await;
     assert_eq!(state().await, MailState::Delayed);
-    assert_eq!(queue.retry(one()).await, Ok(1));
+    assert_eq!(change(queue, Change::Retry, one()).await, Ok(1));
     let lease = worker.lease().await;
     assert_eq!(lease.attempt, 2);
     worker.settle(&lease, &delayed()).await;
-    assert_eq!(queue.drop_mails(one()).await, Ok(1));
-    assert_eq!(queue.drop_mails(one()).await, Err(QueueError::NotFound));
+    assert_eq!(change(queue, Change::Drop, one()).await, Ok(1));
+    assert_eq!(
+        change(queue, Change::Drop, one()).await,
+        Err(QueueError::NotFound)
+    );
     let prefix = envelope.queue_id.to_string()[..12].parse().unwrap();
     assert_eq!(queue.find(prefix).await, Err(QueueError::NotFound));
     stack.stop().await;

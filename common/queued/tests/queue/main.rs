@@ -3,6 +3,7 @@
 mod setup;
 
 mod conformance;
+mod control;
 mod disk;
 mod journeys;
 mod kill;

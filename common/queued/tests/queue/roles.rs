@@ -6,14 +6,14 @@ use postroad_daemon::CommonConfig;
 use postroad_envelope::{Envelope, RouteClass};
 use postroad_net::{Networks, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
-    Accepted, ListQuery, QueueAdmin, QueueError, QueueService, RemoteAdmin, RemoteQueue, Selection,
-    WorkHello,
+    Accepted, Change, ListQuery, QueueAdmin, QueueError, QueueService, RemoteAdmin, RemoteQueue,
+    Selection, WorkHello,
 };
 use postroad_queued::{Config, serve_rpc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::setup::{Stack, common, config, mail, submit};
+use crate::setup::{Stack, change, common, config, mail, submit};
 
 /// A queue behind sockets where whoever calls has this one role.
 struct Served {
@@ -112,7 +112,7 @@ async fn an_msa_submits_for_accounts_and_leases_nothing() {
     assert!(served.submit(&by_account(far())).await.is_ok());
     assert!(refused(&served.submit(&far()).await));
     assert!(!served.works(&[RouteClass::Local]).await);
-    let all = served.admin.retry(Selection::All).await;
+    let all = change(&served.admin, Change::Retry, Selection::All).await;
     assert!(matches!(all, Err(QueueError::NotAllowed(_))), "{all:?}");
     served.end().await;
 }
@@ -188,7 +188,10 @@ async fn an_operator_changes_and_does_not_submit() {
         .unwrap();
     let page = served.admin.list(ListQuery::default()).await.unwrap();
     assert_eq!(page.mails.len(), 1);
-    assert_eq!(served.admin.hold(Selection::All).await, Ok(1));
+    assert_eq!(
+        change(&served.admin, Change::Hold, Selection::All).await,
+        Ok(1)
+    );
     let prefix = envelope.queue_id.to_string()[..16].parse().unwrap();
     assert_eq!(served.admin.find(prefix).await, Ok(envelope.queue_id));
     let details = served.admin.show(envelope.queue_id).await.unwrap();

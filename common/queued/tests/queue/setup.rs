@@ -12,8 +12,8 @@ use postroad_envelope::{
     Timestamp,
 };
 use postroad_queue_client::{
-    Accepted, Completion, HeldLease, Lease, QueueError, QueueService, SettleResult, Settlement,
-    WorkChannel, WorkDown, WorkHello, WorkUp,
+    Accepted, Change, Completion, HeldLease, Lease, QueueAdmin, QueueError, QueueService,
+    Selection, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 use postroad_queued::{Config, LocalQueue, ServeError, start};
 use postroad_reply::{BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, EnhancedStatusCode, NO_ANSWER_4_4_1};
@@ -163,6 +163,16 @@ pub async fn submit(
             ..Completion::default()
         })
         .await
+}
+
+/// Changes mails; tells how many.
+pub async fn change(
+    queue: &dyn QueueAdmin,
+    change: Change,
+    selection: Selection,
+) -> Result<u64, QueueError> {
+    let changed = queue.change(change, selection.into()).await?;
+    Ok(changed.mails)
 }
 
 /// A worker by hand.

@@ -1,0 +1,228 @@
+//! What operators do: page by page, as many jobs as one commit should hold.
+
+use std::collections::BTreeSet;
+
+use postroad_envelope::{EventKind, QueueId, Route, RouteClass, StatusReport};
+use postroad_queue::{Filter, Instruction, JobSummary, MailSummary as Found, Phase};
+use postroad_queue_client::{Change, Changed, Order, QueueError, Selection};
+use postroad_reply::PERMANENT_5_0_0;
+use tracing::info;
+
+use super::{AT_ONCE, failed};
+use crate::{
+    LocalQueue,
+    core::{Core, to_client_error},
+    dispatch::ToDispatcher,
+    routing,
+    upkeep::{Told, instruct},
+};
+
+/// Octets of a reason that are kept: it goes into states of bounded size.
+const REASON: usize = 500;
+
+pub(super) async fn carry_out(
+    queue: &LocalQueue,
+    change: Change,
+    order: Order,
+) -> Result<Changed, QueueError> {
+    check(&change, &order)?;
+    let mut all = Changed::default();
+    let mut from = None;
+    loop {
+        let (wanted, after) = (order.selection.clone(), from);
+        let selected = queue.blocking(move |core| select(core, &wanted, after));
+        let (mails, next) = selected.await?;
+        let page = if order.dry_run {
+            would_change(&change, &order, &mails)
+        } else {
+            change_page(&queue.core, &change, &order, &mails).await?
+        };
+        all.mails += page.mails;
+        all.busy += page.busy;
+        match next {
+            Some(next) => from = Some(next),
+            None => break,
+        }
+    }
+    // Whoever named mails wants to know if none of them could be changed.
+    if all.mails == 0 && matches!(order.selection, Selection::Ids(_)) {
+        return Err(QueueError::Conflict(match all.busy {
+            0 => "none of these mails is in a state that allows it".to_owned(),
+            _ => "a worker holds it now; try again when its attempt is over".to_owned(),
+        }));
+    }
+    let _ = queue.core.dispatcher.send(ToDispatcher::Look).await;
+    Ok(all)
+}
+
+fn check(change: &Change, order: &Order) -> Result<(), QueueError> {
+    let invalid = |why: &str| Err(QueueError::Invalid(why.to_owned()));
+    if order.reason.len() > REASON {
+        return invalid("the reason is too long");
+    }
+    match change {
+        Change::Reroute { class, next_hop } => match (class, next_hop) {
+            (RouteClass::Hold, _) => invalid("hold mails with the verb for it"),
+            (RouteClass::Discard, _) => invalid("drop mails with the verb for it"),
+            (RouteClass::Lmtp, None) => invalid("an LMTP route needs a next hop"),
+            (RouteClass::Local, Some(_)) => invalid("a local route has no next hop"),
+            _ => Ok(()),
+        },
+        Change::Priority(-9..=9) => Ok(()),
+        Change::Priority(_) => invalid("a priority is a number from -9 to 9"),
+        _ => Ok(()),
+    }
+}
+
+/// What is told to a job in this state; nothing if it makes no difference.
+fn instruction(change: &Change, order: &Order, job: &JobSummary) -> Option<Instruction> {
+    let (phase, _) = job.phase?;
+    let state = &job.state;
+    let is_open = phase != Phase::Owing;
+    Some(match change {
+        Change::Retry if matches!(phase, Phase::Waiting | Phase::Resuming) => Instruction::Retry,
+        Change::Hold if is_open && phase != Phase::Held => {
+            Instruction::Hold(with_reason("held by an operator", order))
+        }
+        // A class of its own keeps it; without another one nobody would ever take it.
+        Change::Release if phase == Phase::Held && state.class == RouteClass::Hold => {
+            Instruction::Reroute(routing::released(&state.destination))
+        }
+        Change::Release if phase == Phase::Held => Instruction::Release,
+        Change::Fail if is_open => {
+            let text = with_reason("given up by an operator of this mail system", order);
+            Instruction::Fail(StatusReport::local(PERMANENT_5_0_0, text))
+        }
+        Change::Expire if is_open => Instruction::Expire,
+        Change::Drop => Instruction::Drop,
+        Change::Reroute { class, next_hop } if is_open => Instruction::Reroute(Route {
+            next_hop: next_hop.clone(),
+            ..routing::rerouted(&state.destination, *class)
+        }),
+        Change::Priority(priority) if is_open && state.priority != *priority => {
+            Instruction::Priority(*priority)
+        }
+        _ => return None,
+    })
+}
+
+fn with_reason(text: &str, order: &Order) -> String {
+    match order.reason.as_str() {
+        "" => text.to_owned(),
+        reason => format!("{text}: {reason}"),
+    }
+}
+
+/// The jobs of these mails that a change is for, with what they are told.
+fn told<'a>(
+    change: &'a Change,
+    order: &'a Order,
+    mails: &'a [Found],
+) -> impl Iterator<Item = (&'a JobSummary, Instruction)> {
+    let jobs = mails.iter().flat_map(|mail| &mail.jobs);
+    let wanted = jobs.filter(|job| match &order.selection {
+        Selection::Destination(to) => *to == job.state.destination,
+        _ => true,
+    });
+    wanted.filter_map(|job| Some((job, instruction(change, order, job)?)))
+}
+
+fn would_change(change: &Change, order: &Order, mails: &[Found]) -> Changed {
+    let (mut free, mut busy) = (BTreeSet::new(), BTreeSet::new());
+    for (job, _) in told(change, order, mails) {
+        let leased = matches!(job.phase, Some((Phase::Leased, _)));
+        let of = if leased { &mut busy } else { &mut free };
+        of.insert(job.state.key.queue_id);
+    }
+    counted(&free, &busy)
+}
+
+fn counted(changed: &BTreeSet<QueueId>, busy: &BTreeSet<QueueId>) -> Changed {
+    let count = |ids: &BTreeSet<QueueId>| u64::try_from(ids.len()).unwrap_or(u64::MAX);
+    Changed {
+        mails: count(changed),
+        busy: count(busy),
+    }
+}
+
+async fn change_page(
+    core: &Core,
+    change: &Change,
+    order: &Order,
+    mails: &[Found],
+) -> Result<Changed, QueueError> {
+    let all: Vec<_> = told(change, order, mails)
+        .map(|(job, instruction)| (job.state.key, instruction))
+        .collect();
+    let (mut changed, mut busy) = (BTreeSet::new(), BTreeSet::new());
+    for some in all.chunks(AT_ONCE) {
+        let Told {
+            changed: done,
+            busy: held,
+        } = instruct(core, some.to_vec())
+            .await
+            .map_err(to_client_error)?;
+        changed.extend(done.into_iter().map(|job| job.queue_id));
+        busy.extend(held.into_iter().map(|job| job.queue_id));
+    }
+    for &queue_id in &changed {
+        tell(core, change, order, queue_id);
+    }
+    Ok(counted(&changed, &busy))
+}
+
+/// Says who did what to a mail, in the log and in its timeline.
+fn tell(core: &Core, change: &Change, order: &Order, queue_id: QueueId) {
+    let (verb, by, reason) = (change.as_str(), &order.by, &order.reason);
+    match change {
+        Change::Hold => info!(event = "held", %queue_id, by, reason),
+        Change::Release => info!(event = "released", %queue_id, by, reason),
+        Change::Drop => info!(event = "dropped", %queue_id, by, reason),
+        Change::Reroute { class, .. } => {
+            info!(event = "rerouted", %queue_id, route = %class, by, reason);
+        }
+        _ => info!(event = "admin", %queue_id, verb, by, reason),
+    }
+    let what = match change {
+        Change::Reroute { class, next_hop } => match next_hop {
+            Some(next_hop) => format!("{verb} as {class} to {next_hop}"),
+            None => format!("{verb} as {class}"),
+        },
+        Change::Priority(priority) => format!("{verb} {priority}"),
+        _ => verb.to_owned(),
+    };
+    let who = if by.is_empty() { "an operator" } else { by };
+    let text = with_reason(&format!("{what}, by {who}"), order);
+    let fields = [
+        ("verb", verb.to_owned()),
+        ("by", by.clone()),
+        ("reason", reason.clone()),
+    ];
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    core.tell(queue_id, EventKind::Admin, Vec::new(), text, fields);
+}
+
+/// Some of the mails a verb is for, and where to go on.
+fn select(
+    core: &Core,
+    selection: &Selection,
+    from: Option<QueueId>,
+) -> Result<(Vec<Found>, Option<QueueId>), QueueError> {
+    let filter = match selection {
+        Selection::Ids(ids) => {
+            let found = ids.iter().map(|&id| core.queue.show(id).map_err(failed));
+            let found: Vec<Option<Found>> = found.collect::<Result<_, _>>()?;
+            if found.iter().all(Option::is_none) {
+                return Err(QueueError::NotFound);
+            }
+            return Ok((found.into_iter().flatten().collect(), None));
+        }
+        Selection::Destination(name) => Filter {
+            destination: Some(name.clone()),
+            ..Filter::default()
+        },
+        Selection::All => Filter::default(),
+    };
+    let page = core.queue.list(&filter, from, AT_ONCE).map_err(failed)?;
+    Ok((page.mails, page.next))
+}
