@@ -3,7 +3,8 @@ mod change;
 use async_trait::async_trait;
 pub use change::{Change, Changed, Order, Selection};
 use postroad_envelope::{
-    Attempt, Envelope, Event, Outcome, QueueId, QueueIdPrefix, RecipientIndex, Route, Timestamp,
+    Attempt, Envelope, Event, Outcome, QueueId, QueueIdPrefix, RecipientIndex, Route, RouteClass,
+    Timestamp,
 };
 
 use crate::QueueError;
@@ -21,6 +22,11 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError>;
     /// What waits for each destination, most mails first; `limit` as in [`ListQuery::limit`], by 1,000 and at most 10,000.
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError>;
+    /// The connected workers, in the order they connected.
+    async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError>;
+    /// Gives the workers of this name no more leases until they connect again, and tells them to finish what they hold.
+    /// Tells how many there are; `by` is for the record, as in [`Order::by`].
+    async fn drain_agent(&self, name: &str, by: &str) -> Result<u64, QueueError>;
     /// The timeline of a mail, oldest first.
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError>;
 }
@@ -154,4 +160,25 @@ pub struct DestinationStats {
     pub oldest: Option<Timestamp>,
     /// The last reply or reason for the mail that waits longest for its next attempt; empty if there is none.
     pub last_reply: String,
+}
+
+/// A connected worker: one stream of leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentDetails {
+    /// What it calls itself: `mta@host`.
+    pub name: String,
+    /// Its software.
+    pub version: String,
+    /// Where it runs.
+    pub host: String,
+    /// What it carries out.
+    pub classes: Vec<RouteClass>,
+    /// Jobs it holds now.
+    pub leases: u32,
+    /// Results it gave since it connected.
+    pub settled: u64,
+    /// When it connected.
+    pub connected_at: Timestamp,
+    /// Whether it gets no more leases.
+    pub draining: bool,
 }

@@ -23,8 +23,8 @@ mod work;
 pub mod worker;
 
 pub use admin::{
-    Change, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailState, MailSummary,
-    Order, QueueAdmin, QueueStats, RecipientDetails, Selection,
+    AgentDetails, Change, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailState,
+    MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Selection,
 };
 pub use error::QueueError;
 pub use postroad_envelope::{Fence, JobKey, LeaseRef};

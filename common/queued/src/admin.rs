@@ -8,13 +8,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
-    Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
+    AgentDetails, Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError,
+    QueueStats,
 };
 use tokio::task::spawn_blocking;
+use tracing::info;
 
 use crate::{
     LocalQueue,
     core::{Core, to_client_error},
+    dispatch::ToDispatcher,
 };
 
 /// Mails looked at, or jobs changed, at one time.
@@ -49,6 +52,27 @@ impl QueueAdmin for LocalQueue {
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
         self.blocking(move |core| view::stats(core, limit)).await
+    }
+
+    async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {
+        Ok(view::agents(&self.core))
+    }
+
+    async fn drain_agent(&self, name: &str, by: &str) -> Result<u64, QueueError> {
+        let workers = self.core.agents.drain(name);
+        if workers == 0 {
+            return Err(QueueError::NotFound);
+        }
+        info!(
+            event = "admin",
+            verb = "drain",
+            worker = name,
+            by,
+            count = workers
+        );
+        let drain = ToDispatcher::DrainAgent(name.to_owned());
+        let _ = self.core.dispatcher.send(drain).await;
+        Ok(u64::try_from(workers).unwrap_or(u64::MAX))
     }
 
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError> {

@@ -21,7 +21,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, clock,
+    Config,
+    agents::Agents,
+    clock,
     committer::{CommitError, Committer},
     dispatch::ToDispatcher,
     routing::Router,
@@ -39,6 +41,7 @@ pub(crate) struct Core {
     pub committer: Committer,
     pub dispatcher: mpsc::Sender<ToDispatcher>,
     pub timeline: Timeline,
+    pub agents: Agents,
     /// None: new mail is taken; else why not.
     pub admission: watch::Sender<Option<String>>,
     pub submissions: Arc<Semaphore>,

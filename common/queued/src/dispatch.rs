@@ -14,6 +14,7 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use crate::{
+    agents::Connected,
     clock,
     core::{Core, ReadError},
     words,
@@ -39,6 +40,8 @@ pub(crate) enum ToDispatcher {
     Disconnect(u64),
     /// Something may have become due.
     Look,
+    /// Tell the workers of this name to finish what they hold; they are marked already.
+    DrainAgent(String),
     /// Lease no more, and tell the workers.
     Drain,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Worker {
     pub classes: Vec<RouteClass>,
     pub credits: u32,
     pub down: Down,
+    pub connected: Arc<Connected>,
 }
 
 /// Runs until every sender is gone or the queue has ended.
@@ -121,6 +125,12 @@ impl Dispatcher {
                 self.workers.retain(|worker| worker.holder.stream != stream);
             }
             ToDispatcher::Look => {}
+            ToDispatcher::DrainAgent(name) => {
+                let named = |worker: &&Worker| worker.connected.name == name;
+                for worker in self.workers.iter().filter(named) {
+                    let _ = worker.down.try_send(Ok(WorkDown::Drain));
+                }
+            }
             ToDispatcher::Drain => {
                 self.draining = true;
                 for worker in &self.workers {
@@ -168,6 +178,9 @@ impl Dispatcher {
         let Some(worker) = self.workers.get_mut(at) else {
             return 0;
         };
+        if worker.connected.is_draining() {
+            return 0;
+        }
         let mut total = 0;
         for at_class in 0..worker.classes.len() {
             let room = worker.down.capacity().saturating_sub(KEPT_FOR_ANSWERS);

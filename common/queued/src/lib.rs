@@ -20,6 +20,7 @@
 
 mod accepted;
 mod admin;
+mod agents;
 mod clock;
 mod committer;
 mod config;

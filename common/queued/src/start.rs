@@ -23,7 +23,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    Config, LocalQueue, ServeError, clock, committer,
+    Config, LocalQueue, ServeError,
+    agents::Agents,
+    clock, committer,
     core::{Core, Trash},
     disk,
     dispatch::{self, ToDispatcher},
@@ -100,6 +102,7 @@ pub async fn start(
         name: format!("queued@{}", common.hostname),
         hostname: common.hostname.clone(),
         timeline,
+        agents: Agents::default(),
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
         stopping: CancellationToken::new(),

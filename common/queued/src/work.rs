@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    agents::Connected,
     clock,
     committer::CommitError,
     core::{Core, to_client_error},
@@ -59,20 +60,28 @@ pub(crate) async fn open(core: &Arc<Core>, hello: WorkHello) -> Result<WorkChann
     };
     let gone = |_| QueueError::Unavailable("the queue has ended".to_owned());
     down.try_send(Ok(welcome)).map_err(|_| gone(()))?;
+    let connected = core.agents.connect(stream, &hello);
     let worker = Worker {
         holder: holder.clone(),
         classes: hello.classes,
         credits: 0,
         down: down.clone(),
+        connected: Arc::clone(&connected),
     };
-    core.dispatcher
+    if core
+        .dispatcher
         .send(ToDispatcher::Connect(worker))
         .await
-        .map_err(|_| gone(()))?;
+        .is_err()
+    {
+        core.agents.disconnect(stream);
+        return Err(gone(()));
+    }
     let worker_stream = WorkerStream {
         core: Arc::clone(core),
         holder,
         down,
+        connected,
     };
     core.tasks.spawn(worker_stream.run(from_worker));
     Ok(WorkChannel {
@@ -101,6 +110,7 @@ struct WorkerStream {
     core: Arc<Core>,
     holder: Holder,
     down: Down,
+    connected: Arc<Connected>,
 }
 
 impl WorkerStream {
@@ -116,6 +126,7 @@ impl WorkerStream {
                 break;
             }
         }
+        self.core.agents.disconnect(self.holder.stream);
         let freed = self
             .core
             .queue
@@ -137,7 +148,7 @@ impl WorkerStream {
                     .await?;
             }
             WorkUp::Settle(settlement) => {
-                let (core, agent) = (Arc::clone(core), Arc::clone(&self.holder.agent));
+                let (core, agent) = (Arc::clone(core), Arc::clone(&self.connected));
                 let down = self.down.clone();
                 // Not waited for here: settlements of one worker share rounds.
                 self.core.tasks.spawn(settle(core, agent, down, settlement));
@@ -179,7 +190,7 @@ impl WorkerStream {
 }
 
 /// Makes a result durable and tells the worker so; one that comes too late is kept as an event at most.
-async fn settle(core: Arc<Core>, agent: Arc<str>, down: Down, settlement: Settlement) {
+async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: Settlement) {
     let lease = settlement.lease;
     let (job, fence) = (words::job(lease), words::fence(lease));
     let outcomes = settlement.outcomes.clone();
@@ -198,11 +209,12 @@ async fn settle(core: Arc<Core>, agent: Arc<str>, down: Down, settlement: Settle
     let result = match core.committer.commit(prepare).await {
         Ok(committed) => {
             let (settled, null_sender) = committed.value;
-            announce(&core, &agent, &settlement, &settled, null_sender);
+            agent.count_settled();
+            announce(&core, &agent.name, &settlement, &settled, null_sender);
             SettleResult::Durable
         }
         Err(CommitError::Queue(Inner::Stale(_) | Inner::NoSuchJob(_) | Inner::NoSuchMail(_))) => {
-            late(&core, &agent, settlement);
+            late(&core, &agent.name, settlement);
             SettleResult::Stale
         }
         Err(failed) => {

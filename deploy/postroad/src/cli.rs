@@ -41,6 +41,9 @@ pub enum Verb {
     /// The mails in the queue
     #[command(subcommand)]
     Queue(QueueVerb),
+    /// The agents that take mail from the queue
+    #[command(subcommand)]
+    Agent(AgentVerb),
     /// Ask the agents how they stand; exit status 1 if one is not ready
     Health(HealthArguments),
     /// Check the configuration, the directory and every file they name
@@ -179,6 +182,18 @@ pub enum QueueVerb {
         /// Which mails.
         #[command(flatten)]
         change: ChangeArguments,
+    },
+}
+
+/// `postroad agent …`.
+#[derive(Debug, Subcommand)]
+pub enum AgentVerb {
+    /// Show the agents that are connected, what they hold and what they have done
+    List,
+    /// Give an agent no more mail until it connects again, and let it finish what it holds
+    Drain {
+        /// Its name, as `agent list` shows it
+        name: String,
     },
 }
 

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod agent;
 mod all_in_one;
 pub mod check;
 pub mod cli;
@@ -86,6 +87,7 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
         Verb::Queue(verb) => queue::carry_out(verb, config, terminal),
+        Verb::Agent(verb) => agent::carry_out(verb, config, terminal),
         Verb::Mailbox(verb) => mailbox::carry_out(&verb, config, terminal),
     }
 }

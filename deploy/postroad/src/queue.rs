@@ -68,7 +68,7 @@ pub fn carry_out(
 }
 
 /// The operators' side of the queue of an installation. Must be called in a runtime.
-fn connect(home: &Home) -> Result<RemoteAdmin, Fault> {
+pub fn connect(home: &Home) -> Result<RemoteAdmin, Fault> {
     let queued: postroad_queued::Config = home.file.section("queued")?;
     let endpoint = queued.admin_endpoint(&home.common);
     let by = person();

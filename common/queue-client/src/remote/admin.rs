@@ -8,8 +8,8 @@ use postroad_rpc::{Endpoint, TlsFiles, dial};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
-    wire::from_status,
+    AgentDetails, Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError,
+    QueueStats, wire::from_status,
 };
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
@@ -103,6 +103,23 @@ impl QueueAdmin for RemoteAdmin {
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
         Ok(inner(self.client().stats(v1::StatsRequest { limit }).await)?.into())
+    }
+
+    async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {
+        let agents = inner(self.client().agents(v1::AgentsRequest {}).await)?.agents;
+        Ok(agents
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()?)
+    }
+
+    async fn drain_agent(&self, name: &str, by: &str) -> Result<u64, QueueError> {
+        let by = if by.is_empty() { &self.by } else { by };
+        let request = v1::DrainAgentRequest {
+            name: name.to_owned(),
+            by: by.to_owned(),
+        };
+        Ok(inner(self.client().drain_agent(request).await)?.mails)
     }
 
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError> {

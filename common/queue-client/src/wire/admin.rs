@@ -2,8 +2,8 @@ use postroad_envelope::{RecipientIndex, Timestamp};
 use postroad_proto::{ConvertError, convert, queue::v1};
 
 use crate::{
-    Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailState, MailSummary, Order,
-    QueueStats, RecipientDetails, Selection,
+    AgentDetails, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailState,
+    MailSummary, Order, QueueStats, RecipientDetails, Selection,
 };
 
 fn missing(field: &'static str) -> ConvertError {
@@ -317,5 +317,41 @@ impl From<v1::StatsResponse> for QueueStats {
             destinations: destinations.collect(),
             total: wire.total,
         }
+    }
+}
+
+impl From<&AgentDetails> for v1::Agent {
+    fn from(agent: &AgentDetails) -> Self {
+        let classes = agent.classes.iter();
+        Self {
+            name: agent.name.clone(),
+            version: agent.version.clone(),
+            host: agent.host.clone(),
+            classes: classes
+                .map(|&class| v1::RouteClass::from(class).into())
+                .collect(),
+            leases: agent.leases,
+            settled: agent.settled,
+            connected_at_ms: agent.connected_at.as_millis(),
+            draining: agent.draining,
+        }
+    }
+}
+
+impl TryFrom<v1::Agent> for AgentDetails {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Agent) -> Result<Self, ConvertError> {
+        let classes = wire.classes().map(TryInto::try_into);
+        Ok(Self {
+            classes: classes.collect::<Result<_, _>>()?,
+            name: wire.name,
+            version: wire.version,
+            host: wire.host,
+            leases: wire.leases,
+            settled: wire.settled,
+            connected_at: Timestamp::from_millis(wire.connected_at_ms),
+            draining: wire.draining,
+        })
     }
 }

@@ -32,6 +32,17 @@ impl DestinationStats {
 }
 
 impl Queue {
+    /// How many jobs the workers hold, by the number of their stream.
+    pub fn leases_by_stream(&self) -> HashMap<u64, u32> {
+        let core = self.core();
+        let mut counts = HashMap::new();
+        for lease in core.schedule.leases() {
+            let count: &mut u32 = counts.entry(lease.holder.stream).or_default();
+            *count = count.saturating_add(1);
+        }
+        counts
+    }
+
     /// Every destination that has living jobs, those with most of them first.
     pub fn destinations(&self, now: Timestamp) -> Vec<DestinationStats> {
         let core = self.core();

@@ -3,8 +3,8 @@
 use postroad_envelope::{QueueId, Route, Timestamp};
 use postroad_queue::{Filter, JobState, JobSummary, MailSummary as Found, Phase, Progress};
 use postroad_queue_client::{
-    DestinationStats, ListPage, ListQuery, MailDetails, MailState, MailSummary, QueueError,
-    QueueStats, RecipientDetails,
+    AgentDetails, DestinationStats, ListPage, ListQuery, MailDetails, MailState, MailSummary,
+    QueueError, QueueStats, RecipientDetails,
 };
 
 use super::{AT_ONCE, failed};
@@ -204,4 +204,20 @@ pub(super) fn stats(core: &Core, limit: u32) -> Result<QueueStats, QueueError> {
         destinations: shown.collect::<Result<_, _>>()?,
         total,
     })
+}
+
+pub(super) fn agents(core: &Core) -> Vec<AgentDetails> {
+    let leases = core.queue.leases_by_stream();
+    let all = core.agents.all().into_iter();
+    all.map(|(stream, agent)| AgentDetails {
+        name: agent.name.clone(),
+        version: agent.version.clone(),
+        host: agent.host.clone(),
+        classes: agent.classes.clone(),
+        leases: leases.get(&stream).copied().unwrap_or_default(),
+        settled: agent.settled(),
+        connected_at: agent.since,
+        draining: agent.is_draining(),
+    })
+    .collect()
 }

@@ -192,14 +192,24 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
     }
 
     async fn agents(&self, request: Request<v1::AgentsRequest>) -> Answer<v1::AgentsResponse> {
-        unbuilt(&request)
+        operator(&request)?;
+        let agents = self.queue.agents().await.map_err(refused)?;
+        let agents = agents.iter().map(Into::into).collect();
+        Ok(Response::new(v1::AgentsResponse { agents }))
     }
 
     async fn drain_agent(
         &self,
         request: Request<v1::DrainAgentRequest>,
     ) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
+        let peer = operator(&request)?;
+        let v1::DrainAgentRequest { name, by } = request.into_inner();
+        let by = asked_by(&peer, &by);
+        let count = self.queue.drain_agent(&name, &by).await.map_err(refused)?;
+        Ok(Response::new(v1::ChangeResponse {
+            mails: count,
+            busy: 0,
+        }))
     }
 
     type VerifyStream = Empty<Result<v1::VerifyProgress, Status>>;

@@ -1,13 +1,16 @@
 //! What operators do to mail, and what they see of the queue.
 
+use std::time::Duration;
+
 use postroad_daemon::Interval;
 use postroad_envelope::{Event, EventKind, QueueId, RouteClass};
 use postroad_queue_client::{
-    Change, Changed, MailState, Order, QueueAdmin, QueueError, QueueService, Selection,
+    Change, Changed, MailState, Order, QueueAdmin, QueueError, QueueService, Selection, WorkDown,
+    WorkUp,
 };
 use tokio::time::timeout;
 
-use crate::setup::{PATIENCE, Stack, Worker, change, config, delayed, mail, submit};
+use crate::setup::{PATIENCE, Stack, Worker, change, config, delayed, delivered, mail, submit};
 
 const LOCAL: &[RouteClass] = &[RouteClass::Local];
 const RELAY: &[RouteClass] = &[RouteClass::Relay];
@@ -208,5 +211,40 @@ async fn stats_tell_what_waits_for_each_destination() {
     assert_eq!((local.due, local.last_reply.as_str()), (1, ""));
     let most = queue.stats(1).await.unwrap();
     assert_eq!((most.destinations.len(), most.total), (1, 2));
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_agent_finishes_what_it_holds_and_gets_no_more() {
+    let stack = slow_stack().await;
+    let queue = &stack.queue;
+    let name = "test@localhost";
+    assert_eq!(
+        queue.drain_agent(name, "eve").await,
+        Err(QueueError::NotFound)
+    );
+    send(queue, "", &["bob@local.test"]).await;
+    let mut worker = Worker::connect(queue, LOCAL).await;
+    let lease = worker.lease().await;
+    let only = async || queue.agents().await.unwrap().pop().expect("one agent");
+    let agent = only().await;
+    assert_eq!((agent.name.as_str(), agent.leases), (name, 1));
+    assert_eq!((agent.classes.as_slice(), agent.draining), (LOCAL, false));
+
+    assert_eq!(queue.drain_agent(name, "eve").await, Ok(1));
+    assert_eq!(worker.hear().await, WorkDown::Drain);
+    worker.settle(&lease, &delivered()).await;
+    send(queue, "", &["bob@local.test"]).await;
+    worker.say(WorkUp::Credits(5)).await;
+    let mut other = Worker::connect(queue, LOCAL).await;
+    // All get their turn in one go, so what another worker gets now the drained one was not given.
+    other.lease().await;
+    worker.expect_nothing(Duration::from_millis(200)).await;
+    let agents = queue.agents().await.unwrap();
+    let seen: Vec<_> = agents
+        .iter()
+        .map(|agent| (agent.leases, agent.settled, agent.draining))
+        .collect();
+    assert_eq!(seen, [(0, 1, true), (1, 0, false)]);
     stack.stop().await;
 }

@@ -6,8 +6,8 @@ use postroad_daemon::CommonConfig;
 use postroad_envelope::{Envelope, RouteClass};
 use postroad_net::{Networks, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
-    Accepted, Change, ListQuery, QueueAdmin, QueueError, QueueService, RemoteAdmin, RemoteQueue,
-    Selection, WorkHello,
+    Accepted, Change, Changed, ListQuery, Order, QueueAdmin, QueueError, QueueService, RemoteAdmin,
+    RemoteQueue, Selection, WorkHello,
 };
 use postroad_queued::{Config, serve_rpc};
 use tokio::task::JoinHandle;
@@ -204,5 +204,58 @@ async fn an_operator_changes_and_does_not_submit() {
             .unwrap()
             .is_empty()
     );
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_over_a_socket_are_recorded_with_who_asked() {
+    let served = Served::to(PeerRole::Admin).await;
+    let envelope = mail("", &["x@far.test", "y@other.test"]);
+    let submitted = submit(&served.stack.queue, &envelope, b"\r\nhi").await;
+    submitted.unwrap();
+    let admin = &served.admin;
+    let reroute = Change::Reroute {
+        class: RouteClass::Lmtp,
+        next_hop: Some("store.test:24".parse().unwrap()),
+    };
+    let order = |dry_run| Order {
+        dry_run,
+        reason: "a move".to_owned(),
+        ..Selection::Destination("far.test".to_owned()).into()
+    };
+    let one = Ok(Changed { mails: 1, busy: 0 });
+    assert_eq!(admin.change(reroute.clone(), order(true)).await, one);
+    assert_eq!(admin.change(reroute, order(false)).await, one);
+    assert_eq!(
+        change(admin, Change::Priority(-9), Selection::All).await,
+        Ok(1)
+    );
+    let details = admin.show(envelope.queue_id).await.unwrap();
+    let classes: Vec<_> = details
+        .recipients
+        .iter()
+        .map(|recipient| recipient.route.class)
+        .collect();
+    assert_eq!(classes, [RouteClass::Lmtp, RouteClass::Relay]);
+    let events = admin.trace(envelope.queue_id).await.unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .filter(|event| event.kind.as_str() == "admin")
+        .map(|event| event.fields["by"].clone())
+        .collect();
+    let uid = rustix::process::geteuid().as_raw();
+    let by = format!("a test (uid={uid})");
+    assert_eq!(told, [by.clone(), by]);
+
+    let stats = admin.stats(0).await.unwrap();
+    let due: Vec<_> = stats
+        .destinations
+        .iter()
+        .map(|one| (one.destination.as_str(), one.due))
+        .collect();
+    assert_eq!(due, [("far.test", 1), ("other.test", 1)]);
+    assert_eq!(admin.agents().await, Ok(Vec::new()));
+    let nobody = admin.drain_agent("mta@nowhere", "").await;
+    assert_eq!(nobody, Err(QueueError::NotFound));
     served.end().await;
 }
