@@ -19,7 +19,7 @@ pub mod resolve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use postroad_address::ForwardPath;
@@ -45,9 +45,6 @@ use self::next_hop::{Candidate, NextHop, Surroundings, Target};
 use self::places::Places;
 use crate::Error;
 use crate::config::{OutboundConfig, TlsPolicy};
-
-/// How long a job beyond the limit of its destination waits before it is offered again.
-const LIMITED: Duration = Duration::from_secs(5);
 
 /// The worker for mail to the world, and to named hosts by SMTP and LMTP.
 pub struct Outbound {
@@ -250,12 +247,16 @@ impl Outbound {
 #[async_trait]
 impl Handler for Outbound {
     async fn handle(&self, lease: Lease) -> Verdict {
-        let Some(_place) = self.places.take(&lease.route.destination) else {
-            return Verdict::HandBack(HandBack {
-                lease: lease.lease,
-                delay: LIMITED,
-                reason: "limited".to_owned(),
-            });
+        let now = Instant::now();
+        let _place = match self.places.take(&lease.route.destination, now) {
+            Ok(place) => place,
+            Err(delay) => {
+                return Verdict::HandBack(HandBack {
+                    lease: lease.lease,
+                    delay,
+                    reason: "limited".to_owned(),
+                });
+            }
         };
         let started_at = Timestamp::from(SystemTime::now());
         let Attempted { outcomes, site } = self.attempt(&lease).await;
