@@ -1,0 +1,267 @@
+//! The verbs of `postroad queue` and `postroad agent`, as they are typed, against a queue behind its sockets.
+
+use std::ffi::OsString;
+use std::fs;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postroad_address::ReversePath;
+use postroad_daemon::CommonConfig;
+use postroad_directory::DirectoryHandle;
+use postroad_envelope::{Envelope, QueueId, Recipient, RecipientIndex, RouteClass, Timestamp};
+use postroad_queue_client::{Completion, QueueService, WorkChannel, WorkDown, WorkHello};
+use postroad_queued::LocalQueue;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const DIRECTORY: &str = "[[domain]]\nname = \"a.example\"\npostmaster = \"bob@a.example\"\n\n\
+                         [[account]]\naddress = \"bob@a.example\"\n";
+
+/// A queue, its sockets and its configuration in a folder.
+struct Site {
+    folder: TempDir,
+    runtime: Runtime,
+    queue: LocalQueue,
+    stop: CancellationToken,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        fs::write(folder.path().join("directory.toml"), DIRECTORY).unwrap();
+        let config = format!(
+            "[common]\nhostname = \"mx.a.example\"\ndirectory = \"{path}/directory.toml\"\n\
+             state_dir = \"{path}\"\nrun_dir = \"{path}\"\nqueue = \"unix:{path}/queue.sock\"\n\
+             [queued.disk]\nreserve_percent = 0\nreserve = \"0B\"\n"
+        );
+        fs::write(folder.path().join("postroad.toml"), config).unwrap();
+        let common = CommonConfig {
+            hostname: "mx.a.example".parse().unwrap(),
+            state_dir: folder.path().to_owned(),
+            run_dir: folder.path().to_owned(),
+            queue: format!("unix:{path}/queue.sock"),
+            directory: folder.path().join("directory.toml"),
+            ..CommonConfig::default()
+        };
+        let mut config = postroad_queued::Config::default();
+        config.disk.reserve_percent = 0;
+        config.disk.reserve = postroad_daemon::ByteSize::bytes(0);
+        let runtime = Runtime::new().unwrap();
+        let stop = CancellationToken::new();
+        let (queue, running) = runtime.block_on(async {
+            let directory = DirectoryHandle::open(&common.directory).unwrap();
+            let (queue, running) = postroad_queued::start(config, &common, directory)
+                .await
+                .unwrap();
+            let (serving, stopping, ending) = (queue.clone(), stop.clone(), stop.clone());
+            let sockets = tokio::spawn(async move {
+                postroad_queued::serve_rpc(&serving, &common, stopping)
+                    .await
+                    .unwrap();
+            });
+            let running = tokio::spawn(async move {
+                running.run(ending, Duration::ZERO).await.unwrap();
+            });
+            (queue, vec![sockets, running])
+        });
+        let site = Self {
+            folder,
+            runtime,
+            queue,
+            stop,
+            running,
+        };
+        while !site.folder.path().join("queue-admin.sock").exists() {
+            std::thread::yield_now();
+        }
+        site
+    }
+
+    /// Status, standard output, standard error.
+    fn run(&self, arguments: &[&str]) -> (u8, String, String) {
+        let (mut out, mut talk) = (Vec::new(), Vec::new());
+        let config = self.folder.path().join("postroad.toml");
+        let all = ["postroad", "--config", config.to_str().unwrap()];
+        let all = all.iter().chain(arguments).map(OsString::from);
+        let status = postroad::execute(all, &mut out, &mut talk);
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (status, text(out), text(talk))
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        let (status, out, talk) = self.run(arguments);
+        assert_eq!(status, 0, "{arguments:?}: {talk}");
+        out
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let all: Vec<&str> = arguments.iter().chain(&["--json"]).copied().collect();
+        serde_json::from_str(&self.done(&all)).unwrap()
+    }
+
+    fn send(&self, to: &[&str]) -> String {
+        let now = Timestamp::from(std::time::SystemTime::now());
+        let id = QueueId::mint(now, rand::random());
+        let sender = ReversePath::parse("bob@a.example").unwrap();
+        let mut envelope = Envelope::new(id, sender, now);
+        envelope.recipients = (0..)
+            .zip(to)
+            .map(|(index, to)| Recipient::new(RecipientIndex(index), to.parse().unwrap()))
+            .collect();
+        let content = Bytes::from_static(b"Subject: hello\r\n\r\nhi\r\n");
+        self.runtime.block_on(async {
+            let mut submission = self.queue.submit(envelope).await.unwrap();
+            let size = content.len().try_into().unwrap();
+            submission.chunk(content).await.unwrap();
+            let completion = Completion {
+                size,
+                ..Completion::default()
+            };
+            submission.finish(completion).await.unwrap();
+        });
+        id.to_string()
+    }
+
+    /// A worker that takes nothing.
+    fn worker(&self) -> WorkChannel {
+        let hello = WorkHello {
+            agent: "mda@here".to_owned(),
+            version: "0".to_owned(),
+            host: "here".to_owned(),
+            classes: vec![RouteClass::Local],
+            held: Vec::new(),
+        };
+        self.runtime.block_on(self.queue.work(hello)).unwrap()
+    }
+
+    fn end(self) {
+        self.stop.cancel();
+        for task in self.running {
+            self.runtime.block_on(task).unwrap();
+        }
+    }
+}
+
+#[test]
+fn stats_tell_what_waits_where() {
+    let site = Site::new();
+    let (status, out, talk) = site.run(&["queue", "stats"]);
+    assert_eq!(
+        (status, out.as_str(), talk.as_str()),
+        (0, "", "the queue is empty\n")
+    );
+    site.send(&["x@far.example", "y@other.example"]);
+    let held = site.send(&["z@far.example"]);
+    assert_eq!(site.done(&["queue", "hold", &held]), "1 mail held\n");
+    let table = site.done(&["queue", "stats"]);
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().take(5).collect())
+        .collect();
+    assert_eq!(rows[0], ["DESTINATION", "DUE", "DELAYED", "LEASED", "HELD"]);
+    assert_eq!(rows[1], ["far.example", "1", "0", "0", "1"]);
+    assert_eq!(rows[2], ["other.example", "1", "0", "0", "0"]);
+    let json = site.json(&["queue", "stats", "--limit", "1"]);
+    assert_eq!(
+        (json["total"].as_u64(), json["schema"].as_u64()),
+        (Some(2), Some(1))
+    );
+    assert_eq!(json["destinations"][0]["held"], 1);
+    site.end();
+}
+
+#[test]
+fn what_ends_more_than_one_mail_is_asked_about() {
+    let site = Site::new();
+    let one = site.send(&["x@far.example"]);
+    site.send(&["y@far.example"]);
+    for verb in ["drop", "fail", "expire"] {
+        let all = ["queue", verb, "--all"];
+        let (status, out, talk) = site.run(&all);
+        assert_eq!((status, out.as_str()), (1, ""), "{talk}");
+        assert!(
+            talk.contains("2 mails?") && talk.contains("--yes"),
+            "{talk}"
+        );
+        let json = site.json(&["queue", verb, "--all", "--dry-run"]);
+        assert_eq!(json["mails"], 2);
+        assert_eq!(json["dry_run"], true);
+    }
+    let listed = |site: &Site| {
+        site.json(&["queue", "list"])["mails"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(listed(&site), 2, "nothing was done");
+    assert_eq!(
+        site.done(&["queue", "drop", "--all", "--dry-run"]),
+        "2 mails would be dropped\n"
+    );
+    let why = ["queue", "fail", &one[..20], "--reason", "a mistake"];
+    assert_eq!(site.done(&why), "1 mail given up\n");
+    let trace = site.done(&["queue", "trace", &one]);
+    assert!(trace.contains("a mistake"), "{trace}");
+    let rest = ["queue", "expire", "--destination", "far.example", "--yes"];
+    assert_eq!(site.done(&rest), "1 mail given up\n");
+    assert_eq!(site.run(&rest).0, 3, "nothing fits any more");
+    site.end();
+}
+
+#[test]
+fn mail_is_rerouted_and_given_priority() {
+    let site = Site::new();
+    let id = site.send(&["x@far.example"]);
+    assert_eq!(site.run(&["queue", "reroute", &id]).0, 2, "where to?");
+    let lmtp = ["queue", "reroute", &id, "--class", "lmtp"];
+    assert_eq!(site.run(&lmtp).0, 2, "to which host?");
+    let there = [&lmtp[..], &["--next-hop", "store.example:24"]].concat();
+    assert_eq!(site.done(&there), "1 mail rerouted\n");
+    let shown = site.json(&["queue", "show", &id]);
+    assert_eq!(shown["recipients"][0]["route"], "lmtp");
+    assert_eq!(shown["recipients"][0]["rule"], "rerouted");
+    assert_eq!(site.run(&["queue", "priority", "10", &id]).0, 2);
+    assert_eq!(
+        site.done(&["queue", "priority", "-3", &id]),
+        "1 mail given another priority\n"
+    );
+    site.end();
+}
+
+#[test]
+fn agents_are_listed_and_drained() {
+    let site = Site::new();
+    let (status, _, talk) = site.run(&["agent", "list"]);
+    assert_eq!(
+        (status, talk.as_str()),
+        (0, "no agent takes mail from the queue\n")
+    );
+    assert_eq!(site.run(&["agent", "drain", "mda@here"]).0, 3);
+    let mut worker = site.worker();
+    let json = site.json(&["agent", "list"]);
+    assert_eq!(json["agents"][0]["name"], "mda@here");
+    assert_eq!(json["agents"][0]["state"], "working");
+    assert_eq!(
+        site.done(&["agent", "drain", "mda@here"]),
+        "mda@here gets no more mail until it connects again\n"
+    );
+    let heard = site.runtime.block_on(async {
+        let welcome = futures::StreamExt::next(&mut worker.down).await;
+        assert!(matches!(welcome, Some(Ok(WorkDown::Welcome { .. }))));
+        futures::StreamExt::next(&mut worker.down).await
+    });
+    assert_eq!(heard, Some(Ok(WorkDown::Drain)));
+    let table = site.done(&["agent", "list"]);
+    let row = table.lines().nth(1).unwrap_or_default();
+    assert!(
+        row.starts_with("mda@here") && row.ends_with("drained"),
+        "{table}"
+    );
+    drop(worker);
+    site.end();
+}
