@@ -69,23 +69,25 @@ struct Upkeep {
 }
 
 /// Where most of a segment lives, copying it frees little: then it is done no faster than [`SLOW_COPY`], unless the journal
-/// grows by a quarter meanwhile.
+/// grows by a quarter meanwhile, or half of the mail has gone: a full disk that empties must not wait.
 struct Rest {
     until: Instant,
     unless_above: u64,
+    unless_below: usize,
 }
 
 impl Rest {
-    fn after(kept: u64, length: u64) -> Self {
+    fn after(kept: u64, length: u64, jobs: usize) -> Self {
         let until = Instant::now() + Duration::from_millis(kept.saturating_mul(1000) / SLOW_COPY);
         Self {
             until,
             unless_above: length + length / 4,
+            unless_below: jobs.div_ceil(2),
         }
     }
 
-    fn lasts(&self, length: u64) -> bool {
-        Instant::now() < self.until && length <= self.unless_above
+    fn lasts(&self, length: u64, jobs: usize) -> bool {
+        Instant::now() < self.until && length <= self.unless_above && jobs >= self.unless_below
     }
 }
 
@@ -172,7 +174,11 @@ impl Upkeep {
         };
         let may_go = segments.len() > 2 && oldest.sealed && oldest.last_lsn < self.checkpoint;
         let target = self.core.config.disk.journal_target.as_u64();
-        let rests = self.rest.as_ref().is_some_and(|rest| rest.lasts(length));
+        let jobs = self.core.queue.living_jobs();
+        let rests = self
+            .rest
+            .as_ref()
+            .is_some_and(|rest| rest.lasts(length, jobs));
         if length <= target || rests || !may_go {
             return Ok(false);
         }
@@ -187,7 +193,7 @@ impl Upkeep {
         }
         debug!(event = "reclaimed", segment = %oldest.number, size = kept);
         let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
-        self.rest = mostly_living.then(|| Rest::after(kept, length));
+        self.rest = mostly_living.then(|| Rest::after(kept, length, jobs));
         Ok(true)
     }
 
