@@ -7,7 +7,7 @@ use postroad_envelope::{
     Timestamp,
 };
 
-use crate::QueueError;
+use crate::{QueueError, WatchQuery, WatchStream};
 
 /// The queue, for operators.
 #[async_trait]
@@ -29,6 +29,11 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn drain_agent(&self, name: &str, by: &str) -> Result<u64, QueueError>;
     /// The timeline of a mail, oldest first.
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError>;
+    /// The timelines of the newest mails with this Message-ID or recipient, one after the other; at most 100 mails, 10 if
+    /// `limit` is 0.
+    async fn trace_by(&self, text: &str, limit: u32) -> Result<Vec<Event>, QueueError>;
+    /// Events as they come. Ends when the queue stops; ask the next one from the last cursor on.
+    async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError>;
 }
 
 /// See [`QueueAdmin::list`].

@@ -6,22 +6,30 @@ mod view;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
     AgentDetails, Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError,
-    QueueStats,
+    QueueStats, WatchQuery, WatchStream,
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_stream::wrappers::ReceiverStream;
 use tracing::info;
 
 use crate::{
     LocalQueue,
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
+    timeline,
 };
 
 /// Mails looked at, or jobs changed, at one time.
 const AT_ONCE: usize = 500;
+/// Mails whose timelines are told at one time, and at most.
+const TRACED: u32 = 10;
+const MOST_TRACED: u32 = 100;
+/// Events on their way to a follower.
+const FOLLOWED: usize = 64;
 
 #[async_trait]
 impl QueueAdmin for LocalQueue {
@@ -90,6 +98,33 @@ impl QueueAdmin for LocalQueue {
         } else {
             Err(QueueError::NotFound)
         }
+    }
+
+    async fn trace_by(&self, text: &str, limit: u32) -> Result<Vec<Event>, QueueError> {
+        let text = text.to_owned();
+        let limit = if limit == 0 {
+            TRACED
+        } else {
+            limit.min(MOST_TRACED)
+        };
+        let told = move |core: &Core| {
+            let found = core
+                .timeline
+                .search(&text, usize::try_from(limit).unwrap_or(usize::MAX));
+            let events = found.into_iter().flat_map(|id| core.timeline.of(id));
+            Ok(events.collect::<Vec<_>>())
+        };
+        let events = self.blocking(told).await?;
+        if events.is_empty() {
+            return Err(QueueError::NotFound);
+        }
+        Ok(events)
+    }
+
+    async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError> {
+        let (events, stream) = mpsc::channel(FOLLOWED);
+        timeline::watch(&self.core, query, events).await;
+        Ok(ReceiverStream::new(stream).boxed())
     }
 }
 

@@ -11,6 +11,7 @@
 mod index;
 mod record;
 mod store;
+mod watch;
 
 use std::{
     collections::BTreeSet,
@@ -34,6 +35,7 @@ use index::{Index, Key};
 use store::{Limits, Message, Store};
 
 pub(crate) use record::Entry;
+pub(crate) use watch::watch;
 
 const FOLDER: &str = "timeline";
 /// Octets, and messages, that wait for the thread.

@@ -140,10 +140,7 @@ pub enum QueueVerb {
         content: bool,
     },
     /// Show what happened to a mail, also for some time after it is done
-    Trace {
-        /// The mail: its id or, while it is in the queue, the beginning of it
-        id: String,
-    },
+    Trace(TraceArguments),
     /// Show what waits for each destination
     Stats {
         /// Most destinations to show; those with the most mail come first
@@ -225,6 +222,20 @@ pub struct DestroyArguments {
     /// Do not ask before more than one mail is gone
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `postroad queue trace`.
+#[derive(Debug, Args)]
+pub struct TraceArguments {
+    /// The mail: its id or, while it is in the queue, the beginning of it; a Message-ID; or the address of a recipient
+    #[arg(value_name = "ID|MESSAGE-ID|RECIPIENT")]
+    pub what: String,
+    /// Go on telling what happens, a line for each event, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+    /// With a Message-ID or recipient: how many mails, the newest
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
 }
 
 /// `postroad queue list`.

@@ -3,6 +3,7 @@
 mod change;
 mod show;
 mod stats;
+mod trace;
 
 use std::path::Path;
 
@@ -35,10 +36,7 @@ pub fn carry_out(
                 let id = find(&admin, &id).await?;
                 show::show(&admin, &home, id, content, terminal).await
             }
-            QueueVerb::Trace { id } => {
-                let id = find(&admin, &id).await?;
-                show::trace(&admin, id, terminal).await
-            }
+            QueueVerb::Trace(arguments) => trace::trace(&admin, arguments, terminal).await,
             QueueVerb::Stats { limit } => stats::stats(&admin, limit, terminal).await,
             QueueVerb::Retry(change) => carry(&admin, Change::Retry, change, terminal).await,
             QueueVerb::Hold(change) => carry(&admin, Change::Hold, change, terminal).await,

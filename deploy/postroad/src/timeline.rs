@@ -67,6 +67,7 @@ pub fn of_stops(stops: &[Stop]) -> String {
 /// An event for `--json`.
 pub fn event_json(event: &Event) -> Value {
     json!({
+        "queue_id": event.queue_id.to_string(),
         "at": utc_time(event.at),
         "agent": event.agent,
         "event": event.kind.as_str(),

@@ -1,11 +1,12 @@
 //! The demo as a new user starts it: the shipped command, real ports, a real mail.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -113,6 +114,27 @@ fn the_first_mail_is_carried_and_told_of() {
     assert_eq!(listed["mails"].as_array().unwrap().len(), 2);
 }
 
+/// What `queue trace --follow` tells up to what an operator does.
+fn followed(home: &Path, id: &str) -> JoinHandle<Vec<String>> {
+    let mut child = postroad(home, &["queue", "trace", "--follow", id])
+        .spawn()
+        .unwrap();
+    thread::spawn(move || {
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told: Vec<String> = Vec::new();
+        for line in lines.map_while(Result::ok) {
+            let is_last = line.contains("admin");
+            told.push(line);
+            if is_last {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        told
+    })
+}
+
 /// A demo in the background, told to stop when the test ends.
 struct Background(Option<Child>);
 
@@ -210,9 +232,27 @@ fn a_second_shell_needs_no_arguments() {
     assert!(done(home.path(), &["queue", "show", &id[..20], "--content"]).contains("Hello world"));
     assert!(done(home.path(), &["queue", "show", id]).contains("someone@example.org"));
     assert!(done(home.path(), &["queue", "trace", id]).contains("accepted"));
+    let traced = json(
+        home.path(),
+        &["queue", "trace", "someone@example.org", "--json"],
+    );
+    assert_eq!(traced["events"][0]["queue_id"], *id, "{traced}");
+    let message_id = traced["events"][0]["fields"]["message_id"]
+        .as_str()
+        .unwrap();
+    assert!(done(home.path(), &["queue", "trace", message_id]).contains(id));
+    let nobody = ["queue", "trace", "nobody@example.org"];
+    let nobody = finished(postroad(home.path(), &nobody).spawn().unwrap());
+    assert_eq!(nobody.status.code(), Some(3));
+    let followed = followed(home.path(), id);
     assert_eq!(
         done(home.path(), &["queue", "drop", id]),
         "1 mail dropped\n"
+    );
+    let told = followed.join().unwrap();
+    assert!(
+        told[0].contains("accepted") && told[1].contains("routed"),
+        "{told:?}"
     );
     let again = finished(
         postroad(home.path(), &["queue", "show", id])

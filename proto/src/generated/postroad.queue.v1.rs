@@ -681,8 +681,15 @@ pub struct DestinationStats {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TraceRequest {
+    /// empty: by text
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
+    /// a Message-ID, with or without \<\>, or the address of a recipient
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// of mails by text, the newest; 0: 10; at most 100
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TraceResponse {
@@ -745,8 +752,10 @@ pub struct BackupChunk {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
+    /// absent: all events of mails that are named, else only new ones
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub cursor: ::core::option::Option<::prost::bytes::Bytes>,
+    /// queue_ids, or all
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<Filter>,
 }

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_proto::{
     convert,
@@ -9,7 +10,7 @@ use tonic::{Response, Status, transport::Channel};
 
 use crate::{
     AgentDetails, Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError,
-    QueueStats, wire::from_status,
+    QueueStats, WatchQuery, WatchStream, wire::from_status,
 };
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
@@ -125,11 +126,31 @@ impl QueueAdmin for RemoteAdmin {
     async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError> {
         let request = v1::TraceRequest {
             queue_id: convert::queue_id_bytes(queue_id),
+            ..v1::TraceRequest::default()
         };
-        let events = inner(self.client().trace(request).await)?.events;
-        Ok(events
-            .into_iter()
-            .map(TryInto::try_into)
-            .collect::<Result<_, _>>()?)
+        events(self.client().trace(request).await)
     }
+
+    async fn trace_by(&self, text: &str, limit: u32) -> Result<Vec<Event>, QueueError> {
+        let request = v1::TraceRequest {
+            text: text.to_owned(),
+            limit,
+            ..v1::TraceRequest::default()
+        };
+        events(self.client().trace(request).await)
+    }
+
+    async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError> {
+        let stream = inner(self.client().watch(v1::WatchRequest::from(&query)).await)?;
+        let watched = stream.map(|watched| match watched {
+            Ok(watched) => Ok(watched.try_into()?),
+            Err(status) => Err(from_status(&status)),
+        });
+        Ok(watched.boxed())
+    }
+}
+
+fn events(answer: Result<Response<v1::TraceResponse>, Status>) -> Result<Vec<Event>, QueueError> {
+    let events = inner(answer)?.events.into_iter();
+    Ok(events.map(TryInto::try_into).collect::<Result<_, _>>()?)
 }

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use futures::stream::Empty;
+use futures::{StreamExt as _, stream::Empty};
 use postroad_envelope::QueueIdPrefix;
 use postroad_net::{PeerIdentity, PeerRole};
 use postroad_proto::{
     convert,
     queue::v1::{self, queue_admin_server::QueueAdmin as Service},
 };
-use postroad_queue_client::{Change, Order, QueueAdmin};
+use postroad_queue_client::{Change, Order, QueueAdmin, wire};
 use postroad_rpc::{peer_identity, require_role};
 use tonic::{Request, Response, Status};
 use tracing::info;
 
-use super::agents::{invalid, refused};
+use super::agents::{Stream, invalid, refused};
 
 /// Serves a [`QueueAdmin`].
 pub(crate) struct AdminRpc<A> {
@@ -161,9 +161,14 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
 
     async fn trace(&self, request: Request<v1::TraceRequest>) -> Answer<v1::TraceResponse> {
         require_role(&request, &[PeerRole::Admin])?;
-        let id = request.into_inner().queue_id;
-        let id = convert::queue_id("queue_id", &id).map_err(invalid)?;
-        let events = self.queue.trace(id).await.map_err(refused)?;
+        let trace = request.into_inner();
+        let events = if trace.queue_id.is_empty() && !trace.text.is_empty() {
+            self.queue.trace_by(&trace.text, trace.limit).await
+        } else {
+            let id = convert::queue_id("queue_id", &trace.queue_id).map_err(invalid)?;
+            self.queue.trace(id).await
+        };
+        let events = events.map_err(refused)?;
         let events = events.iter().map(Into::into).collect();
         Ok(Response::new(v1::TraceResponse { events }))
     }
@@ -224,9 +229,16 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         unbuilt(&request)
     }
 
-    type WatchStream = Empty<Result<v1::WatchEvent, Status>>;
+    type WatchStream = Stream<v1::WatchEvent>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
-        unbuilt(&request)
+        require_role(&request, &[PeerRole::Admin])?;
+        let query = request.into_inner().try_into().map_err(invalid)?;
+        let events = self.queue.watch(query).await.map_err(refused)?;
+        let events = events.map(|watched| match watched {
+            Ok(watched) => Ok((&watched).into()),
+            Err(error) => Err(wire::to_status(&error)),
+        });
+        Ok(Response::new(events.boxed()))
     }
 }

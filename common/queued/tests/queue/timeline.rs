@@ -2,11 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use futures::StreamExt as _;
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{
     Event, EventKind, Origin, Protocol, QueueId, RouteClass, Timestamp, TlsFacts,
 };
-use postroad_queue_client::{QueueAdmin, QueueError, QueueService};
+use postroad_queue_client::{
+    QueueAdmin, QueueError, QueueService, WatchQuery, WatchStream, Watched,
+};
 use tokio::time::timeout;
 
 use crate::setup::{PATIENCE, Stack, Worker, config, delayed, delivered, failed, mail, submit};
@@ -244,5 +247,112 @@ async fn a_torn_tail_costs_no_more_than_itself() {
         .await
         .unwrap();
     assert_eq!(stack.queue.trace(last.queue_id).await.unwrap().len(), 1);
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_are_found_by_message_id_and_recipient_newest_last() {
+    let stack = Stack::new().await;
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        let mut envelope = mail("a@local.test", &["x@far.test", "Some.One@far.test"]);
+        envelope.facts = [("message_id".to_owned(), format!("<{number}@a.test>"))].into();
+        submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
+        ids.push(envelope.queue_id);
+    }
+    // Each is told of apart.
+    let found = async |stack: &Stack, text: &str, limit| {
+        let events = stack.queue.trace_by(text, limit).await?;
+        let mut ids: Vec<QueueId> = events.iter().map(|event| event.queue_id).collect();
+        ids.dedup();
+        Ok::<_, QueueError>(ids)
+    };
+    let stack = {
+        assert_eq!(found(&stack, "<1@a.test>", 0).await, Ok(vec![ids[1]]));
+        stack.restart().await
+    };
+    for text in ["some.one@far.test", "<Some.One@FAR.test>"] {
+        assert_eq!(found(&stack, text, 0).await.as_ref(), Ok(&ids));
+    }
+    assert_eq!(found(&stack, "x@far.test", 2).await, Ok(ids[1..].to_vec()));
+    assert_eq!(found(&stack, "1@a.test", 0).await, Ok(vec![ids[1]]));
+    for text in ["y@far.test", "3@a.test", "", "a@local.test"] {
+        assert_eq!(found(&stack, text, 0).await, Err(QueueError::NotFound));
+    }
+    stack.stop().await;
+}
+
+async fn next(events: &mut WatchStream) -> Watched {
+    let next = timeout(PATIENCE, events.next()).await.expect("in time");
+    next.expect("goes on").expect("no error")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_gets_each_event_once_and_goes_on_from_its_cursor() {
+    let stack = Stack::new().await;
+    let (meant, other) = (mail("", &["x@far.test"]), mail("", &["y@far.test"]));
+    let id = meant.queue_id;
+    submit(&stack.queue, &meant, b"\r\nhi").await.unwrap();
+    let of_one = |after| WatchQuery {
+        ids: vec![id],
+        after,
+    };
+    let mut events = stack.queue.watch(of_one(None)).await.unwrap();
+    let mut all = stack.queue.watch(WatchQuery::default()).await.unwrap();
+    let accepted = next(&mut events).await;
+    assert_eq!(accepted.event.kind, EventKind::Accepted);
+    let routed = next(&mut events).await;
+    assert_eq!(routed.event.kind, EventKind::Routed);
+    // Live: the other mail's events are passed over.
+    submit(&stack.queue, &other, b"\r\nhi").await.unwrap();
+    let record = async |text: String| stack.queue.record(vec![event(id, text)]).await.unwrap();
+    record("now".to_owned()).await;
+    let now = next(&mut events).await;
+    assert_eq!(now.event.text, "now");
+    assert!(accepted.cursor < routed.cursor && routed.cursor < now.cursor);
+    // Whoever asks for all without a cursor gets what is new.
+    loop {
+        let watched = next(&mut all).await;
+        assert_ne!(watched, accepted);
+        if watched == now {
+            break;
+        }
+    }
+    drop(events);
+    for number in 0..1_500 {
+        record(number.to_string()).await;
+    }
+    let mut resumed = stack
+        .queue
+        .watch(of_one(Some(routed.cursor)))
+        .await
+        .unwrap();
+    assert_eq!(next(&mut resumed).await, now);
+    for number in 0..700 {
+        assert_eq!(next(&mut resumed).await.event.text, number.to_string());
+    }
+    // More than a page, and while new ones come.
+    record("last".to_owned()).await;
+    for number in 700..1_500 {
+        assert_eq!(next(&mut resumed).await.event.text, number.to_string());
+    }
+    let last = next(&mut resumed).await;
+    assert_eq!(last.event.text, "last");
+
+    // The cursor outlives the queue's process.
+    let stack = stack.restart().await;
+    let ended = timeout(PATIENCE, resumed.next()).await;
+    assert!(ended.expect("in time").is_none(), "the queue stopped");
+    let mut resumed = stack.queue.watch(of_one(Some(now.cursor))).await.unwrap();
+    assert_eq!(next(&mut resumed).await.event.text, "0");
+    let mut resumed = stack.queue.watch(of_one(Some(last.cursor))).await.unwrap();
+    stack.queue.record(vec![event(id, "after")]).await.unwrap();
+    assert_eq!(next(&mut resumed).await.event.text, "after");
+    let all = WatchQuery {
+        after: Some(accepted.cursor),
+        ids: Vec::new(),
+    };
+    let mut all = stack.queue.watch(all).await.unwrap();
+    assert_eq!(next(&mut all).await, routed);
     stack.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use comfy_table::Cell;
 use futures::StreamExt as _;
-use postroad_envelope::{Event, QueueId};
+use postroad_envelope::QueueId;
 use postroad_queue_client::{MailDetails, QueueAdmin, QueueService, RecipientDetails, RemoteQueue};
 use serde_json::{Value, json};
 
@@ -41,25 +41,6 @@ pub async fn show(
     tell_recipients(&details, terminal);
     if !events.is_empty() {
         terminal.line("");
-        terminal.line(timeline::of_events(&events));
-    }
-    Ok(())
-}
-
-/// `postroad queue trace`.
-pub async fn trace(
-    admin: &dyn QueueAdmin,
-    id: QueueId,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Fault> {
-    let events: Vec<Event> = admin.trace(id).await?;
-    if events.is_empty() {
-        return Err(Fault::NoMatch(format!("nothing is known of a mail {id}")));
-    }
-    if terminal.wants_json() {
-        let events: Value = events.iter().map(timeline::event_json).collect();
-        terminal.object(json!({ "queue_id": id.to_string(), "events": events }));
-    } else {
         terminal.line(timeline::of_events(&events));
     }
     Ok(())
