@@ -135,9 +135,9 @@ pub enum QueueVerb {
     Show {
         /// The mail: its id or the beginning of it, 8 characters or more
         id: String,
-        /// Print the content instead, as it was received
-        #[arg(long)]
-        content: bool,
+        /// Write the content to a file instead, as it would leave: with what agents add to its header; "-" or none prints it
+        #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+        content: Option<PathBuf>,
     },
     /// Show what happened to a mail, also for some time after it is done
     Trace(TraceArguments),

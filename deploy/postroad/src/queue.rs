@@ -1,6 +1,7 @@
 //! `postroad queue …`: the mails in the queue, over its admin socket.
 
 mod change;
+mod content;
 mod show;
 mod stats;
 mod trace;
@@ -34,7 +35,10 @@ pub fn carry_out(
             QueueVerb::List(arguments) => list(&admin, arguments, terminal).await,
             QueueVerb::Show { id, content } => {
                 let id = find(&admin, &id).await?;
-                show::show(&admin, &home, id, content, terminal).await
+                match content {
+                    Some(file) => content::content(&admin, &home, id, &file, terminal).await,
+                    None => show::show(&admin, id, terminal).await,
+                }
             }
             QueueVerb::Trace(arguments) => trace::trace(&admin, arguments, terminal).await,
             QueueVerb::Stats { limit } => stats::stats(&admin, limit, terminal).await,

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use postroad_address::ReversePath;
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
-use postroad_envelope::{Envelope, QueueId, Recipient, RecipientIndex, RouteClass, Timestamp};
+use postroad_envelope::{
+    EditPlace, Envelope, HeaderEdit, QueueId, Recipient, RecipientIndex, RouteClass, Timestamp,
+};
 use postroad_queue_client::{Completion, QueueService, WorkChannel, WorkDown, WorkHello};
 use postroad_queued::LocalQueue;
 use serde_json::Value;
@@ -113,6 +115,10 @@ impl Site {
             .zip(to)
             .map(|(index, to)| Recipient::new(RecipientIndex(index), to.parse().unwrap()))
             .collect();
+        envelope.header_edits = vec![HeaderEdit::Add {
+            place: EditPlace::Top,
+            field: b"Received: by here\r\n".to_vec(),
+        }];
         let content = Bytes::from_static(b"Subject: hello\r\n\r\nhi\r\n");
         self.runtime.block_on(async {
             let mut submission = self.queue.submit(envelope).await.unwrap();
@@ -263,5 +269,23 @@ fn agents_are_listed_and_drained() {
         "{table}"
     );
     drop(worker);
+    site.end();
+}
+
+#[test]
+fn content_is_shown_as_it_would_leave() {
+    let site = Site::new();
+    let id = site.send(&["x@far.example"]);
+    assert_eq!(
+        site.done(&["queue", "show", &id, "--content"]),
+        "Received: by here\nSubject: hello\n\nhi\n"
+    );
+    let file = site.folder.path().join("mail");
+    let to_file = ["queue", "show", &id, "--content", file.to_str().unwrap()];
+    let (status, out, talk) = site.run(&to_file);
+    assert_eq!((status, out.as_str()), (0, ""), "{talk}");
+    let whole: &[u8] = b"Received: by here\r\nSubject: hello\r\n\r\nhi\r\n";
+    assert_eq!(fs::read(&file).unwrap(), whole);
+    assert_eq!(site.run(&to_file).0, 1, "no file is written over");
     site.end();
 }

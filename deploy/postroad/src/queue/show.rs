@@ -1,28 +1,21 @@
-//! One mail: where it stands, what happened to it, its content.
+//! One mail: where it stands, what happened to it.
 
 use comfy_table::Cell;
-use futures::StreamExt as _;
 use postroad_envelope::QueueId;
-use postroad_queue_client::{MailDetails, QueueAdmin, QueueService, RecipientDetails, RemoteQueue};
+use postroad_queue_client::{MailDetails, QueueAdmin, RecipientDetails};
 use serde_json::{Value, json};
 
 use super::{sender, summary_json};
 use crate::fault::Fault;
-use crate::home::Home;
-use crate::terminal::{Terminal, harmless, lines, local_time, one_line, table, utc_time};
+use crate::terminal::{Terminal, lines, local_time, one_line, table, utc_time};
 use crate::timeline;
 
 /// `postroad queue show`.
 pub async fn show(
     admin: &dyn QueueAdmin,
-    home: &Home,
     id: QueueId,
-    content: bool,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
-    if content {
-        return show_content(home, id, terminal).await;
-    }
     let details = admin.show(id).await?;
     let events = admin.trace(id).await?;
     if terminal.wants_json() {
@@ -136,21 +129,4 @@ fn recipient_json(details: &MailDetails, recipient: &RecipientDetails) -> Value 
             "text": outcome.report().text,
         })),
     })
-}
-
-/// The content as it was received; what agents add is added when it leaves.
-async fn show_content(home: &Home, id: QueueId, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
-    let queue = RemoteQueue::configured(&home.common).map_err(Fault::not_done)?;
-    let mut stream = queue.read(id, 0).await?;
-    let mut octets = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        octets.extend_from_slice(&chunk?);
-    }
-    let text = String::from_utf8_lossy(&octets).replace("\r\n", "\n");
-    if terminal.wants_json() {
-        terminal.object(json!({ "queue_id": id.to_string(), "content": text }));
-    } else {
-        terminal.line(harmless(text.trim_end_matches('\n')));
-    }
-    Ok(())
 }
