@@ -183,9 +183,14 @@ fn lies(folder: &Path, seed: u64) -> Result<String> {
             loss.with_context(|| format!("{subject} without syncs lost nothing in {LIES} cuts"))?;
         let loss = format!("{loss:#}");
         // Or so much is gone that the queue does not take the folder for one of its own.
-        let is_loss = ["is lost", "cannot be opened"]
-            .iter()
-            .any(|words| loss.contains(words));
+        let is_loss = [
+            "is lost",
+            "is half visible",
+            "came back",
+            "cannot be opened",
+        ]
+        .iter()
+        .any(|words| loss.contains(words));
         ensure!(is_loss, "{subject}: not a loss: {loss}");
         found.push(subject);
     }
