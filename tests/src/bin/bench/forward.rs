@@ -143,7 +143,7 @@ impl Bench<'_> {
                 let result = self.round(*kind, shape).await;
                 let result = result.with_context(|| format!("{kind}, round {}", round + 1))?;
                 eprintln!(
-                    "bench: {} sessions × {} mails, round {}, {kind}: {:.0}/s accepted, {:.0}/s through, {:.2} CPU s/1000, others {:.0} %",
+                    "bench: {} sessions, {} to a connection, round {}, {kind}: {:.0}/s accepted, {:.0}/s through, {:.2} CPU s/1000, others {:.0} %",
                     shape.sessions,
                     shape.per_connection,
                     round + 1,
@@ -278,9 +278,7 @@ fn report(shape: Shape, rounds: &[(Kind, Vec<Measured>)], syncs: &[Option<f64>])
         sessions,
         per_connection,
     } = shape;
-    println!(
-        "\n{sessions} sessions, {per_connection} mails per connection: median (least–greatest)\n"
-    );
+    println!("\n{sessions} sessions, {per_connection} to a connection: median (least–greatest)\n");
     let head = [
         "",
         "accepted/s",
