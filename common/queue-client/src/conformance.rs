@@ -33,6 +33,7 @@ pub async fn all(queue: Arc<dyn QueueService>) {
     broken_submissions_leave_nothing(&*queue).await;
     handed_back_lease_costs_no_attempt(&*queue).await;
     dropped_worker_frees_its_leases(&*queue).await;
+    drained_worker_leaves_nothing_behind(&*queue).await;
     stale_settlement_is_refused(&*queue).await;
     let admitted = queue.admit(AdmitRequest {
         tenant: "default".into(),
@@ -198,6 +199,30 @@ pub async fn dropped_worker_frees_its_leases(queue: &dyn QueueService) {
     let mut second = Worker::connect(queue).await;
     let lease = second.lease().await;
     assert_eq!(lease.lease.job, held.lease.job);
+    assert_eq!(second.deliver(&lease).await, SettleResult::Durable);
+}
+
+/// What was on its way to a worker that leaves in peace goes to the next as the same attempt, and the stream ends.
+pub async fn drained_worker_leaves_nothing_behind(queue: &dyn QueueService) {
+    submit(
+        queue,
+        &mail(9, &["bob@local.test"]),
+        &Bytes::from_static(b"\r\nx"),
+    )
+    .await
+    .expect("accepted");
+    let mut first = Worker::connect(queue).await;
+    let missed = first.lease().await;
+    first.say(WorkUp::Drained).await;
+    let rest = first.channel.down.filter_map(|down| async { down.ok() });
+    let rest = timeout(PATIENCE, rest.collect::<Vec<_>>()).await;
+    assert_eq!(rest.expect("the stream ends"), []);
+    let mut second = Worker::connect(queue).await;
+    let lease = timeout(PATIENCE, second.lease())
+        .await
+        .expect("it comes again");
+    assert_eq!(lease.lease.job, missed.lease.job);
+    assert_eq!(lease.attempt, missed.attempt);
     assert_eq!(second.deliver(&lease).await, SettleResult::Durable);
 }
 

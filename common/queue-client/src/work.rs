@@ -85,6 +85,9 @@ pub enum WorkUp {
     HandBack(HandBack),
     /// Events for the timeline.
     Events(Vec<Event>),
+    /// Last of all: the worker leaves and works on nothing. The queue takes back what is on its way to it, and ends the
+    /// stream.
+    Drained,
 }
 
 /// What the queue says on a worker's stream.

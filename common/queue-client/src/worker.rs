@@ -62,6 +62,8 @@ pub struct WorkerOptions {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a worker that leaves waits for the queue to have heard so.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How often running leases are extended; the shortest sensible lease is a few times that.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 
@@ -307,6 +309,11 @@ impl Worker {
             if sent.is_err() {
                 return;
             }
+        }
+        // Leases may still be on their way to us; the queue takes them back and ends the stream.
+        if send(&channel.up, WorkUp::Drained).await.is_ok() {
+            let ended = async { while let Some(Ok(_)) = channel.down.next().await {} };
+            let _ = timeout(FAREWELL, ended).await;
         }
     }
 }

@@ -288,6 +288,11 @@ impl Queue {
         self.core().schedule.drop_stream(stream, now)
     }
 
+    /// A worker left in peace: what it was given on its stream is due at once. Tells how many.
+    pub fn free_stream(&self, stream: u64, now: Timestamp) -> usize {
+        self.core().schedule.free_stream(stream, now)
+    }
+
     /// Renews a lease after a lost stream or a restart, under a new fence. None: its result will be late.
     pub fn resume(
         &self,

@@ -227,6 +227,22 @@ impl Schedule {
         dropped.len()
     }
 
+    /// A worker left in peace: what it was given on its stream is due at once. Tells how many.
+    pub fn free_stream(&mut self, stream: u64, now: Timestamp) -> usize {
+        let on_stream = self.leases.values().filter(|l| l.holder.stream == stream);
+        let jobs: Vec<_> = on_stream.map(|l| l.job).collect();
+        let mut freed = 0;
+        for job in jobs {
+            // A result that is being kept decides by itself what comes next.
+            if self.entries.get(&job).is_some_and(|entry| !entry.changing) {
+                self.leases.remove(&job);
+                self.move_to(job, Phase::Waiting, now);
+                freed += 1;
+            }
+        }
+        freed
+    }
+
     /// Renews a lease after a lost stream or a restart, under a new fence. None: the job has changed or is with someone
     /// else, and what the worker did is late.
     pub fn resume(

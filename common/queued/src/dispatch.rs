@@ -38,6 +38,8 @@ pub(crate) enum ToDispatcher {
     Credits(u64, u32),
     /// It ended.
     Disconnect(u64),
+    /// Its worker left in peace: what it was given and does not hold is due at once.
+    Drained(u64),
     /// Something may have become due.
     Look,
     /// Tell the workers of this name to finish what they hold; they are marked already.
@@ -123,6 +125,11 @@ impl Dispatcher {
             }
             ToDispatcher::Disconnect(stream) => {
                 self.workers.retain(|worker| worker.holder.stream != stream);
+            }
+            ToDispatcher::Drained(stream) => {
+                // Here, since nobody else grants: after this the stream gets no more.
+                self.workers.retain(|worker| worker.holder.stream != stream);
+                self.core.queue.free_stream(stream, clock::now());
             }
             ToDispatcher::Look => {}
             ToDispatcher::DrainAgent(name) => {

@@ -122,6 +122,11 @@ impl WorkerStream {
                 () = self.core.ended.cancelled() => None,
             };
             let Some(message) = message else { break };
+            if message == WorkUp::Drained {
+                let drained = ToDispatcher::Drained(self.holder.stream);
+                let _ = self.core.dispatcher.send(drained).await;
+                break;
+            }
             if self.receive(message).await.is_err() {
                 break;
             }
@@ -159,6 +164,8 @@ impl WorkerStream {
                 core.dispatcher.send(ToDispatcher::Look).await?;
             }
             WorkUp::Events(events) => core.timeline.record(events),
+            // The stream has ended with it.
+            WorkUp::Drained => {}
         }
         Ok(())
     }

@@ -82,6 +82,7 @@ impl From<&WorkUp> for v1::WorkUp {
             WorkUp::Events(events) => Message::Events(v1::Events {
                 events: events.iter().map(Into::into).collect(),
             }),
+            WorkUp::Drained => Message::Drained(v1::work_up::Drained {}),
         };
         Self {
             message: Some(message),
@@ -90,13 +91,12 @@ impl From<&WorkUp> for v1::WorkUp {
 }
 
 impl WorkUp {
-    /// `None` for messages this version does not act on (`Hello` after the first, `Permit`, `Drained`).
+    /// `None` for messages this version does not act on (`Hello` after the first, `Permit`).
     pub fn from_wire(wire: v1::WorkUp) -> Result<Option<Self>, ConvertError> {
         use v1::work_up::Message;
         Ok(Some(match wire.message {
-            None | Some(Message::Hello(_) | Message::Permit(_) | Message::Drained(_)) => {
-                return Ok(None);
-            }
+            None | Some(Message::Hello(_) | Message::Permit(_)) => return Ok(None),
+            Some(Message::Drained(_)) => WorkUp::Drained,
             Some(Message::Credits(count)) => WorkUp::Credits(count),
             Some(Message::Settle(settlement)) => WorkUp::Settle(settlement.try_into()?),
             Some(Message::Extend(leases)) => WorkUp::Extend(lease_refs(leases)?),

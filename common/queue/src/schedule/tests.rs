@@ -176,6 +176,27 @@ fn a_dropped_stream_has_its_grace_and_can_be_resumed() {
 }
 
 #[test]
+fn what_a_worker_that_left_in_peace_was_given_is_due_at_once() {
+    let schedule = &mut ready(&[job_state(1, 1), job_state(2, 1), job_state(3, 1)]);
+    let mine = schedule.lease(CLASS, &holder(1), 2, at(0));
+    let other = schedule.lease(CLASS, &holder(2), 1, at(0));
+    schedule
+        .begin_settle(mine[0].job, mine[0].fence, at(1))
+        .unwrap();
+    assert_eq!(schedule.free_stream(1, at(1)), 1);
+    schedule.tick(at(1));
+    let again = schedule.lease(CLASS, &holder(3), 9, at(1));
+    assert_eq!(
+        again.iter().map(|l| l.job).collect::<Vec<_>>(),
+        [mine[1].job]
+    );
+    assert_eq!(
+        schedule.phase(other[0].job).map(|(phase, _)| phase),
+        Some(Phase::Leased)
+    );
+}
+
+#[test]
 fn only_hinted_jobs_wait_for_their_workers_after_a_restart() {
     let hint = |number, revision| LeaseHint {
         job: key(number, 0),
