@@ -1,5 +1,7 @@
 //! With less room than the reserve new mail gets 452 4.3.1, while what is in the queue goes on.
 
+#![allow(clippy::print_stdout, reason = "the report of a test")]
+
 use std::process::Command;
 
 use anyhow::{Result, ensure};

@@ -7,6 +7,8 @@
 //!
 //! `POSTROAD_KILL_ROUNDS` runs more rounds, `POSTROAD_SEED` repeats a run.
 
+#![allow(clippy::print_stdout, reason = "the report of a test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs, io,
