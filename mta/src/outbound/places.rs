@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long a job is taken to last before the first one of its destination has ended.
 const FIRST_GUESS: Duration = Duration::from_secs(1);
 /// Nobody is sent away for longer: the host may have become faster.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Counts jobs by destination; clones share the counts.
 #[derive(Clone, Debug)]
@@ -73,8 +73,8 @@ impl Places {
 
 impl Line {
     fn book(&mut self, limit: u32, now: Instant) -> Duration {
-        // A little early, since a place without a job is worse than a job without a place.
-        let step = self.pace.unwrap_or(FIRST_GUESS) / limit * 3 / 4;
+        // Early, since a place without a job is worse than a job without a place.
+        let step = self.pace.unwrap_or(FIRST_GUESS) / limit / 2;
         self.booked = (self.booked.max(now) + step).min(now + LONGEST);
         self.booked - now
     }
@@ -126,14 +126,14 @@ mod tests {
         };
         line.measure(Duration::from_millis(400));
         let times: Vec<u128> = (0..3).map(|_| line.book(10, now).as_millis()).collect();
-        assert_eq!(times, [30, 60, 90]);
+        assert_eq!(times, [20, 40, 60]);
         for _ in 0..50 {
             line.measure(Duration::from_millis(4000));
         }
         let later = now + Duration::from_secs(1);
         let slow = line.book(10, later);
         assert!(
-            slow > Duration::from_millis(290),
+            slow > Duration::from_millis(190),
             "a slower host is given more time: {slow:?}"
         );
         let last = (0..1000).map(|_| line.book(10, later)).max();
