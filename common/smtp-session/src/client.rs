@@ -169,6 +169,11 @@ impl ClientSession {
         }
     }
 
+    /// How many octets there are to write.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
     /// What is to be written now.
     pub fn take_output(&mut self) -> Bytes {
         self.output.split().freeze()

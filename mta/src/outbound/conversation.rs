@@ -22,7 +22,7 @@ use super::content::Content;
 use super::next_hop::Candidate;
 use crate::config::OutboundConfig;
 
-/// Octets of content encoded between two writes.
+/// Octets of content encoded at a time, and gathered before they are written.
 const PIECE: usize = 64 << 10;
 /// How long a host that no longer takes our octets is listened to.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -254,6 +254,10 @@ impl Conversation {
             while !chunk.is_empty() {
                 let piece = chunk.split_to(chunk.len().min(PIECE));
                 self.session.content(&piece);
+                // A header, a short body and the final dot travel together.
+                if self.session.output_len() < PIECE {
+                    continue;
+                }
                 if let Err(trouble) = self.write().await {
                     return self.last_words(trouble).await;
                 }
