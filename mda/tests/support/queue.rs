@@ -14,6 +14,7 @@ use postroad_envelope::{
 use postroad_queue_client::*;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,8 +100,20 @@ impl QueueService for FakeQueue {
 
     async fn work(&self, _: WorkHello) -> Result<WorkChannel, QueueError> {
         self.here()?;
-        let (up, ups) = mpsc::channel(64);
+        let (up, mut from_worker) = mpsc::channel(64);
+        let (to_session, ups) = mpsc::channel(64);
         let (down, downs) = mpsc::channel(64);
+        let left = CancellationToken::new();
+        let leaves = left.clone();
+        tokio::spawn(async move {
+            while let Some(message) = from_worker.recv().await {
+                if message == WorkUp::Drained {
+                    leaves.cancel();
+                }
+                // A test need not listen to the end.
+                let _ = to_session.send(message).await;
+            }
+        });
         let welcome = WorkDown::Welcome {
             epoch: 1,
             resumed: Vec::new(),
@@ -117,7 +130,7 @@ impl QueueService for FakeQueue {
         });
         Ok(WorkChannel {
             up,
-            down: down.boxed(),
+            down: down.take_until(left.cancelled_owned()).boxed(),
         })
     }
 

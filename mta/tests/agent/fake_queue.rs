@@ -97,6 +97,7 @@ impl QueueService for FakeQueue {
             while let Some(up) = ups.recv().await {
                 match up {
                     WorkUp::Credits(more) => credits += more,
+                    WorkUp::Drained => return,
                     up => {
                         if let Some(answer) = queue.hear(up) {
                             let _ = downs.send(answer);
