@@ -73,7 +73,12 @@ fn summary(
             .any(|job| job.state.pending().any(|index| index == recipient.index))
     });
     let states = found.jobs.iter().map(|job| &job.state);
-    let next_attempt = found.jobs.iter().filter_map(next_attempt).min();
+    let now = clock::now();
+    let next_attempt = found
+        .jobs
+        .iter()
+        .filter_map(|job| next_attempt(job, now))
+        .min();
     let summary = MailSummary {
         queue_id: found.mail.queue_id,
         received_at: found.mail.received_at,
@@ -82,15 +87,16 @@ fn summary(
         open_recipients: open
             .map(|recipient| recipient.address.to_string())
             .collect(),
-        state: state_of(found, clock::now()).unwrap_or(MailState::Delayed),
+        state: state_of(found, now).unwrap_or(MailState::Delayed),
         next_attempt,
         reason: states.filter_map(reason_of).next().unwrap_or_default(),
     };
     Ok((summary, envelope))
 }
 
-fn next_attempt(job: &JobSummary) -> Option<Timestamp> {
-    matches!(job.phase, Some((Phase::Waiting, _))).then_some(job.state.due)
+/// Only of what is delayed: a job whose time has come is due, whether the schedule has noticed it or not.
+fn next_attempt(job: &JobSummary, now: Timestamp) -> Option<Timestamp> {
+    matches!(job.phase, Some((Phase::Waiting, at)) if at > now).then_some(job.state.due)
 }
 
 fn job_state(job: &JobSummary, now: Timestamp) -> Option<MailState> {
@@ -158,7 +164,7 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
             },
             state: job_state(job, now).filter(|_| recipient.is_pending()),
             attempts: job.state.attempts,
-            next_attempt: next_attempt(job).filter(|_| recipient.is_pending()),
+            next_attempt: next_attempt(job, now).filter(|_| recipient.is_pending()),
             outcome: match &recipient.progress {
                 Progress::Done(outcome) => Some(outcome.clone()),
                 Progress::Pending(Some(report)) => {
