@@ -45,11 +45,15 @@ pub enum EventKind {
     Admin,
     /// A result that came after its lease had ended.
     Late,
+    /// A rule holds it.
+    Held,
+    /// A retired mail was sent again.
+    Resent,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Accepted,
         Self::Verdict,
         Self::Routed,
@@ -60,6 +64,8 @@ impl EventKind {
         Self::DsnSent,
         Self::Admin,
         Self::Late,
+        Self::Held,
+        Self::Resent,
     ];
 
     /// The word in logs, JSON and tables.
@@ -75,6 +81,8 @@ impl EventKind {
             Self::DsnSent => "dsn_sent",
             Self::Admin => "admin",
             Self::Late => "late",
+            Self::Held => "held",
+            Self::Resent => "resent",
         }
     }
 }

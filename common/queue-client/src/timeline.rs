@@ -70,6 +70,7 @@ impl From<&WatchQuery> for v1::WatchRequest {
                 all: query.ids.is_empty(),
                 ..v1::Filter::default()
             }),
+            ..Self::default()
         }
     }
 }
@@ -85,7 +86,11 @@ impl TryFrom<v1::WatchRequest> for WatchQuery {
             ..v1::Filter::default()
         };
         // A filter that is not understood must not select more than was meant.
-        if filter != known || filter.all != filter.queue_ids.is_empty() {
+        if filter != known
+            || filter.all != filter.queue_ids.is_empty()
+            || !wire.kinds.is_empty()
+            || !wire.text.is_empty()
+        {
             let why = "events can be had of mails by id, or of all";
             return Err(ConvertError::new("filter", why));
         }

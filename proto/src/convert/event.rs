@@ -49,6 +49,8 @@ fn kind_to_wire(kind: EventKind) -> v1::EventKind {
         EventKind::DsnSent => v1::EventKind::DsnSent,
         EventKind::Admin => v1::EventKind::Admin,
         EventKind::Late => v1::EventKind::Late,
+        EventKind::Held => v1::EventKind::Held,
+        EventKind::Resent => v1::EventKind::Resent,
         // Kinds are added in both crates at once; one that is not is not sent.
         _ => v1::EventKind::Unspecified,
     }

@@ -426,6 +426,9 @@ pub enum EventKind {
     DsnSent = 8,
     Admin = 9,
     Late = 10,
+    /// by a rule, as it came
+    Held = 11,
+    Resent = 12,
 }
 impl EventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -445,6 +448,8 @@ impl EventKind {
             Self::DsnSent => "EVENT_KIND_DSN_SENT",
             Self::Admin => "EVENT_KIND_ADMIN",
             Self::Late => "EVENT_KIND_LATE",
+            Self::Held => "EVENT_KIND_HELD",
+            Self::Resent => "EVENT_KIND_RESENT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -461,6 +466,8 @@ impl EventKind {
             "EVENT_KIND_DSN_SENT" => Some(Self::DsnSent),
             "EVENT_KIND_ADMIN" => Some(Self::Admin),
             "EVENT_KIND_LATE" => Some(Self::Late),
+            "EVENT_KIND_HELD" => Some(Self::Held),
+            "EVENT_KIND_RESENT" => Some(Self::Resent),
             _ => None,
         }
     }
@@ -468,6 +475,7 @@ impl EventKind {
 /// Mails for which all given parts hold.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Filter {
+    /// at most 1,000
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub queue_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(string, optional, tag = "2")]
@@ -498,6 +506,9 @@ pub struct Filter {
     /// an empty filter selects nothing unless this is set
     #[prost(bool, tag = "14")]
     pub all: bool,
+    /// held by the rule of this name
+    #[prost(string, optional, tag = "15")]
+    pub hold_rule: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
@@ -508,13 +519,20 @@ pub struct ListRequest {
     /// 0: 100; at most 1,000
     #[prost(uint32, tag = "3")]
     pub limit: u32,
+    /// `after` then goes on with older ones
+    #[prost(bool, tag = "4")]
+    pub newest_first: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListResponse {
     #[prost(message, repeated, tag = "1")]
     pub mails: ::prost::alloc::vec::Vec<MailSummary>,
+    /// go on after this one; a page may hold fewer mails than asked for, even none
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub next: ::core::option::Option<::prost::bytes::Bytes>,
+    /// mails looked at for this page
+    #[prost(uint64, tag = "3")]
+    pub scanned: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MailSummary {
@@ -534,6 +552,20 @@ pub struct MailSummary {
     pub next_attempt_ms: ::core::option::Option<u64>,
     #[prost(string, tag = "8")]
     pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "10")]
+    pub account: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "11")]
+    pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// of retired mails, as the next two
+    #[prost(uint64, optional, tag = "12")]
+    pub retired_at_ms: ::core::option::Option<u64>,
+    /// delivered, failed, dropped, partly
+    #[prost(string, tag = "13")]
+    pub outcome: ::prost::alloc::string::String,
+    #[prost(bool, tag = "14")]
+    pub has_content: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FindRequest {
@@ -561,6 +593,11 @@ pub struct ShowResponse {
     pub recipients: ::prost::alloc::vec::Vec<RecipientDetails>,
     #[prost(message, repeated, tag = "4")]
     pub attempts: ::prost::alloc::vec::Vec<Attempt>,
+    /// as it would leave; at most 64 KiB
+    #[prost(bytes = "bytes", tag = "5")]
+    pub header: ::prost::bytes::Bytes,
+    #[prost(bool, tag = "6")]
+    pub header_cut: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecipientDetails {
@@ -599,12 +636,28 @@ pub struct ChangeResponse {
     #[prost(uint64, tag = "2")]
     pub busy: u64,
 }
+/// Mails that come and fit are held. Parts of the filter that only mail in the queue has (ids, state, reason) are refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldRule {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<Filter>,
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// set by the queue
+    #[prost(uint64, tag = "5")]
+    pub created_at_ms: u64,
+    /// set by the queue: mails that it holds now
+    #[prost(uint64, tag = "6")]
+    pub held: u64,
+    /// put: hold what is there already; remove: release what it holds
+    #[prost(bool, tag = "7")]
+    pub also_present: bool,
+    #[prost(bool, tag = "8")]
+    pub dry_run: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListHoldRulesRequest {}
@@ -638,11 +691,20 @@ pub struct ResendRequest {
     pub route: ::core::option::Option<RouteOverride>,
     #[prost(string, tag = "4")]
     pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// only tell whether it can be done
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResendResponse {
+    /// of the new mail
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
+    /// who gets it
+    #[prost(string, repeated, tag = "2")]
+    pub recipients: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatsRequest {
@@ -658,6 +720,59 @@ pub struct StatsResponse {
     /// how many destinations there are
     #[prost(uint64, tag = "2")]
     pub total: u64,
+    /// those that are known, with the most mail first; as many as destinations
+    #[prost(message, repeated, tag = "3")]
+    pub sites: ::prost::alloc::vec::Vec<SiteStats>,
+}
+/// The destinations behind one set of mail hosts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SiteStats {
+    #[prost(string, tag = "1")]
+    pub site: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub destinations: u64,
+    #[prost(uint64, tag = "3")]
+    pub due: u64,
+    #[prost(uint64, tag = "4")]
+    pub delayed: u64,
+    #[prost(uint64, tag = "5")]
+    pub leased: u64,
+    #[prost(uint64, tag = "6")]
+    pub held: u64,
+    #[prost(uint64, optional, tag = "7")]
+    pub oldest_ms: ::core::option::Option<u64>,
+    #[prost(string, tag = "8")]
+    pub last_reply: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UsageRequest {
+    /// unspecified: all
+    #[prost(enumeration = "UsageScope", tag = "1")]
+    pub scope: i32,
+    /// of each scope, the fullest first; 0: 100; at most 10,000
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UsageResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub usages: ::prost::alloc::vec::Vec<Usage>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Usage {
+    #[prost(enumeration = "UsageScope", tag = "1")]
+    pub scope: i32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub mails: u64,
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    /// the quota; absent: none
+    #[prost(uint64, optional, tag = "5")]
+    pub most_mails: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub most_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DestinationStats {
@@ -722,6 +837,8 @@ pub struct Agent {
     /// takes no more leases until it connects again
     #[prost(bool, tag = "8")]
     pub draining: bool,
+    #[prost(uint64, tag = "9")]
+    pub settled_last_minute: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainAgentRequest {
@@ -738,17 +855,33 @@ pub struct VerifyProgress {
     pub done_bytes: u64,
     #[prost(uint64, tag = "2")]
     pub total_bytes: u64,
+    /// found since the message before
     #[prost(string, repeated, tag = "3")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// what is looked at: journal, content, index, retired, timeline
+    #[prost(string, tag = "4")]
+    pub stage: ::prost::alloc::string::String,
+    /// living ones seen so far
+    #[prost(uint64, tag = "5")]
+    pub mails: u64,
+    /// the last message
+    #[prost(bool, tag = "6")]
+    pub finished: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupRequest {}
+/// Files one after the other, each in order; the last is the manifest, with length and checksum of all others.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupChunk {
+    /// below the folder of the backup
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
+    /// at most 64 KiB
     #[prost(bytes = "bytes", tag = "2")]
     pub chunk: ::prost::bytes::Bytes,
+    /// of the whole backup, as far as known
+    #[prost(uint64, tag = "3")]
+    pub total_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -758,6 +891,12 @@ pub struct WatchRequest {
     /// queue_ids, or all
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<Filter>,
+    /// empty: all
+    #[prost(enumeration = "EventKind", repeated, tag = "3")]
+    pub kinds: ::prost::alloc::vec::Vec<i32>,
+    /// only mails with this Message-ID or recipient, from the first event that names it on
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchEvent {
@@ -800,6 +939,39 @@ impl MailState {
             "MAIL_STATE_DELAYED" => Some(Self::Delayed),
             "MAIL_STATE_HELD" => Some(Self::Held),
             "MAIL_STATE_RETIRED" => Some(Self::Retired),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UsageScope {
+    Unspecified = 0,
+    Tenant = 1,
+    Account = 2,
+    /// of recipients
+    Domain = 3,
+}
+impl UsageScope {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "USAGE_SCOPE_UNSPECIFIED",
+            Self::Tenant => "USAGE_SCOPE_TENANT",
+            Self::Account => "USAGE_SCOPE_ACCOUNT",
+            Self::Domain => "USAGE_SCOPE_DOMAIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "USAGE_SCOPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "USAGE_SCOPE_TENANT" => Some(Self::Tenant),
+            "USAGE_SCOPE_ACCOUNT" => Some(Self::Account),
+            "USAGE_SCOPE_DOMAIN" => Some(Self::Domain),
             _ => None,
         }
     }
@@ -1068,6 +1240,28 @@ pub mod queue_admin_client {
                 .insert(
                     GrpcMethod::new("postroad.queue.v1.QueueAdmin", "ListHoldRules"),
                 );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What tenants, accounts and domains have in the queue, against their quotas.
+        pub async fn usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UsageRequest>,
+        ) -> std::result::Result<tonic::Response<super::UsageResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/Usage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Usage"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn retry(
@@ -1445,6 +1639,11 @@ pub mod queue_admin_server {
             tonic::Response<super::ListHoldRulesResponse>,
             tonic::Status,
         >;
+        /// What tenants, accounts and domains have in the queue, against their quotas.
+        async fn usage(
+            &self,
+            request: tonic::Request<super::UsageRequest>,
+        ) -> std::result::Result<tonic::Response<super::UsageResponse>, tonic::Status>;
         async fn retry(
             &self,
             request: tonic::Request<super::ChangeRequest>,
@@ -1932,6 +2131,49 @@ pub mod queue_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListHoldRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/Usage" => {
+                    #[allow(non_camel_case_types)]
+                    struct UsageSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::UsageRequest>
+                    for UsageSvc<T> {
+                        type Response = super::UsageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UsageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UsageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -43,6 +43,7 @@ impl From<&ListQuery> for v1::ListRequest {
             filter: Some(filter),
             after: query.after.map(convert::queue_id_bytes),
             limit: query.limit,
+            newest_first: false,
         }
     }
 }
@@ -76,7 +77,8 @@ fn refuse_unbuilt_filters(filter: &v1::Filter) -> Result<(), ConvertError> {
         || filter.reason_contains.is_some()
         || filter.tag.is_some()
         || filter.account.is_some()
-        || filter.tenant.is_some();
+        || filter.tenant.is_some()
+        || filter.hold_rule.is_some();
     if unbuilt {
         return Err(ConvertError::new(
             "filter",
@@ -177,6 +179,7 @@ impl From<&MailSummary> for v1::MailSummary {
             state: v1::MailState::from(summary.state).into(),
             next_attempt_ms: summary.next_attempt.map(Timestamp::as_millis),
             reason: summary.reason.clone(),
+            ..Self::default()
         }
     }
 }
@@ -203,6 +206,7 @@ impl From<&ListPage> for v1::ListResponse {
         Self {
             mails: page.mails.iter().map(Into::into).collect(),
             next: page.next.map(convert::queue_id_bytes),
+            ..Self::default()
         }
     }
 }
@@ -246,6 +250,7 @@ impl From<&MailDetails> for v1::ShowResponse {
             envelope: Some((&details.envelope).into()),
             recipients: recipients.collect(),
             attempts: details.attempts.iter().map(Into::into).collect(),
+            ..Self::default()
         }
     }
 }
@@ -298,6 +303,7 @@ impl From<&QueueStats> for v1::StatsResponse {
         Self {
             destinations: destinations.collect(),
             total: stats.total,
+            ..Self::default()
         }
     }
 }
@@ -334,6 +340,7 @@ impl From<&AgentDetails> for v1::Agent {
             settled: agent.settled,
             connected_at_ms: agent.connected_at.as_millis(),
             draining: agent.draining,
+            ..Self::default()
         }
     }
 }

@@ -188,6 +188,10 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         unbuilt(&request)
     }
 
+    async fn usage(&self, request: Request<v1::UsageRequest>) -> Answer<v1::UsageResponse> {
+        unbuilt(&request)
+    }
+
     async fn purge(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
         unbuilt(&request)
     }
