@@ -40,4 +40,6 @@ pub use queue::{
 };
 pub use record::{Content, MailRecord};
 pub use retry::RetrySchedule;
-pub use schedule::{Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Schedule, Ticked, Wait};
+pub use schedule::{
+    Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Schedule, Ticked, Wait,
+};

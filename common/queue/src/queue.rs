@@ -26,7 +26,7 @@ pub use reclaim::LiveInSegment;
 pub use settle::{Debt, Settled};
 
 use crate::{
-    Digest, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,
+    Digest, Fairness, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,
     QueueError, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
     index::{self, Index},
     record::{Checkpoint, Finished, LeaseHint, LeaseHints, encode_epoch},
@@ -39,6 +39,8 @@ pub struct Options {
     pub retry: RetrySchedule,
     /// How long leases and graces are.
     pub times: LeaseTimes,
+    /// How leases are shared out.
+    pub fairness: Fairness,
     /// Octets of index kept in memory; the process needs up to five times that.
     pub cache_capacity: u64,
     /// How long a finished id is known.
@@ -50,6 +52,7 @@ impl Default for Options {
         Self {
             retry: RetrySchedule::default(),
             times: LeaseTimes::default(),
+            fairness: Fairness::default(),
             cache_capacity: 64 << 20,
             finished_window: Duration::from_secs(24 * 3600),
         }
@@ -117,7 +120,7 @@ impl Queue {
             rebuilt,
         };
         let core = Core {
-            schedule: Schedule::new(options.times.clone()),
+            schedule: Schedule::new(options.times.clone(), options.fairness.clone()),
             in_flight: BTreeMap::new(),
             finished: BTreeMap::new(),
             hints: Vec::new(),

@@ -4,17 +4,18 @@
 //! that waits for its commit.
 
 mod facts;
+mod fairness;
 mod lease;
 mod ready;
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
 pub use facts::{JobFacts, LeaseTimes, Phase, Wait};
+pub use fairness::Fairness;
 pub use lease::{Fence, Holder, Lease};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
 use ready::ReadyQueue;
@@ -50,6 +51,7 @@ pub struct Ticked {
 #[derive(Debug, Default)]
 pub struct Schedule {
     times: LeaseTimes,
+    fairness: Arc<Fairness>,
     last_fence: Fence,
     entries: BTreeMap<JobKey, Entry>,
     wakes: BTreeSet<(Timestamp, JobKey)>,
@@ -62,9 +64,10 @@ pub struct Schedule {
 
 impl Schedule {
     /// An empty one. No lease is granted before [`Schedule::begin_epoch`].
-    pub fn new(times: LeaseTimes) -> Self {
+    pub fn new(times: LeaseTimes, fairness: Fairness) -> Self {
         Self {
             times,
+            fairness: Arc::new(fairness),
             ..Self::default()
         }
     }
@@ -115,7 +118,7 @@ impl Schedule {
     /// Forgets a job.
     pub fn remove(&mut self, job: JobKey) {
         self.unplace(job);
-        self.leases.remove(&job);
+        self.end_lease(job);
         self.resumable.remove(&job);
         let Some(Entry { destination, .. }) = self.entries.remove(&job) else {
             return;
@@ -138,7 +141,7 @@ impl Schedule {
         }
     }
 
-    /// Grants up to `max` leases of a class, destinations taking turns.
+    /// Grants up to `max` leases of a class. Who is next, see [`Fairness`]; destinations take turns.
     pub fn lease(
         &mut self,
         class: RouteClass,
@@ -160,6 +163,7 @@ impl Schedule {
         let deadline = now.plus(self.times.duration);
         let entry = self.entries.get(&job)?;
         let (revision, due_at) = (entry.revision, entry.at);
+        let (class, destination) = (entry.class, entry.destination.clone());
         self.last_fence.counter += 1;
         let lease = Lease {
             fence: self.last_fence,
@@ -172,7 +176,10 @@ impl Schedule {
         };
         self.move_to(job, Phase::Leased, deadline);
         self.resumable.remove(&job);
-        self.leases.insert(job, lease.clone());
+        // One that is resumed may have its place already.
+        if self.leases.insert(job, lease.clone()).is_none() {
+            self.ready_of(class).lease_began(&destination);
+        }
         Some(lease)
     }
 
@@ -201,7 +208,7 @@ impl Schedule {
         now: Timestamp,
     ) -> Result<(), StaleLease> {
         self.current(job, fence, now)?;
-        self.leases.remove(&job);
+        self.end_lease(job);
         self.move_to(job, Phase::Waiting, now.plus(delay));
         Ok(())
     }
@@ -235,7 +242,7 @@ impl Schedule {
         for job in jobs {
             // A result that is being kept decides by itself what comes next.
             if self.entries.get(&job).is_some_and(|entry| !entry.changing) {
-                self.leases.remove(&job);
+                self.end_lease(job);
                 self.move_to(job, Phase::Waiting, now);
                 freed += 1;
             }
@@ -332,7 +339,7 @@ impl Schedule {
             self.wakes.remove(&(at, job));
             match self.entries.get(&job).map(|entry| entry.phase) {
                 Some(Phase::Leased) => {
-                    ticked.expired.extend(self.leases.remove(&job));
+                    ticked.expired.extend(self.end_lease(job));
                     self.move_to(job, Phase::Ready, at);
                 }
                 Some(Phase::Owing) => {
@@ -430,11 +437,9 @@ impl Schedule {
         };
         (entry.phase, entry.at) = (phase, at);
         if phase == Phase::Ready {
-            let key = (Reverse(entry.priority), at, job);
-            self.ready
-                .entry(entry.class)
-                .or_default()
-                .insert(&entry.destination, key);
+            let (class, priority) = (entry.class, entry.priority);
+            let destination = entry.destination.clone();
+            self.ready_of(class).insert(&destination, priority, at, job);
         } else {
             self.wakes.insert((at, job));
         }
@@ -446,11 +451,24 @@ impl Schedule {
         };
         self.wakes.remove(&(entry.at, job));
         if let Some(ready) = self.ready.get_mut(&entry.class) {
-            ready.remove(
-                &entry.destination,
-                &(Reverse(entry.priority), entry.at, job),
-            );
+            ready.remove(&entry.destination, entry.priority, entry.at, job);
         }
+    }
+
+    /// Takes the lease of a job away, whose entry is still there.
+    fn end_lease(&mut self, job: JobKey) -> Option<Lease> {
+        let lease = self.leases.remove(&job)?;
+        let entry = self.entries.get(&job)?;
+        if let Some(ready) = self.ready.get_mut(&entry.class) {
+            ready.lease_ended(&entry.destination);
+        }
+        Some(lease)
+    }
+
+    fn ready_of(&mut self, class: RouteClass) -> &mut ReadyQueue {
+        let fairness = &self.fairness;
+        let ready = self.ready.entry(class);
+        ready.or_insert_with(|| ReadyQueue::new(class, Arc::clone(fairness)))
     }
 
     fn shared(&mut self, destination: Arc<str>) -> Arc<str> {

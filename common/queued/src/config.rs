@@ -1,5 +1,7 @@
 //! `[queued]`: what can be set, with units and defaults.
 
+mod sharing;
+
 use std::path::PathBuf;
 
 use postroad_daemon::{ByteSize, CommonConfig, Interval};
@@ -8,6 +10,8 @@ use postroad_net::{Networks, UnixRole};
 use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
+
+pub use sharing::{DestinationConfig, PriorityConfig};
 
 use crate::{ConfigError, routing::Router};
 
@@ -38,6 +42,10 @@ pub struct Config {
     pub retry: RetryConfig,
     /// How long a worker may keep a job.
     pub lease: LeaseConfig,
+    /// Which jobs go first when there are more than workers can take.
+    pub priority: PriorityConfig,
+    /// What one destination may have.
+    pub destination: DestinationConfig,
     /// Reports to senders.
     pub dsn: DsnConfig,
     /// What happened to each mail.
@@ -60,6 +68,8 @@ impl Default for Config {
             listen: ListenConfig::default(),
             retry: RetryConfig::default(),
             lease: LeaseConfig::default(),
+            priority: PriorityConfig::default(),
+            destination: DestinationConfig::default(),
             dsn: DsnConfig::default(),
             timeline: TimelineConfig::default(),
             disk: DiskConfig::default(),
@@ -93,6 +103,7 @@ impl Config {
     /// The first thing in the section that reads well and cannot be followed.
     pub fn check(&self, common: &CommonConfig) -> Result<(), ConfigError> {
         Router::new(&self.routes, self.foreign)?;
+        self.check_sharing()?;
         match (&self.listen.tcp, &common.tls) {
             (Some(_), None) => Err(ConfigError::NoCertificates),
             _ => Ok(()),
@@ -123,6 +134,9 @@ pub struct RouteRule {
     /// A host to hand the mail to instead of the domain's mail hosts: `host:port`.
     #[serde(default, with = "optional_text")]
     pub next_hop: Option<HostPort>,
+    /// Jobs that workers hold at one time for this domain, instead of `queued.destination.max_leases`; 0: any number.
+    #[serde(default)]
+    pub max_leases: Option<u32>,
 }
 
 /// `[queued.listen]`.

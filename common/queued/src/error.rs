@@ -66,6 +66,14 @@ pub enum ConfigError {
     /// LMTP without a host.
     #[error("queued.routes: the LMTP route for {0:?} needs next_hop = \"host:port\"")]
     NoNextHop(String),
+    /// More than all leases would be promised.
+    #[error("queued.priority.minimum_share is {0}; three lanes can have 33 (percent) each at most")]
+    MinimumShare(u32),
+    /// A limit that would have to be counted by a rule instead of a domain.
+    #[error(
+        "queued.routes: max_leases is for a route of one domain; for all others write queued.destination.max_leases"
+    )]
+    MaxLeasesOfAny,
     /// A TCP listener without certificates.
     #[error("queued.listen.tcp needs the certificates of common.tls")]
     NoCertificates,

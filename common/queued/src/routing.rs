@@ -132,6 +132,7 @@ mod tests {
             domain: domain.to_owned(),
             class,
             next_hop,
+            max_leases: None,
         }
     }
 

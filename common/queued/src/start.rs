@@ -290,6 +290,7 @@ fn queue_options(config: &Config) -> Options {
             resume_grace: config.lease.resume_grace.into(),
             report_gather: config.dsn.gather.into(),
         },
+        fairness: config.fairness(),
         cache_capacity: config.disk.index_cache.as_u64(),
         finished_window: config.remember_finished.into(),
     }

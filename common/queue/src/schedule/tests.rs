@@ -1,3 +1,5 @@
+mod sharing;
+
 use postroad_envelope::{Outcome, RecipientIndex, StatusReport};
 use proptest::prelude::*;
 
@@ -14,7 +16,7 @@ fn holder(stream: u64) -> Holder {
 }
 
 fn ready(jobs: &[JobState]) -> Schedule {
-    let mut schedule = Schedule::new(LeaseTimes::default());
+    let mut schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
     schedule.begin_epoch(1);
     jobs.iter().for_each(|state| schedule.place(state));
     schedule.tick(at(0));
@@ -46,13 +48,13 @@ fn destinations_take_turns_and_the_urgent_go_first() {
         .iter()
         .map(|l| l.job.queue_id.to_bytes()[15])
         .collect();
-    assert_eq!(order, [4, 5, 1, 2, 3]);
+    assert_eq!(order, [4, 1, 5, 2, 3]);
     assert_eq!(schedule.ready_len(CLASS), 0);
 }
 
 #[test]
 fn nothing_is_leased_before_its_epoch_its_time_or_in_another_class() {
-    let mut schedule = Schedule::new(LeaseTimes::default());
+    let mut schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
     schedule.place(&JobState {
         due: at(10),
         ..job_state(1, 1)
@@ -208,7 +210,7 @@ fn only_hinted_jobs_wait_for_their_workers_after_a_restart() {
         },
         deadline: at(300),
     };
-    let mut schedule = Schedule::new(LeaseTimes::default());
+    let mut schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
     (1..=3).for_each(|number| schedule.place(&job_state(number, 1)));
     schedule.await_resume(&hint(1, 1), at(10));
     schedule.await_resume(&hint(2, 7), at(10));
@@ -239,7 +241,7 @@ fn only_hinted_jobs_wait_for_their_workers_after_a_restart() {
 
 #[test]
 fn after_the_grace_a_hinted_job_is_for_all() {
-    let mut schedule = Schedule::new(LeaseTimes::default());
+    let mut schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
     schedule.place(&job_state(1, 1));
     let hint = LeaseHint {
         job: key(1, 0),
@@ -462,7 +464,7 @@ impl Model {
         let hints: Vec<LeaseHint> = self.schedule.leases().step_by(2).map(hint).collect();
         self.preparing.clear();
         self.epoch += 1;
-        self.schedule = Schedule::new(LeaseTimes::default());
+        self.schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
         self.states
             .values()
             .for_each(|state| self.schedule.place(state));
@@ -494,6 +496,16 @@ impl Model {
                 entry.phase == Phase::Leased,
                 self.schedule.leases.contains_key(&job)
             );
+        }
+        for entry in self.schedule.entries.values() {
+            let leased = |lease: &&Lease| {
+                let of = &self.schedule.entries[&lease.job];
+                (of.class, &of.destination) == (entry.class, &entry.destination)
+            };
+            let leased = self.schedule.leases.values().filter(leased).count();
+            let ready = self.schedule.ready.get(&entry.class);
+            let counted = ready.map_or(0, |ready| ready.leases(&entry.destination));
+            assert_eq!(leased, counted as usize, "{}", entry.destination);
         }
         let valid = |lease: &&Lease| {
             self.schedule

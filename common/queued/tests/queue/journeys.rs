@@ -276,6 +276,7 @@ fn rule(domain: &str, class: RouteClass, next_hop: Option<&str>) -> RouteRule {
         domain: domain.to_owned(),
         class,
         next_hop,
+        max_leases: None,
     }
 }
 
