@@ -6,6 +6,8 @@ mod outcome;
 mod recipient;
 mod work;
 
+pub use event::{event_kind, event_kind_from_wire};
+
 use bytes::Bytes;
 use postroad_envelope::{QueueId, Timestamp};
 

@@ -120,6 +120,10 @@ pub struct MailDetails {
     pub recipients: Vec<RecipientDetails>,
     /// Attempts so far, oldest first; bounded.
     pub attempts: Vec<Attempt>,
+    /// The header as it would leave, with what agents add and remove; at most 64 KiB.
+    pub header: Vec<u8>,
+    /// The header is longer than that.
+    pub header_cut: bool,
 }
 
 /// Where one recipient stands.
@@ -182,6 +186,8 @@ pub struct AgentDetails {
     pub leases: u32,
     /// Results it gave since it connected.
     pub settled: u64,
+    /// Of these in the last minute.
+    pub settled_last_minute: u64,
     /// When it connected.
     pub connected_at: Timestamp,
     /// Whether it gets no more leases.

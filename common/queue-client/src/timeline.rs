@@ -1,7 +1,7 @@
 //! Following the timeline: events as they come, from a cursor on.
 
 use futures::stream::BoxStream;
-use postroad_envelope::{Event, QueueId};
+use postroad_envelope::{Event, EventKind, QueueId};
 use postroad_proto::{ConvertError, convert, queue::v1};
 
 use crate::QueueError;
@@ -47,7 +47,12 @@ impl Cursor {
 pub struct WatchQuery {
     /// Only events of these mails; none named: of all.
     pub ids: Vec<QueueId>,
-    /// Events behind this one. None: with ids all that are known of them, else only what comes from now on.
+    /// Only events of mails with this Message-ID or recipient, the newest 100 that are known and those that come. Not
+    /// together with ids.
+    pub text: Option<String>,
+    /// Only events of these kinds; none named: of all.
+    pub kinds: Vec<EventKind>,
+    /// Events behind this one. None: with ids or text all that are known of these mails, else only what comes from now on.
     pub after: Option<Cursor>,
 }
 
@@ -70,7 +75,12 @@ impl From<&WatchQuery> for v1::WatchRequest {
                 all: query.ids.is_empty(),
                 ..v1::Filter::default()
             }),
-            ..Self::default()
+            kinds: query
+                .kinds
+                .iter()
+                .map(|&kind| convert::event_kind(kind).into())
+                .collect(),
+            text: query.text.clone().unwrap_or_default(),
         }
     }
 }
@@ -79,6 +89,8 @@ impl TryFrom<v1::WatchRequest> for WatchQuery {
     type Error = ConvertError;
 
     fn try_from(wire: v1::WatchRequest) -> Result<Self, ConvertError> {
+        let kinds = wire.kinds().map(convert::event_kind_from_wire);
+        let kinds = kinds.collect::<Result<_, _>>()?;
         let filter = wire.filter.unwrap_or_default();
         let known = v1::Filter {
             queue_ids: filter.queue_ids.clone(),
@@ -86,13 +98,12 @@ impl TryFrom<v1::WatchRequest> for WatchQuery {
             ..v1::Filter::default()
         };
         // A filter that is not understood must not select more than was meant.
-        if filter != known
-            || filter.all != filter.queue_ids.is_empty()
-            || !wire.kinds.is_empty()
-            || !wire.text.is_empty()
-        {
+        if filter != known || filter.all != filter.queue_ids.is_empty() {
             let why = "events can be had of mails by id, or of all";
             return Err(ConvertError::new("filter", why));
+        }
+        if !wire.text.is_empty() && !filter.queue_ids.is_empty() {
+            return Err(ConvertError::new("text", "does not go together with ids"));
         }
         let ids = filter.queue_ids.iter();
         let ids = ids.map(|id| convert::queue_id("queue_ids", id));
@@ -100,6 +111,8 @@ impl TryFrom<v1::WatchRequest> for WatchQuery {
         let after = wire.cursor.as_deref();
         Ok(Self {
             ids: ids.collect::<Result<_, _>>()?,
+            kinds,
+            text: (!wire.text.is_empty()).then_some(wire.text),
             after: after
                 .map(|bytes| Cursor::from_bytes(bytes).ok_or_else(no_cursor))
                 .transpose()?,
@@ -159,9 +172,15 @@ mod tests {
         let after = Some(Cursor::end_of(3));
         for query in [
             WatchQuery::default(),
-            WatchQuery { ids, after },
+            WatchQuery {
+                ids: ids.clone(),
+                after,
+                ..WatchQuery::default()
+            },
             WatchQuery {
                 after,
+                text: Some("bob@example.org".to_owned()),
+                kinds: vec![EventKind::Settled, EventKind::Late],
                 ..WatchQuery::default()
             },
         ] {
@@ -172,5 +191,14 @@ mod tests {
         wire.filter.as_mut().unwrap().account = Some("a@b".to_owned());
         assert!(WatchQuery::try_from(wire).is_err());
         assert!(WatchQuery::try_from(v1::WatchRequest::default()).is_err());
+        let both = WatchQuery {
+            ids,
+            text: Some("bob@example.org".to_owned()),
+            ..WatchQuery::default()
+        };
+        assert!(WatchQuery::try_from(v1::WatchRequest::from(&both)).is_err());
+        let mut wire = v1::WatchRequest::from(&WatchQuery::default());
+        wire.kinds.push(v1::EventKind::Unspecified.into());
+        assert!(WatchQuery::try_from(wire).is_err());
     }
 }

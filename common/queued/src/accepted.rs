@@ -17,6 +17,7 @@ pub(crate) struct AcceptedFacts {
     at: Timestamp,
     recipients: Vec<String>,
     fields: Vec<(&'static str, String)>,
+    verdicts: Vec<(String, String)>,
     routes: Vec<(Route, Vec<RecipientIndex>)>,
 }
 
@@ -33,6 +34,7 @@ impl AcceptedFacts {
                 .map(|to| to.address.folded())
                 .collect(),
             fields: fields(envelope),
+            verdicts: envelope.verdicts.clone().into_iter().collect(),
             routes: routes(core, envelope),
         }
     }
@@ -57,6 +59,12 @@ impl AcceptedFacts {
             recipients: self.recipients,
             ..event.into()
         };
+        let verdicts = self.verdicts.into_iter().map(|(check, verdict)| {
+            let text = format!("{check}: {verdict}");
+            let fields = [("check", check), ("verdict", verdict)];
+            core.event(at, id, EventKind::Verdict, Vec::new(), text, fields)
+                .into()
+        });
         let routed = self.routes.into_iter().map(|(route, recipients)| {
             let next_hop = route.next_hop.as_ref().map(ToString::to_string);
             let way = next_hop.as_deref().unwrap_or(&route.destination);
@@ -70,7 +78,7 @@ impl AcceptedFacts {
                 .into()
         });
         core.timeline
-            .record(std::iter::once(accepted).chain(routed));
+            .record(std::iter::once(accepted).chain(verdicts).chain(routed));
     }
 }
 

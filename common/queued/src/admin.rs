@@ -1,6 +1,7 @@
 //! The queue for operators.
 
 mod change;
+mod header;
 mod view;
 
 use std::sync::Arc;

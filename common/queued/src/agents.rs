@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Connected {
     pub host: String,
     pub classes: Vec<RouteClass>,
     pub since: Timestamp,
-    settled: AtomicU64,
+    settled: Mutex<Settled>,
     draining: AtomicBool,
 }
 
@@ -37,7 +37,7 @@ impl Agents {
             host: hello.host.clone(),
             classes: hello.classes.clone(),
             since: clock::now(),
-            settled: AtomicU64::new(0),
+            settled: Mutex::default(),
             draining: AtomicBool::new(false),
         });
         self.lock().insert(stream, Arc::clone(&connected));
@@ -72,14 +72,90 @@ impl Agents {
 
 impl Connected {
     pub fn count_settled(&self) {
-        self.settled.fetch_add(1, Ordering::Relaxed);
+        self.counts().add(clock::now());
     }
 
-    pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Relaxed)
+    /// Since it connected, and in the last minute.
+    pub fn settled(&self) -> (u64, u64) {
+        let mut counts = self.counts();
+        (counts.all, counts.last_minute(clock::now()))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Settled> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// How many results a worker gave.
+#[derive(Debug)]
+struct Settled {
+    all: u64,
+    /// Of each second of the last minute, by the second modulo 60.
+    by_second: [u32; MINUTE],
+    /// The second that was counted last.
+    newest: u64,
+}
+
+const MINUTE: usize = 60;
+
+impl Default for Settled {
+    fn default() -> Self {
+        Self {
+            all: 0,
+            by_second: [0; MINUTE],
+            newest: 0,
+        }
+    }
+}
+
+impl Settled {
+    fn add(&mut self, now: Timestamp) {
+        self.forget_before(now);
+        self.all += 1;
+        let slot = &mut self.by_second[slot(self.newest)];
+        *slot = slot.saturating_add(1);
+    }
+
+    fn last_minute(&mut self, now: Timestamp) -> u64 {
+        self.forget_before(now);
+        self.by_second.iter().map(|&count| u64::from(count)).sum()
+    }
+
+    /// Clears the seconds that passed since one was counted. A clock that was set back counts on in its newest second.
+    fn forget_before(&mut self, now: Timestamp) {
+        let second = now.as_millis() / 1000;
+        let passed = second.saturating_sub(self.newest).min(MINUTE as u64);
+        for gone in 0..passed {
+            self.by_second[slot(second - gone)] = 0;
+        }
+        self.newest = self.newest.max(second);
+    }
+}
+
+const fn slot(second: u64) -> usize {
+    (second % MINUTE as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_count_for_a_minute() {
+        let at = |second: u64| Timestamp::from_millis(1_700_000_000_000 + second * 1000);
+        let mut settled = Settled::default();
+        (0..5).for_each(|_| settled.add(at(0)));
+        settled.add(at(30));
+        assert_eq!(settled.last_minute(at(59)), 6);
+        assert_eq!(settled.last_minute(at(60)), 1);
+        // The clock was set back: nothing is lost or counted for ever.
+        settled.add(at(10));
+        assert_eq!(settled.last_minute(at(60)), 2);
+        assert_eq!(settled.last_minute(at(500)), 0);
+        assert_eq!(settled.all, 7);
     }
 }

@@ -35,6 +35,7 @@ use index::{Index, Key};
 use store::{Limits, Message, Store};
 
 pub(crate) use record::Entry;
+use record::Named;
 pub(crate) use watch::watch;
 
 const FOLDER: &str = "timeline";
@@ -172,25 +173,26 @@ impl Timeline {
 
     /// The newest mails with this Message-ID or recipient, at most `limit`, oldest first. Blocks.
     pub fn search(&self, text: &str, limit: usize) -> Vec<QueueId> {
+        self.newest_named(&Named::by(text), limit)
+    }
+
+    fn newest_named(&self, named: &Named, limit: usize) -> Vec<QueueId> {
         self.flush();
-        let message_id = record::bare(text);
-        let address = text.trim_start_matches('<').trim_end_matches('>');
-        let folded = postroad_address::Mailbox::parse(address)
-            .map_or_else(|_| address.to_lowercase(), |mailbox| mailbox.folded());
-        let places: BTreeSet<(Lsn, Location)> =
-            [Key::of_message_id(message_id), Key::of_recipient(&folded)]
-                .into_iter()
-                .flat_map(|key| self.find(key))
-                .map(|place| (place.lsn, place))
-                .collect();
+        let keys = [
+            Key::of_message_id(&named.message_id),
+            Key::of_recipient(&named.address),
+        ];
+        let places: BTreeSet<(Lsn, Location)> = keys
+            .into_iter()
+            .flat_map(|key| self.find(key))
+            .map(|place| (place.lsn, place))
+            .collect();
         let mut found = Vec::new();
         for (_, place) in places.iter().rev() {
             let Some(record) = self.shared.read(place) else {
                 continue;
             };
-            let is_meant = record.entries.iter().any(|entry| {
-                entry.message_id() == Some(message_id) || entry.recipients.contains(&folded)
-            });
+            let is_meant = record.entries.iter().any(|entry| named.is_meant(entry));
             if is_meant && !found.contains(&record.queue_id) {
                 found.push(record.queue_id);
             }

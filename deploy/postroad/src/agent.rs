@@ -46,6 +46,7 @@ async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(),
         "VERSION",
         "LEASES",
         "SETTLED",
+        "LAST MINUTE",
         "CONNECTED",
         "STATE",
     ]);
@@ -57,6 +58,7 @@ async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(),
             Cell::new(one_line(&agent.version, 20)),
             number(agent.leases),
             number(agent.settled),
+            number(agent.settled_last_minute),
             Cell::new(local_time(agent.connected_at)),
             Cell::new(state(agent)),
         ]);
@@ -106,6 +108,7 @@ fn agent_json(agent: &AgentDetails) -> Value {
         "version": agent.version,
         "leases": agent.leases,
         "settled": agent.settled,
+        "settled_last_minute": agent.settled_last_minute,
         "connected_at": utc_time(agent.connected_at),
         "state": state(agent),
     })

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use postroad_address::{Mailbox, ReversePath};
-use postroad_envelope::HostPort;
+use postroad_envelope::{EventKind, HostPort};
 
 use crate::queue::{ClassArgument, StateArgument};
 
@@ -41,6 +42,8 @@ pub enum Verb {
     /// The mails in the queue
     #[command(subcommand)]
     Queue(QueueVerb),
+    /// Show what happened to a mail, on all hosts, also for some time after it is done
+    Trace(TraceArguments),
     /// The agents that take mail from the queue
     #[command(subcommand)]
     Agent(AgentVerb),
@@ -139,7 +142,7 @@ pub enum QueueVerb {
         #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
         content: Option<PathBuf>,
     },
-    /// Show what happened to a mail, also for some time after it is done
+    /// The same as `postroad trace`
     Trace(TraceArguments),
     /// Show what waits for each destination
     Stats {
@@ -224,15 +227,22 @@ pub struct DestroyArguments {
     pub yes: bool,
 }
 
-/// `postroad queue trace`.
+/// `postroad trace`.
 #[derive(Debug, Args)]
 pub struct TraceArguments {
-    /// The mail: its id or, while it is in the queue, the beginning of it; a Message-ID; or the address of a recipient
-    #[arg(value_name = "ID|MESSAGE-ID|RECIPIENT")]
-    pub what: String,
+    /// The mail: its id or, while it is in the queue, the beginning of it; a Message-ID; or the address of a recipient.
+    /// None, with --follow: every mail
+    #[arg(
+        value_name = "ID|MESSAGE-ID|RECIPIENT",
+        required_unless_present = "follow"
+    )]
+    pub what: Option<String>,
     /// Go on telling what happens, a line for each event, until interrupted
     #[arg(long)]
     pub follow: bool,
+    /// Only events of this kind; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = event_kind())]
+    pub kind: Vec<EventKind>,
     /// With a Message-ID or recipient: how many mails, the newest
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub limit: u32,
@@ -256,6 +266,16 @@ pub struct ListArguments {
     /// Most mails to list
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+}
+
+fn event_kind() -> impl TypedValueParser<Value = EventKind> {
+    let words = EventKind::ALL.map(EventKind::as_str);
+    // It lets no other word through.
+    PossibleValuesParser::new(words).map(|word| {
+        let known = EventKind::ALL.into_iter();
+        let mut known = known.filter(|kind| kind.as_str() == word);
+        known.next().unwrap_or(EventKind::Accepted)
+    })
 }
 
 fn sender(text: &str) -> Result<ReversePath, postroad_address::AddressError> {

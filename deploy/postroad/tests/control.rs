@@ -211,8 +211,14 @@ fn what_ends_more_than_one_mail_is_asked_about() {
     );
     let why = ["queue", "fail", &one[..20], "--reason", "a mistake"];
     assert_eq!(site.done(&why), "1 mail given up\n");
-    let trace = site.done(&["queue", "trace", &one]);
+    let trace = site.done(&["trace", &one]);
     assert!(trace.contains("a mistake"), "{trace}");
+    let admin = site.json(&["trace", &one, "--kind", "admin"]);
+    let events = admin["events"].as_array().unwrap();
+    assert!(!events.is_empty() && events.iter().all(|event| event["event"] == "admin"));
+    assert_eq!(site.run(&["trace", &one, "--kind", "verdict"]).0, 3);
+    assert_eq!(site.run(&["trace", &one, "--kind", "gossip"]).0, 2);
+    assert_eq!(site.run(&["trace"]).0, 2, "of which mail?");
     let rest = ["queue", "expire", "--destination", "far.example", "--yes"];
     assert_eq!(site.done(&rest), "1 mail given up\n");
     assert_eq!(site.run(&rest).0, 3, "nothing fits any more");
@@ -276,6 +282,16 @@ fn agents_are_listed_and_drained() {
 fn content_is_shown_as_it_would_leave() {
     let site = Site::new();
     let id = site.send(&["x@far.example"]);
+    let shown = site.json(&["queue", "show", &id]);
+    assert_eq!(
+        shown["header"],
+        "Received: by here\r\nSubject: hello\r\n\r\n"
+    );
+    assert_eq!(shown["header_cut"], false);
+    assert!(
+        site.done(&["queue", "show", &id])
+            .contains("\n\nReceived: by here\nSubject: hello\n")
+    );
     assert_eq!(
         site.done(&["queue", "show", &id, "--content"]),
         "Received: by here\nSubject: hello\n\nhi\n"

@@ -114,11 +114,9 @@ fn the_first_mail_is_carried_and_told_of() {
     assert_eq!(listed["mails"].as_array().unwrap().len(), 2);
 }
 
-/// What `queue trace --follow` tells up to what an operator does.
+/// What `trace --follow` tells up to what an operator does.
 fn followed(home: &Path, id: &str) -> JoinHandle<Vec<String>> {
-    let mut child = postroad(home, &["queue", "trace", "--follow", id])
-        .spawn()
-        .unwrap();
+    let mut child = postroad(home, &["trace", "--follow", id]).spawn().unwrap();
     thread::spawn(move || {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut told: Vec<String> = Vec::new();
@@ -232,10 +230,7 @@ fn a_second_shell_needs_no_arguments() {
     assert!(done(home.path(), &["queue", "show", &id[..20], "--content"]).contains("Hello world"));
     assert!(done(home.path(), &["queue", "show", id]).contains("someone@example.org"));
     assert!(done(home.path(), &["queue", "trace", id]).contains("accepted"));
-    let traced = json(
-        home.path(),
-        &["queue", "trace", "someone@example.org", "--json"],
-    );
+    let traced = json(home.path(), &["trace", "someone@example.org", "--json"]);
     assert_eq!(traced["events"][0]["queue_id"], *id, "{traced}");
     let message_id = traced["events"][0]["fields"]["message_id"]
         .as_str()

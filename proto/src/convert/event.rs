@@ -9,7 +9,7 @@ impl From<&Event> for v1::Event {
             queue_id: queue_id_bytes(event.queue_id),
             at_ms: event.at.as_millis(),
             agent: event.agent.clone(),
-            kind: kind_to_wire(event.kind).into(),
+            kind: event_kind(event.kind).into(),
             recipients: event.recipients.iter().map(|index| index.0).collect(),
             text: event.text.clone(),
             fields: event.fields.clone().into_iter().collect(),
@@ -21,10 +21,7 @@ impl TryFrom<v1::Event> for Event {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Event) -> Result<Self, ConvertError> {
-        let kind = EventKind::ALL
-            .into_iter()
-            .find(|&kind| kind_to_wire(kind) == wire.kind())
-            .ok_or_else(|| ConvertError::new("kind", "is missing or not known"))?;
+        let kind = event_kind_from_wire(wire.kind())?;
         Ok(Self {
             queue_id: queue_id("queue_id", &wire.queue_id)?,
             at: Timestamp::from_millis(wire.at_ms),
@@ -37,7 +34,16 @@ impl TryFrom<v1::Event> for Event {
     }
 }
 
-fn kind_to_wire(kind: EventKind) -> v1::EventKind {
+/// The kind of an event, read.
+pub fn event_kind_from_wire(kind: v1::EventKind) -> Result<EventKind, ConvertError> {
+    EventKind::ALL
+        .into_iter()
+        .find(|&known| event_kind(known) == kind)
+        .ok_or_else(|| ConvertError::new("kind", "is missing or not known"))
+}
+
+/// The kind of an event, as on the wire.
+pub fn event_kind(kind: EventKind) -> v1::EventKind {
     match kind {
         EventKind::Accepted => v1::EventKind::Accepted,
         EventKind::Verdict => v1::EventKind::Verdict,

@@ -250,7 +250,8 @@ impl From<&MailDetails> for v1::ShowResponse {
             envelope: Some((&details.envelope).into()),
             recipients: recipients.collect(),
             attempts: details.attempts.iter().map(Into::into).collect(),
-            ..Self::default()
+            header: details.header.clone().into(),
+            header_cut: details.header_cut,
         }
     }
 }
@@ -284,6 +285,8 @@ impl TryFrom<v1::ShowResponse> for MailDetails {
                 .into_iter()
                 .map(TryInto::try_into)
                 .collect::<Result<_, _>>()?,
+            header: wire.header.into(),
+            header_cut: wire.header_cut,
         })
     }
 }
@@ -340,7 +343,7 @@ impl From<&AgentDetails> for v1::Agent {
             settled: agent.settled,
             connected_at_ms: agent.connected_at.as_millis(),
             draining: agent.draining,
-            ..Self::default()
+            settled_last_minute: agent.settled_last_minute,
         }
     }
 }
@@ -357,6 +360,7 @@ impl TryFrom<v1::Agent> for AgentDetails {
             host: wire.host,
             leases: wire.leases,
             settled: wire.settled,
+            settled_last_minute: wire.settled_last_minute,
             connected_at: Timestamp::from_millis(wire.connected_at_ms),
             draining: wire.draining,
         })

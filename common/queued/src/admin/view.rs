@@ -7,7 +7,7 @@ use postroad_queue_client::{
     QueueError, QueueStats, RecipientDetails,
 };
 
-use super::{AT_ONCE, failed};
+use super::{AT_ONCE, failed, header};
 use crate::{clock, core::Core};
 
 const DEFAULT_PAGE: usize = 100;
@@ -175,11 +175,14 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
         })
         .collect();
     recipients.sort_by_key(|recipient| recipient.index);
+    let (header, header_cut) = header::of(core, &found.mail)?;
     Ok(MailDetails {
         summary,
         envelope,
         recipients,
         attempts: core.timeline.attempts(queue_id),
+        header,
+        header_cut,
     })
 }
 
@@ -215,15 +218,19 @@ pub(super) fn stats(core: &Core, limit: u32) -> Result<QueueStats, QueueError> {
 pub(super) fn agents(core: &Core) -> Vec<AgentDetails> {
     let leases = core.queue.leases_by_stream();
     let all = core.agents.all().into_iter();
-    all.map(|(stream, agent)| AgentDetails {
-        name: agent.name.clone(),
-        version: agent.version.clone(),
-        host: agent.host.clone(),
-        classes: agent.classes.clone(),
-        leases: leases.get(&stream).copied().unwrap_or_default(),
-        settled: agent.settled(),
-        connected_at: agent.since,
-        draining: agent.is_draining(),
+    all.map(|(stream, agent)| {
+        let (settled, settled_last_minute) = agent.settled();
+        AgentDetails {
+            name: agent.name.clone(),
+            version: agent.version.clone(),
+            host: agent.host.clone(),
+            classes: agent.classes.clone(),
+            leases: leases.get(&stream).copied().unwrap_or_default(),
+            settled,
+            settled_last_minute,
+            connected_at: agent.since,
+            draining: agent.is_draining(),
+        }
     })
     .collect()
 }

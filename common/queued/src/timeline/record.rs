@@ -55,8 +55,34 @@ impl Entry {
     }
 }
 
+/// What someone names mails by: a Message-ID, or the address of a recipient.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub message_id: String,
+    /// Folded.
+    pub address: String,
+}
+
+impl Named {
+    /// Either, with or without angle brackets.
+    pub fn by(text: &str) -> Self {
+        let address = text.trim_start_matches('<').trim_end_matches('>');
+        let address = postroad_address::Mailbox::parse(address)
+            .map_or_else(|_| address.to_lowercase(), |mailbox| mailbox.folded());
+        Self {
+            message_id: bare(text).to_owned(),
+            address,
+        }
+    }
+
+    /// Whether this entry tells of such a mail.
+    pub fn is_meant(&self, entry: &Entry) -> bool {
+        entry.message_id() == Some(&self.message_id) || entry.recipients.contains(&self.address)
+    }
+}
+
 /// A Message-ID without its angle brackets (RFC 5322 §3.6.4).
-pub(super) fn bare(message_id: &str) -> &str {
+fn bare(message_id: &str) -> &str {
     let id = message_id.trim();
     id.strip_prefix('<')
         .and_then(|id| id.strip_suffix('>'))

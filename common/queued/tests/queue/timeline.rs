@@ -296,6 +296,7 @@ async fn a_follower_gets_each_event_once_and_goes_on_from_its_cursor() {
     let of_one = |after| WatchQuery {
         ids: vec![id],
         after,
+        ..WatchQuery::default()
     };
     let mut events = stack.queue.watch(of_one(None)).await.unwrap();
     let mut all = stack.queue.watch(WatchQuery::default()).await.unwrap();
@@ -350,9 +351,48 @@ async fn a_follower_gets_each_event_once_and_goes_on_from_its_cursor() {
     assert_eq!(next(&mut resumed).await.event.text, "after");
     let all = WatchQuery {
         after: Some(accepted.cursor),
-        ids: Vec::new(),
+        ..WatchQuery::default()
     };
     let mut all = stack.queue.watch(all).await.unwrap();
     assert_eq!(next(&mut all).await, routed);
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_by_recipient_hears_of_mail_that_was_there_and_of_mail_that_comes() {
+    let stack = Stack::new().await;
+    let to = |address: &str| mail("", &[address]);
+    let (before, other) = (to("Bob@far.test"), to("y@far.test"));
+    submit(&stack.queue, &before, b"\r\nhi").await.unwrap();
+    submit(&stack.queue, &other, b"\r\nhi").await.unwrap();
+    let query = WatchQuery {
+        text: Some("<bob@FAR.test>".to_owned()),
+        kinds: vec![EventKind::Accepted, EventKind::Attempt],
+        ..WatchQuery::default()
+    };
+    let mut events = stack.queue.watch(query.clone()).await.unwrap();
+    let first = next(&mut events).await;
+    let of = |watched: &Watched| (watched.event.queue_id, watched.event.kind);
+    assert_eq!(of(&first), (before.queue_id, EventKind::Accepted));
+    // Comes while it follows; what happens to the other mail, and events of other kinds, are passed over.
+    let later = to("bob@far.test");
+    submit(&stack.queue, &later, b"\r\nhi").await.unwrap();
+    let record = async |id| stack.queue.record(vec![event(id, "tried")]).await.unwrap();
+    record(other.queue_id).await;
+    record(later.queue_id).await;
+    let second = next(&mut events).await;
+    assert_eq!(of(&second), (later.queue_id, EventKind::Accepted));
+    let third = next(&mut events).await;
+    assert_eq!(of(&third), (later.queue_id, EventKind::Attempt));
+    drop(events);
+    // Goes on from its cursor, after a restart too.
+    let stack = stack.restart().await;
+    let resumed = WatchQuery {
+        after: Some(first.cursor),
+        ..query
+    };
+    let mut events = stack.queue.watch(resumed).await.unwrap();
+    assert_eq!(next(&mut events).await, second);
+    assert_eq!(next(&mut events).await, third);
     stack.stop().await;
 }

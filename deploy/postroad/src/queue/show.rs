@@ -1,13 +1,15 @@
 //! One mail: where it stands, what happened to it.
 
+use std::collections::BTreeMap;
+
 use comfy_table::Cell;
-use postroad_envelope::QueueId;
+use postroad_envelope::{Attempt, Envelope, QueueId, StatusReport};
 use postroad_queue_client::{MailDetails, QueueAdmin, RecipientDetails};
 use serde_json::{Value, json};
 
 use super::{sender, summary_json};
 use crate::fault::Fault;
-use crate::terminal::{Terminal, lines, local_time, one_line, table, utc_time};
+use crate::terminal::{Terminal, harmless, lines, local_time, number, one_line, table, utc_time};
 use crate::timeline;
 
 /// `postroad queue show`.
@@ -25,13 +27,23 @@ pub async fn show(
             .iter()
             .map(|one| recipient_json(&details, one))
             .collect();
-        object["attempts"] = json!(details.attempts.len());
+        let envelope = &details.envelope;
+        object["origin"] = origin_json(envelope);
+        object["envid"] = json!(envelope.envid);
+        object["verdicts"] = json!(envelope.verdicts);
+        object["facts"] = json!(envelope.facts);
+        object["expires_at"] = json!(envelope.expires_at.map(utc_time));
+        object["attempts"] = details.attempts.iter().map(attempt_json).collect();
+        object["header"] = String::from_utf8_lossy(&details.header).into();
+        object["header_cut"] = details.header_cut.into();
         object["events"] = events.iter().map(timeline::event_json).collect();
         terminal.object(object);
         return Ok(());
     }
     tell(&details, terminal);
     tell_recipients(&details, terminal);
+    tell_attempts(&details, terminal);
+    tell_header(&details, terminal);
     if !events.is_empty() {
         terminal.line("");
         terminal.line(timeline::of_events(&events));
@@ -41,7 +53,9 @@ pub async fn show(
 
 fn tell(details: &MailDetails, terminal: &mut Terminal<'_>) {
     let mail = &details.summary;
-    let origin = &details.envelope.origin;
+    let envelope = &details.envelope;
+    let origin = &envelope.origin;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut rows = table(["MAIL", &mail.queue_id.to_string()]);
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
@@ -50,24 +64,134 @@ fn tell(details: &MailDetails, terminal: &mut Terminal<'_>) {
     };
     row("state", mail.state.as_str().to_owned());
     row("from", sender(mail).to_owned());
-    row(
-        "account",
-        details.envelope.account.clone().unwrap_or_default(),
-    );
+    row("account", text(&envelope.account));
+    row("tenant", envelope.tenant.clone());
+    row("tags", envelope.tags.join(", "));
     row("received", local_time(mail.received_at));
+    row("protocol", origin.protocol.to_string());
+    row("listener", envelope.listener.clone());
     row(
         "client",
         origin
             .client
             .map_or_else(String::new, |client| client.to_string()),
     );
+    row("rDNS", text(&origin.rdns));
+    row("HELO", text(&origin.helo));
+    let tls = origin.tls.as_ref();
+    row(
+        "TLS",
+        tls.map_or_else(String::new, |tls| format!("{} {}", tls.version, tls.cipher)),
+    );
+    row("envelope id", text(&envelope.envid));
+    row("verdicts", pairs(&envelope.verdicts));
+    row("facts", pairs(&envelope.facts));
+    row(
+        "priority",
+        match envelope.priority {
+            0 => String::new(),
+            other => other.to_string(),
+        },
+    );
     row("size", format!("{} octets", mail.size));
     row(
         "next attempt",
         mail.next_attempt.map_or_else(String::new, local_time),
     );
+    row(
+        "given up at",
+        envelope.expires_at.map_or_else(String::new, local_time),
+    );
     row("reason", mail.reason.clone());
     terminal.line(lines(&rows));
+}
+
+fn pairs(all: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = all.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    pairs.join(", ")
+}
+
+fn origin_json(envelope: &Envelope) -> Value {
+    let origin = &envelope.origin;
+    json!({
+        "client": origin.client.map(|client| client.to_string()),
+        "rdns": origin.rdns,
+        "helo": origin.helo,
+        "tls": origin.tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher)),
+        "account": origin.account,
+        "protocol": origin.protocol.to_string(),
+        "listener": envelope.listener,
+    })
+}
+
+fn tell_attempts(details: &MailDetails, terminal: &mut Terminal<'_>) {
+    if details.attempts.is_empty() {
+        return;
+    }
+    let mut rows = table(["TRY", "BEGAN", "MS", "AGENT", "TO", "HOST", "REPLY"]);
+    for attempt in &details.attempts {
+        for (index, outcome) in &attempt.outcomes {
+            let report = outcome.report();
+            let host = report.remote.as_ref().map(|remote| remote.name.clone());
+            let to = details.envelope.recipient(*index);
+            rows.add_row([
+                number(attempt.number),
+                Cell::new(local_time(attempt.started_at)),
+                number(attempt.ended_at.since(attempt.started_at).as_millis()),
+                Cell::new(one_line(&attempt.agent, 30)),
+                Cell::new(one_line(
+                    &to.map_or_else(String::new, |to| to.address.to_string()),
+                    40,
+                )),
+                Cell::new(one_line(&host.unwrap_or_default(), 40)),
+                Cell::new(one_line(&reply(report), 80)),
+            ]);
+        }
+    }
+    terminal.line("");
+    terminal.line(lines(&rows));
+}
+
+/// What the remote said; without a word from it, what became of the attempt.
+fn reply(report: &StatusReport) -> String {
+    match &report.reply {
+        Some(reply) => reply.to_string(),
+        None => format!("{} {}", report.status, report.text),
+    }
+}
+
+fn attempt_json(attempt: &Attempt) -> Value {
+    let outcomes = attempt.outcomes.iter().map(|(index, outcome)| {
+        let report = outcome.report();
+        json!({
+            "recipient": index.0,
+            "action": outcome.action(),
+            "status": report.status.to_string(),
+            "text": report.text,
+            "reply": report.reply.as_ref().map(ToString::to_string),
+            "relay": report.remote.as_ref().map(|remote| &remote.name),
+        })
+    });
+    json!({
+        "number": attempt.number,
+        "started_at": utc_time(attempt.started_at),
+        "ended_at": utc_time(attempt.ended_at),
+        "agent": attempt.agent,
+        "outcomes": outcomes.collect::<Vec<_>>(),
+    })
+}
+
+fn tell_header(details: &MailDetails, terminal: &mut Terminal<'_>) {
+    let header = String::from_utf8_lossy(&details.header).replace("\r\n", "\n");
+    let header = header.trim_end_matches('\n');
+    if header.is_empty() {
+        return;
+    }
+    terminal.line("");
+    terminal.line(harmless(header));
+    if details.header_cut {
+        terminal.say("the header is longer; --content has all of it");
+    }
 }
 
 fn tell_recipients(details: &MailDetails, terminal: &mut Terminal<'_>) {

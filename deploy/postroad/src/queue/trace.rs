@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use postroad_envelope::{Event, QueueId};
+use postroad_envelope::{Event, EventKind, QueueId};
 use postroad_queue_client::{Cursor, QueueAdmin, QueueError, WatchQuery};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -17,65 +17,94 @@ use crate::timeline;
 /// How long a queue that is away is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// `postroad queue trace`.
+/// `postroad trace`.
 pub async fn trace(
     admin: &dyn QueueAdmin,
     arguments: TraceArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
-    let what = &arguments.what;
-    let is_text = what.contains('@') && what.parse::<QueueId>().is_err();
-    let events = match is_text {
-        true => admin.trace_by(what, arguments.limit).await,
-        false => admin.trace(find(admin, what).await?).await,
+    let what = Subject::of(admin, arguments.what.as_deref()).await?;
+    if arguments.follow {
+        return follow(admin, what, arguments.kind, terminal).await;
+    }
+    let events = match &what {
+        Subject::Mail(id) => admin.trace(*id).await,
+        Subject::Named(text) => admin.trace_by(text, arguments.limit).await,
+        // The command line asks for a mail, unless it is to follow all.
+        Subject::All => Ok(Vec::new()),
     };
-    let events = match events {
+    let mut events = match events {
         Err(QueueError::NotFound) => Vec::new(),
         told => told?,
     };
-    if arguments.follow {
-        let mut ids: Vec<QueueId> = events.iter().map(|event| event.queue_id).collect();
-        ids.dedup();
-        if ids.is_empty() && !is_text {
-            ids.push(find(admin, what).await?);
-        }
-        if !ids.is_empty() {
-            return follow(admin, ids, terminal).await;
-        }
-    }
+    let kinds = &arguments.kind;
+    events.retain(|event| kinds.is_empty() || kinds.contains(&event.kind));
     if events.is_empty() {
+        let what = arguments.what.unwrap_or_default();
         return Err(Fault::NoMatch(format!("nothing is known of a mail {what}")));
     }
     if terminal.wants_json() {
         let told: Value = events.iter().map(timeline::event_json).collect();
         let mut object = json!({ "events": told });
-        if let (false, Some(event)) = (is_text, events.first()) {
-            object["queue_id"] = event.queue_id.to_string().into();
+        if let Subject::Mail(id) = what {
+            object["queue_id"] = id.to_string().into();
         }
         terminal.object(object);
         return Ok(());
     }
-    for (at, mail) in events
-        .chunk_by(|one, next| one.queue_id == next.queue_id)
-        .enumerate()
-    {
-        if let (true, Some(first)) = (is_text, mail.first()) {
+    tell_mails(&events, matches!(what, Subject::Named(_)), terminal);
+    Ok(())
+}
+
+/// What is traced.
+enum Subject {
+    Mail(QueueId),
+    /// A Message-ID or a recipient.
+    Named(String),
+    All,
+}
+
+impl Subject {
+    async fn of(admin: &dyn QueueAdmin, what: Option<&str>) -> Result<Self, Fault> {
+        Ok(match what {
+            None => Self::All,
+            Some(text) if text.contains('@') => Self::Named(text.to_owned()),
+            Some(id) => Self::Mail(find(admin, id).await?),
+        })
+    }
+}
+
+fn tell_mails(events: &[Event], with_ids: bool, terminal: &mut Terminal<'_>) {
+    let mails = events.chunk_by(|one, next| one.queue_id == next.queue_id);
+    for (at, mail) in mails.enumerate() {
+        if let (true, Some(first)) = (with_ids, mail.first()) {
             let gap = if at > 0 { "\n" } else { "" };
             terminal.line(format_args!("{gap}MAIL {}", first.queue_id));
         }
         terminal.line(timeline::of_events(mail));
     }
-    Ok(())
 }
 
-/// Tells what is known of these mails, then what happens to them, until someone interrupts it.
+/// Tells what is known of these mails, then what happens to them, until someone interrupts it. Of all mails it tells what
+/// happens from now on.
 async fn follow(
     admin: &dyn QueueAdmin,
-    ids: Vec<QueueId>,
+    what: Subject,
+    kinds: Vec<EventKind>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
-    let several = ids.len() > 1;
-    let mut query = WatchQuery { ids, after: None };
+    let several = !matches!(what, Subject::Mail(_));
+    let (ids, text) = match what {
+        Subject::Mail(id) => (vec![id], None),
+        Subject::Named(text) => (Vec::new(), Some(text)),
+        Subject::All => (Vec::new(), None),
+    };
+    let mut query = WatchQuery {
+        ids,
+        text,
+        kinds,
+        after: None,
+    };
     let mut is_away = false;
     loop {
         match heard(admin, &mut query, several, terminal).await {
