@@ -40,6 +40,9 @@ pub const MAX_FACTS: usize = 32;
 /// Octets of one fact's value.
 pub const MAX_FACT: usize = 256;
 
+/// The priority of mail that says of itself that it goes to many, unless the sender's terms say otherwise.
+pub const BULK_PRIORITY: i8 = -5;
+
 /// A mail as the queue knows it (version 1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {

@@ -91,6 +91,20 @@ impl HeaderBlock {
         })
     }
 
+    /// Whether it says of itself that it goes to many: it comes from a list (RFC 2919, RFC 2369), or has the old
+    /// `Precedence` of bulk, list or junk (RFC 3834 §5).
+    pub fn is_bulk(&self) -> bool {
+        let precedence = self.first("Precedence");
+        let precedence = precedence.as_deref().map(str::trim);
+        self.has("List-Id")
+            || self.has("List-Unsubscribe")
+            || precedence.is_some_and(|word| {
+                ["bulk", "list", "junk"]
+                    .iter()
+                    .any(|bulk| bulk.eq_ignore_ascii_case(word))
+            })
+    }
+
     /// How many lines are neither field nor continuation.
     pub fn malformed_lines(&self) -> usize {
         self.items.iter().filter(|item| item.name.is_none()).count()
@@ -178,6 +192,26 @@ mod tests {
         let block = HeaderBlock::parse(b"Date: yesterday\r\nMessage-ID: none\r\n");
         assert_eq!((block.date(), block.message_id()), (None, None));
         assert!(block.has("date") && block.has("message-id"));
+    }
+
+    #[test]
+    fn mail_for_many_says_so() {
+        let is_bulk = |header: &str| HeaderBlock::parse(header.as_bytes()).is_bulk();
+        for bulk in [
+            "List-Id: <l.x.test>\r\n",
+            "list-unsubscribe: <u>\r\n",
+            "Precedence: Bulk\r\n",
+        ] {
+            assert!(is_bulk(bulk), "{bulk}");
+        }
+        for personal in [
+            "Precedence: first-class\r\n",
+            "List-Help: <h>\r\n",
+            "Subject: bulk\r\n",
+            "",
+        ] {
+            assert!(!is_bulk(personal), "{personal}");
+        }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::mem;
 
 use bytes::{Bytes, BytesMut};
-use postroad_envelope::{BodyKind, EditPlace, Envelope, HeaderEdit, Timestamp};
+use postroad_envelope::{BULK_PRIORITY, BodyKind, EditPlace, Envelope, HeaderEdit, Timestamp};
 use postroad_message::{HeaderBlock, HeaderSplitter, Received, Split};
 use postroad_queue_client::{Accepted, Completion, QueueError, Submission};
 use postroad_reply::*;
@@ -148,6 +148,9 @@ async fn begin(
     let message_id = block.message_id().map(|id| id.to_string());
     let mut envelope = envelope(smtpd, client, transaction, terms);
     envelope.hop_count = hop_count;
+    if envelope.priority == 0 && block.is_bulk() {
+        envelope.priority = BULK_PRIORITY;
+    }
     if let Some(id) = message_id
         .as_ref()
         .filter(|id| id.len() <= postroad_envelope::MAX_FACT)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::fakes::MemoryQueue;
 use crate::server::{Client, Server};
 use postroad_address::Domain;
-use postroad_envelope::{HeaderEdit, Protocol};
+use postroad_envelope::{BULK_PRIORITY, HeaderEdit, Protocol};
 use postroad_queue_client::QueueError;
 use postroad_sasl::Mechanism;
 use postroad_smtp_session::{Flavour, ServerConfig};
@@ -115,6 +115,24 @@ async fn the_envelope_says_all_and_the_content_is_what_was_sent() {
     );
     assert!(fields[0].contains("with ESMTPSA") && !fields[0].contains("for <"));
     assert_eq!(fields[1], "Date: now\r\n");
+}
+
+#[tokio::test]
+async fn mail_for_many_is_bulk() {
+    let server = start(MemoryQueue::default());
+    let mut client = greeted(&server).await;
+    for (field, priority) in [("List-Id: <l.test>", BULK_PRIORITY), ("Subject: hello", 0)] {
+        client.begin("b@mx.example").await;
+        client
+            .send(format!("{field}\r\n\r\nbody\r\n.\r\n").as_bytes())
+            .await;
+        assert!(client.reply().await.starts_with("250 2.0.0 "));
+        assert_eq!(
+            server.mails().last().unwrap().envelope.priority,
+            priority,
+            "{field}"
+        );
+    }
 }
 
 #[tokio::test]
