@@ -14,7 +14,7 @@ use postroad_envelope::{QueueId, Route, RouteClass};
 use postroad_journal::{Location, Lsn, RecordKind, SegmentInfo};
 use postroad_queue::{Filter, Instruction, JobKey, JobState, Prepared, Queue, QueueError};
 use tokio::{task::spawn_blocking, time::interval};
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 use crate::{
     clock,
@@ -154,7 +154,8 @@ impl Upkeep {
         if before == self.quiet_round {
             return Ok(());
         }
-        if let Some(lsn) = checkpoint(&self.core).await? {
+        let made = checkpoint(&self.core).instrument(debug_span!("checkpoint"));
+        if let Some(lsn) = made.await? {
             self.checkpoint = lsn;
             // Only the checkpoint's own round has passed, unless other rounds came too.
             self.quiet_round = before + 1;
@@ -182,8 +183,21 @@ impl Upkeep {
         if length <= target || rests || !may_go {
             return Ok(false);
         }
-        let Some(kept) = keep(&self.core, oldest).await? else {
+        let given_up = self.give_up(oldest).instrument(debug_span!("reclaim"));
+        let Some(kept) = given_up.await? else {
             return Ok(false);
+        };
+        debug!(event = "reclaimed", segment = %oldest.number, size = kept);
+        let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
+        self.rest = mostly_living.then(|| Rest::after(kept, length, jobs));
+        Ok(true)
+    }
+
+    /// Copies forward what still counts in the oldest segment and gives it up; tells how many octets were copied. None: not
+    /// all of it can be kept now.
+    async fn give_up(&self, oldest: SegmentInfo) -> Result<Option<u64>, CommitError> {
+        let Some(kept) = keep(&self.core, oldest).await? else {
+            return Ok(None);
         };
         self.core.committer.reclaim_oldest().await?;
         let core = Arc::clone(&self.core);
@@ -191,10 +205,7 @@ impl Upkeep {
         if let Ok(Err(error)) = forgotten {
             return Err(error.into());
         }
-        debug!(event = "reclaimed", segment = %oldest.number, size = kept);
-        let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
-        self.rest = mostly_living.then(|| Rest::after(kept, length, jobs));
-        Ok(true)
+        Ok(Some(kept))
     }
 
     /// Jobs whose time is over though no worker came for them fail now.

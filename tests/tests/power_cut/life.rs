@@ -1,6 +1,7 @@
 //! A process that lives until the power is cut; the parent's side.
 
 use std::{
+    collections::BTreeSet,
     env,
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
@@ -20,6 +21,7 @@ use postroad_envelope::QueueId;
 
 use crate::{
     disk::Switch,
+    phases,
     told::{self, Word},
 };
 
@@ -80,11 +82,21 @@ impl Role<'_> {
     }
 }
 
+/// What a life told before its end.
+#[derive(Debug, Default)]
+pub struct Heard {
+    pub told: Vec<(Word, QueueId, u32)>,
+    /// Whether it had opened.
+    pub was_ready: bool,
+    /// What was under way in the upkeep.
+    pub phases: BTreeSet<&'static str>,
+}
+
 pub struct Life {
     child: Child,
     cut: Arc<AtomicBool>,
     ready: mpsc::Receiver<()>,
-    heard: JoinHandle<Vec<(Word, QueueId, u32)>>,
+    heard: JoinHandle<Heard>,
     complaints: PathBuf,
 }
 
@@ -113,7 +125,7 @@ impl Life {
 
     /// What was told before the power went. What is read later may be of a dead disk; but that something was tried
     /// counts even then.
-    pub fn cut(mut self, switch: Switch) -> Result<Vec<(Word, QueueId, u32)>> {
+    pub fn cut(mut self, switch: Switch) -> Result<Heard> {
         if let Some(status) = self.child.try_wait()? {
             bail!(
                 "ended by itself before the cut ({status}): {}",
@@ -140,19 +152,26 @@ fn listen(
     mut answers: ChildStdin,
     ready: &mpsc::Sender<()>,
     cut: &AtomicBool,
-) -> Vec<(Word, QueueId, u32)> {
-    let mut heard = Vec::new();
+) -> Heard {
+    let mut heard = Heard::default();
     for line in lines(output) {
         // Asked after the line is in hand: then the line is older than the cut.
         let counts = !cut.load(Ordering::SeqCst);
         if line == "ready" {
+            heard.was_ready |= counts;
             let _ = ready.send(());
+        }
+        if let Some((phase, begins)) = phases::hear(&line).filter(|_| counts) {
+            match begins {
+                true => heard.phases.insert(phase),
+                false => heard.phases.remove(phase),
+            };
         }
         let Some((word, id, recipients)) = told::hear(&line) else {
             continue;
         };
         if counts || word == Word::Trying {
-            heard.push((word, id, recipients));
+            heard.told.push((word, id, recipients));
         }
         if counts && word == Word::Acknowledged {
             // It may be gone, or not care.

@@ -13,6 +13,7 @@ mod disk;
 mod life;
 mod maildir;
 mod needs;
+mod phases;
 mod queue;
 mod told;
 
@@ -37,6 +38,8 @@ use self::{
 };
 
 const CUTS: u64 = 20;
+/// So many cuts hit one disk, then all that is left is given out. Lives are too short to give up as many segments as they begin.
+const CUTS_OF_A_DISK: u64 = 100;
 /// A queue or store that does not sync is found out within so many cuts.
 const LIES: u64 = 5;
 /// Syncs that do nothing. sled asks for a range.
@@ -157,8 +160,13 @@ fn queue_cuts(folder: &Path, seed: u64) -> Result<String> {
     for number in 1..=cuts() {
         let cut = test.cut(None).with_context(|| format!("cut {number}"))?;
         println!("cut {number} of {}: {cut}", cuts());
+        if number == cuts() {
+            test.drain()?;
+        } else if number.is_multiple_of(CUTS_OF_A_DISK) {
+            test.drain()?;
+            test = test.on_a_new_disk()?;
+        }
     }
-    test.drain()?;
     test.sums()
 }
 
@@ -242,18 +250,24 @@ impl Test {
             // Long enough for the checkpoints of the queue, which are made every second.
             false => self.chance.random_range(5..1500),
         };
-        let mut cut = BTreeMap::from([("cuts while opening", usize::from(is_opening))]);
-        cut.insert("lives with a rebuild", self.mount(manner)?);
+        let mut cut = BTreeMap::new();
+        let rebuilds = self.mount(manner)?;
+        cut.insert("lives with a rebuild", rebuilds);
         let life = Life::start(&self.role(self.subject, preload))?;
         let switch = Switch::at(self.disk.folder())?;
         if !is_opening {
             life.ready()?;
         }
         thread::sleep(Duration::from_millis(moment));
-        for (word, id, recipients) in life.cut(switch)? {
+        let heard = life.cut(switch)?;
+        for (word, id, recipients) in heard.told {
             self.mails.entry(id).or_default().add(word, recipients);
             *cut.entry(word.as_str()).or_default() += 1;
         }
+        cut.insert("cuts before it was open", usize::from(!heard.was_ready));
+        let in_rebuild = usize::from(!heard.was_ready) * rebuilds;
+        cut.insert("cuts during a rebuild", in_rebuild);
+        cut.extend(heard.phases.iter().map(|phase| (*phase, 1)));
         self.disk.unmount()?;
 
         told::write(&self.mails, &self.folder.join("told"))?;
@@ -306,14 +320,22 @@ impl Test {
             ..self.role("queue-drain", None)
         };
         let rebuilt = role.run()?;
-        self.sums
-            .insert("segments given up", queue::segments_given_up(&kept)?);
+        *self.sums.entry("segments given up").or_default() += queue::segments_given_up(&kept)?;
         let jobs = |lines: Vec<String>| lines.into_iter().collect::<BTreeSet<_>>();
         let (with_index, rebuilt) = (jobs(with_index), jobs(rebuilt));
         let differ: Vec<_> = with_index.symmetric_difference(&rebuilt).collect();
         ensure!(differ.is_empty(), "index and journal differ: {differ:?}");
-        self.sums.insert("jobs left", rebuilt.len());
-        Ok(())
+        *self.sums.entry("jobs left").or_default() += rebuilt.len();
+        Ok(fs::remove_dir_all(kept)?)
+    }
+
+    fn on_a_new_disk(self) -> Result<Self> {
+        let disk = Disk::new(&self.folder, self.subject)?;
+        Ok(Self {
+            disk,
+            mails: Mails::new(),
+            ..self
+        })
     }
 
     fn sums(&self) -> Result<String> {

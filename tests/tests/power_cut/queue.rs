@@ -28,7 +28,10 @@ use postroad_reply::{BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, NO_ANSWER_4_4_1};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
 
-use crate::told::{self, Told, Word, content_of, say, tell};
+use crate::{
+    phases,
+    told::{self, Told, Word, content_of, say, tell},
+};
 
 const DIRECTORY: &str = r#"
 [[domain]]
@@ -85,6 +88,8 @@ fn config() -> Config {
     config.disk.segment = ByteSize::mib(2);
     config.disk.journal_target = ByteSize::mib(4);
     config.disk.index_cache = ByteSize::mib(8);
+    // Each start begins a segment of it.
+    config.timeline.max_size = ByteSize::mib(64);
     config
 }
 
@@ -106,6 +111,7 @@ async fn open(mount: &Path) -> Result<(LocalQueue, RunningQueue)> {
 
 /// Submits and settles until the power is cut.
 pub async fn live(mount: &Path, seed: u64) -> Result<()> {
+    phases::tell();
     let (queue, running) = open(mount).await?;
     say("ready\n");
     for number in 0..SUBMITTERS {
