@@ -4,6 +4,7 @@
 //! ```text
 //! store-and-forward   load ─SMTP─► product (Postroad or Postfix, fresh each round) ─SMTP─► sink, which checks every mail
 //! queue-core          submitters ─► queue (in this process, or behind its socket) ─► worker that settles at once
+//! fairness            simulated arrivals ─► the schedule ─► simulated workers
 //! ```
 //!
 //! Called by the name of an agent it is that agent, so that one build has all that is measured.
@@ -14,6 +15,7 @@
     reason = "a program for a terminal"
 )]
 
+mod fairness;
 mod figures;
 mod forward;
 mod kept;
@@ -49,6 +51,8 @@ enum What {
     StoreAndForward(forward::Options),
     /// Submit, durable, lease, settle: the queue without SMTP.
     QueueCore(queue_core::Options),
+    /// One slow destination with half of all mails: what the others notice of it. Simulated time.
+    Fairness(fairness::Options),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +83,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let (json, mut result) = match &arguments.what {
         What::StoreAndForward(options) => (options.json, runtime.block_on(forward::run(options))?),
         What::QueueCore(options) => (options.json, runtime.block_on(queue_core::run(options))?),
+        What::Fairness(options) => (options.json, fairness::run(options)?),
     };
     let after = Machine::look()?;
     let command: Vec<String> = env::args().skip(1).collect();
