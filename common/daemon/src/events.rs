@@ -50,6 +50,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("queue_started", "The queue serves."),
     ("replay", "The journal was read after a start."),
     (
+        "index_outdated",
+        "The index was of another release's format; it is built anew from the journal.",
+    ),
+    (
         "checkpoint",
         "The index is on disk up to a position of the journal.",
     ),

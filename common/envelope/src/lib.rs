@@ -5,11 +5,12 @@
 //! removes is an ordered list of [`HeaderEdit`]s in the envelope, applied when the content is read.
 //!
 //! The words of a mail's way through the queue live here too, because agents, queue and reports share them:
-//! [`Route`], [`Outcome`], [`Attempt`], [`Event`], [`LeaseRef`].
+//! [`Route`], [`Outcome`], [`Attempt`], [`Event`], [`LeaseRef`], and [`Filter`], which says which mails are meant.
 #![forbid(unsafe_code)]
 
 mod edit;
 mod event;
+mod filter;
 mod lease;
 mod origin;
 mod outcome;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 
 pub use edit::{EditPlace, HeaderEdit};
 pub use event::{Event, EventKind};
+pub use filter::{Filter, JobTraits, MailState, MailTraits, fold_sender, held_by};
 pub use lease::{Fence, JobKey, LeaseRef};
 pub use origin::{Origin, Protocol, TlsFacts};
 pub use outcome::{Attempt, Outcome, RemoteHost, StatusReport};

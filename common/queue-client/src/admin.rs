@@ -1,10 +1,10 @@
 mod change;
 
 use async_trait::async_trait;
-pub use change::{Change, Changed, Order, Selection};
+pub use change::{Change, Changed, Order};
 use postroad_envelope::{
-    Attempt, Envelope, Event, Outcome, QueueId, QueueIdPrefix, RecipientIndex, Route, RouteClass,
-    Timestamp,
+    Attempt, Envelope, Event, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RecipientIndex,
+    Route, RouteClass, Timestamp,
 };
 
 use crate::{QueueError, WatchQuery, WatchStream};
@@ -12,7 +12,7 @@ use crate::{QueueError, WatchQuery, WatchStream};
 /// The queue, for operators.
 #[async_trait]
 pub trait QueueAdmin: Send + Sync + 'static {
-    /// One page of mails, oldest first.
+    /// One page of mails.
     async fn list(&self, query: ListQuery) -> Result<ListPage, QueueError>;
     /// The one mail that begins with this prefix.
     async fn find(&self, prefix: QueueIdPrefix) -> Result<QueueId, QueueError>;
@@ -37,55 +37,46 @@ pub trait QueueAdmin: Send + Sync + 'static {
 }
 
 /// See [`QueueAdmin::list`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Only mails with a job for this destination.
-    pub destination: Option<String>,
-    /// Only mails of this sender (folded address; empty text: the null path).
-    pub sender: Option<String>,
-    /// Only mails in this state.
-    pub state: Option<MailState>,
-    /// Mails after this one.
+    /// Which mails.
+    pub filter: Filter,
+    /// Mails after this one, in the order of the list.
     pub after: Option<QueueId>,
     /// Most mails on the page; 0 means the server's default (100); at most 1,000.
     pub limit: u32,
+    /// Begin with the newest mail instead of the oldest.
+    pub newest_first: bool,
 }
 
-/// One page of a listing.
+impl From<Filter> for ListQuery {
+    fn from(filter: Filter) -> Self {
+        Self {
+            filter,
+            after: None,
+            limit: 0,
+            newest_first: false,
+        }
+    }
+}
+
+impl Default for ListQuery {
+    /// The first page of all mails.
+    fn default() -> Self {
+        Filter::all().into()
+    }
+}
+
+/// One page of a listing. It may hold fewer mails than asked for, even none, and not be the last: what is looked at for one
+/// page is bounded in time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListPage {
     /// The mails.
     pub mails: Vec<MailSummary>,
     /// Ask again after this one; none: that was all.
     pub next: Option<QueueId>,
-}
-
-/// The most telling state among a mail's recipients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MailState {
-    /// Waiting for a worker.
-    Due,
-    /// A worker has it.
-    Leased,
-    /// Waiting for its next attempt.
-    Delayed,
-    /// Kept until released.
-    Held,
-}
-
-impl MailState {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Due, Self::Leased, Self::Delayed, Self::Held];
-
-    /// The word in tables and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Due => "due",
-            Self::Leased => "leased",
-            Self::Delayed => "delayed",
-            Self::Held => "held",
-        }
-    }
+    /// What was looked at for this page.
+    pub scanned: u64,
 }
 
 /// A line of `queue list`.
@@ -101,12 +92,18 @@ pub struct MailSummary {
     pub sender: String,
     /// Recipients still open.
     pub open_recipients: Vec<String>,
-    /// Its state.
+    /// The most telling state among its jobs; in a list by state that one.
     pub state: MailState,
     /// The earliest next attempt of its delayed jobs.
     pub next_attempt: Option<Timestamp>,
     /// The last reply or reason of a delay or hold.
     pub reason: String,
+    /// Who pays for it.
+    pub tenant: String,
+    /// The account that submitted it.
+    pub account: Option<String>,
+    /// Words it carries for selection.
+    pub tags: Vec<String>,
 }
 
 /// All of `queue show`.

@@ -24,11 +24,11 @@ mod work;
 pub mod worker;
 
 pub use admin::{
-    AgentDetails, Change, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailState,
-    MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Selection,
+    AgentDetails, Change, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailSummary,
+    Order, QueueAdmin, QueueStats, RecipientDetails,
 };
 pub use error::QueueError;
-pub use postroad_envelope::{Fence, JobKey, LeaseRef};
+pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};
 pub use remote::{RemoteAdmin, RemoteQueue};
 pub use service::{
     Accepted, AdmitRequest, Completion, ContentStream, QueueService, Submission, collect_content,

@@ -2,11 +2,11 @@
 //!
 //! | tree | key | value |
 //! |---|---|---|
-//! | mail | id | `MailEntry`: location of the record, sender, digest, content file |
+//! | mail | id | `MailEntry`: location of the record, digest, content file; sender, tenant, account, tags for filters |
 //! | job | id, number | the job's state, at most 4 KiB |
 //! | due | time, id, number | `DueEntry`: enough to load the schedule |
 //! | dest | destination, id, number | - |
-//! | sender | reverse-path, id | - |
+//! | sender | folded reverse-path, id | - |
 //! | done | id | time and digest of a finished mail, for the window of idempotency |
 //! | meta | name | format, epoch, checkpoint, places of blocks and snapshot |
 
@@ -16,11 +16,11 @@ mod open;
 
 use std::{fs::File, path::Path};
 
-use postroad_envelope::{QueueId, Timestamp};
+use postroad_envelope::{MailTraits, QueueId, Timestamp, fold_sender};
 use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
 use prost::Message;
 
-pub use open::{Opened, open};
+pub use open::{Former, Opened, open};
 
 use crate::{
     Digest, JobFacts, JobKey, JobState, QueueError, Revision, Wait,
@@ -31,7 +31,8 @@ use crate::{
     },
 };
 
-const FORMAT: u64 = 1;
+/// 2: tenant, account and tags of each mail; senders are folded.
+const FORMAT: u64 = 2;
 
 pub struct Trees {
     db: sled::Db,
@@ -65,12 +66,19 @@ impl Trees {
         })
     }
 
-    /// Whether it is of this format: new, or written by this release.
-    fn is_readable(&self) -> bool {
+    /// Whether it is of this format: new, or written by this release. None: who knows.
+    fn is_of_this_format(&self) -> Option<bool> {
         match self.meta.get("format") {
-            Ok(None) => self.meta.insert("format", &FORMAT.to_be_bytes()).is_ok(),
-            Ok(Some(format)) => format.as_ref() == FORMAT.to_be_bytes(),
-            Err(_) => false,
+            Ok(None) => self
+                .meta
+                .insert("format", &FORMAT.to_be_bytes())
+                .ok()
+                .map(|_| true),
+            Ok(Some(format)) => {
+                let format = u64::from_be_bytes(format.as_ref().try_into().ok()?);
+                Some(format == FORMAT)
+            }
+            Err(_) => None,
         }
     }
 }
@@ -92,6 +100,26 @@ pub struct MailPlace {
     pub recipients: u32,
     /// What it is known by.
     pub digest: Digest,
+    /// Who pays for it.
+    pub tenant: String,
+    /// Who submitted it.
+    pub account: Option<String>,
+    /// Words it carries for later selection.
+    pub tags: Vec<String>,
+}
+
+impl MailPlace {
+    /// What filters ask of it.
+    pub fn traits(&self) -> MailTraits<'_> {
+        MailTraits {
+            queue_id: self.queue_id,
+            sender: &self.sender,
+            size: self.digest.len,
+            tenant: &self.tenant,
+            account: self.account.as_deref(),
+            tags: &self.tags,
+        }
+    }
 }
 
 /// A mail that is all done, with its content file, which nobody needs any more.
@@ -109,13 +137,13 @@ pub struct Index {
 }
 
 impl Index {
-    pub fn new(opened: Opened) -> (Self, Option<std::path::PathBuf>) {
+    pub fn new(opened: Opened) -> (Self, Former) {
         let Opened {
             trees,
             db_file,
-            quarantined,
+            former,
         } = opened;
-        (Self { trees, db_file }, quarantined)
+        (Self { trees, db_file }, former)
     }
 
     pub fn mail(&self, id: QueueId) -> Result<Option<MailPlace>, QueueError> {
@@ -160,23 +188,35 @@ impl Index {
         })
     }
 
-    /// Ids of living mails with a job for this destination, ascending from `from` on; an id may come several times.
+    /// Mails with ids from the first to the last, by ascending id; may be asked from both ends.
+    pub fn mails_between(
+        &self,
+        (first, last): (QueueId, QueueId),
+    ) -> impl DoubleEndedIterator<Item = Result<MailPlace, QueueError>> + use<> {
+        let range = first.to_bytes()..=last.to_bytes();
+        self.trees.mail.range(range).map(|item| {
+            let (key, value) = item?;
+            let id = keys::parse_id(&key).ok_or_else(|| unreadable("mail key", "length"))?;
+            mail_place(id, &value)
+        })
+    }
+
+    /// Ids of living mails with a job for this destination, ascending; an id may come several times.
     pub fn by_destination(
         &self,
         destination: &str,
-        from: QueueId,
-    ) -> impl Iterator<Item = Result<QueueId, QueueError>> + use<> {
-        let prefix = keys::text_prefix(destination);
-        ids_under(&self.trees.dest, prefix, from)
+        range: (QueueId, QueueId),
+    ) -> impl DoubleEndedIterator<Item = Result<QueueId, QueueError>> + use<> {
+        ids_under(&self.trees.dest, destination, range)
     }
 
-    /// Ids of living mails from this reverse-path, ascending from `from` on.
+    /// Ids of living mails from this reverse-path, ascending.
     pub fn by_sender(
         &self,
         sender: &str,
-        from: QueueId,
-    ) -> impl Iterator<Item = Result<QueueId, QueueError>> + use<> {
-        ids_under(&self.trees.sender, keys::text_prefix(sender), from)
+        range: (QueueId, QueueId),
+    ) -> impl DoubleEndedIterator<Item = Result<QueueId, QueueError>> + use<> {
+        ids_under(&self.trees.sender, &fold_sender(sender), range)
     }
 
     /// Every due key with its entry. A key left over by a crash may disagree with its job.
@@ -279,21 +319,19 @@ fn block_key(lsn: Lsn) -> Vec<u8> {
 
 fn ids_under(
     tree: &sled::Tree,
-    prefix: Vec<u8>,
-    from: QueueId,
-) -> impl Iterator<Item = Result<QueueId, QueueError>> + use<> {
-    let first = [&prefix[..], &from.to_bytes()].concat();
-    tree.range(first..)
-        .take_while(move |item| {
-            item.as_ref()
-                .map_or(true, |(key, _)| key.starts_with(&prefix))
-        })
-        .map(|item| {
-            let (key, _) = item?;
-            let at = key.iter().position(|&byte| byte == 0).unwrap_or(key.len());
-            let id = key.get(at + 1..at + 17).and_then(keys::parse_id);
-            id.ok_or_else(|| unreadable("listing key", "length"))
-        })
+    text: &str,
+    (first, last): (QueueId, QueueId),
+) -> impl DoubleEndedIterator<Item = Result<QueueId, QueueError>> + use<> {
+    let prefix = keys::text_prefix(text);
+    let at = prefix.len();
+    let first = [&prefix[..], &first.to_bytes()].concat();
+    // Behind every job of the last mail.
+    let last = [&prefix[..], &last.to_bytes(), &[0xff; 5]].concat();
+    tree.range(first..last).map(move |item| {
+        let (key, _) = item?;
+        let id = key.get(at..at + 16).and_then(keys::parse_id);
+        id.ok_or_else(|| unreadable("listing key", "length"))
+    })
 }
 
 fn mail_place(queue_id: QueueId, value: &[u8]) -> Result<MailPlace, QueueError> {
@@ -309,6 +347,9 @@ fn mail_place(queue_id: QueueId, value: &[u8]) -> Result<MailPlace, QueueError> 
         received_at: Timestamp::from_millis(entry.received_at),
         recipients: entry.recipients,
         digest: digest_from_wire(entry.digest),
+        tenant: entry.tenant,
+        account: entry.account,
+        tags: entry.tags,
     })
 }
 

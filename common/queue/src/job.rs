@@ -189,6 +189,20 @@ impl JobState {
         !self.is_pending() && !self.owes()
     }
 
+    /// Why it is not done: the reason of its hold, else the last reply for a recipient still to be tried.
+    pub fn reason(&self) -> Option<String> {
+        let pending = self
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.is_pending());
+        let mut reports = pending.filter_map(RecipientState::last_report);
+        let last = |report: &StatusReport| match &report.reply {
+            Some(reply) => reply.to_string(),
+            None => format!("{} {}", report.status, report.text),
+        };
+        self.hold.clone().or_else(|| reports.next().map(last))
+    }
+
     /// The recipients still to be tried.
     pub fn pending(&self) -> impl Iterator<Item = RecipientIndex> {
         self.recipients

@@ -35,11 +35,11 @@ pub use error::{QueueError, StaleLease};
 pub use index::{FinishedMail, MailPlace};
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
 pub use queue::{
-    Admission, Applied, Debt, DestinationStats, Filter, Instruction, JobSummary, Leased,
+    Admission, Applied, Debt, DestinationStats, Instruction, JobSummary, Leased, Listing,
     LiveInSegment, MailSummary, OpenReport, Options, Page, Prepared, Queue, Settled, Stats,
 };
 pub use record::{Content, MailRecord};
 pub use retry::RetrySchedule;
 pub use schedule::{
-    Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Schedule, Ticked, Wait,
+    Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Scanned, Schedule, Ticked, Wait,
 };

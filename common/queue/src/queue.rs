@@ -19,7 +19,7 @@ pub(crate) use change::{Change, MailFacts};
 pub use change::{Instruction, Prepared};
 pub use destinations::DestinationStats;
 pub use insert::Admission;
-pub use list::{Filter, JobSummary, MailSummary, Page, Stats};
+pub use list::{JobSummary, Listing, MailSummary, Page, Stats};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
 use postroad_journal::{Location, Lsn, RecordDraft};
 pub use reclaim::LiveInSegment;
@@ -28,7 +28,7 @@ pub use settle::{Debt, Settled};
 use crate::{
     Digest, Fairness, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,
     QueueError, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
-    index::{self, Index},
+    index::{self, Former, Index},
     record::{Checkpoint, Finished, LeaseHint, LeaseHints, encode_epoch},
 };
 
@@ -66,6 +66,8 @@ pub struct OpenReport {
     pub needs_replay_from: Lsn,
     /// Where the former index lies now, if it did not open and is to be rebuilt.
     pub rebuilt: Option<PathBuf>,
+    /// The former index was of another release's format, and is made anew.
+    pub outdated: bool,
 }
 
 /// A job given to a worker, with all it takes to try it.
@@ -114,10 +116,16 @@ impl Queue {
         now: Timestamp,
     ) -> Result<(Self, OpenReport), QueueError> {
         let opened = index::open(folder, options.cache_capacity, now)?;
-        let (index, rebuilt) = Index::new(opened);
+        let (index, former) = Index::new(opened);
+        let outdated = former == Former::Outdated;
+        let rebuilt = match former {
+            Former::Quarantined(path) => Some(path),
+            Former::Kept | Former::Outdated => None,
+        };
         let report = OpenReport {
             needs_replay_from: index.checkpoint_lsn()?,
             rebuilt,
+            outdated,
         };
         let core = Core {
             schedule: Schedule::new(options.times.clone(), options.fairness.clone()),

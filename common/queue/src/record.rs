@@ -11,7 +11,7 @@ pub(crate) mod wire;
 pub use mail::{Content, MailRecord};
 pub(crate) use mail::{MailHead, file_from_wire, file_to_wire, moved_draft, split_head};
 pub use marks::{Checkpoint, Finished, FinishedBlock, LeaseHint, LeaseHints, Snapshot};
-pub(crate) use outcome::{class_from_wire, class_to_wire};
+pub(crate) use outcome::{class_from_wire, class_to_wire, cut};
 use postroad_journal::RecordKind;
 pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
 pub(crate) use state::{digest_from_wire, digest_to_wire};

@@ -7,6 +7,7 @@ mod facts;
 mod fairness;
 mod lease;
 mod ready;
+mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ pub use fairness::Fairness;
 pub use lease::{Fence, Holder, Lease};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
 use ready::ReadyQueue;
+pub use view::Scanned;
 
 use crate::{JobKey, JobState, QueueError, Revision, StaleLease, record::LeaseHint};
 

@@ -257,6 +257,12 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
             "the index could not be opened; it was put aside and is built anew from the journal"
         );
     }
+    if report.outdated {
+        info!(
+            event = "index_outdated",
+            "the index was of another release's format; it is built anew from the journal"
+        );
+    }
     let replayed = replay(&journal, &queue, report.needs_replay_from, &failed)?;
     let jobs = queue.finish_replay(clock::now())?;
     info!(

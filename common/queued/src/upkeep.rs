@@ -10,9 +10,9 @@ use std::{
 use bytes::Bytes;
 use postroad_address::Domain;
 use postroad_directory::Directory;
-use postroad_envelope::{QueueId, Route, RouteClass};
+use postroad_envelope::{Filter, QueueId, Route, RouteClass};
 use postroad_journal::{Location, Lsn, RecordKind, SegmentInfo};
-use postroad_queue::{Filter, Instruction, JobKey, JobState, Prepared, Queue, QueueError};
+use postroad_queue::{Instruction, JobKey, JobState, Listing, Prepared, Queue, QueueError};
 use tokio::{task::spawn_blocking, time::interval};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
@@ -325,7 +325,9 @@ type Misrouted = (Vec<(JobKey, Route)>, Option<QueueId>);
 
 fn wrongly_routed(core: &Core, from: Option<QueueId>) -> Result<Misrouted, QueueError> {
     let directory = core.directory.current();
-    let page = core.queue.list(&Filter::default(), from, PAGE)?;
+    let all = Filter::all();
+    let listing = Listing::oldest(&all, from, PAGE);
+    let page = core.queue.list(&listing, clock::now(), &|| true)?;
     let jobs = page
         .mails
         .iter()

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use postroad_address::{Mailbox, ReversePath};
+use postroad_address::Mailbox;
 use postroad_envelope::{EventKind, HostPort};
 
-use crate::queue::{ClassArgument, StateArgument};
+use crate::queue::ClassArgument;
+use crate::queue::filter::{FilterArguments, SelectionArguments};
 
 /// Postroad carries mail: submission, transfer and delivery around one durable queue.
 #[derive(Debug, Parser)]
@@ -251,20 +252,17 @@ pub struct TraceArguments {
 /// `postroad queue list`.
 #[derive(Debug, Args)]
 pub struct ListArguments {
-    /// Only mails for this domain
-    #[arg(long, value_name = "DOMAIN")]
-    pub destination: Option<String>,
-    /// Only mails from this sender; "<>" is the empty one of reports
-    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
-    pub sender: Option<ReversePath>,
-    /// Only mails in this state
+    /// Which mails.
+    #[command(flatten)]
+    pub which: FilterArguments,
+    /// Begin with the newest
     #[arg(long)]
-    pub state: Option<StateArgument>,
+    pub newest_first: bool,
     /// Go on behind this mail
     #[arg(long, value_name = "ID")]
     pub after: Option<String>,
     /// Most mails to list
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit: u32,
 }
 
@@ -276,28 +274,6 @@ fn event_kind() -> impl TypedValueParser<Value = EventKind> {
         let mut known = known.filter(|kind| kind.as_str() == word);
         known.next().unwrap_or(EventKind::Accepted)
     })
-}
-
-fn sender(text: &str) -> Result<ReversePath, postroad_address::AddressError> {
-    match text.trim_start_matches('<').trim_end_matches('>') {
-        "" => Ok(ReversePath::Null),
-        mailbox => Mailbox::parse(mailbox).map(ReversePath::Mailbox),
-    }
-}
-
-/// Which mails a verb is for.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct SelectionArguments {
-    /// These: ids or their beginnings, 8 characters or more
-    #[arg(value_name = "ID")]
-    pub ids: Vec<String>,
-    /// All mails for this domain
-    #[arg(long, value_name = "DOMAIN")]
-    pub destination: Option<String>,
-    /// All mails
-    #[arg(long)]
-    pub all: bool,
 }
 
 /// `postroad mailbox …`.

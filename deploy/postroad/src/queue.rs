@@ -2,6 +2,8 @@
 
 mod change;
 mod content;
+pub mod filter;
+mod list;
 mod show;
 mod stats;
 mod trace;
@@ -9,18 +11,15 @@ mod trace;
 use std::path::Path;
 
 use change::{carry, destroy};
-use comfy_table::Cell;
 use postroad_envelope::{QueueId, QueueIdPrefix, RouteClass};
-use postroad_queue_client::{
-    Change, ListPage, ListQuery, MailState, MailSummary, QueueAdmin, RemoteAdmin,
-};
+use postroad_queue_client::{Change, MailState, MailSummary, QueueAdmin, RemoteAdmin};
 use serde_json::json;
 
-use crate::cli::{ListArguments, QueueVerb};
+use crate::cli::QueueVerb;
 use crate::fault::Fault;
 use crate::home::Home;
 use crate::runtime;
-use crate::terminal::{Terminal, lines, local_time, number, one_line, table, utc_time};
+use crate::terminal::{Terminal, one_line, utc_time};
 
 /// Carries out the verb.
 pub fn carry_out(
@@ -32,7 +31,7 @@ pub fn carry_out(
     runtime()?.block_on(async {
         let admin = connect(&home)?;
         match verb {
-            QueueVerb::List(arguments) => list(&admin, arguments, terminal).await,
+            QueueVerb::List(arguments) => list::list(&admin, arguments, terminal).await,
             QueueVerb::Show { id, content } => {
                 let id = find(&admin, &id).await?;
                 match content {
@@ -105,69 +104,6 @@ async fn find(admin: &dyn QueueAdmin, text: &str) -> Result<QueueId, Fault> {
         })
 }
 
-async fn list(
-    admin: &dyn QueueAdmin,
-    arguments: ListArguments,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Fault> {
-    let after = match &arguments.after {
-        Some(text) => Some(find(admin, text).await?),
-        None => None,
-    };
-    let query = ListQuery {
-        destination: arguments.destination,
-        sender: arguments.sender.map(|sender| {
-            sender
-                .mailbox()
-                .map_or_else(String::new, |mailbox| mailbox.folded())
-        }),
-        state: arguments.state.map(Into::into),
-        after,
-        limit: arguments.limit,
-    };
-    let page = admin.list(query).await?;
-    if terminal.wants_json() {
-        let mails: Vec<_> = page.mails.iter().map(summary_json).collect();
-        terminal.object(json!({ "mails": mails, "next": page.next.map(|id| id.to_string()) }));
-        return Ok(());
-    }
-    tell_page(&page, terminal);
-    Ok(())
-}
-
-fn tell_page(page: &ListPage, terminal: &mut Terminal<'_>) {
-    if page.mails.is_empty() {
-        terminal.say("no such mail in the queue");
-        return;
-    }
-    let mut rows = table([
-        "ID",
-        "STATE",
-        "RECEIVED",
-        "FROM",
-        "TO",
-        "SIZE",
-        "NEXT ATTEMPT",
-        "REASON",
-    ]);
-    for mail in &page.mails {
-        rows.add_row([
-            Cell::new(mail.queue_id),
-            Cell::new(mail.state.as_str()),
-            Cell::new(local_time(mail.received_at)),
-            Cell::new(one_line(sender(mail), 40)),
-            Cell::new(recipients(mail)),
-            number(mail.size),
-            Cell::new(mail.next_attempt.map_or_else(String::new, local_time)),
-            Cell::new(one_line(&mail.reason, 60)),
-        ]);
-    }
-    terminal.line(lines(&rows));
-    if let Some(next) = page.next {
-        terminal.say(format_args!("there are more; go on with --after {next}"));
-    }
-}
-
 fn sender(mail: &MailSummary) -> &str {
     match mail.sender.as_str() {
         "" => "<>",
@@ -193,6 +129,9 @@ fn summary_json(mail: &MailSummary) -> serde_json::Value {
         "open_recipients": mail.open_recipients,
         "next_attempt": mail.next_attempt.map(utc_time),
         "reason": mail.reason,
+        "tenant": mail.tenant,
+        "account": mail.account,
+        "tags": mail.tags,
     })
 }
 

@@ -18,12 +18,18 @@ pub struct Terminal<'a> {
     out: &'a mut dyn Write,
     talk: &'a mut dyn Write,
     json: bool,
+    in_progress: bool,
 }
 
 impl<'a> Terminal<'a> {
     /// Results to `out`, everything else to `talk`.
     pub fn new(out: &'a mut dyn Write, talk: &'a mut dyn Write, json: bool) -> Self {
-        Self { out, talk, json }
+        Self {
+            out,
+            talk,
+            json,
+            in_progress: false,
+        }
     }
 
     /// Whether JSON is wanted.
@@ -57,8 +63,26 @@ impl<'a> Terminal<'a> {
 
     /// A line for the person, not part of the result.
     pub fn say(&mut self, text: impl Display) {
+        self.clear_progress();
         let _ = writeln!(self.talk, "{text}");
         let _ = self.talk.flush();
+    }
+
+    /// How far it is, on a line that the next word takes the place of; only where a person looks on.
+    pub fn progress(&mut self, text: impl Display) {
+        if std::io::stderr().is_terminal() {
+            let _ = write!(self.talk, "\r{text}\x1b[K");
+            let _ = self.talk.flush();
+            self.in_progress = true;
+        }
+    }
+
+    /// Takes the line of [`Terminal::progress`] away.
+    pub fn clear_progress(&mut self) {
+        if std::mem::take(&mut self.in_progress) {
+            let _ = write!(self.talk, "\r\x1b[K");
+            let _ = self.talk.flush();
+        }
     }
 
     /// Why it was not done.

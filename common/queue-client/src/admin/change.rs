@@ -1,4 +1,4 @@
-use postroad_envelope::{HostPort, QueueId, RouteClass};
+use postroad_envelope::{Filter, HostPort, RouteClass};
 
 /// What an operator does to mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,8 @@ impl Change {
 /// Which mails are changed, by whom and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// Which mails.
-    pub selection: Selection,
+    /// Which mails; one that means none is refused.
+    pub filter: Filter,
     /// Change nothing, only count.
     pub dry_run: bool,
     /// Who asks, for the record; empty: whoever the connection was opened for.
@@ -55,10 +55,10 @@ pub struct Order {
     pub reason: String,
 }
 
-impl From<Selection> for Order {
-    fn from(selection: Selection) -> Self {
+impl From<Filter> for Order {
+    fn from(filter: Filter) -> Self {
         Self {
-            selection,
+            filter,
             dry_run: false,
             by: String::new(),
             reason: String::new(),
@@ -73,15 +73,4 @@ pub struct Changed {
     pub mails: u64,
     /// Mails that were passed over, at least in part, since a worker holds them now.
     pub busy: u64,
-}
-
-/// Which mails a verb is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// These.
-    Ids(Vec<QueueId>),
-    /// Every mail with a job for this destination (A-label); only these jobs are changed.
-    Destination(String),
-    /// Every living mail.
-    All,
 }

@@ -2,48 +2,23 @@ use postroad_envelope::{RecipientIndex, Timestamp};
 use postroad_proto::{ConvertError, convert, queue::v1};
 
 use crate::{
-    AgentDetails, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailState,
-    MailSummary, Order, QueueStats, RecipientDetails, Selection,
+    AgentDetails, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailSummary, Order,
+    QueueStats, RecipientDetails,
 };
+
+use super::filter;
 
 fn missing(field: &'static str) -> ConvertError {
     ConvertError::new(field, "is missing")
 }
 
-impl From<MailState> for v1::MailState {
-    fn from(state: MailState) -> Self {
-        match state {
-            MailState::Due => Self::Due,
-            MailState::Leased => Self::Leased,
-            MailState::Delayed => Self::Delayed,
-            MailState::Held => Self::Held,
-        }
-    }
-}
-
-fn state_from_wire(state: v1::MailState) -> Option<MailState> {
-    MailState::ALL
-        .into_iter()
-        .find(|&known| v1::MailState::from(known) == state)
-}
-
 impl From<&ListQuery> for v1::ListRequest {
     fn from(query: &ListQuery) -> Self {
-        let filter = v1::Filter {
-            destination: query.destination.clone(),
-            sender: query.sender.clone(),
-            state: query
-                .state
-                .map_or(v1::MailState::Unspecified, Into::into)
-                .into(),
-            all: true,
-            ..v1::Filter::default()
-        };
         Self {
-            filter: Some(filter),
+            filter: Some(filter::to_wire(&query.filter)),
             after: query.after.map(convert::queue_id_bytes),
             limit: query.limit,
-            newest_first: false,
+            newest_first: query.newest_first,
         }
     }
 }
@@ -52,46 +27,22 @@ impl TryFrom<v1::ListRequest> for ListQuery {
     type Error = ConvertError;
 
     fn try_from(wire: v1::ListRequest) -> Result<Self, ConvertError> {
-        let filter = wire.filter.unwrap_or_default();
-        refuse_unbuilt_filters(&filter)?;
         Ok(Self {
-            state: state_from_wire(filter.state()),
-            destination: filter.destination,
-            sender: filter.sender,
+            filter: filter::from_wire(wire.filter.unwrap_or_default())?,
             after: wire
                 .after
                 .map(|id| convert::queue_id("after", &id))
                 .transpose()?,
             limit: wire.limit,
+            newest_first: wire.newest_first,
         })
     }
-}
-
-/// A filter that is not understood must not select more than was meant.
-fn refuse_unbuilt_filters(filter: &v1::Filter) -> Result<(), ConvertError> {
-    let unbuilt = filter.recipient_domain.is_some()
-        || filter.received_after_ms.is_some()
-        || filter.received_before_ms.is_some()
-        || filter.size_at_least.is_some()
-        || filter.size_at_most.is_some()
-        || filter.reason_contains.is_some()
-        || filter.tag.is_some()
-        || filter.account.is_some()
-        || filter.tenant.is_some()
-        || filter.hold_rule.is_some();
-    if unbuilt {
-        return Err(ConvertError::new(
-            "filter",
-            "uses a part that this queue cannot filter by yet",
-        ));
-    }
-    Ok(())
 }
 
 impl From<&Order> for v1::ChangeRequest {
     fn from(order: &Order) -> Self {
         Self {
-            filter: Some((&order.selection).into()),
+            filter: Some(filter::to_wire(&order.filter)),
             dry_run: order.dry_run,
             by: order.by.clone(),
             reason: order.reason.clone(),
@@ -104,7 +55,7 @@ impl TryFrom<v1::ChangeRequest> for Order {
 
     fn try_from(wire: v1::ChangeRequest) -> Result<Self, ConvertError> {
         Ok(Self {
-            selection: wire.filter.unwrap_or_default().try_into()?,
+            filter: filter::from_wire(wire.filter.unwrap_or_default())?,
             dry_run: wire.dry_run,
             by: wire.by,
             reason: wire.reason,
@@ -126,48 +77,6 @@ impl From<v1::ChangeResponse> for Changed {
     }
 }
 
-impl From<&Selection> for v1::Filter {
-    fn from(selection: &Selection) -> Self {
-        let mut filter = Self::default();
-        match selection {
-            Selection::Ids(ids) => {
-                filter.queue_ids = ids.iter().map(|&id| convert::queue_id_bytes(id)).collect();
-            }
-            Selection::Destination(name) => filter.destination = Some(name.clone()),
-            Selection::All => filter.all = true,
-        }
-        filter
-    }
-}
-
-impl TryFrom<v1::Filter> for Selection {
-    type Error = ConvertError;
-
-    fn try_from(wire: v1::Filter) -> Result<Self, ConvertError> {
-        refuse_unbuilt_filters(&wire)?;
-        if wire.sender.is_some() || state_from_wire(wire.state()).is_some() {
-            return Err(ConvertError::new(
-                "filter",
-                "a change selects by ids, by destination or all",
-            ));
-        }
-        match (wire.queue_ids.is_empty(), wire.destination, wire.all) {
-            (false, None, false) => Ok(Self::Ids(
-                wire.queue_ids
-                    .iter()
-                    .map(|id| convert::queue_id("queue_ids", id))
-                    .collect::<Result<_, _>>()?,
-            )),
-            (true, Some(destination), false) => Ok(Self::Destination(destination)),
-            (true, None, true) => Ok(Self::All),
-            _ => Err(ConvertError::new(
-                "filter",
-                "name ids, or a destination, or all",
-            )),
-        }
-    }
-}
-
 impl From<&MailSummary> for v1::MailSummary {
     fn from(summary: &MailSummary) -> Self {
         Self {
@@ -176,9 +85,12 @@ impl From<&MailSummary> for v1::MailSummary {
             size: summary.size,
             sender: summary.sender.clone(),
             open_recipients: summary.open_recipients.clone(),
-            state: v1::MailState::from(summary.state).into(),
+            state: filter::state_to_wire(summary.state).into(),
             next_attempt_ms: summary.next_attempt.map(Timestamp::as_millis),
             reason: summary.reason.clone(),
+            tenant: summary.tenant.clone(),
+            account: summary.account.clone(),
+            tags: summary.tags.clone(),
             ..Self::default()
         }
     }
@@ -192,11 +104,14 @@ impl TryFrom<v1::MailSummary> for MailSummary {
             queue_id: convert::queue_id("queue_id", &wire.queue_id)?,
             received_at: Timestamp::from_millis(wire.received_at_ms),
             size: wire.size,
-            state: state_from_wire(wire.state()).ok_or_else(|| missing("state"))?,
+            state: filter::state_from_wire(wire.state()).ok_or_else(|| missing("state"))?,
             sender: wire.sender,
             open_recipients: wire.open_recipients,
             next_attempt: wire.next_attempt_ms.map(Timestamp::from_millis),
             reason: wire.reason,
+            tenant: wire.tenant,
+            account: wire.account,
+            tags: wire.tags,
         })
     }
 }
@@ -206,7 +121,7 @@ impl From<&ListPage> for v1::ListResponse {
         Self {
             mails: page.mails.iter().map(Into::into).collect(),
             next: page.next.map(convert::queue_id_bytes),
-            ..Self::default()
+            scanned: page.scanned,
         }
     }
 }
@@ -225,6 +140,7 @@ impl TryFrom<v1::ListResponse> for ListPage {
                 .next
                 .map(|id| convert::queue_id("next", &id))
                 .transpose()?,
+            scanned: wire.scanned,
         })
     }
 }
@@ -239,7 +155,7 @@ impl From<&MailDetails> for v1::ShowResponse {
                 route: Some((&recipient.route).into()),
                 state: recipient
                     .state
-                    .map_or(v1::MailState::Unspecified, Into::into)
+                    .map_or(v1::MailState::Unspecified, filter::state_to_wire)
                     .into(),
                 attempts: recipient.attempts,
                 next_attempt_ms: recipient.next_attempt.map(Timestamp::as_millis),
@@ -263,7 +179,7 @@ impl TryFrom<v1::ShowResponse> for MailDetails {
         let recipients = wire.recipients.into_iter().map(|recipient| {
             Ok(RecipientDetails {
                 index: RecipientIndex(recipient.index),
-                state: state_from_wire(recipient.state()),
+                state: filter::state_from_wire(recipient.state()),
                 route: recipient
                     .route
                     .ok_or_else(|| missing("route"))?

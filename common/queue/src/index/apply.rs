@@ -9,9 +9,13 @@ use crate::{
     Digest, JobFacts, JobKey, JobState, QueueError, Wait,
     queue::{Change, MailFacts},
     record::{
-        Finished, FinishedBlock, class_to_wire, digest_to_wire, encode_state, file_to_wire, wire,
+        Finished, FinishedBlock, class_to_wire, cut, digest_to_wire, encode_state, file_to_wire,
+        wire,
     },
 };
+
+/// Octets kept of the name of a tenant or an account: with them an entry stays below 4 KiB.
+const MAX_NAME: usize = 320;
 
 impl Index {
     /// Applies one record, un-flushed. Tells of a mail that is all done by it.
@@ -58,6 +62,12 @@ impl Index {
             digest: Some(digest_to_wire(mail.digest)),
             file: mail.file.map(file_to_wire),
             recipients: mail.recipients,
+            tenant: cut(&mail.tenant, MAX_NAME),
+            account: mail
+                .account
+                .as_deref()
+                .map(|account| cut(account, MAX_NAME)),
+            tags: mail.tags.clone(),
         };
         self.trees
             .mail

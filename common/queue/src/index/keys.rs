@@ -1,6 +1,6 @@
 //! Keys: big-endian, so that they sort as their parts do.
 
-use postroad_envelope::{QueueId, Timestamp};
+use postroad_envelope::{QueueId, Timestamp, fold_sender};
 
 use crate::JobKey;
 
@@ -44,9 +44,9 @@ pub fn destination(text: &str, key: JobKey) -> Vec<u8> {
     [text.as_bytes(), &[0], &job(key)].concat()
 }
 
-/// `text | 0 | id`.
+/// `folded text | 0 | id`.
 pub fn sender(text: &str, id: QueueId) -> Vec<u8> {
-    [text.as_bytes(), &[0], &id.to_bytes()].concat()
+    [fold_sender(text).as_bytes(), &[0], &id.to_bytes()].concat()
 }
 
 pub fn text_prefix(text: &str) -> Vec<u8> {

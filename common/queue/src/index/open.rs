@@ -23,29 +23,59 @@ const SEGMENT_SIZE: usize = 4 << 20;
 pub struct Opened {
     pub trees: Trees,
     pub db_file: File,
-    /// Where the former index was put, if it could not be opened.
-    pub quarantined: Option<PathBuf>,
+    pub former: Former,
 }
 
-/// Opens `folder/index`; one that does not open goes to `folder/quarantine`, and an empty one takes its place.
+/// What became of the index that was there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Former {
+    /// It is this one, or there was none.
+    Kept,
+    /// It was of another release's format, and is gone.
+    Outdated,
+    /// It could not be opened, and lies here now.
+    Quarantined(PathBuf),
+}
+
+/// What lies in the folder of the index.
+enum Found {
+    Sound(Trees),
+    OtherFormat,
+    Damaged,
+}
+
+/// Opens `folder/index`; one that does not open goes to `folder/quarantine`, one of another format is removed, and an
+/// empty one takes its place.
 pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened, QueueError> {
     let index = folder.join("index");
     let io_error = |doing| move |source| QueueError::Io { doing, source };
     fs::create_dir_all(folder).map_err(io_error("create the queue folder"))?;
     refuse_if_in_use(&index.join("db"))?;
-    let mut quarantined = None;
+    let mut former = Former::Kept;
     let trees = match guarded(&index, cache_capacity)? {
-        Some(trees) => trees,
-        None => {
+        Found::Sound(trees) => trees,
+        Found::OtherFormat => {
+            former = Former::Outdated;
+            // Under another name first: half an index must never be taken for one.
+            let old = folder.join("index.old");
+            remove_if_there(&old).map_err(io_error("remove an old index"))?;
+            fs::rename(&index, &old).map_err(io_error("move the old index away"))?;
+            sync_folder(folder).map_err(io_error("sync the queue folder"))?;
+            remove_if_there(&old).map_err(io_error("remove the old index"))?;
+            Trees::open(&index, cache_capacity, SEGMENT_SIZE)?
+        }
+        Found::Damaged => {
             let aside = folder.join("quarantine");
             fs::create_dir_all(&aside).map_err(io_error("create the quarantine folder"))?;
             let aside = free_name(&aside, now);
             fs::rename(&index, &aside).map_err(io_error("move the index to quarantine"))?;
             sync_folder(folder).map_err(io_error("sync the queue folder"))?;
-            quarantined = Some(aside);
+            former = Former::Quarantined(aside);
             Trees::open(&index, cache_capacity, SEGMENT_SIZE)?
         }
     };
+    // An index that was made just now gets its format here.
+    trees.is_of_this_format();
     let db_file = File::open(index.join("db")).map_err(io_error("open the index file"))?;
     // The file itself must survive before anything says that it holds something.
     sync_folder(&index).map_err(io_error("sync the index folder"))?;
@@ -53,8 +83,15 @@ pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened
     Ok(Opened {
         trees,
         db_file,
-        quarantined,
+        former,
     })
+}
+
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// An index that someone has open is sound, and not to be moved away under them. One that this process has just closed
@@ -77,13 +114,18 @@ fn refuse_if_in_use(db: &Path) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// None: it is damaged, of another format, panicked or did not come back.
-fn guarded(index: &Path, cache_capacity: u64) -> Result<Option<Trees>, QueueError> {
+/// Damaged is also what panics or does not come back.
+fn guarded(index: &Path, cache_capacity: u64) -> Result<Found, QueueError> {
     let (done, opened) = mpsc::sync_channel(1);
     let path = index.to_owned();
     let open = move || {
         let trees = Trees::open(&path, cache_capacity, SEGMENT_SIZE);
-        let _ = done.send(trees.map(|trees| trees.is_readable().then_some(trees)));
+        let found = trees.map(|trees| match trees.is_of_this_format() {
+            Some(true) => Found::Sound(trees),
+            Some(false) => Found::OtherFormat,
+            None => Found::Damaged,
+        });
+        let _ = done.send(found);
     };
     let opener = thread::Builder::new().name("index-open".to_owned());
     opener.spawn(open).map_err(|source| QueueError::Io {
@@ -92,8 +134,8 @@ fn guarded(index: &Path, cache_capacity: u64) -> Result<Option<Trees>, QueueErro
     })?;
     // A panic drops the sender, which ends the wait too.
     let why = match opened.recv_timeout(PATIENCE) {
-        Ok(Ok(Some(trees))) => return Ok(Some(trees)),
-        Ok(Ok(None)) => "another format".to_owned(),
+        Ok(Ok(Found::Damaged)) => "it has no format".to_owned(),
+        Ok(Ok(found)) => return Ok(found),
         Ok(Err(sled::Error::Io(error))) if is_of_the_disk(&error) => {
             return Err(sled::Error::Io(error).into());
         }
@@ -102,7 +144,7 @@ fn guarded(index: &Path, cache_capacity: u64) -> Result<Option<Trees>, QueueErro
         Err(mpsc::RecvTimeoutError::Timeout) => "no answer".to_owned(),
     };
     tracing::error!(event = "corruption", error = why, "the index does not open");
-    Ok(None)
+    Ok(Found::Damaged)
 }
 
 /// Errors that a new index would meet too.

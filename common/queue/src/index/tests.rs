@@ -4,7 +4,7 @@ use crate::{
     samples::{at, id, job_state, key},
 };
 
-fn index(folder: &Path) -> (Index, Option<std::path::PathBuf>) {
+fn index(folder: &Path) -> (Index, Former) {
     Index::new(open(folder, 1 << 20, at(0)).unwrap())
 }
 
@@ -25,6 +25,9 @@ fn mail(number: u8) -> Change {
         recipients: 1,
         digest: Digest::default(),
         file: None,
+        tenant: "default".to_owned(),
+        account: None,
+        tags: Vec::new(),
         jobs: vec![job_state(number, 1)],
     })
 }
@@ -106,8 +109,8 @@ fn a_checkpoint_is_found_again() {
     assert_eq!(first.checkpoint_lsn().unwrap(), Lsn(0));
     first.checkpoint(Lsn(2)).unwrap();
     drop(first);
-    let (second, quarantined) = index(folder.path());
-    assert_eq!(quarantined, None);
+    let (second, former) = index(folder.path());
+    assert_eq!(former, Former::Kept);
     assert_eq!(
         (second.checkpoint_lsn().unwrap(), second.epoch().unwrap()),
         (Lsn(2), 7)
@@ -117,17 +120,35 @@ fn a_checkpoint_is_found_again() {
 }
 
 #[test]
-fn an_index_of_another_format_is_put_aside() {
+fn an_index_of_another_format_goes_and_is_no_corruption() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = index(folder.path());
-    first
-        .trees
-        .meta
-        .insert("format", &2_u64.to_be_bytes())
-        .unwrap();
+    first.apply(place(1), &mail(1)).unwrap();
+    let other = FORMAT.wrapping_sub(1).to_be_bytes();
+    first.trees.meta.insert("format", &other).unwrap();
     drop(first);
-    let (second, quarantined) = index(folder.path());
-    assert!(quarantined.unwrap().join("db").exists());
+    let (second, former) = index(folder.path());
+    assert_eq!(former, Former::Outdated);
+    assert_eq!(keys_of(&second), 0);
+    drop(second);
+    // The new one has its format at once.
+    assert_eq!(index(folder.path()).1, Former::Kept);
+    for name in ["quarantine", "index.old"] {
+        assert!(!folder.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn an_index_whose_format_makes_no_sense_goes_to_quarantine() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = index(folder.path());
+    first.trees.meta.insert("format", b"?").unwrap();
+    drop(first);
+    let (second, former) = index(folder.path());
+    let aside = std::fs::read_dir(folder.path().join("quarantine"));
+    let aside = aside.unwrap().next().unwrap().unwrap().path();
+    assert!(aside.join("db").exists());
+    assert_eq!(former, Former::Quarantined(aside));
     assert_eq!(keys_of(&second), 0);
 }
 

@@ -1,4 +1,4 @@
-use postroad_envelope::{QueueId, Route, RouteClass, StatusReport, Timestamp};
+use postroad_envelope::{Envelope, QueueId, Route, RouteClass, StatusReport, Timestamp};
 use postroad_journal::{ContentRef, RecordDraft};
 
 use super::Queue;
@@ -41,8 +41,33 @@ pub struct MailFacts {
     pub recipients: u32,
     pub digest: Digest,
     pub file: Option<ContentRef>,
+    pub tenant: String,
+    pub account: Option<String>,
+    pub tags: Vec<String>,
     /// The jobs as accepted; empty if the mail was copied forward.
     pub jobs: Vec<JobState>,
+}
+
+impl MailFacts {
+    pub fn of(
+        envelope: &Envelope,
+        digest: Digest,
+        file: Option<ContentRef>,
+        jobs: Vec<JobState>,
+    ) -> Self {
+        Self {
+            queue_id: envelope.queue_id,
+            sender: envelope.reverse_path.to_string(),
+            received_at: envelope.received_at,
+            recipients: u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
+            digest,
+            file,
+            tenant: envelope.tenant.clone(),
+            account: envelope.account.clone(),
+            tags: envelope.tags.clone(),
+            jobs,
+        }
+    }
 }
 
 impl Prepared {

@@ -62,15 +62,7 @@ impl Queue {
         let expires_at = self.options.retry.expires_at(envelope.received_at);
         envelope.expires_at.get_or_insert(expires_at);
         let jobs = jobs_of(&envelope, digest, now, route);
-        let facts = MailFacts {
-            queue_id: id,
-            sender: envelope.reverse_path.to_string(),
-            received_at: envelope.received_at,
-            recipients: u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
-            digest,
-            file: content.file(),
-            jobs: jobs.clone(),
-        };
+        let facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
         let record = MailRecord {
             envelope,
             content,

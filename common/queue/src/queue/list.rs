@@ -1,30 +1,46 @@
 use std::collections::BTreeMap;
 
-use postroad_envelope::{QueueId, QueueIdPrefix, RouteClass, Timestamp};
+use postroad_envelope::{
+    Filter, JobTraits, MailState, QueueId, QueueIdPrefix, RouteClass, Timestamp,
+};
 
 use super::Queue;
 use crate::{JobKey, JobState, MailPlace, Phase, QueueError, record::Finished};
 
-/// Which mails to list; all conditions must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
-    /// Ids that begin so.
-    pub id: Option<QueueIdPrefix>,
-    /// The reverse-path, as written; empty: null.
-    pub sender: Option<String>,
-    /// Mails with a job for this destination.
-    pub destination: Option<String>,
-    /// Mails with a job in this phase.
-    pub phase: Option<Phase>,
+/// A page of a list that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing<'a> {
+    /// Which mails.
+    pub filter: &'a Filter,
+    /// Where to begin; none: at the beginning.
+    pub from: Option<QueueId>,
+    /// By descending id.
+    pub newest_first: bool,
+    /// Most mails.
+    pub limit: usize,
+}
+
+impl<'a> Listing<'a> {
+    /// By ascending id.
+    pub const fn oldest(filter: &'a Filter, from: Option<QueueId>, limit: usize) -> Self {
+        Self {
+            filter,
+            from,
+            newest_first: false,
+            limit,
+        }
+    }
 }
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Page {
-    /// By ascending id, so by age.
+    /// In the order asked for.
     pub mails: Vec<MailSummary>,
     /// Where the next page begins; none if this is the last.
     pub next: Option<QueueId>,
+    /// Mails, or jobs in memory, that were looked at.
+    pub scanned: u64,
 }
 
 /// A living mail in a list.
@@ -58,60 +74,163 @@ pub struct Stats {
     pub by_destination: BTreeMap<(RouteClass, String), (usize, Option<Timestamp>)>,
 }
 
+impl JobSummary {
+    /// Where it stands for operators; none if it has ended.
+    pub fn state(&self, now: Timestamp) -> Option<MailState> {
+        self.phase.map(|(phase, at)| phase.state(at, now))
+    }
+
+    /// Whether it fits the parts of a folded filter that are about jobs.
+    pub fn fits(&self, filter: &Filter, now: Timestamp) -> bool {
+        let traits = JobTraits {
+            destination: &self.state.destination,
+            state: self.state(now),
+            hold: self.state.hold.as_deref(),
+        };
+        filter.fits_job(&traits, || self.state.reason().unwrap_or_default())
+    }
+}
+
+/// What a search comes upon.
+enum Step {
+    Mail(QueueId),
+    Entry(Box<MailPlace>),
+    /// So many jobs that do not fit, up to here.
+    Passed(QueueId, u64),
+}
+
+type Steps<'a> = Box<dyn Iterator<Item = Result<Step, QueueError>> + 'a>;
+
+/// Jobs looked at while the schedule is locked.
+const STRETCH: u64 = 4096;
+
 impl Queue {
-    /// Mails from `from` on, at most `limit`.
+    /// Mails that fit. `go_on` is asked between mails: if it says no, the page ends there, with the next one to begin
+    /// where it ended; so a page takes a bounded time however few mails fit.
     pub fn list(
         &self,
-        filter: &Filter,
-        from: Option<QueueId>,
-        limit: usize,
+        listing: &Listing<'_>,
+        now: Timestamp,
+        go_on: &dyn Fn() -> bool,
     ) -> Result<Page, QueueError> {
-        let first = filter
-            .id
-            .as_ref()
-            .map_or(QueueId::from_bytes([0; 16]), QueueIdPrefix::first);
-        let first = from.map_or(first, |from| from.max(first));
-        let last = filter.id.as_ref().map(QueueIdPrefix::last);
+        let filter = listing.filter.clone().folded();
         let mut page = Page::default();
-        for id in self.candidates(filter, first) {
-            let id = id?;
-            if last.is_some_and(|last| id > last) {
-                break;
-            }
-            if page
-                .mails
-                .last()
-                .is_some_and(|mail| mail.mail.queue_id == id)
-            {
-                continue;
-            }
-            let Some(summary) = self.summary(id)?.filter(|mail| matches(filter, mail)) else {
-                continue;
+        let Some(range) = range(&filter, listing) else {
+            return Ok(page);
+        };
+        let mut last = None;
+        for step in self.search(&filter, range, listing.newest_first, now) {
+            let (id, entry) = match step? {
+                Step::Mail(id) => (id, None),
+                Step::Entry(mail) => (mail.queue_id, Some(*mail)),
+                Step::Passed(id, looked) => {
+                    page.scanned += looked;
+                    if !go_on() {
+                        page.next = Some(id);
+                        break;
+                    }
+                    continue;
+                }
             };
-            if page.mails.len() == limit {
+            if last == Some(id) {
+                continue;
+            }
+            if page.mails.len() >= listing.limit || (last.is_some() && !go_on()) {
                 page.next = Some(id);
                 break;
             }
-            page.mails.push(summary);
+            last = Some(id);
+            page.scanned += 1;
+            page.mails.extend(self.fitting(&filter, id, entry, now)?);
         }
         Ok(page)
     }
 
-    /// Ids by the narrowest index there is for the filter.
-    fn candidates<'a>(
+    /// Mails that may fit, by the narrowest way there is to find them; an id may come several times in a row.
+    fn search<'a>(
         &'a self,
         filter: &Filter,
-        first: QueueId,
-    ) -> Box<dyn Iterator<Item = Result<QueueId, QueueError>> + 'a> {
-        match (&filter.sender, &filter.destination) {
-            (Some(sender), _) => Box::new(self.index.by_sender(sender, first)),
-            (None, Some(destination)) => Box::new(self.index.by_destination(destination, first)),
-            (None, None) => Box::new(
-                self.index
-                    .mails(first)
-                    .map(|mail| mail.map(|mail| mail.queue_id)),
-            ),
+        range: (QueueId, QueueId),
+        newest_first: bool,
+        now: Timestamp,
+    ) -> Steps<'a> {
+        if !filter.ids.is_empty() {
+            let mut ids = filter.ids.clone();
+            ids.sort_unstable();
+            ids.retain(|id| (range.0..=range.1).contains(id));
+            return directed(ids.into_iter().map(|id| Ok(Step::Mail(id))), newest_first);
         }
+        let to = filter
+            .destination
+            .as_ref()
+            .or(filter.recipient_domain.as_ref());
+        let sender = filter
+            .sender
+            .as_ref()
+            .filter(|sender| !sender.starts_with('@'));
+        let held = filter.hold_rule.as_ref().map(|_| MailState::Held);
+        if let Some(sender) = sender {
+            let ids = self.index.by_sender(sender, range);
+            return directed(ids.map(|id| id.map(Step::Mail)), newest_first);
+        }
+        if let Some(to) = to {
+            let ids = self.index.by_destination(to, range);
+            return directed(ids.map(|id| id.map(Step::Mail)), newest_first);
+        }
+        if let Some(state) = filter.state.or(held) {
+            return Box::new(self.in_state(state, range, newest_first, now));
+        }
+        let mails = self.index.mails_between(range);
+        let entry = |mail: Result<MailPlace, _>| mail.map(|mail| Step::Entry(Box::new(mail)));
+        directed(mails.map(entry), newest_first)
+    }
+
+    /// By the schedule in memory, which is locked for a stretch at a time.
+    fn in_state(
+        &self,
+        state: MailState,
+        range: (QueueId, QueueId),
+        newest_first: bool,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Result<Step, QueueError>> + '_ {
+        let mut rest = Some(range);
+        let stretches = std::iter::from_fn(move || {
+            let range = rest.take()?;
+            let core = self.core();
+            let found = core
+                .schedule
+                .in_state(state, range, newest_first, STRETCH, now);
+            drop(core);
+            let passed = found.next.map(|next| {
+                rest = Some(match newest_first {
+                    true => (range.0, next),
+                    false => (next, range.1),
+                });
+                let fitting = u64::try_from(found.mails.len()).unwrap_or(u64::MAX);
+                Step::Passed(next, found.looked.saturating_sub(fitting))
+            });
+            Some(found.mails.into_iter().map(Step::Mail).chain(passed))
+        });
+        stretches.flatten().map(Ok)
+    }
+
+    fn fitting(
+        &self,
+        filter: &Filter,
+        id: QueueId,
+        entry: Option<MailPlace>,
+        now: Timestamp,
+    ) -> Result<Option<MailSummary>, QueueError> {
+        let entry = match entry {
+            Some(entry) => Some(entry),
+            None => self.index.mail(id)?,
+        };
+        let Some(mail) = entry.filter(|mail| filter.fits_mail(&mail.traits())) else {
+            return Ok(None);
+        };
+        let summary = self.with_jobs(mail)?;
+        let fits = !filter.asks_jobs() || summary.jobs.iter().any(|job| job.fits(filter, now));
+        Ok(fits.then_some(summary))
     }
 
     /// The living mails whose ids begin so, at most `limit`.
@@ -181,10 +300,12 @@ impl Queue {
     }
 
     fn summary(&self, id: QueueId) -> Result<Option<MailSummary>, QueueError> {
-        let Some(mail) = self.index.mail(id)? else {
-            return Ok(None);
-        };
-        let states = self.index.jobs(id)?;
+        let mail = self.index.mail(id)?;
+        mail.map(|mail| self.with_jobs(mail)).transpose()
+    }
+
+    fn with_jobs(&self, mail: MailPlace) -> Result<MailSummary, QueueError> {
+        let states = self.index.jobs(mail.queue_id)?;
         let core = self.core();
         let jobs = states.into_iter().map(|state| {
             let (key, schedule) = (state.key, &core.schedule);
@@ -197,23 +318,31 @@ impl Queue {
                 holder,
             }
         });
-        Ok(Some(MailSummary {
-            mail,
-            jobs: jobs.collect(),
-        }))
+        let jobs = jobs.collect();
+        Ok(MailSummary { mail, jobs })
     }
 }
 
-fn matches(filter: &Filter, summary: &MailSummary) -> bool {
-    let sender = filter
-        .sender
-        .as_ref()
-        .is_none_or(|sender| summary.mail.sender == *sender);
-    let has = |test: &dyn Fn(&JobSummary) -> bool| summary.jobs.iter().any(test);
-    let destination = filter.destination.as_ref();
-    sender
-        && destination.is_none_or(|to| has(&|job| job.state.destination == *to))
-        && filter
-            .phase
-            .is_none_or(|phase| has(&|job| job.phase.is_some_and(|(p, _)| p == phase)))
+/// What the filter allows, from where the page begins.
+fn range(filter: &Filter, listing: &Listing<'_>) -> Option<(QueueId, QueueId)> {
+    if filter.is_empty() {
+        return None;
+    }
+    let (mut first, mut last) = filter.range()?;
+    match listing.from {
+        Some(from) if listing.newest_first => last = last.min(from),
+        Some(from) => first = first.max(from),
+        None => {}
+    }
+    (first <= last).then_some((first, last))
+}
+
+fn directed<'a>(
+    steps: impl DoubleEndedIterator<Item = Result<Step, QueueError>> + 'a,
+    newest_first: bool,
+) -> Steps<'a> {
+    match newest_first {
+        true => Box::new(steps.rev()),
+        false => Box::new(steps),
+    }
 }

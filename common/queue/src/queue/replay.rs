@@ -113,13 +113,5 @@ pub(super) fn change_of(kind: RecordKind, payload: &[u8]) -> Result<Change, Queu
 }
 
 pub(super) fn facts_of(head: MailHead) -> MailFacts {
-    MailFacts {
-        queue_id: head.envelope.queue_id,
-        sender: head.envelope.reverse_path.to_string(),
-        received_at: head.envelope.received_at,
-        recipients: u32::try_from(head.envelope.recipients.len()).unwrap_or(u32::MAX),
-        digest: head.digest,
-        file: head.file,
-        jobs: head.jobs,
-    }
+    MailFacts::of(&head.envelope, head.digest, head.file, head.jobs)
 }

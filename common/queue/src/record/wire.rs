@@ -356,6 +356,12 @@ pub struct MailEntry {
     pub file: Option<ContentFile>,
     #[prost(uint32, tag = "6")]
     pub recipients: u32,
+    #[prost(string, tag = "7")]
+    pub tenant: String,
+    #[prost(string, optional, tag = "8")]
+    pub account: Option<String>,
+    #[prost(string, repeated, tag = "9")]
+    pub tags: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

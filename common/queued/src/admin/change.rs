@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use postroad_envelope::{EventKind, QueueId, Route, RouteClass, StatusReport};
-use postroad_queue::{Filter, Instruction, JobSummary, MailSummary as Found, Phase};
-use postroad_queue_client::{Change, Changed, Order, QueueError, Selection};
+use postroad_envelope::{EventKind, Filter, QueueId, Route, RouteClass, StatusReport};
+use postroad_queue::{Instruction, JobSummary, Listing, MailSummary as Found, Phase};
+use postroad_queue_client::{Change, Changed, Order, QueueError};
 use postroad_reply::PERMANENT_5_0_0;
 use tracing::info;
 
 use super::{AT_ONCE, failed};
 use crate::{
-    LocalQueue,
+    LocalQueue, clock,
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
     routing,
@@ -23,15 +23,18 @@ const REASON: usize = 500;
 pub(super) async fn carry_out(
     queue: &LocalQueue,
     change: Change,
-    order: Order,
+    mut order: Order,
 ) -> Result<Changed, QueueError> {
     check(&change, &order)?;
-    let mut all = Changed::default();
+    order.filter = order.filter.folded();
+    let named = !order.filter.ids.is_empty();
+    let (mut all, mut found) = (Changed::default(), false);
     let mut from = None;
     loop {
-        let (wanted, after) = (order.selection.clone(), from);
+        let (wanted, after) = (order.filter.clone(), from);
         let selected = queue.blocking(move |core| select(core, &wanted, after));
         let (mails, next) = selected.await?;
+        found |= !mails.is_empty();
         let page = if order.dry_run {
             would_change(&change, &order, &mails)
         } else {
@@ -45,7 +48,10 @@ pub(super) async fn carry_out(
         }
     }
     // Whoever named mails wants to know if none of them could be changed.
-    if all.mails == 0 && matches!(order.selection, Selection::Ids(_)) {
+    if named && !found {
+        return Err(QueueError::NotFound);
+    }
+    if named && all.mails == 0 {
         return Err(QueueError::Conflict(match all.busy {
             0 => "none of these mails is in a state that allows it".to_owned(),
             _ => "a worker holds it now; try again when its attempt is over".to_owned(),
@@ -59,6 +65,9 @@ fn check(change: &Change, order: &Order) -> Result<(), QueueError> {
     let invalid = |why: &str| Err(QueueError::Invalid(why.to_owned()));
     if order.reason.len() > REASON {
         return invalid("the reason is too long");
+    }
+    if order.filter.is_empty() {
+        return invalid("the filter means no mail; give a part of it, or say that all are meant");
     }
     match change {
         Change::Reroute { class, next_hop } => match (class, next_hop) {
@@ -113,17 +122,15 @@ fn with_reason(text: &str, order: &Order) -> String {
     }
 }
 
-/// The jobs of these mails that a change is for, with what they are told.
+/// The jobs of these mails that fit, with what they are told.
 fn told<'a>(
     change: &'a Change,
     order: &'a Order,
     mails: &'a [Found],
 ) -> impl Iterator<Item = (&'a JobSummary, Instruction)> {
+    let now = clock::now();
     let jobs = mails.iter().flat_map(|mail| &mail.jobs);
-    let wanted = jobs.filter(|job| match &order.selection {
-        Selection::Destination(to) => *to == job.state.destination,
-        _ => true,
-    });
+    let wanted = jobs.filter(move |job| job.fits(&order.filter, now));
     wanted.filter_map(|job| Some((job, instruction(change, order, job)?)))
 }
 
@@ -205,24 +212,11 @@ fn tell(core: &Core, change: &Change, order: &Order, queue_id: QueueId) {
 /// Some of the mails a verb is for, and where to go on.
 fn select(
     core: &Core,
-    selection: &Selection,
+    filter: &Filter,
     from: Option<QueueId>,
 ) -> Result<(Vec<Found>, Option<QueueId>), QueueError> {
-    let filter = match selection {
-        Selection::Ids(ids) => {
-            let found = ids.iter().map(|&id| core.queue.show(id).map_err(failed));
-            let found: Vec<Option<Found>> = found.collect::<Result<_, _>>()?;
-            if found.iter().all(Option::is_none) {
-                return Err(QueueError::NotFound);
-            }
-            return Ok((found.into_iter().flatten().collect(), None));
-        }
-        Selection::Destination(name) => Filter {
-            destination: Some(name.clone()),
-            ..Filter::default()
-        },
-        Selection::All => Filter::default(),
-    };
-    let page = core.queue.list(&filter, from, AT_ONCE).map_err(failed)?;
+    let listing = Listing::oldest(filter, from, AT_ONCE);
+    let page = core.queue.list(&listing, clock::now(), &|| true);
+    let page = page.map_err(failed)?;
     Ok((page.mails, page.next))
 }

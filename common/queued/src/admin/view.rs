@@ -1,13 +1,15 @@
 //! What operators see.
 
+use std::time::{Duration, Instant};
+
 use postroad_envelope::{QueueId, Route, Timestamp};
-use postroad_queue::{Filter, JobState, JobSummary, MailSummary as Found, Phase, Progress};
+use postroad_queue::{JobState, JobSummary, Listing, MailSummary as Found, Phase, Progress};
 use postroad_queue_client::{
     AgentDetails, DestinationStats, ListPage, ListQuery, MailDetails, MailState, MailSummary,
     QueueError, QueueStats, RecipientDetails,
 };
 
-use super::{AT_ONCE, failed, header};
+use super::{failed, header};
 use crate::{clock, core::Core};
 
 const DEFAULT_PAGE: usize = 100;
@@ -23,41 +25,57 @@ fn limited(asked: u32, default: usize, longest: usize) -> usize {
     }
 }
 
+/// How long one page may be looked for, so that a list shows what it has found.
+const PAGE_TIME: Duration = Duration::from_millis(150);
+
 pub(super) fn list(core: &Core, query: &ListQuery) -> Result<ListPage, QueueError> {
-    let limit = limited(query.limit, DEFAULT_PAGE, LONGEST_PAGE);
-    let filter = Filter {
-        sender: query.sender.clone(),
-        destination: query.destination.clone(),
-        ..Filter::default()
+    let begun = Instant::now();
+    let filter = query.filter.clone().folded();
+    let from = match query.after {
+        None => None,
+        Some(id) if query.newest_first => Some(before(id)),
+        Some(id) => Some(after(id)),
     };
-    let mut page = ListPage::default();
-    let mut from = query.after.and_then(after);
-    loop {
-        let found = core.queue.list(&filter, from, AT_ONCE).map_err(failed)?;
-        for mail in &found.mails {
-            let state = state_of(mail, clock::now());
-            if query.state.is_some_and(|wanted| Some(wanted) != state) {
-                continue;
-            }
-            if page.mails.len() == limit {
-                page.next = page.mails.last().map(|last| last.queue_id);
-                return Ok(page);
-            }
-            // Finished, or moved, since the page was read: the next look shows it as it is.
-            if let Ok((summary, _)) = summary(core, mail) {
-                page.mails.push(summary);
-            }
-        }
-        match found.next {
-            Some(next) => from = Some(next),
-            None => return Ok(page),
+    if from == Some(None) {
+        return Ok(ListPage::default());
+    }
+    let listing = Listing {
+        filter: &filter,
+        from: from.flatten(),
+        newest_first: query.newest_first,
+        limit: limited(query.limit, DEFAULT_PAGE, LONGEST_PAGE),
+    };
+    let in_time = || begun.elapsed() < PAGE_TIME;
+    let found = core.queue.list(&listing, clock::now(), &in_time);
+    let found = found.map_err(failed)?;
+    let mut page = ListPage {
+        mails: Vec::with_capacity(found.mails.len()),
+        // The last one that was looked at is the one before that where the next page begins.
+        next: found.next.and_then(|next| match query.newest_first {
+            true => after(next),
+            false => before(next),
+        }),
+        scanned: found.scanned,
+    };
+    for mail in &found.mails {
+        // Finished, or moved, since the page was read: the next look shows it as it is.
+        if let Ok((mut summary, _)) = summary(core, mail) {
+            summary.state = filter.state.unwrap_or(summary.state);
+            page.mails.push(summary);
         }
     }
+    Ok(page)
 }
 
 /// The id after this one.
 fn after(id: QueueId) -> Option<QueueId> {
     let next = u128::from_be_bytes(id.to_bytes()).checked_add(1)?;
+    Some(QueueId::from_bytes(next.to_be_bytes()))
+}
+
+/// The id before this one.
+fn before(id: QueueId) -> Option<QueueId> {
+    let next = u128::from_be_bytes(id.to_bytes()).checked_sub(1)?;
     Some(QueueId::from_bytes(next.to_be_bytes()))
 }
 
@@ -89,7 +107,13 @@ fn summary(
             .collect(),
         state: state_of(found, now).unwrap_or(MailState::Delayed),
         next_attempt,
-        reason: states.filter_map(reason_of).next().unwrap_or_default(),
+        reason: states
+            .filter_map(JobState::reason)
+            .next()
+            .unwrap_or_default(),
+        tenant: envelope.tenant.clone(),
+        account: envelope.account.clone(),
+        tags: envelope.tags.clone(),
     };
     Ok((summary, envelope))
 }
@@ -99,16 +123,6 @@ fn next_attempt(job: &JobSummary, now: Timestamp) -> Option<Timestamp> {
     matches!(job.phase, Some((Phase::Waiting, at)) if at > now).then_some(job.state.due)
 }
 
-fn job_state(job: &JobSummary, now: Timestamp) -> Option<MailState> {
-    Some(match job.phase? {
-        (Phase::Leased | Phase::Resuming, _) => MailState::Leased,
-        (Phase::Ready, _) => MailState::Due,
-        (Phase::Waiting, at) if at <= now => MailState::Due,
-        (Phase::Waiting | Phase::Owing, _) => MailState::Delayed,
-        (Phase::Held, _) => MailState::Held,
-    })
-}
-
 fn state_of(mail: &Found, now: Timestamp) -> Option<MailState> {
     let order = [
         MailState::Leased,
@@ -116,25 +130,8 @@ fn state_of(mail: &Found, now: Timestamp) -> Option<MailState> {
         MailState::Delayed,
         MailState::Held,
     ];
-    let states: Vec<MailState> = mail
-        .jobs
-        .iter()
-        .filter_map(|job| job_state(job, now))
-        .collect();
+    let states: Vec<MailState> = mail.jobs.iter().filter_map(|job| job.state(now)).collect();
     order.into_iter().find(|state| states.contains(state))
-}
-
-fn reason_of(state: &JobState) -> Option<String> {
-    let last = state
-        .recipients
-        .iter()
-        .filter(|recipient| recipient.is_pending());
-    let last = last.filter_map(|recipient| recipient.last_report());
-    let last = last.map(|report| match &report.reply {
-        Some(reply) => reply.to_string(),
-        None => format!("{} {}", report.status, report.text),
-    });
-    state.hold.clone().or_else(|| last.into_iter().next())
 }
 
 pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueError> {
@@ -162,7 +159,7 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
                 next_hop: job.state.next_hop.clone(),
                 rule: job.state.rule.clone(),
             },
-            state: job_state(job, now).filter(|_| recipient.is_pending()),
+            state: job.state(now).filter(|_| recipient.is_pending()),
             attempts: job.state.attempts,
             next_attempt: next_attempt(job, now).filter(|_| recipient.is_pending()),
             outcome: match &recipient.progress {
@@ -206,7 +203,7 @@ pub(super) fn stats(core: &Core, limit: u32) -> Result<QueueStats, QueueError> {
             leased: count(stats.leased),
             held: count(stats.held),
             oldest: Some(stats.oldest.minted_at()),
-            last_reply: job.and_then(reason_of).unwrap_or_default(),
+            last_reply: job.and_then(JobState::reason).unwrap_or_default(),
         })
     });
     Ok(QueueStats {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postroad_daemon::Interval;
 use postroad_envelope::{Event, EventKind, QueueId, RouteClass};
 use postroad_queue_client::{
-    Change, Changed, MailState, Order, QueueAdmin, QueueError, QueueService, Selection, WorkDown,
+    Change, Changed, Filter, MailState, Order, QueueAdmin, QueueError, QueueService, WorkDown,
     WorkUp,
 };
 use tokio::time::timeout;
@@ -30,12 +30,12 @@ async fn send(queue: &dyn QueueService, sender: &str, to: &[&str]) -> QueueId {
     envelope.queue_id
 }
 
-fn order(selection: Selection, dry_run: bool) -> Order {
+fn order(filter: Filter, dry_run: bool) -> Order {
     Order {
         dry_run,
         by: "eve".to_owned(),
         reason: "gone astray".to_owned(),
-        ..selection.into()
+        ..filter.into()
     }
 }
 
@@ -61,7 +61,7 @@ async fn what_fails_by_an_operator_is_told_to_its_sender() {
     let stack = Stack::new().await;
     let queue = &stack.queue;
     let id = send(queue, "alice@local.test", &["x@far.test"]).await;
-    let one = || Selection::Ids(vec![id]);
+    let one = || Filter::of_ids(vec![id]);
     assert_eq!(change(queue, Change::Hold, one()).await, Ok(1));
     let tried = queue.change(Change::Fail, order(one(), true)).await;
     assert_eq!(tried, Ok(Changed { mails: 1, busy: 0 }));
@@ -87,7 +87,7 @@ async fn what_expires_by_an_operator_says_so_to_its_sender() {
     let id = send(queue, "alice@local.test", &["x@far.test"]).await;
     let mut worker = Worker::connect(queue, RELAY).await;
     let lease = worker.lease().await;
-    let far = || Selection::Destination("far.test".to_owned());
+    let far = || Filter::to("far.test".to_owned());
     let busy = Changed { mails: 0, busy: 1 };
     assert_eq!(
         queue.change(Change::Expire, order(far(), true)).await,
@@ -122,13 +122,11 @@ async fn a_dry_run_of_every_verb_changes_nothing() {
         Change::Priority(3),
     ];
     for verb in verbs {
-        let all = queue
-            .change(verb.clone(), order(Selection::All, true))
-            .await;
+        let all = queue.change(verb.clone(), order(Filter::all(), true)).await;
         assert_eq!(all, Ok(Changed { mails: 2, busy: 0 }), "{verb:?}");
     }
     let none = queue
-        .change(Change::Release, order(Selection::All, true))
+        .change(Change::Release, order(Filter::all(), true))
         .await;
     assert_eq!(none, Ok(Changed::default()));
     assert_eq!(queue.list(Default::default()).await.unwrap(), before);
@@ -149,14 +147,14 @@ async fn rerouted_mail_goes_the_new_way_also_after_a_restart() {
         to(RouteClass::Hold, None),
         to(RouteClass::Discard, None),
     ] {
-        let refused = change(queue, wrong, Selection::All).await;
+        let refused = change(queue, wrong, Filter::all()).await;
         assert!(
             matches!(refused, Err(QueueError::Invalid(_))),
             "{refused:?}"
         );
     }
     let there = to(RouteClass::Lmtp, Some("store.test:24"));
-    assert_eq!(change(queue, there, Selection::All).await, Ok(1));
+    assert_eq!(change(queue, there, Filter::all()).await, Ok(1));
     let stack = stack.restart().await;
     let mut worker = Worker::connect(&stack.queue, &[RouteClass::Lmtp]).await;
     let lease = worker.lease().await;
@@ -172,7 +170,7 @@ async fn mail_of_greater_priority_goes_first() {
     let queue = &stack.queue;
     let first = send(queue, "", &["bob@local.test"]).await;
     let second = send(queue, "", &["bob@local.test"]).await;
-    let urgent = Selection::Ids(vec![second]);
+    let urgent = Filter::of_ids(vec![second]);
     let too_much = change(queue, Change::Priority(10), urgent.clone()).await;
     assert!(
         matches!(too_much, Err(QueueError::Invalid(_))),
@@ -195,7 +193,7 @@ async fn stats_tell_what_waits_for_each_destination() {
     worker.settle(&lease, &delayed()).await;
     send(queue, "", &["y@far.test"]).await;
     let held = send(queue, "", &["z@far.test"]).await;
-    change(queue, Change::Hold, Selection::Ids(vec![held]))
+    change(queue, Change::Hold, Filter::of_ids(vec![held]))
         .await
         .unwrap();
     send(queue, "", &["bob@local.test"]).await;

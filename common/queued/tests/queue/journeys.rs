@@ -6,8 +6,8 @@ use bytes::Bytes;
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{RouteClass, Timestamp};
 use postroad_queue_client::{
-    AdmitRequest, Change, Completion, HandBack, MailState, QueueAdmin, QueueError, QueueService,
-    Selection, SettleResult, WorkDown, WorkUp, collect_content,
+    AdmitRequest, Change, Completion, Filter, HandBack, MailState, QueueAdmin, QueueError,
+    QueueService, SettleResult, WorkDown, WorkUp, collect_content,
 };
 use postroad_queued::{Foreign, RouteRule};
 use tokio::time::timeout;
@@ -258,7 +258,7 @@ async fn routes_follow_the_table_then_our_domains() {
     assert_eq!(details.recipients[3].state, Some(MailState::Held));
     assert_eq!(details.recipients[1].state, None, "discarded at once");
 
-    let only = Selection::Destination("far.test".to_owned());
+    let only = Filter::to("far.test".to_owned());
     assert_eq!(change(&stack.queue, Change::Release, only).await, Ok(1));
     let mut worker = Worker::connect(&stack.queue, RELAY).await;
     assert_eq!(
@@ -308,12 +308,12 @@ async fn operators_hold_release_retry_and_drop() {
     let stack = Stack::with(config).await;
     let envelope = mail("a@local.test", &["x@far.test"]);
     submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
-    let one = || Selection::Ids(vec![envelope.queue_id]);
+    let one = || Filter::of_ids(vec![envelope.queue_id]);
     let queue = &stack.queue;
     let state = async || queue.show(envelope.queue_id).await.unwrap().summary.state;
     assert_eq!(change(queue, Change::Hold, one()).await, Ok(1));
     assert_eq!(state().await, MailState::Held);
-    assert_eq!(change(queue, Change::Release, Selection::All).await, Ok(1));
+    assert_eq!(change(queue, Change::Release, Filter::all()).await, Ok(1));
     let mut worker = Worker::connect(queue, RELAY).await;
     let lease = worker.lease().await;
     assert_eq!(state().await, MailState::Leased);
@@ -352,9 +352,8 @@ async fn lists_are_paged_and_filtered() {
     }
     let query = |after, destination: Option<&str>| postroad_queue_client::ListQuery {
         after,
-        destination: destination.map(str::to_owned),
         limit: 3,
-        ..Default::default()
+        ..destination.map_or_else(Filter::all, Filter::to).into()
     };
     let (mut after, mut seen) = (None, Vec::new());
     loop {

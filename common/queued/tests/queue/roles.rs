@@ -6,8 +6,8 @@ use postroad_daemon::CommonConfig;
 use postroad_envelope::{Envelope, RouteClass};
 use postroad_net::{Networks, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
-    Accepted, Change, Changed, ListQuery, Order, QueueAdmin, QueueError, QueueService, RemoteAdmin,
-    RemoteQueue, Selection, WorkHello,
+    Accepted, Change, Changed, Filter, ListQuery, Order, QueueAdmin, QueueError, QueueService,
+    RemoteAdmin, RemoteQueue, WorkHello,
 };
 use postroad_queued::{Config, serve_rpc};
 use tokio::task::JoinHandle;
@@ -112,7 +112,7 @@ async fn an_msa_submits_for_accounts_and_leases_nothing() {
     assert!(served.submit(&by_account(far())).await.is_ok());
     assert!(refused(&served.submit(&far()).await));
     assert!(!served.works(&[RouteClass::Local]).await);
-    let all = change(&served.admin, Change::Retry, Selection::All).await;
+    let all = change(&served.admin, Change::Retry, Filter::all()).await;
     assert!(matches!(all, Err(QueueError::NotAllowed(_))), "{all:?}");
     served.end().await;
 }
@@ -189,7 +189,7 @@ async fn an_operator_changes_and_does_not_submit() {
     let page = served.admin.list(ListQuery::default()).await.unwrap();
     assert_eq!(page.mails.len(), 1);
     assert_eq!(
-        change(&served.admin, Change::Hold, Selection::All).await,
+        change(&served.admin, Change::Hold, Filter::all()).await,
         Ok(1)
     );
     let prefix = envelope.queue_id.to_string()[..16].parse().unwrap();
@@ -221,13 +221,13 @@ async fn changes_over_a_socket_are_recorded_with_who_asked() {
     let order = |dry_run| Order {
         dry_run,
         reason: "a move".to_owned(),
-        ..Selection::Destination("far.test".to_owned()).into()
+        ..Filter::to("far.test".to_owned()).into()
     };
     let one = Ok(Changed { mails: 1, busy: 0 });
     assert_eq!(admin.change(reroute.clone(), order(true)).await, one);
     assert_eq!(admin.change(reroute, order(false)).await, one);
     assert_eq!(
-        change(admin, Change::Priority(-9), Selection::All).await,
+        change(admin, Change::Priority(-9), Filter::all()).await,
         Ok(1)
     );
     let details = admin.show(envelope.queue_id).await.unwrap();

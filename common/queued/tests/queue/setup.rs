@@ -12,8 +12,8 @@ use postroad_envelope::{
     Timestamp,
 };
 use postroad_queue_client::{
-    Accepted, Change, Completion, HeldLease, Lease, QueueAdmin, QueueError, QueueService,
-    Selection, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
+    Accepted, Change, Completion, Filter, HeldLease, Lease, QueueAdmin, QueueError, QueueService,
+    SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 use postroad_queued::{Config, LocalQueue, ServeError, start};
 use postroad_reply::{BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, EnhancedStatusCode, NO_ANSWER_4_4_1};
@@ -169,9 +169,9 @@ pub async fn submit(
 pub async fn change(
     queue: &dyn QueueAdmin,
     change: Change,
-    selection: Selection,
+    filter: Filter,
 ) -> Result<u64, QueueError> {
-    let changed = queue.change(change, selection.into()).await?;
+    let changed = queue.change(change, filter.into()).await?;
     Ok(changed.mails)
 }
 

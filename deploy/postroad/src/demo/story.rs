@@ -7,7 +7,7 @@ use std::time::Duration;
 use postroad_address::Mailbox;
 use postroad_envelope::{Event, EventKind, QueueId};
 use postroad_maildir::Entry;
-use postroad_queue_client::{ListQuery, MailState, QueueAdmin};
+use postroad_queue_client::{Filter, ListQuery, MailState, QueueAdmin};
 use serde_json::json;
 use tokio::time::{Instant, interval, sleep};
 
@@ -307,10 +307,13 @@ fn stored(root: &Path, card: &DemoCard) -> Vec<(String, Entry)> {
 }
 
 async fn newest_held(slot: &QueueSlot, after: Option<QueueId>) -> Vec<QueueId> {
-    let query = ListQuery {
+    let held = Filter {
         state: Some(MailState::Held),
+        ..Filter::default()
+    };
+    let query = ListQuery {
         after,
-        ..ListQuery::default()
+        ..held.into()
     };
     let Ok(queue) = slot.queue() else {
         return Vec::new();

@@ -1,10 +1,9 @@
 //! What is done to mails.
 
-use postroad_queue_client::{Change, Changed, Order, QueueAdmin, Selection};
+use postroad_queue_client::{Change, Changed, Order, QueueAdmin};
 use serde_json::json;
 
-use super::find;
-use crate::cli::{ChangeArguments, DestroyArguments, SelectionArguments};
+use crate::cli::{ChangeArguments, DestroyArguments};
 use crate::fault::Fault;
 use crate::terminal::Terminal;
 
@@ -95,20 +94,6 @@ async fn order(admin: &dyn QueueAdmin, arguments: ChangeArguments) -> Result<Ord
     Ok(Order {
         dry_run: arguments.dry_run,
         reason: arguments.reason,
-        ..select(admin, arguments.which).await?.into()
+        ..arguments.which.filter(admin).await?.into()
     })
-}
-
-async fn select(admin: &dyn QueueAdmin, which: SelectionArguments) -> Result<Selection, Fault> {
-    if which.all {
-        return Ok(Selection::All);
-    }
-    if let Some(destination) = which.destination {
-        return Ok(Selection::Destination(destination));
-    }
-    let mut ids = Vec::with_capacity(which.ids.len());
-    for text in &which.ids {
-        ids.push(find(admin, text).await?);
-    }
-    Ok(Selection::Ids(ids))
 }
