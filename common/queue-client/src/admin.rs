@@ -1,7 +1,9 @@
 mod change;
+mod hold;
 
 use async_trait::async_trait;
 pub use change::{Change, Changed, Order};
+pub use hold::{HoldOrder, HoldRuleDetails, Removal};
 use postroad_envelope::{
     Attempt, Envelope, Event, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RecipientIndex,
     Route, RouteClass, Timestamp,
@@ -20,6 +22,13 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn show(&self, queue_id: QueueId) -> Result<MailDetails, QueueError>;
     /// Changes mails, or with [`Order::dry_run`] tells how many it would change.
     async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError>;
+    /// Adds a standing rule that holds mail as it comes, or changes the one of its name. Tells how many mails that were there
+    /// already it holds now, if it was to.
+    async fn put_hold_rule(&self, order: HoldOrder) -> Result<Changed, QueueError>;
+    /// Removes a rule. What it holds stays held, unless it is to be released: then it tells how many mails were.
+    async fn remove_hold_rule(&self, removal: Removal) -> Result<Changed, QueueError>;
+    /// The rules, by name.
+    async fn hold_rules(&self) -> Result<Vec<HoldRuleDetails>, QueueError>;
     /// What waits for each destination, most mails first; `limit` as in [`ListQuery::limit`], by 1,000 and at most 10,000.
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError>;
     /// The connected workers, in the order they connected.

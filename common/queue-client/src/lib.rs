@@ -24,8 +24,8 @@ mod work;
 pub mod worker;
 
 pub use admin::{
-    AgentDetails, Change, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailSummary,
-    Order, QueueAdmin, QueueStats, RecipientDetails,
+    AgentDetails, Change, Changed, DestinationStats, HoldOrder, HoldRuleDetails, ListPage,
+    ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Removal,
 };
 pub use error::QueueError;
 pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};

@@ -2,9 +2,9 @@
 
 mod admin;
 mod failure;
-mod filter;
+pub mod filter;
+mod hold;
 mod submit;
 mod work;
 
 pub use failure::{from_status, refusal_from_error, refusal_into_error, to_status};
-pub use filter::MOST_IDS;

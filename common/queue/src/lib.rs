@@ -35,7 +35,7 @@ pub use error::{QueueError, StaleLease};
 pub use index::{FinishedMail, MailPlace};
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
 pub use queue::{
-    Admission, Applied, Debt, DestinationStats, Instruction, JobSummary, Leased, Listing,
+    Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobSummary, Leased, Listing,
     LiveInSegment, MailSummary, OpenReport, Options, Page, Prepared, Queue, Settled, Stats,
 };
 pub use record::{Content, MailRecord};

@@ -2,6 +2,7 @@
 
 mod change;
 mod destinations;
+mod holds;
 mod insert;
 mod list;
 mod reclaim;
@@ -11,13 +12,14 @@ mod settle;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
 pub(crate) use change::{Change, MailFacts};
 pub use change::{Instruction, Prepared};
 pub use destinations::DestinationStats;
+pub use holds::HoldRule;
 pub use insert::Admission;
 pub use list::{JobSummary, Listing, MailSummary, Page, Stats};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
@@ -93,6 +95,7 @@ pub struct Queue {
     options: Options,
     index: Index,
     core: Mutex<Core>,
+    hold_rules: RwLock<Arc<[HoldRule]>>,
 }
 
 struct Core {
@@ -139,6 +142,7 @@ impl Queue {
                 options,
                 index,
                 core: Mutex::new(core),
+                hold_rules: RwLock::new(Arc::from([])),
             },
             report,
         ))

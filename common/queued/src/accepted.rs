@@ -18,6 +18,7 @@ pub(crate) struct AcceptedFacts {
     recipients: Vec<String>,
     fields: Vec<(&'static str, String)>,
     verdicts: Vec<(String, String)>,
+    held: Vec<(Vec<RecipientIndex>, String)>,
     routes: Vec<(Route, Vec<RecipientIndex>)>,
 }
 
@@ -35,8 +36,14 @@ impl AcceptedFacts {
                 .collect(),
             fields: fields(envelope),
             verdicts: envelope.verdicts.clone().into_iter().collect(),
+            held: Vec::new(),
             routes: routes(core, envelope),
         }
+    }
+
+    /// Which recipients a rule holds from the beginning, and why.
+    pub fn held(&mut self, held: Vec<(Vec<RecipientIndex>, String)>) {
+        self.held = held;
     }
 
     /// Of a mail that a client or an agent handed over.
@@ -77,8 +84,19 @@ impl AcceptedFacts {
             core.event(at, id, EventKind::Routed, recipients, text, fields)
                 .into()
         });
-        core.timeline
-            .record(std::iter::once(accepted).chain(verdicts).chain(routed));
+        let held = self.held.into_iter().map(|(recipients, reason)| {
+            info!(event = "held", queue_id = %id, recipients = recipients.len(), reason);
+            let text = format!("held: {reason}");
+            let fields = [("reason", reason)];
+            core.event(at, id, EventKind::Held, recipients, text, fields)
+                .into()
+        });
+        core.timeline.record(
+            std::iter::once(accepted)
+                .chain(verdicts)
+                .chain(routed)
+                .chain(held),
+        );
     }
 }
 

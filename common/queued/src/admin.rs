@@ -2,6 +2,7 @@
 
 mod change;
 mod header;
+mod hold;
 mod view;
 
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
-    AgentDetails, Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError,
-    QueueStats, WatchQuery, WatchStream,
+    AgentDetails, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery, MailDetails,
+    Order, QueueAdmin, QueueError, QueueStats, Removal, WatchQuery, WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
@@ -57,6 +58,18 @@ impl QueueAdmin for LocalQueue {
 
     async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError> {
         change::carry_out(self, change, order).await
+    }
+
+    async fn put_hold_rule(&self, order: HoldOrder) -> Result<Changed, QueueError> {
+        hold::put(self, order).await
+    }
+
+    async fn remove_hold_rule(&self, removal: Removal) -> Result<Changed, QueueError> {
+        hold::remove(self, removal).await
+    }
+
+    async fn hold_rules(&self) -> Result<Vec<HoldRuleDetails>, QueueError> {
+        self.blocking(hold::list).await
     }
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {

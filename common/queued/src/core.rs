@@ -27,6 +27,7 @@ use crate::{
     committer::{CommitError, Committer},
     dispatch::ToDispatcher,
     routing::Router,
+    sections::Sections,
     timeline::Timeline,
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub contents: ContentStore,
     pub router: Router,
     pub directory: DirectoryHandle,
+    /// Hold rules, and what else is kept that is not a mail.
+    pub sections: Sections,
     pub committer: Committer,
     pub dispatcher: mpsc::Sender<ToDispatcher>,
     pub timeline: Timeline,

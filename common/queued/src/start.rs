@@ -29,8 +29,9 @@ use crate::{
     core::{Core, Trash},
     disk,
     dispatch::{self, ToDispatcher},
-    reports,
+    holds, reports,
     routing::Router,
+    sections::Sections,
     timeline::Timeline,
     upkeep,
 };
@@ -80,6 +81,13 @@ pub async fn start(
 
     let inline_limit = INLINE_LIMIT.min(journal.longest_payload() / 4);
     let reader = journal.reader();
+    let (known, reading) = (Arc::clone(&queue), reader.clone());
+    let sections = spawn_blocking(move || Sections::load(&known, &reading)).await;
+    let sections = sections.map_err(|error| ServeError::Task(error.to_string()))?;
+    let sections = sections.unwrap_or_else(|error| {
+        error!(event = "corruption", error = %error, "hold rules cannot be read; put them anew");
+        Sections::default()
+    });
     let trash = Arc::new(Trash::default());
     let unwanted = Arc::clone(&trash);
     let (committer, committer_end) = committer::start(journal, Arc::clone(&queue), move |mails| {
@@ -114,6 +122,7 @@ pub async fn start(
         contents,
         router,
         directory,
+        sections,
         committer,
         dispatcher,
         inline_limit,
@@ -121,6 +130,7 @@ pub async fn start(
         folder,
         epoch,
     });
+    holds::load(&core).await;
     let (due_reports, reports_due) = mpsc::channel(REPORTS);
     let dispatcher_end = spawn_dispatcher(&core, messages, due_reports)?;
     let mut helpers = JoinSet::new();

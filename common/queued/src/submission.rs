@@ -217,12 +217,13 @@ pub(crate) async fn insert(
     loop {
         rounds.mark_unchanged();
         let (envelope, content) = (envelope.clone(), content.clone());
-        let facts = AcceptedFacts::of(core, &envelope);
+        let mut facts = AcceptedFacts::of(core, &envelope);
         let admission = core
             .queue
             .prepare_insert(envelope, content, clock::now(), &core.routes());
         match admission.map_err(|error| to_client_error(error.into()))? {
             Admission::New(prepared) => {
+                facts.held(prepared.holds());
                 core.committer
                     .insert(prepared)
                     .await

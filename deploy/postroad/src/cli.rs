@@ -153,6 +153,9 @@ pub enum QueueVerb {
     },
     /// Try delayed mails now
     Retry(ChangeArguments),
+    /// Standing rules that hold mail as it comes
+    #[command(subcommand)]
+    Rule(RuleVerb),
     /// Keep mails back until they are released
     Hold(ChangeArguments),
     /// Let held mails go
@@ -184,6 +187,53 @@ pub enum QueueVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+}
+
+/// `postroad queue rule …`.
+#[derive(Debug, Subcommand)]
+pub enum RuleVerb {
+    /// Add a rule, or change the one of that name
+    Put(Box<RuleArguments>),
+    /// Show the rules, and how many mails each holds now
+    List,
+    /// Remove a rule; what it holds stays held, unless --release is given
+    Remove {
+        /// Its name
+        name: String,
+        /// Release what it holds
+        #[arg(long)]
+        release: bool,
+        /// Change nothing, only say how many mails would be released
+        #[arg(long, requires = "release")]
+        dry_run: bool,
+    },
+}
+
+/// `postroad queue rule put`.
+#[derive(Debug, Args)]
+pub struct RuleArguments {
+    /// What it is called: letters, digits, dots, hyphens, underscores
+    pub name: String,
+    /// Every mail
+    #[arg(long)]
+    pub all: bool,
+    /// Which mail.
+    #[command(flatten)]
+    pub parts: FilterArguments,
+    /// Why, for the record
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
+    /// Hold what is in the queue already, too
+    #[arg(long)]
+    pub also_present: bool,
+    /// Change nothing, only say how many mails in the queue it would hold
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `postroad agent …`.

@@ -4,6 +4,7 @@ mod change;
 mod content;
 pub mod filter;
 mod list;
+mod rule;
 mod show;
 mod stats;
 mod trace;
@@ -41,6 +42,7 @@ pub fn carry_out(
             }
             QueueVerb::Trace(arguments) => trace::trace(&admin, arguments, terminal).await,
             QueueVerb::Stats { limit } => stats::stats(&admin, limit, terminal).await,
+            QueueVerb::Rule(verb) => rule::carry_out(&admin, verb, terminal).await,
             QueueVerb::Retry(change) => carry(&admin, Change::Retry, change, terminal).await,
             QueueVerb::Hold(change) => carry(&admin, Change::Hold, change, terminal).await,
             QueueVerb::Release(change) => carry(&admin, Change::Release, change, terminal).await,

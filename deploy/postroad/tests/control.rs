@@ -305,3 +305,38 @@ fn content_is_shown_as_it_would_leave() {
     assert_eq!(site.run(&to_file).0, 1, "no file is written over");
     site.end();
 }
+
+#[test]
+fn rules_hold_mail_as_it_comes() {
+    let site = Site::new();
+    let put = [
+        "queue",
+        "rule",
+        "put",
+        "far",
+        "--destination",
+        "far.example",
+    ];
+    assert_eq!(
+        site.run(&["queue", "rule", "put", "far"]).0,
+        1,
+        "which mail?"
+    );
+    assert_eq!(site.done(&put), "rule far holds mail from now on\n");
+    let id = site.send(&["x@far.example"]);
+    assert_eq!(site.json(&["queue", "show", &id])["state"], "held");
+    let rules = site.json(&["queue", "rule", "list"]);
+    assert_eq!(rules["rules"][0]["name"], "far");
+    assert_eq!(rules["rules"][0]["held"], 1);
+    assert_eq!(rules["rules"][0]["filter"]["destination"], "far.example");
+    let table = site.done(&["queue", "rule", "list"]);
+    assert!(table.contains("to far.example"), "{table}");
+    let listed = site.json(&["queue", "list", "--hold-rule", "far"]);
+    assert_eq!(listed["mails"][0]["queue_id"], id.as_str());
+    assert_eq!(
+        site.done(&["queue", "rule", "remove", "far", "--release"]),
+        "rule far is gone\n1 mail released\n"
+    );
+    assert_eq!(site.run(&["queue", "rule", "remove", "far"]).0, 3);
+    site.end();
+}

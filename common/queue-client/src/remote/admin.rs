@@ -9,8 +9,8 @@ use postroad_rpc::{Endpoint, TlsFiles, dial};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    AgentDetails, Change, Changed, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError,
-    QueueStats, WatchQuery, WatchStream, wire::from_status,
+    AgentDetails, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery, MailDetails,
+    Order, QueueAdmin, QueueError, QueueStats, Removal, WatchQuery, WatchStream, wire::from_status,
 };
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
@@ -100,6 +100,29 @@ impl QueueAdmin for RemoteAdmin {
             }
         };
         Ok(inner(answer)?.into())
+    }
+
+    async fn put_hold_rule(&self, mut order: HoldOrder) -> Result<Changed, QueueError> {
+        if order.by.is_empty() {
+            order.by.clone_from(&self.by);
+        }
+        let rule = v1::HoldRule::from(&order);
+        Ok(inner(self.client().put_hold_rule(rule).await)?.into())
+    }
+
+    async fn remove_hold_rule(&self, mut removal: Removal) -> Result<Changed, QueueError> {
+        if removal.by.is_empty() {
+            removal.by.clone_from(&self.by);
+        }
+        let rule = v1::HoldRule::from(&removal);
+        Ok(inner(self.client().remove_hold_rule(rule).await)?.into())
+    }
+
+    async fn hold_rules(&self) -> Result<Vec<HoldRuleDetails>, QueueError> {
+        let request = v1::ListHoldRulesRequest {};
+        let rules = inner(self.client().list_hold_rules(request).await)?.rules;
+        let rules = rules.into_iter().map(TryInto::try_into);
+        Ok(rules.collect::<Result<_, _>>()?)
     }
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {

@@ -8,6 +8,7 @@ pub const MOST_IDS: usize = 1000;
 /// Most octets of one text of a filter; nothing that is compared is longer.
 const LONGEST: usize = 1024;
 
+/// A state on the wire.
 pub fn state_to_wire(state: MailState) -> v1::MailState {
     match state {
         MailState::Due => v1::MailState::Due,
@@ -24,6 +25,7 @@ pub fn state_from_wire(state: v1::MailState) -> Option<MailState> {
         .find(|&known| state_to_wire(known) == state)
 }
 
+/// A filter on the wire.
 pub fn to_wire(filter: &Filter) -> v1::Filter {
     let ids = filter.ids.iter();
     let unspecified = v1::MailState::Unspecified;

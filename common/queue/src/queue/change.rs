@@ -122,6 +122,10 @@ impl Prepared {
         self.records.is_empty()
     }
 
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
     pub(super) fn into_changes(self) -> Vec<Change> {
         self.changes
     }

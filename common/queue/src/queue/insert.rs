@@ -61,7 +61,8 @@ impl Queue {
         }
         let expires_at = self.options.retry.expires_at(envelope.received_at);
         envelope.expires_at.get_or_insert(expires_at);
-        let jobs = jobs_of(&envelope, digest, now, route);
+        let mut jobs = jobs_of(&envelope, digest, now, route);
+        self.hold_by_rule(&envelope, content.len(), &mut jobs);
         let facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
         let record = MailRecord {
             envelope,

@@ -9,7 +9,7 @@ use postroad_proto::{
     convert,
     queue::v1::{self, queue_admin_server::QueueAdmin as Service},
 };
-use postroad_queue_client::{Change, Order, QueueAdmin, wire};
+use postroad_queue_client::{Change, HoldOrder, Order, QueueAdmin, Removal, wire};
 use postroad_rpc::{peer_identity, require_role};
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -174,18 +174,29 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
     }
 
     async fn put_hold_rule(&self, request: Request<v1::HoldRule>) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
+        let peer = operator(&request)?;
+        let mut order = HoldOrder::try_from(request.into_inner()).map_err(invalid)?;
+        order.by = asked_by(&peer, &order.by);
+        let changed = self.queue.put_hold_rule(order).await.map_err(refused)?;
+        Ok(Response::new(changed.into()))
     }
 
     async fn remove_hold_rule(&self, request: Request<v1::HoldRule>) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
+        let peer = operator(&request)?;
+        let mut removal = Removal::from(request.into_inner());
+        removal.by = asked_by(&peer, &removal.by);
+        let changed = self.queue.remove_hold_rule(removal).await;
+        Ok(Response::new(changed.map_err(refused)?.into()))
     }
 
     async fn list_hold_rules(
         &self,
         request: Request<v1::ListHoldRulesRequest>,
     ) -> Answer<v1::ListHoldRulesResponse> {
-        unbuilt(&request)
+        operator(&request)?;
+        let rules = self.queue.hold_rules().await.map_err(refused)?;
+        let rules = rules.iter().map(Into::into).collect();
+        Ok(Response::new(v1::ListHoldRulesResponse { rules }))
     }
 
     async fn usage(&self, request: Request<v1::UsageRequest>) -> Answer<v1::UsageResponse> {

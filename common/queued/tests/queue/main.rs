@@ -10,4 +10,5 @@ mod kill;
 mod names;
 mod reports;
 mod roles;
+mod rules;
 mod timeline;

@@ -1,0 +1,91 @@
+//! Standing rules that hold mail as it comes.
+
+use std::sync::{Arc, PoisonError};
+
+use postroad_envelope::{
+    Envelope, Filter, JobTraits, MailState, MailTraits, RecipientIndex, Timestamp, held_by,
+};
+
+use super::{Prepared, Queue, change::Change};
+use crate::JobState;
+
+/// Mail that comes and fits the filter is held until someone releases it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldRule {
+    /// What it is called; no two have one name.
+    pub name: String,
+    /// Which mail. Folded; without parts that only mail in the queue has.
+    pub filter: Filter,
+    /// Who made it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When it was made, or changed.
+    pub created_at: Timestamp,
+}
+
+impl HoldRule {
+    /// Whether it holds a job of this mail.
+    fn holds(&self, mail: &MailTraits<'_>, job: &JobState) -> bool {
+        let traits = JobTraits {
+            destination: &job.destination,
+            state: Some(MailState::Due),
+            hold: None,
+        };
+        self.filter.fits_mail(mail) && self.filter.fits_job(&traits, String::new)
+    }
+}
+
+impl Queue {
+    /// From now on these rules hold what comes, and no others. Of several that fit the first counts.
+    pub fn set_hold_rules(&self, rules: Arc<[HoldRule]>) {
+        *self
+            .hold_rules
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// The rules in force.
+    pub fn hold_rules(&self) -> Arc<[HoldRule]> {
+        let rules = self.hold_rules.read();
+        rules.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Holds the new jobs that a rule is for.
+    pub(super) fn hold_by_rule(&self, envelope: &Envelope, size: u64, jobs: &mut [JobState]) {
+        let rules = self.hold_rules();
+        if rules.is_empty() {
+            return;
+        }
+        let sender = envelope.reverse_path.to_string();
+        let mail = MailTraits {
+            queue_id: envelope.queue_id,
+            sender: &sender,
+            size,
+            tenant: &envelope.tenant,
+            account: envelope.account.as_deref(),
+            tags: &envelope.tags,
+        };
+        for job in jobs.iter_mut().filter(|job| job.is_pending()) {
+            let rule = rules.iter().find(|rule| rule.holds(&mail, job));
+            if let (Some(rule), None) = (rule, &job.hold) {
+                job.hold = Some(held_by(&rule.name));
+            }
+        }
+    }
+}
+
+impl Prepared {
+    /// Of a new mail: which recipients are held from the beginning, and why.
+    pub fn holds(&self) -> Vec<(Vec<RecipientIndex>, String)> {
+        let mails = self.changes().iter().filter_map(|change| match change {
+            Change::Mail(mail) => Some(&mail.jobs),
+            _ => None,
+        });
+        let held = mails.flatten().filter_map(|job| {
+            let why = job.hold.clone()?;
+            Some((job.pending().collect(), why))
+        });
+        held.collect()
+    }
+}

@@ -1,0 +1,167 @@
+//! Standing hold rules: kept in the journal, in force from the start on.
+
+use std::sync::Arc;
+
+use postroad_envelope::{Filter, MailState, Timestamp, held_by};
+use postroad_proto::queue::v1;
+use postroad_queue::HoldRule;
+use postroad_queue_client::{HoldRuleDetails, QueueError, wire::filter};
+use prost::Message;
+use tracing::error;
+
+use crate::{core::Core, sections};
+
+/// The section of the snapshot.
+const SECTION: &str = "hold_rules";
+/// Rules there may be: each new mail is held against all of them.
+const MOST: usize = 1000;
+/// Characters of a name, and of a reason.
+const LONGEST_NAME: usize = 64;
+const LONGEST_REASON: usize = 500;
+
+/// As kept: the contract's messages, which only grow.
+#[derive(Clone, PartialEq, Message)]
+struct Kept {
+    #[prost(message, repeated, tag = "1")]
+    rules: Vec<v1::HoldRule>,
+}
+
+/// Puts the rules in force that were kept.
+pub(crate) async fn load(core: &Core) {
+    if let Some(section) = core.sections.read(SECTION).await {
+        core.queue.set_hold_rules(rules(&section).into());
+    }
+}
+
+/// Adds a rule, or changes the one of its name.
+pub(crate) async fn put(core: &Arc<Core>, rule: HoldRule) -> Result<(), QueueError> {
+    check(&rule, rule.created_at)?;
+    let with = move |section: Option<&[u8]>| {
+        let mut all = section.map(rules).unwrap_or_default();
+        all.retain(|known| known.name != rule.name);
+        if all.len() >= MOST {
+            let why = format!("there are {MOST} hold rules already; remove some first");
+            return Err(QueueError::Invalid(why));
+        }
+        all.push(rule);
+        all.sort_by(|one, next| one.name.cmp(&next.name));
+        Ok((encode(&all), all))
+    };
+    let changed = sections::change(core, SECTION, with, |core, rules| in_force(core, rules));
+    changed.await.map(drop)
+}
+
+/// Removes the rule of this name; what it holds stays held.
+pub(crate) async fn remove(core: &Arc<Core>, name: &str) -> Result<(), QueueError> {
+    let name = name.to_owned();
+    let without = move |section: Option<&[u8]>| {
+        let mut all = section.map(rules).unwrap_or_default();
+        let before = all.len();
+        all.retain(|known| known.name != name);
+        match all.len() == before {
+            true => Err(QueueError::NotFound),
+            false => Ok((encode(&all), all)),
+        }
+    };
+    let changed = sections::change(core, SECTION, without, |core, rules| in_force(core, rules));
+    changed.await.map(drop)
+}
+
+fn in_force(core: &Core, rules: &[HoldRule]) {
+    core.queue.set_hold_rules(rules.into());
+}
+
+/// Whether a rule can be: its name can be typed, its filter can be asked of mail that comes.
+pub(crate) fn check(rule: &HoldRule, now: Timestamp) -> Result<(), QueueError> {
+    let refused = |why: &str| Err(QueueError::Invalid(why.to_owned()));
+    let filter = &rule.filter;
+    let can_be_typed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if rule.name.is_empty()
+        || rule.name.len() > LONGEST_NAME
+        || !rule.name.chars().all(can_be_typed)
+    {
+        return refused("a rule's name has 1 to 64 letters, digits, dots, hyphens or underscores");
+    }
+    if rule.reason.len() > LONGEST_REASON {
+        return refused("the reason is too long");
+    }
+    if filter.is_empty() {
+        return refused("the filter means no mail; give a part of it, or say that all are meant");
+    }
+    let only_in_queue = !filter.ids.is_empty()
+        || filter.state.is_some()
+        || filter.reason_contains.is_some()
+        || filter.hold_rule.is_some();
+    if only_in_queue {
+        return refused(
+            "a rule looks at mail as it comes: ids, state, reason and hold rule cannot be part of its filter",
+        );
+    }
+    if filter.received_before.is_some_and(|before| before <= now) {
+        return refused("no mail that comes can be older than that");
+    }
+    Ok(())
+}
+
+/// Mails that a rule holds.
+pub(crate) fn held_filter(name: &str) -> Filter {
+    Filter {
+        state: Some(MailState::Held),
+        hold_rule: Some(name.to_owned()),
+        ..Filter::default()
+    }
+}
+
+/// What is written into a job that it holds.
+pub(crate) fn why(rule: &HoldRule) -> String {
+    held_by(&rule.name)
+}
+
+/// For operators; `held` is counted by the caller.
+pub(crate) fn details(rule: &HoldRule, held: u64) -> HoldRuleDetails {
+    HoldRuleDetails {
+        name: rule.name.clone(),
+        filter: rule.filter.clone(),
+        by: rule.by.clone(),
+        reason: rule.reason.clone(),
+        created_at: rule.created_at,
+        held,
+    }
+}
+
+fn encode(rules: &[HoldRule]) -> Vec<u8> {
+    let rules = rules.iter().map(|rule| v1::HoldRule {
+        name: rule.name.clone(),
+        filter: Some(filter::to_wire(&rule.filter)),
+        by: rule.by.clone(),
+        reason: rule.reason.clone(),
+        created_at_ms: rule.created_at.as_millis(),
+        ..v1::HoldRule::default()
+    });
+    let rules = rules.collect();
+    Kept { rules }.encode_to_vec()
+}
+
+/// A rule that cannot be understood holds nothing, and a person is told.
+fn rules(section: &[u8]) -> Vec<HoldRule> {
+    let kept = Kept::decode(section).unwrap_or_else(|error| {
+        error!(event = "corruption", error = %error, "the hold rules cannot be read; put them anew");
+        Kept::default()
+    });
+    let rules = kept.rules.into_iter().filter_map(|kept| {
+        match filter::from_wire(kept.filter.unwrap_or_default()) {
+            Ok(filter) => Some(HoldRule {
+                name: kept.name,
+                filter: filter.folded(),
+                by: kept.by,
+                reason: kept.reason,
+                created_at: Timestamp::from_millis(kept.created_at_ms),
+            }),
+            Err(error) => {
+                error!(event = "corruption", rule = kept.name, error = %error, "a hold rule cannot be read; put it anew");
+                None
+            }
+        }
+    });
+    rules.collect()
+}
