@@ -42,7 +42,7 @@ pub enum Verb {
     Account(AccountVerb),
     /// The mails in the queue
     #[command(subcommand)]
-    Queue(QueueVerb),
+    Queue(Box<QueueVerb>),
     /// Show what happened to a mail, on all hosts, also for some time after it is done
     Trace(TraceArguments),
     /// The agents that take mail from the queue

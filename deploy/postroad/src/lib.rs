@@ -86,7 +86,7 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         Verb::Account(verb) => account::carry_out(verb, config, terminal),
         Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
-        Verb::Queue(verb) => queue::carry_out(verb, config, terminal),
+        Verb::Queue(verb) => queue::carry_out(*verb, config, terminal),
         Verb::Trace(arguments) => {
             queue::carry_out(cli::QueueVerb::Trace(arguments), config, terminal)
         }

@@ -70,12 +70,12 @@ impl Schedule {
 mod tests {
     use super::*;
     use crate::{
-        JobState, LeaseTimes,
+        Fairness, JobState, LeaseTimes,
         samples::{at, id, job_state, key},
     };
 
     fn schedule() -> Schedule {
-        let mut schedule = Schedule::new(LeaseTimes::default());
+        let mut schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
         for number in 1..=9 {
             let held = (number % 3 == 0).then(|| "why".to_owned());
             let first = job_state(number, 1);
