@@ -1,18 +1,28 @@
 //! The one thread that commits.
 //!
 //! It takes what all others offer, without waiting for more: while one `fdatasync` runs the next round gathers by
-//! itself. Per round: prepare in order, one group to the journal ◆, apply to the index un-flushed, answer. The return of
+//! itself. Only a round of nothing but settlements, while new mail keeps coming, waits a moment to share the sync of the
+//! next mail: nobody stands and waits for a settlement. Per round: prepare in order, one group to the journal ◆, apply to the index un-flushed, answer. The return of
 //! `append_group` is the one instant of commit; nobody is answered before it.
 //!
 //! After a failed write or sync nobody knows what the disk holds. Every waiter is failed, and the thread ends with an
 //! error that ends the agent: only opening anew can tell.
 
-use std::{collections::VecDeque, sync::Arc, thread, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use postroad_envelope::Timestamp;
 use postroad_journal::{Journal, JournalError, Location, Lsn, RecordDraft, SegmentNumber};
 use postroad_queue::{FinishedMail, Prepared, Queue, QueueError};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::{mpsc, oneshot, watch},
+    time::timeout_at,
+};
 use tracing::{error, warn};
 
 use crate::{ServeError, clock};
@@ -22,6 +32,9 @@ const WAITING: usize = 4096;
 /// Most of one round.
 const ROUND_OFFERS: usize = 1000;
 const ROUND_OCTETS: usize = 8 << 20;
+/// How long settlements wait for new mail, if some came not longer ago than `FLOW`.
+const PATIENCE: Duration = Duration::from_millis(3);
+const FLOW: Duration = Duration::from_millis(20);
 /// How often a settlement that found no room for a segment is tried again.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
 
@@ -74,19 +87,29 @@ trait Offered: Send + std::fmt::Debug {
     fn answer(self: Box<Self>, outcome: Result<Option<Lsn>, CommitError>);
     /// Whether it brings new mail, which is refused when there is no room.
     fn is_new_mail(&self) -> bool;
+    /// Whether nobody minds if it is durable a moment later.
+    fn is_patient(&self) -> bool;
+}
+
+/// What an offer brings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    NewMail,
+    Settlement,
+    Other,
 }
 
 struct Change<T, F> {
     prepare: Option<F>,
     value: Option<T>,
     answer: Option<oneshot::Sender<Result<Committed<T>, CommitError>>>,
-    new_mail: bool,
+    kind: Kind,
 }
 
 impl<T, F> std::fmt::Debug for Change<T, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Change")
-            .field("new_mail", &self.new_mail)
+            .field("new_mail", &(self.kind == Kind::NewMail))
             .finish_non_exhaustive()
     }
 }
@@ -140,7 +163,11 @@ where
     }
 
     fn is_new_mail(&self) -> bool {
-        self.new_mail
+        self.kind == Kind::NewMail
+    }
+
+    fn is_patient(&self) -> bool {
+        self.kind == Kind::Settlement
     }
 }
 
@@ -148,7 +175,7 @@ impl Committer {
     /// Commits what was prepared already: only a new mail may be, since until it is applied nobody knows of it.
     pub async fn insert(&self, prepared: Prepared) -> Result<(), CommitError> {
         let offer = |_: &Queue, _| Ok((Some(prepared), ()));
-        self.offer(offer, true, Offer::Change)
+        self.offer(offer, Kind::NewMail, Offer::Change)
             .await
             .map(|committed| committed.value)
     }
@@ -159,7 +186,16 @@ impl Committer {
         T: Send + 'static,
         F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
     {
-        self.offer(prepare, false, Offer::Change).await
+        self.offer(prepare, Kind::Other, Offer::Change).await
+    }
+
+    /// As [`Committer::commit`], for the result of an attempt: may wait a moment to share the sync of new mail.
+    pub async fn settle<T, F>(&self, prepare: F) -> Result<Committed<T>, CommitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
+    {
+        self.offer(prepare, Kind::Settlement, Offer::Change).await
     }
 
     /// As [`Committer::commit`], in a group of its own.
@@ -168,13 +204,13 @@ impl Committer {
         T: Send + 'static,
         F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
     {
-        self.offer(prepare, false, Offer::Alone).await
+        self.offer(prepare, Kind::Other, Offer::Alone).await
     }
 
     async fn offer<T, F>(
         &self,
         prepare: F,
-        new_mail: bool,
+        kind: Kind,
         as_offer: fn(Box<dyn Offered>) -> Offer,
     ) -> Result<Committed<T>, CommitError>
     where
@@ -186,7 +222,7 @@ impl Committer {
             prepare: Some(prepare),
             value: None,
             answer: Some(answer),
-            new_mail,
+            kind,
         };
         self.send(as_offer(Box::new(change))).await?;
         answered.await.map_err(|_| CommitError::Ended)?
@@ -228,7 +264,13 @@ pub(crate) fn start(
     let (rounds, seen) = watch::channel(0);
     let (ended, end) = oneshot::channel();
     let on_finished = Box::new(on_finished);
+    let timer = runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(ServeError::Thread)?;
     let mut run = Run {
+        timer,
+        last_mail: None,
         journal,
         queue,
         waiting,
@@ -257,6 +299,10 @@ pub(crate) fn start(
 }
 
 struct Run {
+    /// For waits that end.
+    timer: Runtime,
+    /// When new mail was last prepared.
+    last_mail: Option<Instant>,
     journal: Journal,
     queue: Arc<Queue>,
     waiting: mpsc::Receiver<Offer>,
@@ -302,6 +348,7 @@ impl Run {
     fn gather(&mut self, first: Offer) -> Result<Round, ServeError> {
         let mut round = Round::default();
         let (mut octets, now) = (0, clock::now());
+        let patience = Instant::now() + PATIENCE;
         let mut next = Some(first);
         while let Some(offer) = next.take() {
             match offer {
@@ -319,13 +366,16 @@ impl Run {
             }
             if round.ready.len() < ROUND_OFFERS && octets < ROUND_OCTETS && !round.stop {
                 next = self.next_offer();
+                if next.is_none() && self.is_patient(&round) {
+                    next = self.offer_until(patience);
+                }
             }
         }
         Ok(round)
     }
 
     fn prepare(
-        &self,
+        &mut self,
         mut offer: Box<dyn Offered>,
         now: Timestamp,
         round: &mut Round,
@@ -342,6 +392,9 @@ impl Run {
             self.queue.abandon(prepared);
             offer.answer(Err(CommitError::TooLarge));
             return Ok(0);
+        }
+        if offer.is_new_mail() {
+            self.last_mail = Some(Instant::now());
         }
         let octets = prepared.len();
         round.ready.push((offer, prepared));
@@ -409,6 +462,22 @@ impl Run {
         self.held
             .pop_front()
             .or_else(|| self.waiting.try_recv().ok())
+    }
+
+    /// Whether the round may wait for new mail, which is likely to come.
+    fn is_patient(&self, round: &Round) -> bool {
+        let flows = self.last_mail.is_some_and(|last| last.elapsed() < FLOW);
+        let mut ready = round.ready.iter();
+        flows
+            && round.reclaims.is_empty()
+            && !round.ready.is_empty()
+            && ready.all(|(offer, _)| offer.is_patient())
+    }
+
+    /// The next offer, if one comes before then.
+    fn offer_until(&mut self, end: Instant) -> Option<Offer> {
+        let next = async { timeout_at(end.into(), self.waiting.recv()).await };
+        self.timer.block_on(next).ok().flatten()
     }
 
     fn append(&mut self, ready: &[Ready]) -> Result<Vec<Location>, JournalError> {

@@ -213,7 +213,7 @@ async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: 
         let (prepared, settled) = queue.prepare_settle(job, fence, outcomes, now)?;
         Ok((Some(prepared), (settled, null_sender)))
     };
-    let result = match core.committer.commit(prepare).await {
+    let result = match core.committer.settle(prepare).await {
         Ok(committed) => {
             let (settled, null_sender) = committed.value;
             agent.count_settled();
