@@ -87,17 +87,19 @@ fn check(change: &Change, order: &Order) -> Result<(), QueueError> {
 fn instruction(change: &Change, order: &Order, job: &JobSummary) -> Option<Instruction> {
     let (phase, _) = job.phase?;
     let state = &job.state;
-    let is_open = phase != Phase::Owing;
+    // Also while it owes a report: what is pending goes on once that is made.
+    let is_open = state.is_pending();
+    let is_held = state.hold.is_some() && is_open;
     Some(match change {
         Change::Retry if matches!(phase, Phase::Waiting | Phase::Resuming) => Instruction::Retry,
-        Change::Hold if is_open && phase != Phase::Held => {
+        Change::Hold if is_open && !is_held => {
             Instruction::Hold(with_reason("held by an operator", order))
         }
         // A class of its own keeps it; without another one nobody would ever take it.
-        Change::Release if phase == Phase::Held && state.class == RouteClass::Hold => {
+        Change::Release if is_held && state.class == RouteClass::Hold => {
             Instruction::Reroute(routing::released(&state.destination))
         }
-        Change::Release if phase == Phase::Held => Instruction::Release,
+        Change::Release if is_held => Instruction::Release,
         Change::Fail if is_open => {
             let text = with_reason("given up by an operator of this mail system", order);
             Instruction::Fail(StatusReport::local(PERMANENT_5_0_0, text))

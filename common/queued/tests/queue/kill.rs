@@ -1,29 +1,61 @@
-//! `kill -9` at random moments: a child submits and settles, and tells what was acknowledged; after each round its queue
-//! is opened and compared with what it told.
+//! `kill -9` at random moments: a child submits, settles and changes mail, and tells what it was told; the next child
+//! compares what is there with that, goes on from there, and is killed in turn.
 //!
-//! The child is this test binary again. `POSTROAD_KILL_ROUNDS` and `POSTROAD_KILL_SEED` choose others than the usual.
+//! The child is this test binary again. Several chains of lives run side by side, each in a folder of its own. Choices
+//! follow from the seed, the chain and the number of the round alone.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `POSTROAD_KILL_ROUNDS` | rounds of all chains together; 100 |
+//! | `POSTROAD_KILL_SEED` | repeats the choices of a run |
+//! | `POSTROAD_KILL_FOLDER` | a folder that stays: a run that was broken off goes on there |
+
+mod check;
+mod life;
+mod operator;
+mod told;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::BTreeMap,
     env,
-    io::{BufRead, BufReader, Write},
-    path::PathBuf,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use postroad_envelope::{QueueId, RouteClass, Timestamp};
-use postroad_queue_client::{
-    HandBack, ListQuery, MailState, QueueAdmin, QueueService, WorkUp, collect_content,
-};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::time::timeout;
 
-use crate::setup::{Stack, Worker, config, delayed, delivered, failed, mail, prepare, submit};
+use self::told::Told;
+use crate::setup::{PATIENCE, config, prepare};
 
 const CHILD: &str = "POSTROAD_KILL_CHILD";
-const CLASSES: &[RouteClass] = &[RouteClass::Local, RouteClass::Relay];
+const SEED: &str = "POSTROAD_KILL_SEED";
+const CHAINS: u64 = 4;
+const ROUNDS: u64 = 100;
+/// What a run of [`ROUNDS`] must have met, or it proves less than it says.
+const MET: [&str; 18] = [
+    "acknowledged",
+    "ended",
+    "failed",
+    "held",
+    "released",
+    "rerouted",
+    "priority",
+    "operator-fail",
+    "operator-expire",
+    "operator-drop",
+    "handed-back",
+    "stream-lost",
+    "resumed",
+    "late",
+    "large",
+    "report",
+    "rebuilt",
+    "checkpoint-used",
+];
 
 fn number(name: &str, otherwise: u64) -> u64 {
     env::var(name)
@@ -33,298 +65,212 @@ fn number(name: &str, otherwise: u64) -> u64 {
 }
 
 fn kill_config() -> postroad_queued::Config {
+    use postroad_daemon::{ByteSize, Interval};
+    use postroad_envelope::RouteClass;
     let mut config = config();
-    config.disk.segment = postroad_daemon::ByteSize::mib(2);
-    config.disk.journal_target = postroad_daemon::ByteSize::mib(4);
-    config
-}
-
-/// Any mail's content follows from its id.
-fn content_of(id: QueueId) -> Vec<u8> {
-    let [.., a, b, c, d] = id.to_bytes();
-    let mut random = StdRng::seed_from_u64(u64::from(u32::from_be_bytes([a, b, c, d])));
-    let len = match random.random_range(0..40) {
-        0 => random.random_range(260_000..400_000),
-        1..10 => random.random_range(0..40_000),
-        _ => random.random_range(0..3_000),
+    // Small, so that segments are given up all the time.
+    config.disk.segment = ByteSize::mib(2);
+    config.disk.journal_target = ByteSize::mib(4);
+    config.retry.first = Interval::millis(50);
+    config.retry.max = Interval::millis(200);
+    config.lease.duration = Interval::millis(400);
+    config.lease.resume_grace = Interval::millis(300);
+    config.dsn.gather = Interval::millis(20);
+    let rule = |domain: &str, class| postroad_queued::RouteRule {
+        domain: domain.to_owned(),
+        class,
+        next_hop: None,
+        max_leases: None,
     };
-    (0..len).map(|_| random.random()).collect()
-}
-
-/// What the child told of each mail.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Told {
-    acknowledged: bool,
-    /// A settlement that ends some of its recipients was offered.
-    trying: bool,
-    /// Recipients of which it was told that their end is durable.
-    ended: usize,
-    recipients: usize,
+    config.routes = vec![
+        rule("kept.test", RouteClass::Hold),
+        rule("gone.test", RouteClass::Discard),
+    ];
+    config
 }
 
 /// Not a test of its own: what the parent kills.
 #[test]
 fn child() {
-    let Some(folder) = env::var_os(CHILD) else {
-        return;
-    };
-    let seed = number("POSTROAD_KILL_SEED", 0);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(work(PathBuf::from(folder), seed));
-}
-
-fn say(words: std::fmt::Arguments<'_>) {
-    let mut out = std::io::stdout().lock();
-    // The parent may be gone; then the child is about to be, too.
-    let _ = out.write_fmt(words).and_then(|()| out.flush());
-}
-
-async fn work(folder: PathBuf, seed: u64) {
-    let common = crate::setup::common(&folder);
-    let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let (queue, running) = postroad_queued::start(kill_config(), &common, directory)
-        .await
-        .unwrap();
-    let stop = tokio_util::sync::CancellationToken::new();
-    let running = tokio::spawn(running.run(stop, Duration::ZERO));
-    say(format_args!("\nready\n"));
-    for task in 0..3 {
-        tokio::spawn(submit_for_ever(
-            queue.clone(),
-            StdRng::seed_from_u64(seed ^ (task << 8)),
-        ));
-    }
-    for task in 0..6 {
-        tokio::spawn(settle_for_ever(
-            queue.clone(),
-            StdRng::seed_from_u64(seed ^ (task << 16)),
-        ));
-    }
-    running.await.unwrap().unwrap();
-}
-
-async fn submit_for_ever(queue: postroad_queued::LocalQueue, mut random: StdRng) {
-    loop {
-        let count = random.random_range(1..4);
-        let to = ["bob@local.test", "x@far.test", "y@far.test", "z@other.test"];
-        let sender = if random.random_range(0..4) == 0 {
-            "alice@local.test"
-        } else {
-            ""
-        };
-        let envelope = mail(sender, &to[..count]);
-        let id = envelope.queue_id;
-        let accepted = submit(&queue, &envelope, &content_of(id)).await.unwrap();
-        assert!(!accepted.duplicate);
-        say(format_args!("acknowledged {id} {count}\n"));
+    if let Some(folder) = env::var_os(CHILD) {
+        life::live(Path::new(&folder), number(SEED, 0));
     }
 }
 
-async fn settle_for_ever(queue: postroad_queued::LocalQueue, mut random: StdRng) {
-    let mut worker = Worker::connect(&queue, CLASSES).await;
-    loop {
-        let lease = worker.lease().await;
-        let (id, count) = (lease.lease.job.queue_id, lease.envelope.recipients.len());
-        let outcome = match random.random_range(0..10) {
-            0 => {
-                let back = HandBack {
-                    lease: lease.lease,
-                    delay: Duration::from_millis(20),
-                    reason: "limited".into(),
-                };
-                worker.say(WorkUp::HandBack(back)).await;
-                continue;
-            }
-            1 => delayed(),
-            2 => failed(),
-            // Some stay for later.
-            3 => {
-                tokio::time::sleep(Duration::from_millis(30)).await;
-                delivered()
-            }
-            _ => delivered(),
-        };
-        if outcome.is_final() {
-            say(format_args!("trying {id} {count}\n"));
-        }
-        let settled = worker.settle(&lease, &outcome).await;
-        if outcome.is_final() && settled == postroad_queue_client::SettleResult::Durable {
-            say(format_args!("ended {id} {count}\n"));
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back() {
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back() {
     if env::var_os(CHILD).is_some() {
         return;
     }
-    let rounds = number("POSTROAD_KILL_ROUNDS", 20);
-    let seed = number("POSTROAD_KILL_SEED", rand::random());
-    let _ = writeln!(
-        std::io::stderr(),
-        "POSTROAD_KILL_SEED={seed} POSTROAD_KILL_ROUNDS={rounds}"
-    );
-    let mut random = StdRng::seed_from_u64(seed);
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    prepare(folder.path());
-    let mut told = HashMap::new();
-    for round in 0..rounds {
-        let life = Duration::from_millis(random.random_range(5..300));
-        let path = folder.path().to_owned();
-        let child_seed = random.random();
-        let lines = tokio::task::spawn_blocking(move || live_and_die(path, child_seed, life));
-        read(&lines.await.unwrap(), &mut told);
-        let stack = Stack::in_folder(Arc::clone(&folder), kill_config()).await;
-        check(&stack, &told, round).await;
-        stack.stop().await;
+    let rounds = number("POSTROAD_KILL_ROUNDS", ROUNDS);
+    let seed = number(SEED, rand::random());
+    let folder = env::var_os("POSTROAD_KILL_FOLDER").map(PathBuf::from);
+    let temporary = folder.is_none().then(temporary);
+    let folder = folder.unwrap_or_else(|| temporary.as_ref().unwrap().path().to_owned());
+    tell(&format!("{SEED}={seed} POSTROAD_KILL_ROUNDS={rounds}"));
+    let each = rounds.div_ceil(CHAINS);
+    let met: Vec<BTreeMap<String, u64>> = thread::scope(|all| {
+        let chains: Vec<_> = (0..CHAINS)
+            .map(|number| {
+                let mut chain = Chain::open(&folder, number, seed);
+                all.spawn(move || chain.run(each))
+            })
+            .collect();
+        let ended = chains.into_iter().map(thread::ScopedJoinHandle::join);
+        ended.collect::<Result<_, _>>()
+    })
+    .unwrap_or_else(|_| {
+        let kept = temporary.map(tempfile::TempDir::keep);
+        panic!("{SEED}={seed}; the folders are in {kept:?}")
+    });
+    let mut sums = BTreeMap::<String, u64>::new();
+    for (what, count) in met.into_iter().flatten() {
+        *sums.entry(what).or_default() += count;
     }
-    let stack = Stack::in_folder(Arc::clone(&folder), kill_config()).await;
-    drain(&stack, &told).await;
-    stack.stop().await;
-    let acknowledged = told.values().filter(|told| told.acknowledged).count();
-    assert!(acknowledged > 100, "only {acknowledged} mails were tried");
-}
-
-fn live_and_die(folder: PathBuf, seed: u64, life: Duration) -> Vec<String> {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "kill::child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, folder)
-        .env("POSTROAD_KILL_SEED", seed.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    while output.next().expect("the child starts").unwrap() != "ready" {}
-    let reader = std::thread::spawn(move || output.map_while(Result::ok).collect::<Vec<_>>());
-    std::thread::sleep(life);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    reader.join().unwrap()
-}
-
-fn read(lines: &[String], told: &mut HashMap<QueueId, Told>) {
-    for line in lines {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [word, id, count] = words[..] else {
-            continue;
-        };
-        // The last line may be cut; then it was not told.
-        let (Ok(id), Ok(count)) = (id.parse(), count.parse::<usize>()) else {
-            continue;
-        };
-        let known: &mut Told = told.entry(id).or_default();
-        match word {
-            "acknowledged" => (known.acknowledged, known.recipients) = (true, count),
-            "trying" => known.trying = true,
-            "ended" => known.ended += count,
-            _ => {}
-        }
-    }
-}
-
-async fn check(stack: &Stack, told: &HashMap<QueueId, Told>, round: u64) {
-    let mut present = HashSet::new();
-    let mut query = ListQuery {
-        limit: 1000,
-        ..ListQuery::default()
-    };
-    loop {
-        let page = stack.queue.list(query.clone()).await.unwrap();
-        for found in &page.mails {
-            let id = found.queue_id;
-            // A report that was owed may end a mail while we look.
-            let Ok(details) = stack.queue.show(id).await else {
-                continue;
-            };
-            present.insert(id);
-            // Reports are made by the queue itself.
-            if details.envelope.listener != "report" {
-                let Ok(read) = stack.queue.read(id, 0).await else {
-                    continue;
-                };
-                let content = collect_content(read, 1 << 20).await.unwrap();
-                assert!(
-                    content == content_of(id),
-                    "round {round}: {id} is half visible"
-                );
-            }
-            for recipient in &details.recipients {
-                let done = recipient
-                    .outcome
-                    .as_ref()
-                    .is_some_and(|outcome| outcome.is_final());
-                assert!(
-                    done != recipient.state.is_some(),
-                    "round {round}: {id} has a recipient neither scheduled nor done: {recipient:?}"
-                );
-            }
-            let open = details
-                .recipients
-                .iter()
-                .filter(|to| to.state.is_some())
-                .count();
-            let known = told.get(&id).copied().unwrap_or_default();
-            if known.acknowledged {
-                assert!(
-                    open + known.ended <= known.recipients,
-                    "round {round}: {id} came back"
-                );
-            }
-        }
-        if page.next.is_none() {
-            break;
-        }
-        query.after = page.next;
-    }
-    for (id, known) in told.iter().filter(|(id, _)| !present.contains(id)) {
-        let lost = known.acknowledged && !known.trying;
-        assert!(!lost, "round {round}: {id} was acknowledged and is lost");
-    }
-}
-
-/// Every job that lives is leased once, and then nothing is left.
-async fn drain(stack: &Stack, told: &HashMap<QueueId, Told>) {
-    let mut seen = HashSet::new();
-    let mut worker = Worker::connect(&stack.queue, CLASSES).await;
-    loop {
-        worker.say(WorkUp::Credits(1)).await;
-        match timeout(Duration::from_secs(1), worker.next_lease()).await {
-            Ok(lease) => {
-                assert!(
-                    seen.insert(lease.lease.job),
-                    "{} was leased twice",
-                    lease.lease.job
-                );
-                worker.settle(&lease, &delivered()).await;
-            }
-            Err(_) => break,
-        }
-    }
-    let left = stack.queue.list(ListQuery::default()).await.unwrap();
-    let held = left.mails.iter().all(|mail| mail.state == MailState::Held);
-    assert!(held, "jobs that nobody was given: {left:?}");
-    // What was told just before each kill may be lost, no more than that.
-    let (mut tried, mut known) = (0, 0);
-    for (id, _) in told.iter().filter(|(_, told)| told.acknowledged).take(500) {
-        tried += 1;
-        known += usize::from(!stack.queue.trace(*id).await.unwrap().is_empty());
-    }
-    assert!(
-        known * 2 > tried,
-        "only {known} of {tried} mails have a timeline"
-    );
-    let now = Timestamp::from(std::time::SystemTime::now());
-    // Finished ids are known, however they finished.
-    for (id, _) in told.iter().filter(|(_, told)| told.acknowledged).take(200) {
-        let mut again = mail("", &["nobody@far.test"]);
-        (again.queue_id, again.received_at) = (*id, now);
-        let answer = submit(&stack.queue, &again, b"other").await;
-        assert_eq!(
-            answer,
-            Err(postroad_queue_client::QueueError::IdTaken),
-            "{id} is forgotten"
+    let words: Vec<_> = sums.iter().map(|(what, n)| format!("{what} {n}")).collect();
+    tell(&format!("{} rounds: {}", each * CHAINS, words.join(", ")));
+    for what in MET {
+        assert!(
+            rounds < ROUNDS || sums.contains_key(what),
+            "{what} was never met"
         );
+    }
+}
+
+/// In memory where that can be: what a process has written survives its kill on any file system.
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A queue that lives again and again.
+struct Chain {
+    folder: PathBuf,
+    number: u64,
+    seed: u64,
+    told: Told,
+}
+
+impl Chain {
+    fn open(folder: &Path, number: u64, seed: u64) -> Self {
+        let folder = folder.join(format!("chain-{number}"));
+        fs::create_dir_all(&folder).unwrap();
+        prepare(&folder);
+        let told = Told::read(&folder);
+        Self {
+            folder,
+            number,
+            seed,
+            told,
+        }
+    }
+
+    /// Tells what was met.
+    fn run(&mut self, rounds: u64) -> BTreeMap<String, u64> {
+        // What a parent that was killed itself did not read.
+        self.hear();
+        while self.told.round < rounds {
+            let round = self.told.round;
+            let random = StdRng::seed_from_u64(self.seed ^ (self.number << 56) ^ (round << 20));
+            if let Err(why) = self.live_and_die(random) {
+                panic!(
+                    "chain {}, round {round}: {why}\nin {}",
+                    self.number,
+                    self.folder.display()
+                );
+            }
+            self.told.round += 1;
+            self.hear();
+        }
+        if let Err(why) = check::drain(&self.folder, &self.told) {
+            panic!(
+                "chain {}, at the end: {why}\nin {}",
+                self.number,
+                self.folder.display()
+            );
+        }
+        let given_up = check::segments_given_up(&self.folder);
+        *self
+            .told
+            .met
+            .entry("segments-given-up".to_owned())
+            .or_default() = given_up;
+        self.told.met.clone()
+    }
+
+    fn hear(&mut self) {
+        let log = self.folder.join("life.log");
+        if let Ok(text) = fs::read(&log) {
+            self.told.hear(&String::from_utf8_lossy(&text));
+            self.told.forget_the_old();
+        }
+        self.told.write(&self.folder);
+        let _ = fs::remove_file(log);
+    }
+
+    fn live_and_die(&mut self, mut random: StdRng) -> Result<(), String> {
+        let round = self.told.round % 8;
+        let life = match random.random_range(0..10) {
+            // Reclaim and checkpoints come with the seconds.
+            _ if round == 2 => random.random_range(700..1200),
+            0 => random.random_range(500..1200),
+            _ => random.random_range(5..120),
+        };
+        let opening = round != 2 && random.random_range(0..8) == 0;
+        let kind = match round {
+            3 => "compare",
+            6 => "rebuild",
+            _ => "plain",
+        };
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "kill::child", "--nocapture", "--test-threads=1"])
+            .env(CHILD, &self.folder)
+            .env(SEED, random.random::<u64>().to_string())
+            .env("POSTROAD_KILL_KIND", kind)
+            // Its end is the child's end, whatever becomes of us.
+            .stdin(Stdio::piped())
+            .stdout(File::create(self.folder.join("life.log")).unwrap())
+            .stderr(File::create(self.folder.join("complaints")).unwrap())
+            .spawn()
+            .unwrap();
+        if !opening {
+            self.wait_until_ready(&mut child)?;
+        }
+        thread::sleep(Duration::from_millis(match opening {
+            true => life % 100,
+            false => life,
+        }));
+        let ended = child.try_wait().unwrap();
+        let _ = child.kill();
+        child.wait().unwrap();
+        match ended {
+            Some(_) => Err(self.complaints()),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_until_ready(&self, child: &mut Child) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let heard = fs::read(self.folder.join("life.log")).unwrap_or_default();
+            if String::from_utf8_lossy(&heard).contains("\nready\n") {
+                return Ok(());
+            }
+            if child.try_wait().unwrap().is_some() {
+                return Err(self.complaints());
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                return Err("the child does not get ready".to_owned());
+            }
+            thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    fn complaints(&self) -> String {
+        fs::read_to_string(self.folder.join("complaints")).unwrap_or_default()
     }
 }

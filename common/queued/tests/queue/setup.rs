@@ -178,6 +178,8 @@ pub async fn change(
 /// A worker by hand.
 pub struct Worker {
     pub channel: WorkChannel,
+    /// Of the queue's start.
+    pub epoch: u64,
     pub resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
 }
 
@@ -199,10 +201,14 @@ impl Worker {
             held: held.iter().map(|&lease| HeldLease { lease }).collect(),
         };
         let mut channel = queue.work(hello).await.unwrap();
-        let Some(Ok(WorkDown::Welcome { resumed, .. })) = channel.down.next().await else {
+        let Some(Ok(WorkDown::Welcome { epoch, resumed })) = channel.down.next().await else {
             panic!("no welcome")
         };
-        Self { channel, resumed }
+        Self {
+            channel,
+            epoch,
+            resumed,
+        }
     }
 
     pub async fn say(&mut self, up: WorkUp) {
