@@ -47,7 +47,11 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("accepted", "A mail was accepted: from here on it is ours."),
     ("rejected", "A command or a mail was refused."),
     // The queue.
-    ("queue_started", "The queue serves."),
+    ("queue_started", "The queue accepts mail."),
+    (
+        "caught_up",
+        "The queue has read its journal after a start: from here on it gives mail out.",
+    ),
     ("replay", "The journal was read after a start."),
     (
         "index_outdated",

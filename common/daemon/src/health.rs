@@ -31,7 +31,7 @@ pub struct HealthState {
 pub struct CheckState {
     /// True if this part can do its work.
     pub ready: bool,
-    /// Why not.
+    /// Why not; or, of a part that is ready, what it cannot do yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -121,6 +121,15 @@ impl Check {
         let state = CheckState {
             ready: true,
             reason: None,
+        };
+        self.state.set(&self.name, state);
+    }
+
+    /// This part can do the work that others wait for, though not all of it yet.
+    pub fn ready_but(&self, reason: impl Into<String>) {
+        let state = CheckState {
+            ready: true,
+            reason: Some(reason.into()),
         };
         self.state.set(&self.name, state);
     }

@@ -36,7 +36,8 @@ pub use index::{FinishedMail, MailPlace};
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
 pub use queue::{
     Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobSummary, Leased, Listing,
-    LiveInSegment, MailSummary, OpenReport, Options, Page, Prepared, Queue, Settled, Stats,
+    LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared, Queue, Reception,
+    Settled, Stats,
 };
 pub use record::{Content, MailRecord};
 pub use retry::RetrySchedule;

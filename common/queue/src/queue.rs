@@ -5,6 +5,7 @@ mod destinations;
 mod holds;
 mod insert;
 mod list;
+mod newcomers;
 mod reclaim;
 mod replay;
 mod settle;
@@ -22,6 +23,7 @@ pub use destinations::DestinationStats;
 pub use holds::HoldRule;
 pub use insert::Admission;
 pub use list::{JobSummary, Listing, MailSummary, Page, Stats};
+pub use newcomers::{Newcomers, Reception};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
 use postroad_journal::{Location, Lsn, RecordDraft};
 pub use reclaim::LiveInSegment;
@@ -100,6 +102,8 @@ pub struct Queue {
 
 struct Core {
     schedule: Schedule,
+    /// The schedule has all that the index has.
+    loaded: bool,
     /// Ids whose insert waits for its commit.
     in_flight: BTreeMap<QueueId, Digest>,
     /// Ids that finished since the last block of them.
@@ -132,6 +136,7 @@ impl Queue {
         };
         let core = Core {
             schedule: Schedule::new(options.times.clone(), options.fairness.clone()),
+            loaded: false,
             in_flight: BTreeMap::new(),
             finished: BTreeMap::new(),
             hints: Vec::new(),

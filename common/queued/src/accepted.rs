@@ -3,7 +3,7 @@
 use postroad_envelope::{Envelope, EventKind, QueueId, RecipientIndex, Route, Timestamp};
 use tracing::info;
 
-use crate::{clock, core::Core, timeline::Entry};
+use crate::{clock, core::Front, timeline::Entry};
 
 /// Recipients named in the event; more are found by their address all the same.
 const NAMED: usize = 10;
@@ -23,7 +23,7 @@ pub(crate) struct AcceptedFacts {
 }
 
 impl AcceptedFacts {
-    pub fn of(core: &Core, envelope: &Envelope) -> Self {
+    pub fn of(core: &Front, envelope: &Envelope) -> Self {
         Self {
             queue_id: envelope.queue_id,
             mail_from: envelope.reverse_path.to_string(),
@@ -47,7 +47,7 @@ impl AcceptedFacts {
     }
 
     /// Of a mail that a client or an agent handed over.
-    pub fn tell(self, core: &Core) {
+    pub fn tell(self, core: &Front) {
         let (queue_id, mail_from, size) = (self.queue_id, &self.mail_from, self.size);
         let recipients = self.recipients.len();
         info!(event = "submitted", %queue_id, mail_from, recipients, size);
@@ -59,7 +59,7 @@ impl AcceptedFacts {
     }
 
     /// For the timeline alone.
-    pub fn record(self, core: &Core, text: String) {
+    pub fn record(self, core: &Front, text: String) {
         let (at, id) = (self.at, self.queue_id);
         let event = core.event(at, id, EventKind::Accepted, Vec::new(), text, self.fields);
         let accepted = Entry {
@@ -129,7 +129,7 @@ fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
 }
 
 /// As the queue derives them when it inserts the mail.
-fn routes(core: &Core, envelope: &Envelope) -> Vec<(Route, Vec<RecipientIndex>)> {
+fn routes(core: &Front, envelope: &Envelope) -> Vec<(Route, Vec<RecipientIndex>)> {
     let route_of = core.routes();
     let mut routes: Vec<(Route, Vec<RecipientIndex>)> = Vec::new();
     for recipient in &envelope.recipients {

@@ -5,8 +5,6 @@ mod header;
 mod hold;
 mod view;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
@@ -77,11 +75,12 @@ impl QueueAdmin for LocalQueue {
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {
-        Ok(view::agents(&self.core))
+        Ok(view::agents(&*self.core().await?))
     }
 
     async fn drain_agent(&self, name: &str, by: &str) -> Result<u64, QueueError> {
-        let workers = self.core.agents.drain(name);
+        let core = self.core().await?;
+        let workers = core.agents.drain(name);
         if workers == 0 {
             return Err(QueueError::NotFound);
         }
@@ -93,7 +92,7 @@ impl QueueAdmin for LocalQueue {
             count = workers
         );
         let drain = ToDispatcher::DrainAgent(name.to_owned());
-        let _ = self.core.dispatcher.send(drain).await;
+        let _ = core.dispatcher.send(drain).await;
         Ok(u64::try_from(workers).unwrap_or(u64::MAX))
     }
 
@@ -137,7 +136,7 @@ impl QueueAdmin for LocalQueue {
 
     async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError> {
         let (events, stream) = mpsc::channel(FOLLOWED);
-        timeline::watch(&self.core, query, events).await;
+        timeline::watch(&self.front, query, events).await;
         Ok(ReceiverStream::new(stream).boxed())
     }
 }
@@ -147,7 +146,7 @@ impl LocalQueue {
         &self,
         work: impl FnOnce(&Core) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
-        let core = Arc::clone(&self.core);
+        let core = self.core().await?;
         let done = spawn_blocking(move || work(&core)).await;
         done.map_err(|error| QueueError::Unavailable(error.to_string()))?
     }

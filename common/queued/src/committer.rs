@@ -17,7 +17,7 @@ use std::{
 
 use postroad_envelope::Timestamp;
 use postroad_journal::{Journal, JournalError, Location, Lsn, RecordDraft, SegmentNumber};
-use postroad_queue::{FinishedMail, Prepared, Queue, QueueError};
+use postroad_queue::{FinishedMail, Newcomers, Prepared, Queue, QueueError};
 use tokio::{
     runtime::{self, Runtime},
     sync::{mpsc, oneshot, watch},
@@ -25,7 +25,11 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use crate::{ServeError, clock};
+use crate::{
+    ServeError,
+    catch_up::{CatchUp, CaughtUp, Level, Outcome, PIECE, Standing},
+    clock,
+};
 
 /// Offers waiting for a round; further ones wait with their submitters.
 const WAITING: usize = 4096;
@@ -50,6 +54,9 @@ pub(crate) enum CommitError {
     /// The record is larger than a segment can hold.
     #[error("the mail does not fit into a segment of the journal")]
     TooLarge,
+    /// The index is behind the journal: only new mail can be committed.
+    #[error("{}", Standing::Loading)]
+    Behind,
     /// The disk failed, or the queue has ended.
     #[error("the queue has ended")]
     Ended,
@@ -77,13 +84,26 @@ enum Offer {
     /// In a group of its own: all before it is applied when it is prepared.
     Alone(Box<dyn Offered>),
     Reclaim(oneshot::Sender<Option<SegmentNumber>>),
+    TakeOver(Box<TakeOver>),
     Stop,
+}
+
+/// A queue that is nearly level with the journal, and who waits for it.
+#[derive(Debug)]
+struct TakeOver {
+    catch_up: CatchUp,
+    outcome: oneshot::Sender<Outcome>,
 }
 
 /// An offer on its way through a round.
 trait Offered: Send + std::fmt::Debug {
-    /// None: nothing to commit; it has been answered. An index that fails is an error that ends the agent.
-    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Result<Option<Prepared>, ServeError>;
+    /// None: nothing to commit; it has been answered. An index that fails is an error that ends the agent. Without a queue
+    /// only what was prepared already can be committed.
+    fn prepare(
+        &mut self,
+        queue: Option<&Queue>,
+        now: Timestamp,
+    ) -> Result<Option<Prepared>, ServeError>;
     fn answer(self: Box<Self>, outcome: Result<Option<Lsn>, CommitError>);
     /// Whether it brings new mail, which is refused when there is no room.
     fn is_new_mail(&self) -> bool;
@@ -99,8 +119,13 @@ enum Kind {
     Other,
 }
 
+enum Wanted<F> {
+    Prepared(Prepared),
+    ToPrepare(F),
+}
+
 struct Change<T, F> {
-    prepare: Option<F>,
+    wanted: Option<Wanted<F>>,
     value: Option<T>,
     answer: Option<oneshot::Sender<Result<Committed<T>, CommitError>>>,
     kind: Kind,
@@ -128,9 +153,19 @@ where
     T: Send,
     F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send,
 {
-    fn prepare(&mut self, queue: &Queue, now: Timestamp) -> Result<Option<Prepared>, ServeError> {
-        let Some(prepare) = self.prepare.take() else {
-            return Ok(None);
+    fn prepare(
+        &mut self,
+        queue: Option<&Queue>,
+        now: Timestamp,
+    ) -> Result<Option<Prepared>, ServeError> {
+        let (queue, prepare) = match (queue, self.wanted.take()) {
+            (_, None) => return Ok(None),
+            (_, Some(Wanted::Prepared(prepared))) => return Ok(Some(prepared)),
+            (Some(queue), Some(Wanted::ToPrepare(prepare))) => (queue, prepare),
+            (None, Some(Wanted::ToPrepare(_))) => {
+                self.reply(Err(CommitError::Behind));
+                return Ok(None);
+            }
         };
         match prepare(queue, now) {
             Ok((Some(prepared), value)) => {
@@ -174,10 +209,25 @@ where
 impl Committer {
     /// Commits what was prepared already: only a new mail may be, since until it is applied nobody knows of it.
     pub async fn insert(&self, prepared: Prepared) -> Result<(), CommitError> {
-        let offer = |_: &Queue, _| Ok((Some(prepared), ()));
-        self.offer(offer, Kind::NewMail, Offer::Change)
+        type Nothing = fn(&Queue, Timestamp) -> Result<(Option<Prepared>, ()), QueueError>;
+        let (answer, answered) = oneshot::channel();
+        let mail: Change<(), Nothing> = Change {
+            wanted: Some(Wanted::Prepared(prepared)),
+            value: Some(()),
+            answer: Some(answer),
+            kind: Kind::NewMail,
+        };
+        self.send(Offer::Change(Box::new(mail))).await?;
+        answered
             .await
+            .map_err(|_| CommitError::Ended)?
             .map(|committed| committed.value)
+    }
+
+    /// Gives the committer the queue, with little left to replay. Blocks. If the committer has ended, it says why.
+    pub fn take_over(&self, catch_up: CatchUp, outcome: oneshot::Sender<Outcome>) {
+        let offer = Offer::TakeOver(Box::new(TakeOver { catch_up, outcome }));
+        let _ = self.offers.blocking_send(offer);
     }
 
     /// Prepares on the committing thread and commits. The change happens even if the caller stops waiting.
@@ -219,7 +269,7 @@ impl Committer {
     {
         let (answer, answered) = oneshot::channel();
         let change = Change {
-            prepare: Some(prepare),
+            wanted: Some(Wanted::ToPrepare(prepare)),
             value: None,
             answer: Some(answer),
             kind,
@@ -254,10 +304,11 @@ impl Committer {
     }
 }
 
-/// Starts the thread. It ends when it is told to stop, or with the error that must end the agent.
+/// Starts the thread; newcomers are committed until a queue is handed over. It ends when it is told to stop, or with the
+/// error that must end the agent.
 pub(crate) fn start(
     journal: Journal,
-    queue: Arc<Queue>,
+    newcomers: Arc<Newcomers>,
     on_finished: impl Fn(Vec<FinishedMail>) + Send + 'static,
 ) -> Result<(Committer, oneshot::Receiver<Result<Journal, ServeError>>), ServeError> {
     let (offers, waiting) = mpsc::channel(WAITING);
@@ -272,7 +323,8 @@ pub(crate) fn start(
         timer,
         last_mail: None,
         journal,
-        queue,
+        stage: Stage::Behind(newcomers),
+        coming: None,
         waiting,
         held: VecDeque::new(),
         rounds,
@@ -298,18 +350,78 @@ pub(crate) fn start(
     ))
 }
 
+/// What is done with what was committed.
+enum Stage {
+    /// Its ids are kept; the index learns of it from the journal.
+    Behind(Arc<Newcomers>),
+    /// It is applied.
+    Live(Arc<Queue>),
+}
+
+impl Stage {
+    fn queue(&self) -> Option<&Queue> {
+        match self {
+            Self::Behind(_) => None,
+            Self::Live(queue) => Some(queue),
+        }
+    }
+
+    fn abandon(&self, prepared: Prepared) {
+        match self {
+            Self::Behind(newcomers) => newcomers.abandon(prepared),
+            Self::Live(queue) => queue.abandon(prepared),
+        }
+    }
+
+    fn apply(
+        &self,
+        prepared: Prepared,
+        locations: &[Location],
+    ) -> Result<Vec<FinishedMail>, QueueError> {
+        match self {
+            Self::Behind(newcomers) => {
+                newcomers.committed(prepared);
+                Ok(Vec::new())
+            }
+            Self::Live(queue) => Ok(queue.apply(prepared, locations)?.finished),
+        }
+    }
+}
+
 struct Run {
     /// For waits that end.
     timer: Runtime,
     /// When new mail was last prepared.
     last_mail: Option<Instant>,
     journal: Journal,
-    queue: Arc<Queue>,
+    stage: Stage,
+    /// A queue that still has something to replay.
+    coming: Option<Box<TakeOver>>,
     waiting: mpsc::Receiver<Offer>,
     /// Taken from the channel, and left to a later round.
     held: VecDeque<Offer>,
     rounds: watch::Sender<u64>,
     on_finished: Box<dyn Fn(Vec<FinishedMail>) + Send>,
+}
+
+/// A change nobody waits for.
+#[derive(Debug)]
+struct Unasked;
+
+impl Offered for Unasked {
+    fn prepare(&mut self, _: Option<&Queue>, _: Timestamp) -> Result<Option<Prepared>, ServeError> {
+        Ok(None)
+    }
+
+    fn answer(self: Box<Self>, _: Result<Option<Lsn>, CommitError>) {}
+
+    fn is_new_mail(&self) -> bool {
+        false
+    }
+
+    fn is_patient(&self) -> bool {
+        false
+    }
 }
 
 /// An offer with what it wants written.
@@ -324,11 +436,7 @@ struct Round {
 
 impl Run {
     fn run(&mut self) -> Result<(), ServeError> {
-        while let Some(first) = self
-            .held
-            .pop_front()
-            .or_else(|| self.waiting.blocking_recv())
-        {
+        while let Some(first) = self.first_offer()? {
             let round = self.gather(first)?;
             if !round.ready.is_empty() {
                 self.commit(round.ready)?;
@@ -344,6 +452,43 @@ impl Run {
         Ok(())
     }
 
+    /// Waits for an offer, unless a queue is coming: that gets a piece of the journal between two rounds.
+    fn first_offer(&mut self) -> Result<Option<Offer>, ServeError> {
+        while let Some(coming) = self.coming.take() {
+            self.bring_nearer(coming)?;
+            if let Some(offer) = self.next_offer() {
+                return Ok(Some(offer));
+            }
+        }
+        let held = self.held.pop_front();
+        Ok(held.or_else(|| self.waiting.blocking_recv()))
+    }
+
+    fn bring_nearer(&mut self, mut coming: Box<TakeOver>) -> Result<(), ServeError> {
+        // Nobody but this thread appends, so fewer than asked for are all there are.
+        if coming.catch_up.replay(PIECE, &|| false)? == PIECE {
+            self.coming = Some(coming);
+            return Ok(());
+        }
+        let Level {
+            queue,
+            jobs,
+            finished,
+        } = coming.catch_up.finish()?;
+        let queue = Arc::new(queue);
+        if let Stage::Behind(newcomers) = &self.stage {
+            newcomers.caught_up(Arc::clone(&queue));
+        }
+        let epoch = queue.prepare_epoch()?;
+        self.stage = Stage::Live(Arc::clone(&queue));
+        self.commit(vec![(Box::new(Unasked), epoch)])?;
+        if !finished.is_empty() {
+            (self.on_finished)(finished);
+        }
+        let _ = coming.outcome.send(Ok(CaughtUp { queue, jobs }));
+        Ok(())
+    }
+
     /// What is there now, prepared in the order in which it came.
     fn gather(&mut self, first: Offer) -> Result<Round, ServeError> {
         let mut round = Round::default();
@@ -353,6 +498,7 @@ impl Run {
         while let Some(offer) = next.take() {
             match offer {
                 Offer::Reclaim(answer) => round.reclaims.push(answer),
+                Offer::TakeOver(coming) => self.coming = Some(coming),
                 Offer::Stop => round.stop = true,
                 Offer::Change(offer) => octets += self.prepare(offer, now, &mut round)?,
                 Offer::Alone(offer) if round.ready.is_empty() => {
@@ -380,7 +526,7 @@ impl Run {
         now: Timestamp,
         round: &mut Round,
     ) -> Result<usize, ServeError> {
-        let Some(prepared) = offer.prepare(&self.queue, now)? else {
+        let Some(prepared) = offer.prepare(self.stage.queue(), now)? else {
             return Ok(0);
         };
         let longest = self.journal.longest_payload();
@@ -389,7 +535,7 @@ impl Run {
             .iter()
             .any(|record| record.payload_len() > longest)
         {
-            self.queue.abandon(prepared);
+            self.stage.abandon(prepared);
             offer.answer(Err(CommitError::TooLarge));
             return Ok(0);
         }
@@ -436,8 +582,8 @@ impl Run {
             match self.waiting.try_recv() {
                 Ok(Offer::Reclaim(answer)) => self.reclaim(answer)?,
                 Ok(Offer::Change(mut offer)) if offer.is_new_mail() => {
-                    if let Some(prepared) = offer.prepare(&self.queue, clock::now())? {
-                        self.queue.abandon(prepared);
+                    if let Some(prepared) = offer.prepare(self.stage.queue(), clock::now())? {
+                        self.stage.abandon(prepared);
                         offer.answer(Err(CommitError::Full));
                     }
                 }
@@ -483,7 +629,7 @@ impl Run {
     fn append(&mut self, ready: &[Ready]) -> Result<Vec<Location>, JournalError> {
         let records = ready.iter().flat_map(|(_, prepared)| prepared.records());
         let mut drafts: Vec<RecordDraft> = records.cloned().collect();
-        drafts.extend(self.queue.lease_hints());
+        drafts.extend(self.stage.queue().and_then(Queue::lease_hints));
         self.journal.append_group(&drafts)
     }
 
@@ -492,7 +638,7 @@ impl Run {
             .into_iter()
             .partition(|(offer, _)| offer.is_new_mail());
         for (offer, prepared) in refused {
-            self.queue.abandon(prepared);
+            self.stage.abandon(prepared);
             offer.answer(Err(CommitError::Full));
         }
         kept
@@ -508,7 +654,7 @@ impl Run {
             rest = others;
             let lsn = own.first().map(|location| location.lsn);
             // It is durable; but an index that fails may tell others nonsense, so the process ends.
-            finished.extend(self.queue.apply(prepared, own)?.finished);
+            finished.extend(self.stage.apply(prepared, own)?);
             answers.push((offer, lsn));
         }
         for (offer, lsn) in answers {
@@ -525,7 +671,7 @@ impl Run {
         while let Some(offer) = self.next_offer() {
             match offer {
                 Offer::Change(offer) | Offer::Alone(offer) => offer.answer(Err(CommitError::Ended)),
-                Offer::Reclaim(_) | Offer::Stop => {}
+                Offer::Reclaim(_) | Offer::TakeOver(_) | Offer::Stop => {}
             }
         }
         warn!("every waiting submission and settlement was told that the queue has ended");

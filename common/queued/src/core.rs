@@ -1,6 +1,8 @@
 //! What the parts of a running queue share.
 
 use std::{
+    fmt,
+    ops::Deref,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -12,7 +14,7 @@ use postroad_envelope::{
     Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
 };
 use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, SegmentInfo};
-use postroad_queue::{Content, MailPlace, MailRecord, Queue};
+use postroad_queue::{Content, MailPlace, MailRecord, Newcomers, Queue};
 use postroad_queue_client::QueueError;
 use tokio::{
     runtime::Handle,
@@ -23,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config,
     agents::Agents,
+    catch_up::Standing,
     clock,
     committer::{CommitError, Committer},
     dispatch::ToDispatcher,
@@ -31,18 +34,18 @@ use crate::{
     timeline::Timeline,
 };
 
-/// One per running queue.
-pub(crate) struct Core {
+/// What accepts mail, from the first moment on: also while the index is behind the journal.
+pub(crate) struct Front {
     pub config: Config,
-    pub queue: Arc<Queue>,
+    /// Admits new mail until the queue has caught up.
+    pub newcomers: Arc<Newcomers>,
+    /// How far the queue is.
+    pub standing: watch::Sender<Standing>,
     pub reader: Reader,
     pub contents: ContentStore,
     pub router: Router,
     pub directory: DirectoryHandle,
-    /// Hold rules, and what else is kept that is not a mail.
-    pub sections: Sections,
     pub committer: Committer,
-    pub dispatcher: mpsc::Sender<ToDispatcher>,
     pub timeline: Timeline,
     pub agents: Agents,
     /// None: new mail is taken; else why not.
@@ -66,8 +69,33 @@ pub(crate) struct Core {
     pub hostname: Domain,
     /// Name of this agent in events.
     pub name: String,
+}
+
+/// A queue that has caught up with its journal.
+pub(crate) struct Core {
+    front: Arc<Front>,
+    pub queue: Arc<Queue>,
+    /// Hold rules, and what else is kept that is not a mail.
+    pub sections: Sections,
+    pub dispatcher: mpsc::Sender<ToDispatcher>,
     /// Which start of the queue this is.
     pub epoch: u64,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Deref for Core {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.front
+    }
 }
 
 /// Content files nobody needs any more; unlinked away from the committer.
@@ -89,6 +117,28 @@ impl Trash {
 }
 
 impl Core {
+    pub fn new(
+        front: Arc<Front>,
+        queue: Arc<Queue>,
+        sections: Sections,
+        dispatcher: mpsc::Sender<ToDispatcher>,
+    ) -> Self {
+        Self {
+            epoch: queue.epoch(),
+            front,
+            queue,
+            sections,
+            dispatcher,
+        }
+    }
+
+    /// What there is of it from the first moment on.
+    pub fn front(&self) -> &Arc<Front> {
+        &self.front
+    }
+}
+
+impl Front {
     /// Whether new mail is taken now.
     pub fn takes_mail(&self) -> Result<(), QueueError> {
         if self.stopping.is_cancelled() {
@@ -204,6 +254,7 @@ pub(crate) fn to_client_error(error: CommitError) -> QueueError {
     match error {
         CommitError::Full => QueueError::Full("the disk is full".to_owned()),
         CommitError::Ended => QueueError::Unavailable("the queue has ended".to_owned()),
+        CommitError::Behind => QueueError::Unavailable(error.to_string()),
         CommitError::TooLarge => QueueError::Invalid("the envelope is too large".to_owned()),
         CommitError::Queue(inner) => match inner {
             Inner::Envelope(why) => QueueError::Invalid(why.to_owned()),

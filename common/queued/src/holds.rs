@@ -1,15 +1,16 @@
 //! Standing hold rules: kept in the journal, in force from the start on.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use postroad_envelope::{Filter, MailState, Timestamp, held_by};
+use postroad_envelope::{Filter, MailState, QueueId, Timestamp, held_by};
 use postroad_proto::queue::v1;
-use postroad_queue::HoldRule;
+use postroad_queue::{HoldRule, Instruction, JobKey, Queue};
 use postroad_queue_client::{HoldRuleDetails, QueueError, wire::filter};
 use prost::Message;
-use tracing::error;
+use tokio::{task::spawn_blocking, time::timeout};
+use tracing::{error, info};
 
-use crate::{core::Core, sections};
+use crate::{committer::CommitError, core::Core, sections, upkeep::instruct};
 
 /// The section of the snapshot.
 const SECTION: &str = "hold_rules";
@@ -19,6 +20,12 @@ const MOST: usize = 1000;
 const LONGEST_NAME: usize = 64;
 const LONGEST_REASON: usize = 500;
 
+/// Jobs held in one commit.
+const AT_ONCE: usize = 500;
+/// Rounds that are waited for, and how long for each, until what was on its way at the switch is there.
+const TRIES: usize = 50;
+const ROUND: Duration = Duration::from_millis(100);
+
 /// As kept: the contract's messages, which only grow.
 #[derive(Clone, PartialEq, Message)]
 struct Kept {
@@ -26,11 +33,66 @@ struct Kept {
     rules: Vec<v1::HoldRule>,
 }
 
-/// Puts the rules in force that were kept.
-pub(crate) async fn load(core: &Core) {
-    if let Some(section) = core.sections.read(SECTION).await {
-        core.queue.set_hold_rules(rules(&section).into());
+/// Puts the rules in force that were kept, before the queue admits anything.
+pub(crate) fn enforce(queue: &Queue, sections: &BTreeMap<String, Vec<u8>>) {
+    if let Some(section) = sections.get(SECTION) {
+        queue.set_hold_rules(rules(section).into());
     }
+}
+
+/// Applies the rules to mail that was accepted before they could be read, before anyone may have it.
+pub(crate) async fn hold_accepted(
+    core: &Arc<Core>,
+    mut ids: Vec<QueueId>,
+) -> Result<(), CommitError> {
+    let rules = core.queue.hold_rules();
+    let mut rounds = core.committer.rounds();
+    for _ in 0..TRIES {
+        if rules.is_empty() || ids.is_empty() {
+            return Ok(());
+        }
+        rounds.mark_unchanged();
+        let (owner, known) = (Arc::clone(core), Arc::clone(&rules));
+        let looked = spawn_blocking(move || meant(&owner.queue, &known, &ids)).await;
+        let (to_hold, on_their_way) = looked.map_err(|_| CommitError::Ended)??;
+        for some in to_hold.chunks(AT_ONCE) {
+            for job in instruct(core, some.to_vec()).await?.changed {
+                info!(event = "held", queue_id = %job.queue_id, reason = "by a rule");
+            }
+        }
+        ids = on_their_way;
+        if !ids.is_empty() {
+            // Those wait for their commit.
+            let _ = timeout(ROUND, rounds.changed()).await;
+        }
+    }
+    Ok(())
+}
+
+/// The jobs that a rule is for, and mails that are not there yet. Blocks.
+fn meant(
+    queue: &Queue,
+    rules: &[HoldRule],
+    ids: &[QueueId],
+) -> Result<(Vec<(JobKey, Instruction)>, Vec<QueueId>), postroad_queue::QueueError> {
+    let (mut to_hold, mut on_their_way) = (Vec::new(), Vec::new());
+    for &id in ids {
+        let Some(mail) = queue.show(id)? else {
+            if queue.finished(id)?.is_none() {
+                on_their_way.push(id);
+            }
+            continue;
+        };
+        for job in mail.jobs.iter().filter(|job| job.state.hold.is_none()) {
+            let rule = rules
+                .iter()
+                .find(|rule| rule.holds(&mail.mail.traits(), &job.state));
+            if let (Some(rule), true) = (rule, job.state.is_pending()) {
+                to_hold.push((job.state.key, Instruction::Hold(why(rule))));
+            }
+        }
+    }
+    Ok((to_hold, on_their_way))
 }
 
 /// Adds a rule, or changes the one of its name.

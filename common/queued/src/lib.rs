@@ -21,6 +21,7 @@
 mod accepted;
 mod admin;
 mod agents;
+mod catch_up;
 mod clock;
 mod committer;
 mod config;

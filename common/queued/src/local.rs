@@ -1,24 +1,28 @@
 //! The queue as its users see it, without a socket in between.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use postroad_daemon::Check;
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_journal::ContentReader;
 use postroad_queue::Content;
 use postroad_queue_client::{
     AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkHello,
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use crate::{
-    core::{Core, ReadError, to_client_error},
+    catch_up::Standing,
+    core::{Core, Front, ReadError, to_client_error},
     submission::{LocalSubmission, too_large},
     work,
 };
 
+/// How long callers wait for a queue that catches up; most starts take less.
+const PATIENCE: Duration = Duration::from_secs(5);
 const CHUNK: usize = 64 << 10;
 /// Chunks read from a content file at once.
 const READ: u64 = 512 << 10;
@@ -29,13 +33,58 @@ const TRIES: usize = 5;
 /// [`QueueService`] and [`QueueAdmin`](postroad_queue_client::QueueAdmin).
 #[derive(Clone)]
 pub struct LocalQueue {
-    pub(crate) core: Arc<Core>,
+    pub(crate) front: Arc<Front>,
+    /// None until the queue has caught up with its journal.
+    pub(crate) live: watch::Receiver<Option<Arc<Core>>>,
+}
+
+impl LocalQueue {
+    /// All of the queue. While it catches up this waits for a moment, then says how far it is.
+    pub(crate) async fn core(&self) -> Result<Arc<Core>, QueueError> {
+        let mut live = self.live.clone();
+        let caught_up = timeout(PATIENCE, live.wait_for(Option::is_some));
+        let ended = || QueueError::Unavailable("the queue has ended".to_owned());
+        tokio::select! {
+            caught_up = caught_up => match caught_up {
+                Ok(Ok(core)) => core.clone().ok_or_else(ended),
+                Ok(Err(_)) => Err(ended()),
+                Err(_) => Err(QueueError::Unavailable(self.front.standing.borrow().to_string())),
+            },
+            () = self.front.ended.cancelled() => Err(ended()),
+        }
+    }
+
+    /// What keeps it from giving mail out, for a person; none once it does.
+    pub(crate) fn catching_up(&self) -> Option<String> {
+        let standing = *self.front.standing.borrow();
+        (standing != Standing::Live).then(|| standing.to_string())
+    }
+
+    /// Keeps a health check until the queue has caught up: it is ready, and says how far it is.
+    pub async fn keep_check(&self, check: &Check) {
+        let mut standing = self.front.standing.subscribe();
+        while let Some(reason) = self.catching_up() {
+            check.ready_but(reason);
+            tokio::select! {
+                changed = standing.changed() => if changed.is_err() { return },
+                () = self.front.stopping.cancelled() => return,
+            }
+        }
+        check.ready();
+    }
+
+    /// Waits until it gives mail out; ends without if it cannot any more.
+    pub async fn caught_up(&self) {
+        let mut live = self.live.clone();
+        // The sender goes when the queue has caught up, or cannot.
+        let _ = live.wait_for(Option::is_some).await;
+    }
 }
 
 impl std::fmt::Debug for LocalQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalQueue")
-            .field("folder", &self.core.folder)
+            .field("folder", &self.front.folder)
             .finish_non_exhaustive()
     }
 }
@@ -43,7 +92,7 @@ impl std::fmt::Debug for LocalQueue {
 #[async_trait]
 impl QueueService for LocalQueue {
     async fn admit(&self, request: AdmitRequest) -> Result<(), QueueError> {
-        let core = &self.core;
+        let core = &self.front;
         core.takes_mail()?;
         if request
             .size
@@ -59,17 +108,17 @@ impl QueueService for LocalQueue {
 
     async fn submit(&self, envelope: Envelope) -> Result<Box<dyn Submission>, QueueError> {
         Ok(Box::new(LocalSubmission::begin(
-            Arc::clone(&self.core),
+            Arc::clone(&self.front),
             envelope,
         )?))
     }
 
     async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError> {
-        work::open(&self.core, hello).await
+        work::open(self, hello).await
     }
 
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
-        let core = Arc::clone(&self.core);
+        let core = self.core().await?;
         let found = spawn_blocking(move || find_content(&core, queue_id)).await;
         let found = found.map_err(|_| QueueError::Unavailable("the read failed".to_owned()))??;
         Ok(match found {
@@ -84,7 +133,7 @@ impl QueueService for LocalQueue {
     }
 
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
-        self.core.timeline.record(events);
+        self.front.timeline.record(events);
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use postroad_journal::Reader;
 use postroad_queue::{Queue, record::Snapshot};
 use postroad_queue_client::QueueError;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::spawn_blocking};
+use tracing::error;
 
 use crate::core::{Core, ReadError, to_client_error};
 
@@ -16,20 +17,26 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Sections(Mutex<BTreeMap<String, Vec<u8>>>);
 
-impl Sections {
-    /// Reads the newest snapshot. Blocks.
-    pub fn load(queue: &Queue, reader: &Reader) -> Result<Self, ReadError> {
-        let Some(place) = queue.snapshot_location()? else {
-            return Ok(Self::default());
-        };
-        let snapshot = Snapshot::decode(&reader.read(&place)?)?;
-        Ok(Self(Mutex::new(snapshot.0)))
-    }
+/// Reads the newest snapshot. What cannot be read is told of, and is not there.
+pub(crate) async fn load(queue: &Arc<Queue>, reader: &Reader) -> Sections {
+    let (queue, reader) = (Arc::clone(queue), reader.clone());
+    let reading = spawn_blocking(move || newest(&queue, &reader)).await;
+    Sections(Mutex::new(reading.unwrap_or_default()))
+}
 
-    /// A section; none if it was never written.
-    pub async fn read(&self, name: &str) -> Option<Vec<u8>> {
-        self.0.lock().await.get(name).cloned()
-    }
+/// The sections as they were kept; what cannot be read is told of. Blocks.
+pub(crate) fn newest(queue: &Queue, reader: &Reader) -> BTreeMap<String, Vec<u8>> {
+    read(queue, reader).unwrap_or_else(|error| {
+        error!(event = "corruption", error = %error, "hold rules cannot be read; put them anew");
+        BTreeMap::new()
+    })
+}
+
+fn read(queue: &Queue, reader: &Reader) -> Result<BTreeMap<String, Vec<u8>>, ReadError> {
+    let Some(place) = queue.snapshot_location()? else {
+        return Ok(BTreeMap::new());
+    };
+    Ok(Snapshot::decode(&reader.read(&place)?)?.0)
 }
 
 /// Changes a section, one change after the other: `change` is given what is durable, and tells what is to be. When this

@@ -48,7 +48,6 @@ pub async fn serve(
     let sockets_config = config.clone();
     let grace = common.shutdown_grace.as_duration();
     let (queue, running) = start(config, common, directory.clone()).await?;
-    ready.ready();
     // The sockets outlive the leases: workers must be able to settle while the queue drains.
     let (stop_queue, stop_sockets) = (CancellationToken::new(), CancellationToken::new());
     let watch = directory.watch(DIRECTORY_WATCH, shutdown.token().clone());
@@ -62,10 +61,17 @@ pub async fn serve(
         }
     };
     listening.ready();
+    let health = queue.keep_check(&ready);
     let mut serving = sockets.serve(&stop_sockets);
     let queue_runs = running.run(stop_queue.clone(), grace / 2);
-    tokio::pin!(queue_runs, watch);
+    let health = async {
+        health.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::pin!(queue_runs, watch, health);
     let failed_socket = tokio::select! {
+        biased;
+        () = &mut health => None,
         ended = &mut queue_runs => {
             stop_sockets.cancel();
             while serving.join_next().await.is_some() {}
@@ -93,7 +99,7 @@ pub async fn serve_rpc(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let grace = common.shutdown_grace.as_duration() / 4;
-    let mut sockets = bind(queue, &queue.core.config, common, grace).await?;
+    let mut sockets = bind(queue, &queue.front.config, common, grace).await?;
     let mut serving = sockets.serve(&shutdown);
     let mut outcome = Ok(());
     while let Some(ended) = serving.join_next().await {
@@ -159,13 +165,13 @@ async fn bind(
 }
 
 fn agent_routes(queue: &LocalQueue) -> Routes {
-    let core = &queue.core;
+    let front = &queue.front;
     let agents = AgentsRpc {
         queue: Arc::new(queue.clone()),
-        gate: Gate::new(core.directory.clone(), core.config.relay_networks.clone()),
-        admission: core.admission.subscribe(),
-        stopping: core.stopping.clone(),
-        tasks: core.tasks.clone(),
+        gate: Gate::new(front.directory.clone(), front.config.relay_networks.clone()),
+        admission: front.admission.subscribe(),
+        stopping: front.stopping.clone(),
+        tasks: front.tasks.clone(),
     };
     Routes::new(QueueServer::new(agents))
 }

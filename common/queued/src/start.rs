@@ -1,8 +1,6 @@
 //! From a folder to a running queue, and back.
 
 use std::{
-    collections::HashSet,
-    ops::ControlFlow,
     path::Path,
     sync::Arc,
     thread,
@@ -11,13 +9,13 @@ use std::{
 
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
-use postroad_journal::{ContentStore, Journal, JournalError, Recovery, Replay};
-use postroad_queue::{LeaseTimes, Options, Queue, QueueError, RetrySchedule};
+use postroad_journal::{ContentNonce, ContentStore, Journal, JournalError, Recovery};
+use postroad_queue::{LeaseTimes, Newcomers, Options, RetrySchedule};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
-    task::{JoinSet, spawn_blocking},
-    time::timeout,
+    task::{JoinError, JoinHandle, JoinSet, spawn_blocking},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -25,13 +23,14 @@ use tracing::{error, info, warn};
 use crate::{
     Config, LocalQueue, ServeError,
     agents::Agents,
+    catch_up::{self, CaughtUp, Standing, millis},
     clock, committer,
-    core::{Core, Trash},
+    core::{Core, Front, Trash},
     disk,
     dispatch::{self, ToDispatcher},
     holds, reports,
     routing::Router,
-    sections::Sections,
+    sections,
     timeline::Timeline,
     upkeep,
 };
@@ -48,21 +47,34 @@ const END_GRACE: Duration = Duration::from_secs(5);
 pub struct RunningQueue {
     queue: LocalQueue,
     committer_end: oneshot::Receiver<Result<Journal, ServeError>>,
-    dispatcher_end: oneshot::Receiver<()>,
     timeline_end: oneshot::Receiver<()>,
+    coming: JoinHandle<Coming>,
+}
+
+/// None: the queue stops, or its committer has ended.
+type Coming = Result<Option<Parts>, ServeError>;
+
+/// What works once the queue has caught up.
+#[derive(Debug)]
+struct Parts {
+    core: Arc<Core>,
+    dispatcher_end: oneshot::Receiver<()>,
     /// Reports and upkeep: without them mail stays that should go.
     helpers: JoinSet<()>,
 }
 
-/// What was found on the disk, put in order.
+/// What was found on the disk.
 struct Opened {
     journal: Journal,
-    queue: Arc<Queue>,
+    newcomers: Arc<Newcomers>,
     contents: ContentStore,
-    epoch: u64,
+    files: Vec<ContentNonce>,
+    is_whole: bool,
+    begun: Instant,
 }
 
-/// Opens the queue: lock, journal, index, replay, a new epoch. No lease is given before this is done.
+/// Opens the queue: lock, end of the journal. From then on it accepts mail, while the index is brought up to the journal in
+/// the background: no lease is given, and nothing else told, before that is done and a new epoch is committed.
 pub async fn start(
     config: Config,
     common: &CommonConfig,
@@ -74,39 +86,36 @@ pub async fn start(
     let opened = spawn_blocking(move || open(&opening.0, &opening.1)).await;
     let Opened {
         journal,
-        queue,
+        newcomers,
         contents,
-        epoch,
+        files,
+        is_whole,
+        begun,
     } = opened.map_err(|error| ServeError::Task(error.to_string()))??;
 
     let inline_limit = INLINE_LIMIT.min(journal.longest_payload() / 4);
     let reader = journal.reader();
-    let (known, reading) = (Arc::clone(&queue), reader.clone());
-    let sections = spawn_blocking(move || Sections::load(&known, &reading)).await;
-    let sections = sections.map_err(|error| ServeError::Task(error.to_string()))?;
-    let sections = sections.unwrap_or_else(|error| {
-        error!(event = "corruption", error = %error, "hold rules cannot be read; put them anew");
-        Sections::default()
-    });
     let trash = Arc::new(Trash::default());
     let unwanted = Arc::clone(&trash);
-    let (committer, committer_end) = committer::start(journal, Arc::clone(&queue), move |mails| {
-        unwanted.add(
-            mails
-                .iter()
-                .filter_map(|mail| mail.file)
-                .map(|file| file.nonce),
-        );
-    })?;
-    let (dispatcher, messages) = mpsc::channel(TO_DISPATCHER);
+    let (committer, committer_end) =
+        committer::start(journal, Arc::clone(&newcomers), move |mails| {
+            unwanted.add(
+                mails
+                    .iter()
+                    .filter_map(|mail| mail.file)
+                    .map(|file| file.nonce),
+            );
+        })?;
     let disk = (folder.clone(), config.disk.clone());
     let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
     let memory = config.max_submission_memory.as_usize() / 1024;
-    let core = Arc::new(Core {
+    let options = queue_options(&config);
+    let front = Arc::new(Front {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
         memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
         admission: watch::channel(disk::shortage(&folder, &config.disk)).0,
+        standing: watch::channel(Standing::Opening).0,
         name: format!("queued@{}", common.hostname),
         hostname: common.hostname.clone(),
         timeline,
@@ -117,20 +126,68 @@ pub async fn start(
         upkeep_stop: CancellationToken::new(),
         ended: CancellationToken::new(),
         config,
-        queue,
+        newcomers,
         reader,
         contents,
         router,
         directory,
-        sections,
         committer,
-        dispatcher,
         inline_limit,
         trash,
         folder,
-        epoch,
     });
-    holds::load(&core).await;
+    info!(
+        event = "queue_started", path = %front.folder.display(), duration_ms = millis(begun),
+        "mail is accepted"
+    );
+    let caught_up = catch_up::spawn(catch_up::Start {
+        front: Arc::clone(&front),
+        options,
+        files,
+        is_whole,
+        begun,
+    })?;
+    let (live, live_queue) = watch::channel(None);
+    let coming = tokio::spawn(bring_to_life(Arc::clone(&front), caught_up, live, begun));
+    let queue = LocalQueue {
+        front,
+        live: live_queue,
+    };
+    Ok((
+        queue.clone(),
+        RunningQueue {
+            queue,
+            committer_end,
+            timeline_end,
+            coming,
+        },
+    ))
+}
+
+/// Waits for the queue to be level with its journal, then starts all that needs it.
+async fn bring_to_life(
+    front: Arc<Front>,
+    mut caught_up: oneshot::Receiver<catch_up::Outcome>,
+    live: watch::Sender<Option<Arc<Core>>>,
+    begun: Instant,
+) -> Coming {
+    let caught_up = loop {
+        tokio::select! {
+            caught_up = &mut caught_up => break caught_up,
+            () = sleep(upkeep::EVERY) => upkeep::look_at_disk(&front).await,
+        }
+    };
+    let Ok(caught_up) = caught_up else {
+        return Ok(None);
+    };
+    let CaughtUp { queue, jobs } = caught_up?;
+    let (dispatcher, messages) = mpsc::channel(TO_DISPATCHER);
+    let sections = sections::load(&queue, &front.reader).await;
+    let core = Arc::new(Core::new(front, queue, sections, dispatcher));
+    let accepted = core.newcomers.take_accepted();
+    if let Err(failed) = holds::hold_accepted(&core, accepted).await {
+        error!(event = "fault", error = %failed, "hold rules were not applied to mail accepted during the start");
+    }
     let (due_reports, reports_due) = mpsc::channel(REPORTS);
     let dispatcher_end = spawn_dispatcher(&core, messages, due_reports)?;
     let mut helpers = JoinSet::new();
@@ -138,17 +195,20 @@ pub async fn start(
     helpers.spawn(core.tasks.track_future(reports));
     let upkeep = upkeep::run(Arc::clone(&core));
     helpers.spawn(core.tasks.track_future(upkeep));
-    let queue = LocalQueue { core };
-    Ok((
-        queue.clone(),
-        RunningQueue {
-            queue,
-            committer_end,
-            dispatcher_end,
-            timeline_end,
-            helpers,
-        },
-    ))
+    core.standing.send_replace(Standing::Live);
+    live.send_replace(Some(Arc::clone(&core)));
+    info!(
+        event = "caught_up",
+        epoch = core.epoch,
+        count = jobs,
+        duration_ms = millis(begun),
+        "mail is given out"
+    );
+    Ok(Some(Parts {
+        core,
+        dispatcher_end,
+        helpers,
+    }))
 }
 
 fn spawn_dispatcher(
@@ -181,53 +241,95 @@ impl RunningQueue {
         let Self {
             queue,
             mut committer_end,
-            mut dispatcher_end,
             timeline_end,
-            mut helpers,
+            mut coming,
         } = self;
-        let core = queue.core;
-        let early = tokio::select! {
+        let front = queue.front;
+        let mut parts = None;
+        let mut early = tokio::select! {
             biased;
             () = stop.cancelled() => None,
             ended = &mut committer_end => Some(flatten(ended)),
-            _ = &mut dispatcher_end => Some(Err(ServeError::Task("dispatcher".to_owned()))),
-            Some(_) = helpers.join_next() => Some(match timeout(END_GRACE, &mut committer_end).await {
-                Ok(ended) => flatten(ended),
-                Err(_) => Err(ServeError::Task("reports or upkeep".to_owned())),
-            }),
+            came = &mut coming => match joined(came) {
+                Ok(came) => {
+                    parts = came;
+                    None
+                }
+                Err(failed) => Some(Err(failed)),
+            },
         };
-        core.stopping.cancel();
-        core.admission
+        if let (None, Some(parts)) = (&early, &mut parts) {
+            early = until_end(parts, &stop, &mut committer_end).await;
+        }
+        front.stopping.cancel();
+        front
+            .admission
             .send_replace(Some("the queue is stopping".to_owned()));
+        if parts.is_none() && early.is_none() {
+            // Unless it is at its very end, catching up is given up; the next start begins where this one did.
+            parts = match timeout(END_GRACE, &mut coming).await {
+                Ok(came) => joined(came)?,
+                Err(_) => None,
+            };
+        }
         let outcome = match early {
             Some(ended) => {
                 // What was offered is committed, and the journal is closed for whoever opens it next.
-                let _ = timeout(END_GRACE, core.committer.stop()).await;
+                let _ = timeout(END_GRACE, front.committer.stop()).await;
                 ended.map(drop)
             }
             None => {
-                let _ = core.dispatcher.send(ToDispatcher::Drain).await;
-                // What workers do not finish in time they resume after the restart.
-                let _ = timeout(grace, no_leases(&core)).await;
-                core.upkeep_stop.cancel();
-                if let Err(failed) = upkeep::checkpoint(&core).await {
-                    warn!(event = "fault", error = %failed, "no last checkpoint; the next start replays more");
+                if let Some(parts) = &parts {
+                    end_work(&parts.core, grace).await;
                 }
-                core.committer.stop().await;
+                front.committer.stop().await;
                 flatten(committer_end.await).map(drop)
             }
         };
-        core.upkeep_stop.cancel();
-        core.ended.cancel();
-        core.tasks.close();
-        if timeout(END_GRACE, core.tasks.wait()).await.is_err() {
+        front.upkeep_stop.cancel();
+        front.ended.cancel();
+        front.tasks.close();
+        if timeout(END_GRACE, front.tasks.wait()).await.is_err() {
             warn!(event = "fault", "tasks of the queue did not end in time");
         }
-        core.timeline.stop().await;
+        front.timeline.stop().await;
         if timeout(END_GRACE, timeline_end).await.is_err() {
             warn!(event = "fault", "the timeline did not end in time");
         }
         outcome
+    }
+}
+
+fn joined(came: Result<Coming, JoinError>) -> Coming {
+    came.map_err(|error| ServeError::Task(error.to_string()))?
+}
+
+/// None: told to stop.
+async fn until_end(
+    parts: &mut Parts,
+    stop: &CancellationToken,
+    committer_end: &mut oneshot::Receiver<Result<Journal, ServeError>>,
+) -> Option<Result<Journal, ServeError>> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        ended = &mut *committer_end => Some(flatten(ended)),
+        _ = &mut parts.dispatcher_end => Some(Err(ServeError::Task("dispatcher".to_owned()))),
+        Some(_) = parts.helpers.join_next() => Some(match timeout(END_GRACE, committer_end).await {
+            Ok(ended) => flatten(ended),
+            Err(_) => Err(ServeError::Task("reports or upkeep".to_owned())),
+        }),
+    }
+}
+
+/// Workers finish what they hold, and a last checkpoint is made.
+async fn end_work(core: &Arc<Core>, grace: Duration) {
+    let _ = core.dispatcher.send(ToDispatcher::Drain).await;
+    // What workers do not finish in time they resume after the restart.
+    let _ = timeout(grace, no_leases(core)).await;
+    core.upkeep_stop.cancel();
+    if let Err(failed) = upkeep::checkpoint(core).await {
+        warn!(event = "fault", error = %failed, "no last checkpoint; the next start replays more");
     }
 }
 
@@ -256,44 +358,20 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
         segment_bytes: u32::try_from(config.disk.segment.as_u64()).unwrap_or(u32::MAX),
         ..Default::default()
     };
-    let (mut journal, recovery) =
-        Journal::open(folder, options, clock::entropy()).map_err(failed)?;
+    let (journal, recovery) = Journal::open(folder, options, clock::entropy()).map_err(failed)?;
     tell_recovery(&recovery);
     let contents = ContentStore::open(folder, clock::entropy()).map_err(failed)?;
-    let (queue, report) = Queue::open(folder, queue_options(config), clock::now())?;
-    if let Some(path) = &report.rebuilt {
-        error!(
-            event = "corruption", path = %path.display(),
-            "the index could not be opened; it was put aside and is built anew from the journal"
-        );
-    }
-    if report.outdated {
-        info!(
-            event = "index_outdated",
-            "the index was of another release's format; it is built anew from the journal"
-        );
-    }
-    let replayed = replay(&journal, &queue, report.needs_replay_from, &failed)?;
-    let jobs = queue.finish_replay(clock::now())?;
-    info!(
-        event = "replay",
-        records = replayed.records,
-        duration_ms = millis(begun)
-    );
-    let is_whole =
-        replayed.damage.is_empty() && recovery.unreadable.is_empty() && recovery.missing.is_empty();
-    sweep(&queue, &contents, is_whole)?;
-
-    let epoch = queue.prepare_epoch()?;
-    let locations = journal.append_group(epoch.records()).map_err(failed)?;
-    queue.apply(epoch, &locations)?;
-    let epoch = queue.epoch();
-    info!(event = "queue_started", path = %folder.display(), epoch, count = jobs, duration_ms = millis(begun));
+    let files = catch_up::leftovers(&contents, folder);
+    // Taken before anyone can submit: what is minted from now on is new.
+    let newcomers = Newcomers::new(RetrySchedule::from(&config.retry), clock::now());
+    catch_up::learn_tail(folder, &journal.reader(), &newcomers)?;
     Ok(Opened {
+        is_whole: recovery.unreadable.is_empty() && recovery.missing.is_empty(),
         journal,
-        queue: Arc::new(queue),
+        newcomers: Arc::new(newcomers),
         contents,
-        epoch,
+        files,
+        begun,
     })
 }
 
@@ -312,43 +390,6 @@ fn queue_options(config: &Config) -> Options {
     }
 }
 
-/// A record that cannot be read is passed over; where the index refuses one nothing may go on, for the next checkpoint
-/// would say that it holds all of them.
-fn replay(
-    journal: &Journal,
-    queue: &Queue,
-    from: postroad_journal::Lsn,
-    failed: &impl Fn(JournalError) -> ServeError,
-) -> Result<Replay, ServeError> {
-    let mut refused = None;
-    let replayed = journal.replay(from, |record| match queue.replay(record) {
-        Ok(_) => ControlFlow::Continue(()),
-        Err(unreadable @ QueueError::Unreadable { .. }) => {
-            error!(
-                event = "corruption", lsn = record.lsn.0, segment = %record.location.segment,
-                error = %unreadable, "a record cannot be read and is passed over"
-            );
-            ControlFlow::Continue(())
-        }
-        Err(error) => {
-            refused = Some(error);
-            ControlFlow::Break(())
-        }
-    });
-    let replayed = replayed.map_err(failed)?;
-    if let Some(error) = refused {
-        return Err(error.into());
-    }
-    for damage in replayed.damage.iter().filter(|damage| damage.fresh) {
-        error!(
-            event = "corruption", segment = %damage.segment,
-            path = damage.copy.as_ref().map(|path| tracing::field::display(path.display())),
-            "octets {} to {} are damaged; a copy is in quarantine", damage.start, damage.end
-        );
-    }
-    Ok(replayed)
-}
-
 fn tell_recovery(recovery: &Recovery) {
     if let Some(torn) = &recovery.torn {
         info!(
@@ -361,34 +402,4 @@ fn tell_recovery(recovery: &Recovery) {
     for segment in recovery.unreadable.iter().chain(&recovery.missing) {
         error!(event = "corruption", segment = %segment, "a segment of the journal is missing or unreadable");
     }
-}
-
-/// Content files that no mail names: of submissions that were cut off, or of mails finished just before the end. If part
-/// of the journal is damaged, some may be all that is left of a mail: then a person decides.
-fn sweep(queue: &Queue, contents: &ContentStore, journal_is_whole: bool) -> Result<(), ServeError> {
-    let wanted: HashSet<_> = queue
-        .content_files()
-        .map(|file| file.map(|file| file.nonce))
-        .collect::<Result<_, _>>()?;
-    let found = match contents.list() {
-        Ok(found) => found,
-        Err(error) => {
-            warn!(event = "fault", error = %error, "content files cannot be listed");
-            return Ok(());
-        }
-    };
-    for nonce in found.into_iter().filter(|nonce| !wanted.contains(nonce)) {
-        let gone = match journal_is_whole {
-            true => contents.remove(nonce),
-            false => contents.set_aside(nonce),
-        };
-        if let Err(error) = gone {
-            warn!(event = "fault", error = %error, "a content file that nobody needs stays");
-        }
-    }
-    Ok(())
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

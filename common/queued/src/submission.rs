@@ -1,33 +1,37 @@
 //! One mail on its way in: content is gathered in memory, or once it is large in a file of its own; then its record is
 //! offered to the committer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use postroad_envelope::Envelope;
 use postroad_journal::{ContentStore, ContentWriter, JournalError};
-use postroad_queue::{Admission, Content};
+use postroad_queue::{Admission, Content, Reception};
 use postroad_queue_client::{Accepted, Completion, QueueError, Submission};
 use postroad_reply::{EXCEEDED_STORAGE_552, Reply, TOO_LARGE_5_3_4};
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::{JoinError, spawn_blocking},
+    time::timeout,
 };
 use tracing::error;
 
 use crate::{
     accepted::AcceptedFacts,
+    catch_up::Standing,
     clock,
-    core::{Core, to_client_error},
+    core::{Front, to_client_error},
     disk,
 };
 
 /// Octets of a large mail gathered before they are written.
 const WRITE: usize = 512 << 10;
+/// How long a repeated submission waits for the index, at a start.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct LocalSubmission {
-    core: Arc<Core>,
+    core: Arc<Front>,
     envelope: Envelope,
     body: Body,
     len: u64,
@@ -47,7 +51,7 @@ enum Body {
 }
 
 impl LocalSubmission {
-    pub fn begin(core: Arc<Core>, envelope: Envelope) -> Result<Self, QueueError> {
+    pub fn begin(core: Arc<Front>, envelope: Envelope) -> Result<Self, QueueError> {
         core.takes_mail()?;
         let under_way = Arc::clone(&core.submissions)
             .try_acquire_owned()
@@ -179,7 +183,7 @@ fn complete(envelope: &mut Envelope, completion: Completion) {
     envelope.facts.extend(completion.facts);
 }
 
-async fn store(core: &Arc<Core>, envelope: Envelope, body: Body) -> Result<Accepted, QueueError> {
+async fn store(core: &Arc<Front>, envelope: Envelope, body: Body) -> Result<Accepted, QueueError> {
     let content = match body {
         Body::Memory(chunks) => Content::Inline(joined(chunks)),
         Body::File { writer, pending } => {
@@ -206,9 +210,10 @@ fn is_unwanted(outcome: &Result<Accepted, QueueError>) -> bool {
     }
 }
 
-/// Offers the mail. One that repeats a mail on its way waits for that one's commit.
+/// Offers the mail. One that repeats a mail on its way waits for that one's commit; one of which only the index can tell
+/// whether it is known waits for that, for a time.
 pub(crate) async fn insert(
-    core: &Arc<Core>,
+    core: &Arc<Front>,
     envelope: Envelope,
     content: Content,
 ) -> Result<Accepted, QueueError> {
@@ -216,13 +221,18 @@ pub(crate) async fn insert(
     let mut rounds = core.committer.rounds();
     loop {
         rounds.mark_unchanged();
-        let (envelope, content) = (envelope.clone(), content.clone());
+        let (again, kept) = (envelope.clone(), content.clone());
         let mut facts = AcceptedFacts::of(core, &envelope);
-        let admission = core
-            .queue
-            .prepare_insert(envelope, content, clock::now(), &core.routes());
+        let admission = match core.newcomers.queue() {
+            Some(queue) => queue
+                .prepare_insert(again, kept, clock::now(), &core.routes())
+                .map(Reception::Answer),
+            None => core
+                .newcomers
+                .prepare_insert(again, kept, clock::now(), &core.routes()),
+        };
         match admission.map_err(|error| to_client_error(error.into()))? {
-            Admission::New(prepared) => {
+            Reception::Answer(Admission::New(prepared)) => {
                 facts.held(prepared.holds());
                 core.committer
                     .insert(prepared)
@@ -234,18 +244,34 @@ pub(crate) async fn insert(
                     duplicate: false,
                 });
             }
-            Admission::Known => {
+            Reception::Answer(Admission::Known) => {
                 return Ok(Accepted {
                     queue_id,
                     duplicate: true,
                 });
             }
-            Admission::Conflict => return Err(QueueError::IdTaken),
-            Admission::InFlight => {
+            Reception::Answer(Admission::Conflict) => return Err(QueueError::IdTaken),
+            Reception::Answer(Admission::InFlight) => {
                 let ended = || QueueError::Unavailable("the queue has ended".to_owned());
                 rounds.changed().await.map_err(|_| ended())?;
             }
+            Reception::Unsure => caught_up(core).await?,
+            Reception::CaughtUp => {}
         }
+    }
+}
+
+/// Waits for the index to be level with the journal.
+async fn caught_up(core: &Front) -> Result<(), QueueError> {
+    let mut standing = core.standing.subscribe();
+    let level = standing.wait_for(|standing| *standing == Standing::Live);
+    let behind = || QueueError::Unavailable(core.standing.borrow().to_string());
+    tokio::select! {
+        level = timeout(PATIENCE, level) => match level {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(behind()),
+        },
+        () = core.stopping.cancelled() => Err(behind()),
     }
 }
 

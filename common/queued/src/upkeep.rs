@@ -19,12 +19,12 @@ use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 use crate::{
     clock,
     committer::CommitError,
-    core::Core,
+    core::{Core, Front},
     disk,
     routing::{self, Router},
 };
 
-const EVERY: Duration = Duration::from_millis(500);
+pub(crate) const EVERY: Duration = Duration::from_millis(500);
 /// Checkpoints are this far apart at least.
 const CHECKPOINT_TURNS: u32 = 2;
 /// Most that one round of reclaiming copies forward: other mail waits for so much at most.
@@ -103,7 +103,7 @@ impl Upkeep {
     }
 
     async fn turn(&mut self, checkpoint: bool) -> Result<(), CommitError> {
-        self.look_at_disk().await;
+        look_at_disk(self.core.front()).await;
         if checkpoint {
             self.checkpoint().await?;
         }
@@ -114,39 +114,6 @@ impl Upkeep {
         }
         self.expire().await?;
         self.reroute().await
-    }
-
-    async fn look_at_disk(&self) {
-        let core = Arc::clone(&self.core);
-        let look = move || {
-            for nonce in core.trash.take() {
-                if let Err(error) = core.contents.remove(nonce) {
-                    warn!(event = "fault", error = %error, "a content file stays until the next start");
-                }
-            }
-            disk::shortage(&core.folder, &core.config.disk)
-        };
-        let Ok(shortage) = spawn_blocking(look).await else {
-            return;
-        };
-        if self.core.stopping.is_cancelled() {
-            return;
-        }
-        let was_short = self.core.admission.borrow().is_some();
-        match &shortage {
-            Some(why) if !was_short => {
-                warn!(event = "disk_full", reason = why, "no new mail is taken");
-            }
-            None if was_short => info!(event = "disk_recovered"),
-            _ => {}
-        }
-        self.core.admission.send_if_modified(|now| {
-            let changed = now.is_some() != shortage.is_some();
-            if changed {
-                *now = shortage;
-            }
-            changed
-        });
     }
 
     async fn checkpoint(&mut self) -> Result<(), CommitError> {
@@ -261,6 +228,40 @@ impl Upkeep {
         }
         Ok(())
     }
+}
+
+/// Unlinks what nobody needs, and looks whether there is room for new mail.
+pub(crate) async fn look_at_disk(front: &Arc<Front>) {
+    let core = Arc::clone(front);
+    let look = move || {
+        for nonce in core.trash.take() {
+            if let Err(error) = core.contents.remove(nonce) {
+                warn!(event = "fault", error = %error, "a content file stays until the next start");
+            }
+        }
+        disk::shortage(&core.folder, &core.config.disk)
+    };
+    let Ok(shortage) = spawn_blocking(look).await else {
+        return;
+    };
+    if front.stopping.is_cancelled() {
+        return;
+    }
+    let was_short = front.admission.borrow().is_some();
+    match &shortage {
+        Some(why) if !was_short => {
+            warn!(event = "disk_full", reason = why, "no new mail is taken");
+        }
+        None if was_short => info!(event = "disk_recovered"),
+        _ => {}
+    }
+    front.admission.send_if_modified(|now| {
+        let changed = now.is_some() != shortage.is_some();
+        if changed {
+            *now = shortage;
+        }
+        changed
+    });
 }
 
 /// Commits a checkpoint and makes the index durable up to it.

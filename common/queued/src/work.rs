@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    LocalQueue,
     agents::Connected,
     clock,
     committer::CommitError,
@@ -36,10 +37,16 @@ const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 static STREAMS: AtomicU64 = AtomicU64::new(1);
 
 /// Opens a stream: resumes what the worker still holds, welcomes it, and lets it be dispatched to.
-pub(crate) async fn open(core: &Arc<Core>, hello: WorkHello) -> Result<WorkChannel, QueueError> {
-    if core.stopping.is_cancelled() {
-        return Err(QueueError::Unavailable("the queue is stopping".to_owned()));
+///
+/// Workers of a queue that catches up wait here: only then it can tell what they may resume.
+pub(crate) async fn open(queue: &LocalQueue, hello: WorkHello) -> Result<WorkChannel, QueueError> {
+    let stopping = || QueueError::Unavailable("the queue is stopping".to_owned());
+    tokio::select! {
+        biased;
+        () = queue.front.stopping.cancelled() => return Err(stopping()),
+        () = queue.caught_up() => {}
     }
+    let core = &queue.core().await?;
     let stream = STREAMS.fetch_add(1, Ordering::Relaxed);
     let holder = Holder {
         agent: hello.agent.as_str().into(),

@@ -72,7 +72,14 @@ pub fn carry_out(
 }
 
 fn parts(health: &Health) -> String {
-    health.checks.keys().cloned().collect::<Vec<_>>().join(", ")
+    let told = health
+        .checks
+        .iter()
+        .map(|(name, check)| match &check.reason {
+            Some(reason) => format!("{name}: {reason}"),
+            None => name.clone(),
+        });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn faults(health: &Health) -> String {

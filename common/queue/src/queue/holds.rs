@@ -25,8 +25,8 @@ pub struct HoldRule {
 }
 
 impl HoldRule {
-    /// Whether it holds a job of this mail.
-    fn holds(&self, mail: &MailTraits<'_>, job: &JobState) -> bool {
+    /// Whether it holds a job of this mail, as the job comes.
+    pub fn holds(&self, mail: &MailTraits<'_>, job: &JobState) -> bool {
         let traits = JobTraits {
             destination: &job.destination,
             state: Some(MailState::Due),
@@ -50,27 +50,26 @@ impl Queue {
         let rules = self.hold_rules.read();
         rules.unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
 
-    /// Holds the new jobs that a rule is for.
-    pub(super) fn hold_by_rule(&self, envelope: &Envelope, size: u64, jobs: &mut [JobState]) {
-        let rules = self.hold_rules();
-        if rules.is_empty() {
-            return;
-        }
-        let sender = envelope.reverse_path.to_string();
-        let mail = MailTraits {
-            queue_id: envelope.queue_id,
-            sender: &sender,
-            size,
-            tenant: &envelope.tenant,
-            account: envelope.account.as_deref(),
-            tags: &envelope.tags,
-        };
-        for job in jobs.iter_mut().filter(|job| job.is_pending()) {
-            let rule = rules.iter().find(|rule| rule.holds(&mail, job));
-            if let (Some(rule), None) = (rule, &job.hold) {
-                job.hold = Some(held_by(&rule.name));
-            }
+/// Holds the jobs of a new mail that a rule is for.
+pub(super) fn hold_new(rules: &[HoldRule], envelope: &Envelope, size: u64, jobs: &mut [JobState]) {
+    if rules.is_empty() {
+        return;
+    }
+    let sender = envelope.reverse_path.to_string();
+    let mail = MailTraits {
+        queue_id: envelope.queue_id,
+        sender: &sender,
+        size,
+        tenant: &envelope.tenant,
+        account: envelope.account.as_deref(),
+        tags: &envelope.tags,
+    };
+    for job in jobs.iter_mut().filter(|job| job.is_pending()) {
+        let rule = rules.iter().find(|rule| rule.holds(&mail, job));
+        if let (Some(rule), None) = (rule, &job.hold) {
+            job.hold = Some(held_by(&rule.name));
         }
     }
 }

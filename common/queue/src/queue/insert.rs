@@ -4,12 +4,13 @@ use postroad_envelope::{
 use postroad_reply::SUCCESS_2_0_0;
 
 use super::{
-    Queue,
+    HoldRule, Queue,
     change::{Change, MailFacts, Prepared},
+    holds,
 };
 use crate::{
     Content, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress, QueueError,
-    RecipientState, Revision,
+    RecipientState, RetrySchedule, Revision,
 };
 
 /// The answer to a submission.
@@ -29,25 +30,16 @@ impl Queue {
     /// Admits a mail: derives its jobs by `route`, or finds that its id is known.
     pub fn prepare_insert(
         &self,
-        mut envelope: Envelope,
+        envelope: Envelope,
         content: Content,
         now: Timestamp,
         route: &dyn Fn(&Envelope, &Recipient) -> Route,
     ) -> Result<Admission, QueueError> {
-        check(&envelope)?;
-        let id = envelope.queue_id;
-        let digest = digest_of(&envelope, &content);
-        let same = |known: Digest, answer| {
-            if known == digest {
-                answer
-            } else {
-                Admission::Conflict
-            }
-        };
+        let (id, digest) = identity(&envelope, &content)?;
         {
             let mut core = self.core();
             if let Some(&known) = core.in_flight.get(&id) {
-                return Ok(same(known, Admission::InFlight));
+                return Ok(repeated(known, digest, Admission::InFlight));
             }
             // Taken before the index is asked, so that of two at once only one gets through.
             core.in_flight.insert(id, digest);
@@ -57,22 +49,11 @@ impl Queue {
             self.core().in_flight.remove(&id);
         }
         if let Some(known) = known? {
-            return Ok(same(known, Admission::Known));
+            return Ok(repeated(known, digest, Admission::Known));
         }
-        let expires_at = self.options.retry.expires_at(envelope.received_at);
-        envelope.expires_at.get_or_insert(expires_at);
-        let mut jobs = jobs_of(&envelope, digest, now, route);
-        self.hold_by_rule(&envelope, content.len(), &mut jobs);
-        let facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
-        let record = MailRecord {
-            envelope,
-            content,
-            digest,
-            jobs,
-        };
-        Ok(Admission::New(Prepared::one(
-            record.draft(),
-            Change::Mail(facts),
+        let (retry, rules) = (&self.options.retry, self.hold_rules());
+        Ok(Admission::New(new_mail(
+            envelope, content, digest, retry, &rules, now, route,
         )))
     }
 
@@ -83,6 +64,48 @@ impl Queue {
         }
         Ok(self.index.finished(id)?.map(|finished| finished.digest))
     }
+}
+
+/// By what a mail is known: its id, and what it is.
+pub(super) fn identity(
+    envelope: &Envelope,
+    content: &Content,
+) -> Result<(QueueId, Digest), QueueError> {
+    check(envelope)?;
+    Ok((envelope.queue_id, digest_of(envelope, content)))
+}
+
+/// The answer to a mail whose id is known already.
+pub(super) fn repeated(known: Digest, digest: Digest, answer: Admission) -> Admission {
+    if known == digest {
+        answer
+    } else {
+        Admission::Conflict
+    }
+}
+
+/// The record of a mail whose id is new, with its jobs.
+pub(super) fn new_mail(
+    mut envelope: Envelope,
+    content: Content,
+    digest: Digest,
+    retry: &RetrySchedule,
+    rules: &[HoldRule],
+    now: Timestamp,
+    route: &dyn Fn(&Envelope, &Recipient) -> Route,
+) -> Prepared {
+    let expires_at = retry.expires_at(envelope.received_at);
+    envelope.expires_at.get_or_insert(expires_at);
+    let mut jobs = jobs_of(&envelope, digest, now, route);
+    holds::hold_new(rules, &envelope, content.len(), &mut jobs);
+    let facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
+    let record = MailRecord {
+        envelope,
+        content,
+        digest,
+        jobs,
+    };
+    Prepared::one(record.draft(), Change::Mail(facts))
 }
 
 fn check(envelope: &Envelope) -> Result<(), QueueError> {

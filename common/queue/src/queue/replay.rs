@@ -33,12 +33,19 @@ impl Queue {
         if let Some(mail) = &finished {
             core.finished.insert(mail.finished.queue_id, mail.finished);
         }
+        if core.loaded {
+            match &change {
+                Change::Mail(mail) => {
+                    mail.jobs
+                        .iter()
+                        .for_each(|state| core.schedule.place(state));
+                }
+                Change::State(state) => core.schedule.place(state),
+                _ => {}
+            }
+        }
         match change {
-            Change::Mail(mail) => drop(
-                core.finished
-                    .remove(&mail.queue_id)
-                    .filter(|_| finished.is_none()),
-            ),
+            Change::Mail(mail) if finished.is_none() => drop(core.finished.remove(&mail.queue_id)),
             Change::Block(block) => {
                 for finished in block.0 {
                     core.finished.remove(&finished.queue_id);
@@ -56,8 +63,21 @@ impl Queue {
         Ok(finished)
     }
 
-    /// Ends the replay: loads the schedule. Tells how many jobs live.
+    /// Ends the replay: loads the schedule, unless that was done. Tells how many jobs live.
     pub fn finish_replay(&self, now: Timestamp) -> Result<usize, QueueError> {
+        if !self.core().loaded {
+            self.load()?;
+        }
+        let mut core = self.core();
+        for hint in std::mem::take(&mut core.replayed_hints).into_values() {
+            core.schedule.await_resume(&hint, now);
+        }
+        Ok(core.schedule.len())
+    }
+
+    /// Loads the schedule from the index. What is replayed after it changes both, so whoever has little left to replay
+    /// does this before, and [`Queue::finish_replay`] is quick.
+    pub fn load(&self) -> Result<(), QueueError> {
         let mut twice = BTreeSet::new();
         for facts in self.index.due_keys() {
             let facts = facts?;
@@ -68,11 +88,8 @@ impl Queue {
             core.schedule.place_facts(facts);
         }
         self.settle_twice(&twice)?;
-        let mut core = self.core();
-        for hint in std::mem::take(&mut core.replayed_hints).into_values() {
-            core.schedule.await_resume(&hint, now);
-        }
-        Ok(core.schedule.len())
+        self.core().loaded = true;
+        Ok(())
     }
 
     /// Of two keys for one job a crash left one behind. The job itself says which is right.

@@ -26,6 +26,7 @@ pub(super) async fn carry_out(
     mut order: Order,
 ) -> Result<Changed, QueueError> {
     check(&change, &order)?;
+    let core = queue.core().await?;
     order.filter = order.filter.folded();
     let named = !order.filter.ids.is_empty();
     let (mut all, mut found) = (Changed::default(), false);
@@ -38,7 +39,7 @@ pub(super) async fn carry_out(
         let page = if order.dry_run {
             would_change(&change, &order, &mails)
         } else {
-            change_page(&queue.core, &change, &order, &mails).await?
+            change_page(&core, &change, &order, &mails).await?
         };
         all.mails += page.mails;
         all.busy += page.busy;
@@ -57,7 +58,7 @@ pub(super) async fn carry_out(
             _ => "a worker holds it now; try again when its attempt is over".to_owned(),
         }));
     }
-    let _ = queue.core.dispatcher.send(ToDispatcher::Look).await;
+    let _ = core.dispatcher.send(ToDispatcher::Look).await;
     Ok(all)
 }
 

@@ -32,8 +32,9 @@ pub(super) async fn put(queue: &LocalQueue, order: HoldOrder) -> Result<Changed,
         created_at: clock::now(),
     };
     holds::check(&rule, rule.created_at)?;
+    let core = queue.core().await?;
     if !order.dry_run {
-        holds::put(&queue.core, rule.clone()).await?;
+        holds::put(&core, rule.clone()).await?;
         let (name, by, reason) = (&rule.name, &rule.by, &rule.reason);
         info!(
             event = "admin",
@@ -56,12 +57,13 @@ pub(super) async fn remove(queue: &LocalQueue, removal: Removal) -> Result<Chang
         release,
         dry_run,
     } = removal;
-    let known = queue.core.queue.hold_rules();
+    let core = queue.core().await?;
+    let known = core.queue.hold_rules();
     if !known.iter().any(|rule| rule.name == name) {
         return Err(QueueError::NotFound);
     }
     if !dry_run {
-        holds::remove(&queue.core, &name).await?;
+        holds::remove(&core, &name).await?;
         info!(event = "admin", verb = "remove hold rule", rule = name, by);
     }
     if !release {
@@ -108,6 +110,7 @@ async fn hold_present(
     dry_run: bool,
 ) -> Result<Changed, QueueError> {
     let (mut held, mut busy) = (BTreeSet::new(), BTreeSet::new());
+    let core = queue.core().await?;
     let mut from = None;
     loop {
         let wanted = rule.filter.clone();
@@ -118,7 +121,7 @@ async fn hold_present(
         } else {
             let hold = |job| (job, Instruction::Hold(holds::why(rule)));
             for some in jobs.chunks(AT_ONCE) {
-                let told = instruct(&queue.core, some.iter().copied().map(hold).collect()).await;
+                let told = instruct(&core, some.iter().copied().map(hold).collect()).await;
                 let told = told.map_err(to_client_error)?;
                 held.extend(told.changed.into_iter().map(|job| job.queue_id));
                 busy.extend(told.busy.into_iter().map(|job| job.queue_id));

@@ -18,7 +18,7 @@ use super::{
     index::Key,
     record::{self, Entry, Named},
 };
-use crate::core::Core;
+use crate::core::Front;
 
 /// Events read from the disk at one time.
 const PAGE: usize = 500;
@@ -70,7 +70,7 @@ impl Wanted {
 }
 
 /// Begins to send events, until the queue stops or nobody listens.
-pub(crate) async fn watch(core: &Arc<Core>, query: WatchQuery, out: Out) {
+pub(crate) async fn watch(core: &Arc<Front>, query: WatchQuery, out: Out) {
     let wanted = Wanted {
         ids: query.ids.into_iter().collect(),
         named: query.text.as_deref().map(Named::by),
@@ -89,7 +89,7 @@ pub(crate) async fn watch(core: &Arc<Core>, query: WatchQuery, out: Out) {
 }
 
 async fn follow(
-    core: Arc<Core>,
+    core: Arc<Front>,
     mut wanted: Wanted,
     mut after: Cursor,
     mut past: bool,
@@ -135,7 +135,7 @@ async fn follow(
     }
 }
 
-async fn send(core: &Core, out: &Out, watched: Watched) -> bool {
+async fn send(core: &Front, out: &Out, watched: Watched) -> bool {
     tokio::select! {
         sent = out.send(Ok(watched)) => sent.is_ok(),
         () = core.stopping.cancelled() => false,

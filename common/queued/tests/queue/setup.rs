@@ -104,6 +104,7 @@ impl Stack {
             .unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(running.run(stop.clone(), grace));
+        queue.caught_up().await;
         Self {
             queue,
             folder,

@@ -73,7 +73,6 @@ impl QueueKeeper {
             postroad_queued::start(self.config.clone(), &self.common, self.directory.clone())
                 .await?;
         self.slot.current.store(Some(Arc::new(queue.clone())));
-        self.ready.ready();
         Ok((queue, running))
     }
 
@@ -124,8 +123,13 @@ impl QueueKeeper {
         let grace = self.common.shutdown_grace.as_duration() / 2;
         let sockets = postroad_queued::serve_rpc(&queue, &self.common, stop_sockets.clone());
         let runs = running.run(stop_queue.clone(), grace);
-        tokio::pin!(sockets, runs);
+        let health = async {
+            queue.keep_check(&self.ready).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::pin!(sockets, runs, health);
         let served = tokio::select! {
+            () = &mut health => None,
             ended = &mut runs => {
                 self.slot.current.store(None);
                 stop_sockets.cancel();
