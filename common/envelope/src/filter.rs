@@ -13,11 +13,19 @@ pub enum MailState {
     Delayed,
     /// Kept until released.
     Held,
+    /// All done: a whole mail, never one of its jobs.
+    Retired,
 }
 
 impl MailState {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Due, Self::Leased, Self::Delayed, Self::Held];
+    pub const ALL: [Self; 5] = [
+        Self::Due,
+        Self::Leased,
+        Self::Delayed,
+        Self::Held,
+        Self::Retired,
+    ];
 
     /// The word in tables and JSON.
     pub const fn as_str(self) -> &'static str {
@@ -26,6 +34,7 @@ impl MailState {
             Self::Leased => "leased",
             Self::Delayed => "delayed",
             Self::Held => "held",
+            Self::Retired => "retired",
         }
     }
 }

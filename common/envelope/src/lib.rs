@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod edit;
+mod ending;
 mod event;
 mod filter;
 mod lease;
@@ -22,6 +23,7 @@ mod timestamp;
 use std::collections::BTreeMap;
 
 pub use edit::{EditPlace, HeaderEdit};
+pub use ending::Ending;
 pub use event::{Event, EventKind};
 pub use filter::{Filter, JobTraits, MailState, MailTraits, fold_sender, held_by};
 pub use lease::{Fence, JobKey, LeaseRef};

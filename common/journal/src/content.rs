@@ -16,6 +16,7 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 const CHUNK: u32 = 256 << 10;
@@ -130,6 +131,32 @@ impl ContentStore {
         let path = self.path(nonce);
         let moved = fs::rename(&path, aside.join(format!("content-{nonce}")));
         moved.map_err(failed("set aside", &path))
+    }
+
+    /// Takes a file over from another folder on the same disk, under the same name; durable when this returns. No error if
+    /// that was done before. `since` becomes its time.
+    pub fn adopt(&self, from: &Self, nonce: ContentNonce, since: SystemTime) -> Result<()> {
+        let (old, new) = (from.path(nonce), self.path(nonce));
+        match fs::rename(&old, &new) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && new.exists() => {}
+            outcome => outcome.map_err(failed("move", &old))?,
+        }
+        let file = File::open(&new).map_err(failed("open", &new))?;
+        file.set_modified(since).map_err(failed("date", &new))?;
+        sync_folder(&self.folder)?;
+        sync_folder(&from.folder)
+    }
+
+    /// All files with their lengths and times.
+    pub fn ages(&self) -> Result<Vec<(ContentNonce, u64, SystemTime)>> {
+        let mut found = Vec::new();
+        for nonce in self.list()? {
+            let path = self.path(nonce);
+            let facts = path.metadata().map_err(failed("read", &path))?;
+            let time = facts.modified().map_err(failed("read", &path))?;
+            found.push((nonce, facts.len(), time));
+        }
+        Ok(found)
     }
 
     /// All files, finished or not: for the sweep at start, before anyone writes.

@@ -144,6 +144,23 @@ impl Journal {
         outcome
     }
 
+    /// Begins a new segment, so that the ones before may be given up whatever room is left in them. Does nothing where the
+    /// newest holds no record yet; tells whether it did.
+    pub fn begin_segment(&mut self) -> Result<bool> {
+        self.check()?;
+        let is_empty = match &self.active {
+            Some(active) => self.end.lsn < active.header.first_lsn,
+            None => self.shared.table().is_empty(),
+        };
+        if is_empty {
+            return Ok(false);
+        }
+        let prepared = self.pool.take(1).map_err(JournalError::NoSegment)?;
+        let outcome = prepared.iter().try_for_each(|path| self.roll(path));
+        self.poisoned |= outcome.is_err();
+        outcome.map(|()| true)
+    }
+
     /// Longest payload that fits into a record.
     pub fn longest_payload(&self) -> usize {
         let room = self.segment_size - 2 * SEGMENT_HEADER - RECORD_HEADER;

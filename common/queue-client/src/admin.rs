@@ -1,5 +1,6 @@
 mod change;
 mod hold;
+mod retired;
 
 use async_trait::async_trait;
 pub use change::{Change, Changed, Order};
@@ -8,6 +9,7 @@ use postroad_envelope::{
     Attempt, Envelope, Event, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RecipientIndex,
     Route, RouteClass, Timestamp,
 };
+pub use retired::RetiredFacts;
 
 use crate::{QueueError, WatchQuery, WatchStream};
 
@@ -99,13 +101,13 @@ pub struct MailSummary {
     pub size: u64,
     /// MAIL FROM; empty text for the null path.
     pub sender: String,
-    /// Recipients still open.
+    /// Recipients still open; of a retired mail, all.
     pub open_recipients: Vec<String>,
     /// The most telling state among its jobs; in a list by state that one.
     pub state: MailState,
     /// The earliest next attempt of its delayed jobs.
     pub next_attempt: Option<Timestamp>,
-    /// The last reply or reason of a delay or hold.
+    /// The last reply or reason of a delay, hold or failure.
     pub reason: String,
     /// Who pays for it.
     pub tenant: String,
@@ -113,6 +115,8 @@ pub struct MailSummary {
     pub account: Option<String>,
     /// Words it carries for selection.
     pub tags: Vec<String>,
+    /// Only of retired mails.
+    pub retired: Option<RetiredFacts>,
 }
 
 /// All of `queue show`.

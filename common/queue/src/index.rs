@@ -7,11 +7,13 @@
 //! | due | time, id, number | `DueEntry`: enough to load the schedule |
 //! | dest | destination, id, number | - |
 //! | sender | folded reverse-path, id | - |
+//! | leaving | id | `Leaving`: a finished mail that is not retired yet; its jobs' last states are still in `job` |
 //! | done | id | time and digest of a finished mail, for the window of idempotency |
 //! | meta | name | format, epoch, checkpoint, places of blocks and snapshot |
 
 mod apply;
 mod keys;
+mod leaving;
 mod open;
 
 use std::{fs::File, path::Path};
@@ -20,6 +22,7 @@ use postroad_envelope::{MailTraits, QueueId, Timestamp, fold_sender};
 use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
 use prost::Message;
 
+pub use leaving::LeavingMail;
 pub use open::{Former, Opened, open};
 
 use crate::{
@@ -41,6 +44,7 @@ pub struct Trees {
     due: sled::Tree,
     dest: sled::Tree,
     sender: sled::Tree,
+    leaving: sled::Tree,
     done: sled::Tree,
     meta: sled::Tree,
 }
@@ -60,6 +64,7 @@ impl Trees {
             due: db.open_tree("due")?,
             dest: db.open_tree("dest")?,
             sender: db.open_tree("sender")?,
+            leaving: db.open_tree("leaving")?,
             done: db.open_tree("done")?,
             meta: db.open_tree("meta")?,
             db,
@@ -129,21 +134,30 @@ pub struct FinishedMail {
     pub finished: Finished,
     /// Its content file.
     pub file: Option<ContentRef>,
+    /// It is to be retired: until then its record and its content file are needed.
+    pub leaving: bool,
 }
 
 pub struct Index {
     trees: Trees,
     db_file: File,
+    /// Whether finished mails wait until they are retired.
+    retire: bool,
 }
 
 impl Index {
-    pub fn new(opened: Opened) -> (Self, Former) {
+    pub fn new(opened: Opened, retire: bool) -> (Self, Former) {
         let Opened {
             trees,
             db_file,
             former,
         } = opened;
-        (Self { trees, db_file }, former)
+        let index = Self {
+            trees,
+            db_file,
+            retire,
+        };
+        (index, former)
     }
 
     pub fn mail(&self, id: QueueId) -> Result<Option<MailPlace>, QueueError> {

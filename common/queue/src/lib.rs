@@ -32,14 +32,14 @@ mod samples;
 mod schedule;
 
 pub use error::{QueueError, StaleLease};
-pub use index::{FinishedMail, MailPlace};
+pub use index::{FinishedMail, LeavingMail, MailPlace};
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
 pub use queue::{
     Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobSummary, Leased, Listing,
     LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared, Queue, Reception,
     Settled, Stats,
 };
-pub use record::{Content, MailRecord};
+pub use record::{Content, MailRecord, RetiredContent, RetiredMail};
 pub use retry::RetrySchedule;
 pub use schedule::{
     Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Scanned, Schedule, Ticked, Wait,

@@ -4,6 +4,7 @@ mod change;
 mod destinations;
 mod holds;
 mod insert;
+mod leaving;
 mod list;
 mod newcomers;
 mod reclaim;
@@ -49,6 +50,8 @@ pub struct Options {
     pub cache_capacity: u64,
     /// How long a finished id is known.
     pub finished_window: Duration,
+    /// Whether finished mails are kept in [`Queue::leaving`] until they are retired.
+    pub retire: bool,
 }
 
 impl Default for Options {
@@ -59,6 +62,7 @@ impl Default for Options {
             fairness: Fairness::default(),
             cache_capacity: 64 << 20,
             finished_window: Duration::from_secs(24 * 3600),
+            retire: false,
         }
     }
 }
@@ -112,6 +116,8 @@ struct Core {
     hints: Vec<LeaseHint>,
     /// Hints found by a replay.
     replayed_hints: BTreeMap<JobKey, LeaseHint>,
+    /// What finished before this number was retired.
+    retired_before: Lsn,
 }
 
 impl Queue {
@@ -123,7 +129,7 @@ impl Queue {
         now: Timestamp,
     ) -> Result<(Self, OpenReport), QueueError> {
         let opened = index::open(folder, options.cache_capacity, now)?;
-        let (index, former) = Index::new(opened);
+        let (index, former) = Index::new(opened, options.retire);
         let outdated = former == Former::Outdated;
         let rebuilt = match former {
             Former::Quarantined(path) => Some(path),
@@ -141,6 +147,7 @@ impl Queue {
             finished: BTreeMap::new(),
             hints: Vec::new(),
             replayed_hints: BTreeMap::new(),
+            retired_before: Lsn(0),
         };
         Ok((
             Self {
@@ -364,6 +371,7 @@ impl Queue {
             epoch: core.schedule.epoch(),
             at: now,
             leases,
+            retired_before: core.retired_before,
         };
         let mut prepared = Prepared::one(checkpoint.draft(), Change::Checkpoint(checkpoint));
         let finished: Vec<Finished> = std::mem::take(&mut core.finished).into_values().collect();

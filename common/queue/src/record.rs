@@ -4,6 +4,7 @@ mod envelope;
 mod mail;
 mod marks;
 mod outcome;
+mod retired;
 mod state;
 mod unknown;
 pub(crate) mod wire;
@@ -13,6 +14,10 @@ pub(crate) use mail::{MailHead, file_from_wire, file_to_wire, moved_draft, split
 pub use marks::{Checkpoint, Finished, FinishedBlock, LeaseHint, LeaseHints, Snapshot};
 pub(crate) use outcome::{class_from_wire, class_to_wire, cut};
 use postroad_journal::RecordKind;
+pub use retired::{
+    RETIRED, RETIRED_CONTENT, RetiredContent, RetiredMail, content_draft, ending_of, retired_key,
+    split_content,
+};
 pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
 pub(crate) use state::{digest_from_wire, digest_to_wire};
 

@@ -1,7 +1,7 @@
 //! The queue for operators.
 
 mod change;
-mod header;
+pub(crate) mod header;
 mod hold;
 mod view;
 
@@ -38,9 +38,7 @@ impl QueueAdmin for LocalQueue {
     }
 
     async fn find(&self, prefix: QueueIdPrefix) -> Result<QueueId, QueueError> {
-        let found = self
-            .blocking(move |core| core.queue.find(&prefix, 2).map_err(failed))
-            .await?;
+        let found = self.blocking(move |core| find(core, &prefix)).await?;
         match found.as_slice() {
             [] => Err(QueueError::NotFound),
             [only] => Ok(*only),
@@ -150,6 +148,15 @@ impl LocalQueue {
         let done = spawn_blocking(move || work(&core)).await;
         done.map_err(|error| QueueError::Unavailable(error.to_string()))?
     }
+}
+
+/// Living mails whose ids begin so; only if there is none, retired ones.
+fn find(core: &Core, prefix: &QueueIdPrefix) -> Result<Vec<QueueId>, QueueError> {
+    let living = core.queue.find(prefix, 2).map_err(failed)?;
+    Ok(match living.as_slice() {
+        [] => core.retired.find_prefix(prefix, 2),
+        _ => living,
+    })
 }
 
 fn failed(error: postroad_queue::QueueError) -> QueueError {

@@ -50,6 +50,8 @@ pub struct Config {
     pub dsn: DsnConfig,
     /// What happened to each mail.
     pub timeline: TimelineConfig,
+    /// Mails after their end.
+    pub retired: RetiredConfig,
     /// Files and room.
     pub disk: DiskConfig,
 }
@@ -72,6 +74,7 @@ impl Default for Config {
             destination: DestinationConfig::default(),
             dsn: DsnConfig::default(),
             timeline: TimelineConfig::default(),
+            retired: RetiredConfig::default(),
             disk: DiskConfig::default(),
         }
     }
@@ -244,6 +247,47 @@ impl Default for TimelineConfig {
             max_size: ByteSize::gib(1),
         }
     }
+}
+
+/// `[queued.retired]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetiredConfig {
+    /// How long a mail can be listed and shown after its end; `"0s"` keeps none, and removes those there are.
+    pub keep: Interval,
+    /// Room for them; the oldest go first. `"0B"` keeps none.
+    pub max_size: ByteSize,
+    /// Whose content is kept too, so that it can be sent again: `failed` (and dropped ones), `all`, `none`.
+    pub content: KeptContent,
+    /// How long contents are kept; never longer than `keep`.
+    pub content_keep: Interval,
+    /// Room for contents; the oldest go first.
+    pub content_max_size: ByteSize,
+}
+
+impl Default for RetiredConfig {
+    fn default() -> Self {
+        Self {
+            keep: Interval::days(7),
+            max_size: ByteSize::gib(1),
+            content: KeptContent::default(),
+            content_keep: Interval::days(3),
+            content_max_size: ByteSize::gib(1),
+        }
+    }
+}
+
+/// Which mails' content is kept after their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeptContent {
+    /// Mails that not all recipients got: failed and dropped ones.
+    #[default]
+    Failed,
+    /// Delivered ones too.
+    All,
+    /// No content.
+    None,
 }
 
 /// `[queued.disk]`.

@@ -29,6 +29,7 @@ use crate::{
     clock,
     committer::{CommitError, Committer},
     dispatch::ToDispatcher,
+    retired::Retired,
     routing::Router,
     sections::Sections,
     timeline::Timeline,
@@ -47,6 +48,7 @@ pub(crate) struct Front {
     pub directory: DirectoryHandle,
     pub committer: Committer,
     pub timeline: Timeline,
+    pub retired: Retired,
     pub agents: Agents,
     /// None: new mail is taken; else why not.
     pub admission: watch::Sender<Option<String>>,

@@ -32,6 +32,8 @@ mod error;
 mod holds;
 mod local;
 mod reports;
+mod retention;
+mod retired;
 mod routing;
 mod rpc;
 mod sections;
@@ -44,8 +46,8 @@ mod words;
 mod work;
 
 pub use config::{
-    Config, DiskConfig, DsnConfig, Foreign, LeaseConfig, ListenConfig, RetryConfig, RouteRule,
-    TimelineConfig,
+    Config, DiskConfig, DsnConfig, Foreign, KeptContent, LeaseConfig, ListenConfig, RetiredConfig,
+    RetryConfig, RouteRule, TimelineConfig,
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;

@@ -17,6 +17,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use crate::{
     catch_up::Standing,
     core::{Core, Front, ReadError, to_client_error},
+    retired::KeptBytes,
     submission::{LocalSubmission, too_large},
     work,
 };
@@ -151,7 +152,9 @@ fn find_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
             .queue
             .show(queue_id)
             .map_err(|error| to_client_error(error.into()))?;
-        let place = summary.ok_or(QueueError::NotFound)?.mail;
+        let Some(place) = summary.map(|found| found.mail) else {
+            return retired_content(core, queue_id);
+        };
         let found = core
             .record_of(&place)
             .and_then(|record| match record.content {
@@ -165,6 +168,16 @@ fn find_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
         }
     }
     Err(gone.map_or(QueueError::NotFound, Into::into))
+}
+
+/// Blocks.
+fn retired_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
+    let mail = core.retired.find(queue_id).ok_or(QueueError::NotFound)?;
+    match core.retired.content(&mail) {
+        Some(KeptBytes::Record(bytes)) => Ok(Found::Inline(bytes)),
+        Some(KeptBytes::File(reader)) => Ok(Found::File(reader)),
+        None => Err(core.retired.no_content(&mail)),
+    }
 }
 
 fn chunks(bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {

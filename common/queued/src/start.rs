@@ -29,6 +29,7 @@ use crate::{
     disk,
     dispatch::{self, ToDispatcher},
     holds, reports,
+    retired::Retired,
     routing::Router,
     sections,
     timeline::Timeline,
@@ -71,6 +72,7 @@ struct Opened {
     files: Vec<ContentNonce>,
     is_whole: bool,
     begun: Instant,
+    retired: Retired,
 }
 
 /// Opens the queue: lock, end of the journal. From then on it accepts mail, while the index is brought up to the journal in
@@ -91,6 +93,7 @@ pub async fn start(
         files,
         is_whole,
         begun,
+        retired,
     } = opened.map_err(|error| ServeError::Task(error.to_string()))??;
 
     let inline_limit = INLINE_LIMIT.min(journal.longest_payload() / 4);
@@ -102,6 +105,8 @@ pub async fn start(
             unwanted.add(
                 mails
                     .iter()
+                    // Others go when they are retired.
+                    .filter(|mail| !mail.leaving)
                     .filter_map(|mail| mail.file)
                     .map(|file| file.nonce),
             );
@@ -119,6 +124,7 @@ pub async fn start(
         name: format!("queued@{}", common.hostname),
         hostname: common.hostname.clone(),
         timeline,
+        retired,
         agents: Agents::default(),
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
@@ -292,6 +298,7 @@ impl RunningQueue {
         if timeout(END_GRACE, front.tasks.wait()).await.is_err() {
             warn!(event = "fault", "tasks of the queue did not end in time");
         }
+        front.retired.tell_lost();
         front.timeline.stop().await;
         if timeout(END_GRACE, timeline_end).await.is_err() {
             warn!(event = "fault", "the timeline did not end in time");
@@ -372,6 +379,7 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
         contents,
         files,
         begun,
+        retired: Retired::open(&config.retired, folder),
     })
 }
 
@@ -387,6 +395,7 @@ fn queue_options(config: &Config) -> Options {
         fairness: config.fairness(),
         cache_capacity: config.disk.index_cache.as_u64(),
         finished_window: config.remember_finished.into(),
+        retire: Retired::wanted(&config.retired),
     }
 }
 

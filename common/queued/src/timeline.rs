@@ -30,9 +30,9 @@ use postroad_journal::{Location, Lsn, Reader};
 use tokio::sync::{broadcast, oneshot};
 use tracing::{error, warn};
 
-use crate::TimelineConfig;
+use crate::{TimelineConfig, retention::Limits};
 use index::{Index, Key};
-use store::{Limits, Message, Store};
+use store::{Message, Store};
 
 pub(crate) use record::Entry;
 use record::Named;
@@ -44,11 +44,6 @@ const WAITING: usize = 16 << 20;
 const MESSAGES: usize = 1 << 15;
 /// Records read of one mail; of more, the first and the newest.
 const RECORDS: usize = 4_000;
-/// Segments are 4 MiB, or shorter so that a small timeline has some to give up.
-const SEGMENT: u64 = 4 << 20;
-const SHORTEST_SEGMENT: u64 = 64 << 10;
-/// The prepared ones count, too.
-const PREPARED: u64 = 2;
 /// How long a look-up waits for what was said before it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Records a follower may be behind before it reads them from the disk.
@@ -98,7 +93,7 @@ impl Timeline {
         });
         let (ended, end) = oneshot::channel();
         let folder = folder.join(FOLDER);
-        let Some(limits) = limits(config) else {
+        let Some(limits) = Limits::of(config.keep, config.max_size) else {
             if folder.exists()
                 && let Err(error) = std::fs::remove_dir_all(&folder)
             {
@@ -274,21 +269,6 @@ impl Shared {
     }
 }
 
-/// None: nothing is kept.
-fn limits(config: &TimelineConfig) -> Option<Limits> {
-    let (keep, size) = (config.keep.as_duration(), config.max_size.as_u64());
-    if keep.is_zero() || size == 0 {
-        return None;
-    }
-    let segment = SEGMENT.min(size / 8).max(SHORTEST_SEGMENT);
-    let segments = (size / segment).saturating_sub(PREPARED).max(2);
-    Some(Limits {
-        keep,
-        segment_bytes: u32::try_from(segment).unwrap_or(u32::MAX),
-        segments: usize::try_from(segments).unwrap_or(usize::MAX),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use postroad_envelope::{EventKind, Timestamp};
@@ -345,20 +325,5 @@ mod tests {
         assert!(!timeline.shared.overflowing.load(Ordering::Relaxed));
         timeline.record([event("fits")]);
         assert_eq!(lost(&timeline), 3);
-    }
-
-    #[test]
-    fn the_limits_hold_with_what_is_prepared() {
-        let of = |keep, max_size: &str| {
-            let (keep, max_size) = (keep, max_size.parse().unwrap());
-            limits(&TimelineConfig { keep, max_size })
-        };
-        let day = postroad_daemon::Interval::days(1);
-        let limits = of(day, "1GiB").unwrap();
-        assert_eq!((limits.segment_bytes, limits.segments), (4 << 20, 254));
-        let limits = of(day, "512KiB").unwrap();
-        assert_eq!((limits.segment_bytes, limits.segments), (64 << 10, 6));
-        assert!(of(day, "0B").is_none());
-        assert!(of(postroad_daemon::Interval::seconds(0), "1GiB").is_none());
     }
 }

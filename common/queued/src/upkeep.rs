@@ -106,6 +106,7 @@ impl Upkeep {
         look_at_disk(self.core.front()).await;
         if checkpoint {
             self.checkpoint().await?;
+            self.tend_retired().await;
         }
         for _ in 0..SEGMENTS_A_TURN {
             if !self.reclaim().await? {
@@ -166,6 +167,7 @@ impl Upkeep {
         let Some(kept) = keep(&self.core, oldest).await? else {
             return Ok(None);
         };
+        self.retire().await?;
         self.core.committer.reclaim_oldest().await?;
         let core = Arc::clone(&self.core);
         let forgotten = spawn_blocking(move || core.queue.forget_segment(oldest.number)).await;
@@ -173,6 +175,23 @@ impl Upkeep {
             return Err(error.into());
         }
         Ok(Some(kept))
+    }
+
+    /// What finished since the last checkpoint, before the records of it go: some may lie in a segment before that.
+    async fn retire(&self) -> Result<(), CommitError> {
+        let core = Arc::clone(&self.core);
+        let retired = spawn_blocking(move || core.retired.retire(&core)).await;
+        Ok(retired.map_err(|_| CommitError::Ended)??)
+    }
+
+    async fn tend_retired(&self) {
+        let core = Arc::clone(&self.core);
+        let tend = move || {
+            let is_short = core.admission.borrow().is_some();
+            core.retired.tend(clock::now(), is_short);
+        };
+        // A panic in it has been logged; the next turn tries again.
+        let _ = spawn_blocking(tend).await;
     }
 
     /// Jobs whose time is over though no worker came for them fail now.
@@ -271,8 +290,14 @@ pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitEr
     let Some(lsn) = committed.lsn else {
         return Ok(None);
     };
-    let queue = Arc::clone(&core.queue);
-    let flushed = spawn_blocking(move || queue.checkpoint(lsn, clock::now())).await;
+    let retiring = Arc::clone(core);
+    let flush = move || {
+        // Whatever finished before this checkpoint is durable elsewhere before its segments may go.
+        retiring.retired.retire(&retiring)?;
+        retiring.queue.retired_before(lsn);
+        retiring.queue.checkpoint(lsn, clock::now())
+    };
+    let flushed = spawn_blocking(flush).await;
     flushed.map_err(|_| CommitError::Ended)??;
     debug!(event = "checkpoint", lsn = lsn.0);
     Ok(Some(lsn))

@@ -4,6 +4,7 @@ mod change;
 mod content;
 pub mod filter;
 mod list;
+mod retired;
 mod rule;
 mod show;
 mod stats;
@@ -122,7 +123,7 @@ fn recipients(mail: &MailSummary) -> String {
 }
 
 fn summary_json(mail: &MailSummary) -> serde_json::Value {
-    json!({
+    let mut object = json!({
         "queue_id": mail.queue_id.to_string(),
         "state": mail.state.as_str(),
         "received_at": utc_time(mail.received_at),
@@ -134,7 +135,9 @@ fn summary_json(mail: &MailSummary) -> serde_json::Value {
         "tenant": mail.tenant,
         "account": mail.account,
         "tags": mail.tags,
-    })
+    });
+    retired::add_facts(&mut object, mail);
+    object
 }
 
 /// The state as it is typed.
@@ -148,6 +151,8 @@ pub enum StateArgument {
     Delayed,
     /// Kept until released
     Held,
+    /// All done; those that ended last come first
+    Retired,
 }
 
 impl From<StateArgument> for MailState {
@@ -157,6 +162,7 @@ impl From<StateArgument> for MailState {
             StateArgument::Leased => Self::Leased,
             StateArgument::Delayed => Self::Delayed,
             StateArgument::Held => Self::Held,
+            StateArgument::Retired => Self::Retired,
         }
     }
 }

@@ -1,9 +1,9 @@
-use postroad_envelope::{RecipientIndex, Timestamp};
+use postroad_envelope::{Ending, RecipientIndex, Timestamp};
 use postroad_proto::{ConvertError, convert, queue::v1};
 
 use crate::{
     AgentDetails, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailSummary, Order,
-    QueueStats, RecipientDetails,
+    QueueStats, RecipientDetails, RetiredFacts,
 };
 
 use super::filter;
@@ -91,6 +91,11 @@ impl From<&MailSummary> for v1::MailSummary {
             tenant: summary.tenant.clone(),
             account: summary.account.clone(),
             tags: summary.tags.clone(),
+            retired_at_ms: summary.retired.map(|retired| retired.at.as_millis()),
+            outcome: summary
+                .retired
+                .map_or_else(String::new, |retired| retired.ending.to_string()),
+            has_content: summary.retired.is_some_and(|retired| retired.has_content),
             ..Self::default()
         }
     }
@@ -101,6 +106,7 @@ impl TryFrom<v1::MailSummary> for MailSummary {
 
     fn try_from(wire: v1::MailSummary) -> Result<Self, ConvertError> {
         Ok(Self {
+            retired: retired(&wire),
             queue_id: convert::queue_id("queue_id", &wire.queue_id)?,
             received_at: Timestamp::from_millis(wire.received_at_ms),
             size: wire.size,
@@ -114,6 +120,16 @@ impl TryFrom<v1::MailSummary> for MailSummary {
             tags: wire.tags,
         })
     }
+}
+
+/// None of a living mail, or one whose end has a name of a later release.
+fn retired(wire: &v1::MailSummary) -> Option<RetiredFacts> {
+    let named = |ending: &Ending| ending.as_str() == wire.outcome;
+    Some(RetiredFacts {
+        at: Timestamp::from_millis(wire.retired_at_ms?),
+        ending: Ending::ALL.into_iter().find(named)?,
+        has_content: wire.has_content,
+    })
 }
 
 impl From<&ListPage> for v1::ListResponse {

@@ -15,6 +15,7 @@ pub fn state_to_wire(state: MailState) -> v1::MailState {
         MailState::Leased => v1::MailState::Leased,
         MailState::Delayed => v1::MailState::Delayed,
         MailState::Held => v1::MailState::Held,
+        MailState::Retired => v1::MailState::Retired,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Records change the index here, the same way when they are new and when they are replayed: unconditionally.
 
 use postroad_envelope::{QueueId, Timestamp};
-use postroad_journal::Location;
+use postroad_journal::{Location, Lsn};
 use prost::Message;
 
 use super::{FinishedMail, Index, block_key, finished_value, keys, location_to_wire};
@@ -27,7 +27,7 @@ impl Index {
         let meta = &self.trees.meta;
         match change {
             Change::Mail(mail) => return self.put_mail(location, mail),
-            Change::State(state) => return self.put_state(state),
+            Change::State(state) => return self.put_state(location, state),
             Change::Copied(state) => self.write_state(state)?,
             Change::Epoch(epoch) => {
                 meta.insert("epoch", &epoch.to_be_bytes())?;
@@ -81,17 +81,25 @@ impl Index {
         }
         match mail.jobs.last() {
             // Nothing but discarded recipients: done as soon as accepted.
-            Some(last) if mail.jobs.iter().all(JobState::has_ended) => {
-                self.finish(id, last.changed_at, mail.digest).map(Some)
-            }
+            Some(last) if mail.jobs.iter().all(JobState::has_ended) => self
+                .finish(id, last.changed_at, mail.digest, location.lsn)
+                .map(Some),
             _ => Ok(None),
         }
     }
 
-    fn put_state(&self, state: &JobState) -> Result<Option<FinishedMail>, QueueError> {
+    fn put_state(
+        &self,
+        location: Location,
+        state: &JobState,
+    ) -> Result<Option<FinishedMail>, QueueError> {
         if state.has_ended() && self.ends_its_mail(state)? {
+            let id = state.key.queue_id;
+            if self.retire {
+                self.write_state(state)?;
+            }
             return self
-                .finish(state.key.queue_id, state.changed_at, state.digest)
+                .finish(id, state.changed_at, state.digest, location.lsn)
                 .map(Some);
         }
         self.write_state(state).map(|()| None)
@@ -142,6 +150,7 @@ impl Index {
         id: QueueId,
         at: Timestamp,
         digest: Digest,
+        lsn: Lsn,
     ) -> Result<FinishedMail, QueueError> {
         let finished = Finished {
             queue_id: id,
@@ -153,7 +162,10 @@ impl Index {
         self.trees
             .done
             .insert(id.to_bytes(), finished_value(&finished))?;
-        self.remove_jobs(id)?;
+        let leaving = self.retire && self.put_leaving(&finished, lsn, mail.as_ref())?;
+        if !leaving {
+            self.remove_jobs(id)?;
+        }
         if let Some(mail) = &mail {
             self.trees.sender.remove(keys::sender(&mail.sender, id))?;
             self.trees.mail.remove(id.to_bytes())?;
@@ -161,10 +173,11 @@ impl Index {
         Ok(FinishedMail {
             finished,
             file: mail.and_then(|mail| mail.file),
+            leaving,
         })
     }
 
-    fn remove_jobs(&self, id: QueueId) -> Result<(), QueueError> {
+    pub(super) fn remove_jobs(&self, id: QueueId) -> Result<(), QueueError> {
         for state in self.jobs(id)? {
             self.remove_due(&state)?;
             self.trees
@@ -182,7 +195,9 @@ impl Index {
             if !self.trees.mail.contains_key(id)? {
                 self.trees.done.insert(id, finished_value(finished))?;
                 // In a rebuild, states whose mail went with an earlier segment.
-                self.remove_jobs(finished.queue_id)?;
+                if !self.is_leaving(finished.queue_id)? {
+                    self.remove_jobs(finished.queue_id)?;
+                }
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use crate::{
 };
 
 fn index(folder: &Path) -> (Index, Former) {
-    Index::new(open(folder, 1 << 20, at(0)).unwrap())
+    Index::new(open(folder, 1 << 20, at(0)).unwrap(), false)
 }
 
 fn place(lsn: u64) -> Location {

@@ -267,12 +267,13 @@ impl Queue {
             .collect())
     }
 
-    /// Every content file that a living mail needs, for the sweep at start.
+    /// Every content file that a living mail needs, or one that is not retired yet, for the sweep at start.
     pub fn content_files(
         &self,
     ) -> impl Iterator<Item = Result<postroad_journal::ContentRef, QueueError>> + '_ {
         let mails = self.index.mails(QueueId::from_bytes([0; 16]));
-        mails.filter_map(|mail| mail.map(|mail| mail.file).transpose())
+        let living = mails.filter_map(|mail| mail.map(|mail| mail.file).transpose());
+        living.chain(self.index.leaving_files())
     }
 
     /// How many jobs live; as cheap as a glance.

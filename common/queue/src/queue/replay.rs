@@ -45,7 +45,10 @@ impl Queue {
             }
         }
         match change {
-            Change::Mail(mail) if finished.is_none() => drop(core.finished.remove(&mail.queue_id)),
+            Change::Mail(mail) if finished.is_none() => {
+                self.index.lives_again(mail.queue_id)?;
+                core.finished.remove(&mail.queue_id);
+            }
             Change::Block(block) => {
                 for finished in block.0 {
                     core.finished.remove(&finished.queue_id);
@@ -56,6 +59,8 @@ impl Queue {
                     .extend(hints.into_iter().map(|hint| (hint.job, hint)));
             }
             Change::Checkpoint(checkpoint) => {
+                self.index.forget_left_before(checkpoint.retired_before)?;
+                core.retired_before = core.retired_before.max(checkpoint.retired_before);
                 core.replayed_hints = checkpoint.leases.into_iter().map(|h| (h.job, h)).collect();
             }
             _ => {}

@@ -9,6 +9,8 @@ use super::{MAIL, envelope, state, wire};
 use crate::{Digest, JobState, QueueError, error::unreadable};
 
 const WHAT: &str = "mail";
+/// The field of a head with the first states of the mail's jobs.
+const JOBS: u32 = 4;
 
 /// The content of a mail and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,13 +132,23 @@ pub fn split_head(payload: &[u8]) -> Result<(MailHead, usize), QueueError> {
 /// The record to append when a mail is copied forward: the same, unknown fields included, without the first states of its
 /// jobs.
 pub fn moved_draft(payload: Bytes) -> Result<RecordDraft, QueueError> {
-    const JOBS: u32 = 4;
     let (head, content_at) = head_bytes(&payload)?;
     let kept = super::unknown::fields_outside(head, JOBS..=JOBS);
     let mut prefix = Vec::with_capacity(kept.len() + 4);
     prost::encode_length_delimiter(kept.len(), &mut prefix).map_err(|e| unreadable(WHAT, e))?;
     prefix.extend_from_slice(&kept);
     Ok(RecordDraft::new(MAIL, prefix).with_part(payload.slice(content_at..)))
+}
+
+/// The head of a payload without the first states of the mail's jobs.
+pub fn head_without_jobs(payload: &[u8]) -> Result<Vec<u8>, QueueError> {
+    let (head, _) = head_bytes(payload)?;
+    Ok(super::unknown::fields_outside(head, JOBS..=JOBS).into())
+}
+
+/// Where behind a head with its length the content begins.
+pub fn content_start(payload: &[u8]) -> Result<usize, QueueError> {
+    Ok(head_bytes(payload)?.1)
 }
 
 fn head_bytes(payload: &[u8]) -> Result<(&[u8], usize), QueueError> {

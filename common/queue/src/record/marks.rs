@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use postroad_envelope::{QueueId, Timestamp};
-use postroad_journal::{RecordDraft, RecordKind};
+use postroad_journal::{Lsn, RecordDraft, RecordKind};
 use prost::Message;
 
 use super::{CHECKPOINT, EPOCH, FINISHED_BLOCK, LEASE_HINTS, SNAPSHOT, envelope, state, wire};
@@ -37,6 +37,8 @@ pub struct Checkpoint {
     pub at: Timestamp,
     /// Every living lease.
     pub leases: Vec<LeaseHint>,
+    /// What finished before this number was retired.
+    pub retired_before: Lsn,
 }
 
 /// State that is not a mail, by the name of its owner; opaque here.
@@ -102,7 +104,16 @@ impl Checkpoint {
     pub fn draft(&self) -> RecordDraft {
         let leases = self.leases.iter().map(hint_to_wire).collect();
         let (epoch, at) = (self.epoch, self.at.as_millis());
-        draft(CHECKPOINT, &wire::Checkpoint { epoch, at, leases })
+        let retired_before = self.retired_before.0;
+        draft(
+            CHECKPOINT,
+            &wire::Checkpoint {
+                epoch,
+                at,
+                leases,
+                retired_before,
+            },
+        )
     }
 
     pub(super) fn decode(payload: &[u8]) -> Result<Self, QueueError> {
@@ -115,6 +126,7 @@ impl Checkpoint {
                 .iter()
                 .map(hint_from_wire)
                 .collect::<Result<_, _>>()?,
+            retired_before: Lsn(message.retired_before),
         })
     }
 }

@@ -144,6 +144,7 @@ fn marks_come_back() {
         epoch: 4,
         at: at(1),
         leases: vec![hint],
+        retired_before: postroad_journal::Lsn(9),
     };
     let snapshot = Snapshot([("rules".to_owned(), vec![0, 255])].into());
     let finished = Finished {

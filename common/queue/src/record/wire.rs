@@ -317,6 +317,9 @@ pub struct Checkpoint {
     pub at: u64,
     #[prost(message, repeated, tag = "3")]
     pub leases: Vec<LeaseHint>,
+    /// What finished before this number was retired.
+    #[prost(uint64, tag = "4")]
+    pub retired_before: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -362,6 +365,51 @@ pub struct MailEntry {
     pub account: Option<String>,
     #[prost(string, repeated, tag = "9")]
     pub tags: Vec<String>,
+}
+
+/// A finished mail that is not retired yet, in the index.
+#[derive(Clone, PartialEq, Message)]
+pub struct Leaving {
+    #[prost(message, optional, tag = "1")]
+    pub mail: Option<MailEntry>,
+    #[prost(uint64, tag = "2")]
+    pub at: u64,
+    /// Of the record that ended it.
+    #[prost(uint64, tag = "3")]
+    pub lsn: u64,
+}
+
+/// A mail after its end: `retired v1`, in segments of its own.
+#[derive(Clone, PartialEq, Message)]
+pub struct Retired {
+    #[prost(bytes = "vec", tag = "1")]
+    pub queue_id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub retired_at: u64,
+    /// 1 delivered, 2 failed, 3 dropped, 4 partly.
+    #[prost(uint32, tag = "3")]
+    pub ending: u32,
+    /// A `MailHead` without jobs, as it lay in the mail's record.
+    #[prost(bytes = "vec", tag = "4")]
+    pub head: Vec<u8>,
+    /// The last `JobState`s.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub jobs: Vec<Vec<u8>>,
+    /// Where the segments of retired contents have its content.
+    #[prost(message, optional, tag = "6")]
+    pub content: Option<Location>,
+    /// Its content is a file among the retired ones.
+    #[prost(message, optional, tag = "7")]
+    pub file: Option<ContentFile>,
+}
+
+/// The beginning of a [`Retired`], and what stands before a retired content.
+#[derive(Clone, PartialEq, Message)]
+pub struct RetiredKey {
+    #[prost(bytes = "vec", tag = "1")]
+    pub queue_id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub retired_at: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

@@ -10,7 +10,7 @@ use postroad_queue_client::{
 };
 
 use super::{failed, header};
-use crate::{clock, core::Core};
+use crate::{clock, core::Core, retired};
 
 const DEFAULT_PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1000;
@@ -29,6 +29,10 @@ fn limited(asked: u32, default: usize, longest: usize) -> usize {
 const PAGE_TIME: Duration = Duration::from_millis(150);
 
 pub(super) fn list(core: &Core, query: &ListQuery) -> Result<ListPage, QueueError> {
+    if query.filter.state == Some(MailState::Retired) {
+        let limit = limited(query.limit, DEFAULT_PAGE, LONGEST_PAGE);
+        return retired::list(core, query, limit);
+    }
     let begun = Instant::now();
     let filter = query.filter.clone().folded();
     let from = match query.after {
@@ -114,6 +118,7 @@ fn summary(
         tenant: envelope.tenant.clone(),
         account: envelope.account.clone(),
         tags: envelope.tags.clone(),
+        retired: None,
     };
     Ok((summary, envelope))
 }
@@ -135,11 +140,9 @@ fn state_of(mail: &Found, now: Timestamp) -> Option<MailState> {
 }
 
 pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueError> {
-    let found = core
-        .queue
-        .show(queue_id)
-        .map_err(failed)?
-        .ok_or(QueueError::NotFound)?;
+    let Some(found) = core.queue.show(queue_id).map_err(failed)? else {
+        return retired::details(core, queue_id);
+    };
     let (summary, envelope) = summary(core, &found)?;
     let now = clock::now();
     let mut recipients: Vec<RecipientDetails> = found

@@ -27,7 +27,10 @@ use super::{
     index::{Key, SegmentIndex},
     record::{self, Entry},
 };
-use crate::clock;
+use crate::{
+    clock,
+    retention::{self, Limits},
+};
 
 /// A round waits this long for more.
 const GATHER: Duration = Duration::from_millis(50);
@@ -43,14 +46,6 @@ pub enum Message {
     /// Answered when all that was said before is written.
     Flush(SyncSender<()>),
     Stop,
-}
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub keep: Duration,
-    pub segment_bytes: u32,
-    pub segments: usize,
 }
 
 pub struct Store {
@@ -268,23 +263,8 @@ impl Writer {
             false => self.store.limits.segments,
         };
         let (limits, now) = (self.store.limits, clock::now());
-        let mut left = segments.len();
-        for segment in &segments {
-            let newest = self.store.shared.index().newest(segment.number);
-            let old = newest.is_some_and(|newest| now.since(newest) > limits.keep);
-            if left <= self.most && !old {
-                break;
-            }
-            match journal.reclaim_oldest() {
-                Ok(Some(_)) => left -= 1,
-                Ok(None) => break,
-                Err(error) => {
-                    warn!(event = "fault", segment = %segment.number, error = %error, "an old segment of the timeline stays");
-                    break;
-                }
-            }
-        }
-        if left < segments.len() {
+        let newest = |segment: &SegmentInfo| self.store.shared.index().newest(segment.number);
+        if retention::give_up(journal, self.most, limits.keep, now, newest) {
             let living = journal
                 .segments()
                 .iter()

@@ -9,6 +9,7 @@ mod journeys;
 mod kill;
 mod names;
 mod reports;
+mod retired;
 mod roles;
 mod rules;
 mod timeline;

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, ColumnConstraint, Width};
-use postroad_envelope::Filter;
+use postroad_envelope::{Filter, MailState};
 use postroad_queue_client::{ListQuery, MailSummary, QueueAdmin};
 use serde_json::{Value, json};
 
-use super::{find, recipients, sender, summary_json};
+use super::{find, recipients, retired, sender, summary_json};
 use crate::cli::ListArguments;
 use crate::fault::Fault;
 use crate::terminal::{Terminal, lines, local_time, number, one_line, table};
@@ -36,6 +36,7 @@ pub async fn list(
         newest_first: arguments.newest_first,
         ..filter.into()
     };
+    let of_retired = query.filter.state == Some(MailState::Retired);
     let begun = Instant::now();
     let (mut rows, mut found, mut scanned) = (Rows::default(), Vec::new(), 0_u64);
     let mut count = 0_u32;
@@ -48,7 +49,10 @@ pub async fn list(
             found.extend(page.mails.iter().map(summary_json));
         } else if !page.mails.is_empty() {
             terminal.clear_progress();
-            terminal.line(rows.lines(&page.mails));
+            terminal.line(match of_retired {
+                true => retired::lines_of(&page.mails),
+                false => rows.lines(&page.mails),
+            });
         }
         query.after = page.next;
         if query.after.is_none() || count >= arguments.limit {
@@ -144,6 +148,7 @@ mod tests {
             tenant: "default".to_owned(),
             account: None,
             tags: Vec::new(),
+            retired: None,
         }
     }
 

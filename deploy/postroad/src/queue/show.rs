@@ -103,6 +103,16 @@ fn tell(details: &MailDetails, terminal: &mut Terminal<'_>) {
         envelope.expires_at.map_or_else(String::new, local_time),
     );
     row("reason", mail.reason.clone());
+    if let Some(retired) = mail.retired {
+        row("outcome", retired.ending.to_string());
+        row("ended", local_time(retired.at));
+        let content = if retired.has_content {
+            "kept"
+        } else {
+            "not kept"
+        };
+        row("content", content.to_owned());
+    }
     terminal.line(lines(&rows));
 }
 
@@ -210,7 +220,7 @@ fn tell_recipients(details: &MailDetails, terminal: &mut Terminal<'_>) {
             .map(|outcome| outcome.report().text.clone());
         rows.add_row([
             Cell::new(one_line(&address(details, recipient), 50)),
-            Cell::new(state(recipient)),
+            Cell::new(state(details, recipient)),
             Cell::new(format!(
                 "{} ({})",
                 recipient.route.class, recipient.route.rule
@@ -229,10 +239,11 @@ fn address(details: &MailDetails, recipient: &RecipientDetails) -> String {
     known.map_or_else(String::new, |known| known.address.to_string())
 }
 
-fn state(recipient: &RecipientDetails) -> &'static str {
+fn state(details: &MailDetails, recipient: &RecipientDetails) -> &'static str {
     match (recipient.state, &recipient.outcome) {
         (Some(state), _) => state.as_str(),
         (None, Some(outcome)) => outcome.action(),
+        (None, None) if details.summary.retired.is_some() => "dropped",
         (None, None) => "done",
     }
 }
@@ -241,7 +252,7 @@ fn recipient_json(details: &MailDetails, recipient: &RecipientDetails) -> Value 
     json!({
         "index": recipient.index.0,
         "rcpt_to": address(details, recipient),
-        "state": state(recipient),
+        "state": state(details, recipient),
         "route": recipient.route.class.as_str(),
         "destination": recipient.route.destination,
         "rule": recipient.route.rule,

@@ -1,0 +1,475 @@
+//! Mails after their end: what is known of each, and the content of some, in segments of their own beside the journal.
+//!
+//! ```text
+//! last settlement ◆ ─► index: `leaving` ── upkeep, before each checkpoint ─► content: record or file ─► retired mail ─► forgotten
+//! ```
+//!
+//! The index keeps what it takes until that is done, and no segment of the journal goes before; so a mail is retired at
+//! least once, and one that a crash makes come twice is written once. Nobody waits for it. Where the disk refuses it,
+//! finished mails go without.
+
+mod files;
+mod log;
+mod store;
+mod view;
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use postroad_envelope::{Ending, QueueId, QueueIdPrefix, Timestamp};
+use postroad_journal::{
+    ContentReader, ContentRef, ContentStore, Location, RecordDraft, SegmentNumber,
+};
+use postroad_queue::{
+    LeavingMail, QueueError, RetiredContent, RetiredMail,
+    record::{content_draft, ending_of, split_content},
+};
+use postroad_queue_client::QueueError as ClientError;
+use tracing::{error, warn};
+
+use crate::{KeptContent, RetiredConfig, clock, core::Core, retention::Limits};
+use files::Files;
+use log::Log;
+use store::Store;
+
+pub(crate) use view::{details, list};
+
+const FOLDER: &str = "retired";
+const MAILS: &str = "mails";
+const CONTENTS: &str = "contents";
+/// Finished mails looked at in one go, and octets of theirs in memory.
+const AT_ONCE: usize = 1_000;
+const OCTETS: usize = 4 << 20;
+/// How far clocks may have been set back between the end of a mail and a crash.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// One per running queue.
+pub(crate) struct Retired {
+    /// None: nothing is kept.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    keep: Duration,
+    content_keep: Duration,
+    content: KeptContent,
+    content_size: u64,
+    mails: Arc<Log>,
+    contents: Option<Arc<Log>>,
+    files: Option<ContentStore>,
+    writer: Mutex<Writer>,
+    lost: AtomicU64,
+}
+
+struct Writer {
+    mails: Store,
+    contents: Option<(Store, Files)>,
+    /// Mails of the run before may have been retired already.
+    first: bool,
+    told: bool,
+}
+
+/// A content that was kept.
+pub(crate) enum KeptBytes {
+    Record(Bytes),
+    File(ContentReader),
+}
+
+impl Retired {
+    /// Whether anything is kept.
+    pub fn wanted(config: &RetiredConfig) -> bool {
+        Limits::of(config.keep, config.max_size).is_some()
+    }
+
+    /// Opens what lies below the folder of the queue; removes what is not to be kept any more. Blocks.
+    pub fn open(config: &RetiredConfig, queue: &Path) -> Self {
+        let folder = queue.join(FOLDER);
+        let Some(limits) = Limits::of(config.keep, config.max_size) else {
+            remove(&folder);
+            return Self { kept: None };
+        };
+        let keep = config.content_keep.as_duration().min(limits.keep);
+        let content = Limits::of(config.content_keep, config.content_max_size)
+            .filter(|_| config.content != KeptContent::None);
+        let contents = content.and_then(|limits| {
+            let files = Files::open(&folder);
+            let files = files.inspect_err(|error| {
+                error!(
+                    event = "disk_failed",
+                    error = error as &dyn std::error::Error,
+                    "contents of finished mails are not kept"
+                );
+            });
+            let limits = Limits { keep, ..limits };
+            Some((Store::open(folder.join(CONTENTS), limits), files.ok()?))
+        });
+        if contents.is_none() {
+            remove(&folder.join(CONTENTS));
+            remove(&folder.join("content"));
+        }
+        let mails = Store::open(folder.join(MAILS), limits);
+        Self {
+            kept: Some(Kept {
+                keep: limits.keep,
+                content_keep: keep,
+                content: config.content,
+                content_size: config.content_max_size.as_u64(),
+                mails: Arc::clone(&mails.log),
+                files: contents.as_ref().map(|(_, files)| files.store.clone()),
+                contents: contents.as_ref().map(|(store, _)| Arc::clone(&store.log)),
+                writer: Mutex::new(Writer {
+                    mails,
+                    contents,
+                    first: true,
+                    told: false,
+                }),
+                lost: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Retires every finished mail that waits for it; durable when this returns, or lost where it cannot be. Blocks.
+    pub fn retire(&self, core: &Core) -> Result<(), QueueError> {
+        let mut after = None;
+        loop {
+            let page = core.queue.leaving(after, AT_ONCE)?;
+            let Some(last) = page.last() else {
+                if let Some(kept) = &self.kept {
+                    kept.writer().first = false;
+                }
+                return Ok(());
+            };
+            after = Some(last.mail.queue_id);
+            match &self.kept {
+                Some(kept) => kept.retire(core, page)?,
+                None => {
+                    for mail in &page {
+                        core.trash.add(mail.mail.file.map(|file| file.nonce));
+                    }
+                    core.queue.forget_leaving(&ids(&page))?;
+                }
+            }
+        }
+    }
+
+    /// Gives up what is too old or too much. Blocks.
+    pub fn tend(&self, now: Timestamp, is_short: bool) {
+        if let Some(kept) = &self.kept {
+            kept.writer().tend(kept, now, is_short);
+        }
+    }
+
+    /// A retired mail that is still to be seen. Blocks.
+    pub fn find(&self, id: QueueId) -> Option<RetiredMail> {
+        let kept = self.kept.as_ref()?;
+        let place = kept.mails.find(id)?;
+        kept.read(&place)
+    }
+
+    /// Retired mails whose ids begin so. Blocks.
+    pub fn find_prefix(&self, prefix: &QueueIdPrefix, limit: usize) -> Vec<QueueId> {
+        let kept = self.kept.as_ref();
+        kept.map(|kept| kept.mails.find_prefix(prefix, limit))
+            .unwrap_or_default()
+    }
+
+    /// The content of a retired mail, if it was kept and has not gone. Blocks.
+    pub fn content(&self, mail: &RetiredMail) -> Option<KeptBytes> {
+        let kept = self.kept.as_ref()?;
+        if kept.content_is_over(mail) {
+            return None;
+        }
+        match mail.content {
+            RetiredContent::None => None,
+            RetiredContent::Record(place) => {
+                let payload = kept.contents.as_ref()?.read(&place)?;
+                split_content(&payload).ok().map(KeptBytes::Record)
+            }
+            RetiredContent::File(file) => {
+                let reader = kept.files.as_ref()?.reader(&file);
+                reader.ok().map(KeptBytes::File)
+            }
+        }
+    }
+
+    /// Why there is no content.
+    pub fn no_content(&self, mail: &RetiredMail) -> ClientError {
+        let id = mail.envelope.queue_id;
+        let content = self.kept.as_ref().map(|kept| kept.content);
+        ClientError::Conflict(match (mail.content, content) {
+            (RetiredContent::None, Some(KeptContent::Failed))
+                if mail.ending == Ending::Delivered =>
+            {
+                format!(
+                    "the content of {id} was not kept: of delivered mail it is only with queued.retired.content = \"all\""
+                )
+            }
+            (RetiredContent::None, _) => format!("the content of {id} was not kept"),
+            _ => format!(
+                "the content of {id} is gone: its time is over, or newer ones needed the room (queued.retired.content_keep, content_max_size)"
+            ),
+        })
+    }
+
+    /// Says, at the end, how much is missing.
+    pub fn tell_lost(&self) {
+        let kept = self.kept.as_ref();
+        let count = kept.map_or(0, |kept| kept.lost.load(Ordering::Relaxed));
+        if count > 0 {
+            warn!(
+                event = "fault",
+                count, "finished mails are gone without being retired"
+            );
+        }
+    }
+}
+
+fn remove(folder: &Path) {
+    if folder.exists()
+        && let Err(error) = std::fs::remove_dir_all(folder)
+    {
+        warn!(event = "fault", path = %folder.display(), error = %error, "retired mails that are not to be kept stay");
+    }
+}
+
+fn ids(page: &[LeavingMail]) -> Vec<QueueId> {
+    page.iter().map(|mail| mail.mail.queue_id).collect()
+}
+
+/// What is to be written of some mails.
+#[derive(Default)]
+struct Batch {
+    mails: Vec<(LeavingMail, Bytes)>,
+    octets: usize,
+}
+
+impl Kept {
+    fn retire(&self, core: &Core, page: Vec<LeavingMail>) -> Result<(), QueueError> {
+        let mut writer = self.writer();
+        let known = match writer.first {
+            true => self.retired_since(&page),
+            false => HashSet::new(),
+        };
+        let mut batch = Batch::default();
+        for mail in page {
+            if known.contains(&mail.mail.queue_id) {
+                batch.mails.push((mail, Bytes::new()));
+                continue;
+            }
+            match core.reader.read(&mail.mail.location) {
+                Ok(payload) => {
+                    batch.octets += payload.len();
+                    batch.mails.push((mail, payload));
+                }
+                Err(error) => {
+                    error!(event = "corruption", queue_id = %mail.mail.queue_id, error = %error, "a finished mail cannot be read and is not retired");
+                    self.lose(1);
+                    batch.mails.push((mail, Bytes::new()));
+                }
+            }
+            if batch.octets >= OCTETS {
+                self.write(core, &mut writer, std::mem::take(&mut batch))?;
+            }
+        }
+        self.write(core, &mut writer, batch)
+    }
+
+    /// Contents first, then the mails that name them; both are durable before the mails are forgotten.
+    fn write(&self, core: &Core, writer: &mut Writer, batch: Batch) -> Result<(), QueueError> {
+        let places = self.write_contents(core, writer, &batch);
+        let (mut drafts, mut times, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
+        for ((mail, payload), content) in batch.mails.iter().zip(&places) {
+            let stays =
+                matches!(content, RetiredContent::File(file) if Some(*file) == mail.mail.file);
+            unwanted.extend(mail.mail.file.filter(|_| !stays));
+            if payload.is_empty() {
+                continue;
+            }
+            let id = mail.mail.queue_id;
+            match RetiredMail::draft(id, mail.at, payload, &mail.jobs, *content) {
+                Ok(draft) if draft.payload_len() <= writer.mails.longest() => {
+                    drafts.push(draft);
+                    times.push(mail.at);
+                }
+                _ => self.lose(1),
+            }
+        }
+        if writer.mails.append(&drafts, &times).is_none() {
+            self.lose(drafts.len());
+            if !std::mem::replace(&mut writer.told, true) {
+                warn!(
+                    event = "fault",
+                    "finished mails are gone without being retired"
+                );
+            }
+        } else {
+            writer.told = false;
+        }
+        let mails: Vec<QueueId> = batch
+            .mails
+            .iter()
+            .map(|(mail, _)| mail.mail.queue_id)
+            .collect();
+        core.queue.forget_leaving(&mails)?;
+        core.trash.add(unwanted.into_iter().map(|file| file.nonce));
+        Ok(())
+    }
+
+    /// Where the content of each mail is now.
+    fn write_contents(
+        &self,
+        core: &Core,
+        writer: &mut Writer,
+        batch: &Batch,
+    ) -> Vec<RetiredContent> {
+        let mut places = vec![RetiredContent::None; batch.mails.len()];
+        let Some((store, files)) = &mut writer.contents else {
+            return places;
+        };
+        let (mut drafts, mut times, mut of) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (mail, payload)) in places.iter_mut().zip(&batch.mails) {
+            if payload.is_empty() || !self.wants_content(mail) {
+                continue;
+            }
+            match keep_content(core, store, files, mail, payload) {
+                Some(Content::Record(draft)) => {
+                    drafts.push(draft);
+                    times.push(mail.at);
+                    of.push(place);
+                }
+                Some(Content::File(file)) => *place = RetiredContent::File(file),
+                None => {}
+            }
+        }
+        let locations: Vec<Location> = store.append(&drafts, &times).unwrap_or_default();
+        for (place, location) in of.into_iter().zip(locations) {
+            *place = RetiredContent::Record(location);
+        }
+        places
+    }
+
+    fn wants_content(&self, mail: &LeavingMail) -> bool {
+        match self.content {
+            KeptContent::All => true,
+            KeptContent::Failed => ending_of(&mail.jobs) != Ending::Delivered,
+            KeptContent::None => false,
+        }
+    }
+
+    /// Which of these were retired by a run that ended before it could say so.
+    fn retired_since(&self, page: &[LeavingMail]) -> HashSet<QueueId> {
+        let oldest = page.iter().map(|mail| mail.at).min().unwrap_or_default();
+        let mut known = HashSet::new();
+        for segment in self.mails.segments() {
+            let mut newest = Timestamp::default();
+            self.mails.each(segment.number, |_, id, at| {
+                newest = newest.max(at);
+                known.insert(id);
+                std::ops::ControlFlow::Continue(())
+            });
+            let is_empty = segment.last_lsn < segment.first_lsn;
+            if !is_empty && oldest.since(newest) > SLACK {
+                break;
+            }
+        }
+        known
+    }
+
+    /// The mail at a place, unless its time is over.
+    fn read(&self, place: &Location) -> Option<RetiredMail> {
+        let payload = self.mails.read(place)?;
+        self.decode(&payload, place.segment)
+            .filter(|mail| !self.is_over(mail))
+    }
+
+    fn decode(&self, payload: &[u8], segment: SegmentNumber) -> Option<RetiredMail> {
+        let mail = RetiredMail::decode(payload).inspect_err(|error| {
+            error!(event = "corruption", %segment, error = %error, "a retired mail cannot be read");
+        });
+        mail.ok()
+    }
+
+    fn content_is_over(&self, mail: &RetiredMail) -> bool {
+        clock::now().since(mail.retired_at) > self.content_keep
+    }
+
+    fn is_over(&self, mail: &RetiredMail) -> bool {
+        clock::now().since(mail.retired_at) > self.keep
+    }
+
+    fn lose(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// A panic under it leaves the segments usable.
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Content {
+    Record(RecordDraft),
+    File(ContentRef),
+}
+
+/// None: it cannot be kept.
+fn keep_content(
+    core: &Core,
+    store: &Store,
+    files: &mut Files,
+    mail: &LeavingMail,
+    payload: &Bytes,
+) -> Option<Content> {
+    let failed = |error: &dyn std::fmt::Display| {
+        warn!(event = "fault", queue_id = %mail.mail.queue_id, error = %error, "the content of a finished mail is not kept");
+    };
+    if let Some(file) = mail.mail.file {
+        let adopted = files.adopt(&core.contents, file, mail.at);
+        adopted.inspect_err(|error| failed(error)).ok()?;
+        return Some(Content::File(file));
+    }
+    let content = split_content(payload)
+        .inspect_err(|error| failed(error))
+        .ok()?;
+    let draft = content_draft(mail.mail.queue_id, mail.at, content.clone());
+    if draft.payload_len() <= store.longest() {
+        return Some(Content::Record(draft));
+    }
+    let written = files.write(&content, mail.at);
+    written
+        .inspect_err(|error| failed(error))
+        .ok()
+        .map(Content::File)
+}
+
+impl Writer {
+    fn tend(&mut self, kept: &Kept, now: Timestamp, is_short: bool) {
+        self.mails.tend(now, is_short);
+        let Some((store, files)) = &mut self.contents else {
+            return;
+        };
+        store.tend(now, is_short);
+        files.give_up_older(now, kept.content_keep);
+        while store.octets().saturating_add(files.octets()) > kept.content_size {
+            match (store.oldest(), files.oldest()) {
+                (Some(record), Some(file)) if file <= record => files.give_up_oldest(),
+                (Some(_), _) => {
+                    if !store.give_up_oldest() {
+                        break;
+                    }
+                }
+                (None, Some(_)) => files.give_up_oldest(),
+                (None, None) => break,
+            }
+        }
+    }
+}
