@@ -11,7 +11,7 @@ use tracing::warn;
 const SEGMENT: u64 = 4 << 20;
 const SHORTEST_SEGMENT: u64 = 64 << 10;
 /// The prepared ones count, too.
-const PREPARED: u64 = 2;
+pub(crate) const PREPARED: u64 = 2;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]

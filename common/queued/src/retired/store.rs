@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::log::Log;
 use crate::{
     clock,
-    retention::{self, Limits, Spans},
+    retention::{self, Limits, PREPARED, Spans},
 };
 
 /// How long the segments are left alone after a failure.
@@ -103,13 +103,14 @@ impl Store {
         self.journal.as_ref().map_or(0, Journal::longest_payload)
     }
 
-    /// Octets of the segments.
+    /// Octets of the segments, prepared ones too.
     pub fn octets(&self) -> u64 {
         let segments = self
             .journal
             .as_ref()
             .map_or(0, |journal| journal.segments().len());
-        u64::try_from(segments).unwrap_or(u64::MAX) * u64::from(self.limits.segment_bytes)
+        let segments = u64::try_from(segments).unwrap_or(u64::MAX);
+        segments.saturating_add(PREPARED) * u64::from(self.limits.segment_bytes)
     }
 
     /// Opens anew after a failure, ends a segment that spans long enough, and gives up what is too old or too much. While the
