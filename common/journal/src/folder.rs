@@ -64,6 +64,38 @@ impl Folder {
         Ok((folder, lock))
     }
 
+    /// A folder that is there already. Takes the lock, creates and changes nothing.
+    pub(crate) fn look(root: &Path) -> Result<(Self, Option<File>)> {
+        let folder = Self {
+            root: root.to_owned(),
+        };
+        if !folder.segments().is_dir() {
+            return Err(JournalError::Format {
+                folder: folder.root,
+                found: "no folder segments/".to_owned(),
+            });
+        }
+        let lock = look_lock(root)?;
+        Ok((folder, lock))
+    }
+
+    /// A folder that this process has open elsewhere.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What FORMAT says, as far as it can be read.
+    pub(crate) fn format(&self) -> String {
+        let bytes = fs::read(self.root.join("FORMAT")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).trim().to_owned()
+    }
+
     pub(crate) fn segments(&self) -> PathBuf {
         self.root.join("segments")
     }
@@ -119,23 +151,41 @@ fn lock(root: &Path) -> Result<File> {
         .truncate(false)
         .open(&path)
         .map_err(failed("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The holder's name is a courtesy; that there is one is what matters.
-            let _ = (&file).take(256).read_to_string(&mut holder);
-            return Err(JournalError::Locked {
-                folder: root.to_owned(),
-                holder: holder.trim().to_owned(),
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
-    }
+    try_lock(root, &path, &file)?;
     file.set_len(0)
         .and_then(|()| file.write_all(format!("process {}\n", std::process::id()).as_bytes()))
         .map_err(failed("write", &path))?;
     Ok(file)
+}
+
+/// The lock of a folder that may lie on a disk nobody can write to. None: there is no lock file, so nobody has it open.
+fn look_lock(root: &Path) -> Result<Option<File>> {
+    let path = root.join("LOCK");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open", &path)(error)),
+    };
+    try_lock(root, &path, &file)?;
+    Ok(Some(file))
+}
+
+fn try_lock(root: &Path, path: &Path, mut file: &File) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The holder's name is a courtesy; that there is one is what matters.
+            let _ = Read::by_ref(&mut file)
+                .take(256)
+                .read_to_string(&mut holder);
+            Err(JournalError::Locked {
+                folder: root.to_owned(),
+                holder: holder.trim().to_owned(),
+            })
+        }
+        Err(TryLockError::Error(error)) => Err(failed("lock", path)(error)),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
         Location, Lsn, Position, RecordDraft, RecordRef, Recovery, Replay, SegmentInfo,
         SegmentNumber,
     },
-    recovery::recover,
+    recovery::{Mode, recover},
 };
 use bytes::Bytes;
 use std::{
@@ -97,7 +97,7 @@ impl Journal {
     /// Opens or creates the journal in `folder`. When this returns, all that can be read is durable.
     pub fn open(folder: &Path, options: Options, entropy: Entropy) -> Result<(Self, Recovery)> {
         let (folder, lock) = Folder::open(folder)?;
-        let found = recover(&folder, &entropy)?;
+        let found = recover(&folder, &entropy, Mode::Settle)?;
         let segment_size = options.segment_size();
         let pool = Pool::open(&folder.segments(), segment_size, options.prepare_ahead)?;
         let mut journal = Self {

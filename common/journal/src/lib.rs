@@ -23,6 +23,7 @@ mod content;
 mod error;
 mod folder;
 mod format;
+mod inspect;
 mod journal;
 mod pool;
 mod quarantine;
@@ -34,6 +35,7 @@ mod walk;
 pub use content::{ContentNonce, ContentReader, ContentRef, ContentStore, ContentWriter};
 pub use error::{JournalError, Result};
 pub use folder::{Space, free_space};
+pub use inspect::Inspection;
 pub use journal::{Journal, Options};
 pub use reader::Reader;
 pub use record::{

@@ -24,14 +24,9 @@ pub(crate) fn keep(
         folder.join(format!("{name}.txt")),
     );
     let mut damage = Damage {
-        segment,
-        start: gap.bytes.start,
-        end: gap.bytes.end,
-        lsn_before: gap.before,
-        lsn_after: gap.after,
-        copy: None,
         // The report is written last, so it stands for the whole.
         fresh: !report.exists(),
+        ..seen(segment, gap)
     };
     let range = gap.bytes.start as usize..(gap.bytes.end as usize).min(segment_bytes.len());
     let bytes = segment_bytes.get(range).unwrap_or_default();
@@ -44,6 +39,19 @@ pub(crate) fn keep(
     };
     damage.copy = outcome.ok().map(|()| copy);
     damage
+}
+
+/// A gap of which nothing is kept.
+pub(crate) fn seen(segment: SegmentNumber, gap: &Gap) -> Damage {
+    Damage {
+        segment,
+        start: gap.bytes.start,
+        end: gap.bytes.end,
+        lsn_before: gap.before,
+        lsn_after: gap.after,
+        copy: None,
+        fresh: true,
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     table: RwLock<BTreeMap<SegmentNumber, Segment>>,
     files: Mutex<Vec<(SegmentNumber, Arc<File>)>>,
     open_files: usize,
+    /// Damaged ranges are copied to `quarantine/`; not where the folder is only looked at.
+    keeps_damage: bool,
 }
 
 impl Shared {
@@ -48,6 +50,15 @@ impl Shared {
             table: RwLock::new(table),
             files: Mutex::default(),
             open_files: open_files.max(1),
+            keeps_damage: true,
+        }
+    }
+
+    /// The same for a folder that nothing may be written to.
+    pub(crate) fn looking_only(self) -> Self {
+        Self {
+            keeps_damage: false,
+            ..self
         }
     }
 
@@ -209,6 +220,12 @@ impl Reader {
         for step in Walk::new(&segment.header, &bytes, segment.end.offset) {
             let (record, payload) = match step {
                 Step::Record(record, payload) => (record, payload),
+                Step::Gap(gap) if !self.shared.keeps_damage => {
+                    replay
+                        .damage
+                        .push(quarantine::seen(segment.header.number, &gap));
+                    continue;
+                }
                 Step::Gap(gap) => {
                     let number = segment.header.number;
                     replay.damage.push(quarantine::keep(

@@ -35,7 +35,16 @@ struct Candidate {
     end: Option<Position>,
 }
 
-pub(crate) fn recover(folder: &Folder, entropy: &Entropy) -> Result<Found> {
+/// Whether what is found may be put in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The end of the log is made durable, dead segments go.
+    Settle,
+    /// Nothing in the folder is changed.
+    LookOnly,
+}
+
+pub(crate) fn recover(folder: &Folder, entropy: &Entropy, mode: Mode) -> Result<Found> {
     let mut files = list(folder)?;
     let mut report = Recovery::default();
     let mut settle = false;
@@ -56,7 +65,7 @@ pub(crate) fn recover(folder: &Folder, entropy: &Entropy) -> Result<Found> {
         let end = match before {
             Some(end) if end.segment <= file.number => end,
             _ => {
-                let (tail, unreadable) = settle_tail(folder, &header)?;
+                let (tail, unreadable) = settle_tail(folder, &header, mode)?;
                 settle |= tail.dropped > 0 || unreadable > 0;
                 if tail.dropped > 0 {
                     report.torn = Some(TornTail {
@@ -82,11 +91,13 @@ pub(crate) fn recover(folder: &Folder, entropy: &Entropy) -> Result<Found> {
     report.missing = missing(&segments, &report.unreadable);
     report.unreadable.reverse();
     // The newest file stays even if dead: its header is what keeps its numbers from being used twice.
-    for number in dead.iter().filter(|number| number.next() != next_number) {
-        let path = folder.segment(*number);
-        fs::remove_file(&path).map_err(failed("remove", &path))?;
+    if mode == Mode::Settle {
+        for number in dead.iter().filter(|number| number.next() != next_number) {
+            let path = folder.segment(*number);
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        sync_folder(&folder.segments())?;
     }
-    sync_folder(&folder.segments())?;
     let log_end = segments
         .values()
         .next_back()
@@ -156,15 +167,18 @@ fn read_header(path: &Path, number: SegmentNumber, size: u32) -> Result<Option<S
 /// What we read may have been in the page cache only. Syncing alone is not enough either: after a failed
 /// `fdatasync` the kernel calls the lost pages clean. So the bytes whose sync may have failed are written
 /// again, the same to the same place, and then synced.
-fn settle_tail(folder: &Folder, header: &SegmentHeader) -> Result<(Tail, u64)> {
+fn settle_tail(folder: &Folder, header: &SegmentHeader, mode: Mode) -> Result<(Tail, u64)> {
     let path = folder.segment(header.number);
     let file = OpenOptions::new()
         .read(true)
-        .write(true)
+        .write(mode == Mode::Settle)
         .open(&path)
         .map_err(failed("open", &path))?;
     let (bytes, unreadable) = read_blocks(&file, header.size);
     let tail = find_tail(header, &bytes);
+    if mode == Mode::LookOnly {
+        return Ok((tail, unreadable));
+    }
     let suspect = bytes
         .get(tail.suspect.start as usize..tail.suspect.end as usize)
         .unwrap_or_default();

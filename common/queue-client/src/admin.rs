@@ -11,7 +11,7 @@ use postroad_envelope::{
 };
 pub use retired::RetiredFacts;
 
-use crate::{QueueError, WatchQuery, WatchStream};
+use crate::{QueueError, VerifyStream, WatchQuery, WatchStream};
 
 /// The queue, for operators.
 #[async_trait]
@@ -45,6 +45,8 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn trace_by(&self, text: &str, limit: u32) -> Result<Vec<Event>, QueueError>;
     /// Events as they come. Ends when the queue stops; ask the next one from the last cursor on.
     async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError>;
+    /// Reads all of the queue's files and compares them; mail goes on meanwhile.
+    async fn verify(&self) -> Result<VerifyStream, QueueError>;
 }
 
 /// See [`QueueAdmin::list`].

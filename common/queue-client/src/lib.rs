@@ -18,6 +18,7 @@ pub mod conformance;
 mod error;
 mod remote;
 mod service;
+mod store;
 mod timeline;
 pub mod wire;
 mod work;
@@ -34,6 +35,7 @@ pub use remote::{RemoteAdmin, RemoteQueue};
 pub use service::{
     Accepted, AdmitRequest, Completion, ContentStream, QueueService, Submission, collect_content,
 };
+pub use store::{VerifyProgress, VerifyStream};
 pub use timeline::{Cursor, WatchQuery, WatchStream, Watched};
 pub use work::{
     HandBack, HeldLease, Lease, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,

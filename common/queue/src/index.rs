@@ -12,6 +12,7 @@
 //! | meta | name | format, epoch, checkpoint, places of blocks and snapshot |
 
 mod apply;
+mod check;
 mod keys;
 mod leaving;
 mod open;
@@ -22,8 +23,9 @@ use postroad_envelope::{MailTraits, QueueId, Timestamp, fold_sender};
 use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
 use prost::Message;
 
+pub use check::{CheckCursor, CheckRules, Suspect};
 pub use leaving::LeavingMail;
-pub use open::{Former, Opened, open};
+pub use open::{Former, Looked, Opened, look, open};
 
 use crate::{
     Digest, JobFacts, JobKey, JobState, QueueError, Revision, Wait,

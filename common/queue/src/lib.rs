@@ -21,9 +21,11 @@
 //! the disk; call them on threads for that.
 #![forbid(unsafe_code)]
 
+mod check;
 mod error;
 mod index;
 mod job;
+mod ledger;
 mod queue;
 pub mod record;
 mod retry;
@@ -31,9 +33,11 @@ mod retry;
 mod samples;
 mod schedule;
 
+pub use check::{Checked, IndexFound, StoredIndex, unmet};
 pub use error::{QueueError, StaleLease};
-pub use index::{FinishedMail, LeavingMail, MailPlace};
+pub use index::{CheckCursor, CheckRules, FinishedMail, LeavingMail, MailPlace, Suspect};
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
+pub use ledger::{Jobs, Known, KnownEnd, KnownJob, Ledger, Part};
 pub use queue::{
     Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobSummary, Leased, Listing,
     LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared, Queue, Reception,

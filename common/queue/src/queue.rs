@@ -98,8 +98,8 @@ pub struct Applied {
 
 /// The queue. All methods may be called from any thread, and may block on the disk.
 pub struct Queue {
-    options: Options,
-    index: Index,
+    pub(crate) options: Options,
+    pub(crate) index: Index,
     core: Mutex<Core>,
     hold_rules: RwLock<Arc<[HoldRule]>>,
 }
@@ -384,10 +384,7 @@ impl Queue {
     /// Makes the index durable; a replay begins at `lsn` from now on. Also forgets finished ids whose window has
     /// passed. May run while others apply.
     pub fn checkpoint(&self, lsn: Lsn, now: Timestamp) -> Result<(), QueueError> {
-        let window = self.options.finished_window.as_millis();
-        let window = u64::try_from(window).unwrap_or(u64::MAX);
-        let before = Timestamp::from_millis(now.as_millis().saturating_sub(window));
-        self.index.forget_finished(before)?;
+        self.index.forget_finished(self.window_from(now))?;
         self.index.checkpoint(lsn)
     }
 

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
     AgentDetails, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery, MailDetails,
-    Order, QueueAdmin, QueueError, QueueStats, Removal, WatchQuery, WatchStream,
+    Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery, WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,7 +20,7 @@ use crate::{
     LocalQueue,
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
-    timeline,
+    store, timeline,
 };
 
 /// Mails looked at, or jobs changed, at one time.
@@ -130,6 +130,10 @@ impl QueueAdmin for LocalQueue {
             return Err(QueueError::NotFound);
         }
         Ok(events)
+    }
+
+    async fn verify(&self) -> Result<VerifyStream, QueueError> {
+        store::verify_live(self).await
     }
 
     async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError> {

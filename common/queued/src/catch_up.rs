@@ -32,7 +32,7 @@ use postroad_queue::{FinishedMail, Newcomers, Options, Queue, QueueError};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::{ServeError, clock, core::Front, holds, sections};
+use crate::{ServeError, clock, core::Front, holds, sections, store::damage};
 
 /// What is read of the end of the journal before mail is accepted: octets at least, in whole segments.
 const TAIL: u64 = 32 << 20;
@@ -155,6 +155,7 @@ fn bring_up(start: Start) -> Result<Option<CatchUp>, ServeError> {
         is_whole,
         begun,
     } = start;
+    damage::put_suspect_aside(&front.folder);
     let (queue, report) = Queue::open(&front.folder, options, clock::now())?;
     if let Some(path) = &report.rebuilt {
         error!(

@@ -32,6 +32,7 @@ use crate::{
     retired::Retired,
     routing::Router,
     sections::Sections,
+    store,
     timeline::Timeline,
 };
 
@@ -58,6 +59,7 @@ pub(crate) struct Front {
     /// Content up to this size lies in the record.
     pub inline_limit: usize,
     pub trash: Arc<Trash>,
+    pub store: store::Shared,
     /// Parent of every task that must come to its end.
     pub tasks: TaskTracker,
     /// Where they run when a thread of ours starts them.
@@ -234,6 +236,8 @@ pub(crate) enum ReadError {
     Queue(#[from] postroad_queue::QueueError),
     #[error("the content file {0} is not there")]
     NoContent(ContentNonce),
+    #[error("the content file {0} is damaged")]
+    DamagedContent(ContentNonce),
 }
 
 impl ReadError {

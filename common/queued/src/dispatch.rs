@@ -17,6 +17,7 @@ use crate::{
     agents::Connected,
     clock,
     core::{Core, ReadError},
+    store::damage,
     words,
 };
 
@@ -245,7 +246,9 @@ const RETRY_READ: Duration = Duration::from_millis(100);
 async fn hand_out(core: &Arc<Core>, worker: &Worker, leased: Leased) -> Result<(), Grant> {
     let lease = match build(core, &leased) {
         Ok(lease) => lease,
-        Err(error) if error.is_gone() => return Err(leased.lease),
+        Err(error) if error.is_gone() && !damage::is_lost(core, &leased.mail) => {
+            return Err(leased.lease);
+        }
         Err(error) => {
             unreadable(core, &leased, &error);
             return Err(leased.lease);
@@ -272,6 +275,7 @@ pub(crate) fn build(core: &Core, leased: &Leased) -> Result<Lease, ReadError> {
         Content::Inline(_) => None,
         Content::File(file) => {
             // A worker could only fail to read it, for ever.
+            core.store.damaged.check(&file)?;
             core.contents.reader(&file).map_err(|error| match error {
                 JournalError::Gone => ReadError::NoContent(file.nonce),
                 other => other.into(),

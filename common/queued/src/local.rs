@@ -18,6 +18,7 @@ use crate::{
     catch_up::Standing,
     core::{Core, Front, ReadError, to_client_error},
     retired::KeptBytes,
+    store::damage,
     submission::{LocalSubmission, too_large},
     work,
 };
@@ -159,7 +160,7 @@ fn find_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
             .record_of(&place)
             .and_then(|record| match record.content {
                 Content::Inline(bytes) => Ok(Found::Inline(bytes)),
-                Content::File(file) => Ok(Found::File(core.contents.reader(&file)?)),
+                Content::File(file) => Ok(Found::File(damage::whole(core, queue_id, &file)?)),
             });
         match found {
             Ok(found) => return Ok(found),

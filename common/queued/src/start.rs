@@ -32,6 +32,7 @@ use crate::{
     retired::Retired,
     routing::Router,
     sections,
+    store::damage,
     timeline::Timeline,
     upkeep,
 };
@@ -140,6 +141,7 @@ pub async fn start(
         committer,
         inline_limit,
         trash,
+        store: crate::store::Shared::default(),
         folder,
     });
     info!(
@@ -184,7 +186,11 @@ async fn bring_to_life(
         }
     };
     let Ok(caught_up) = caught_up else {
-        return Ok(None);
+        // The thread has ended in a panic, unless it was told to stop.
+        return match front.stopping.is_cancelled() {
+            true => Ok(None),
+            false => Err(ServeError::Task("catch-up".to_owned())),
+        };
     };
     let CaughtUp { queue, jobs } = caught_up?;
     let (dispatcher, messages) = mpsc::channel(TO_DISPATCHER);
@@ -302,6 +308,9 @@ impl RunningQueue {
         front.timeline.stop().await;
         if timeout(END_GRACE, timeline_end).await.is_err() {
             warn!(event = "fault", "the timeline did not end in time");
+        }
+        if let Err(failed) = &outcome {
+            damage::suspect_index(&front.folder, failed);
         }
         outcome
     }

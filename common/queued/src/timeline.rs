@@ -76,6 +76,11 @@ pub(crate) struct Written {
 }
 
 impl Timeline {
+    /// Reads its segments; none while they are not open.
+    pub fn reader(&self) -> Option<Reader> {
+        self.shared.reader().clone()
+    }
+
     /// Begins to keep events below the folder of the queue. The receiver hears when the folder is free again.
     pub fn start(
         config: &TimelineConfig,

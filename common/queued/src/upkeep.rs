@@ -22,6 +22,7 @@ use crate::{
     core::{Core, Front},
     disk,
     routing::{self, Router},
+    store::damage,
 };
 
 pub(crate) const EVERY: Duration = Duration::from_millis(500);
@@ -168,6 +169,8 @@ impl Upkeep {
             return Ok(None);
         };
         self.retire().await?;
+        // What could not be read is told and held before its segment goes.
+        damage::let_go(&self.core, oldest.number).await?;
         self.core.committer.reclaim_oldest().await?;
         let core = Arc::clone(&self.core);
         let forgotten = spawn_blocking(move || core.queue.forget_segment(oldest.number)).await;
@@ -428,10 +431,11 @@ fn read_piece(
         ));
         ControlFlow::Continue(())
     });
-    replay.map_err(|error| {
+    let replay = replay.map_err(|error| {
         error!(event = "fault", segment = %segment.number, error = %error, "a segment cannot be read");
         CommitError::Full
     })?;
+    damage::tell(core, &replay);
     Ok((records, next))
 }
 

@@ -187,6 +187,21 @@ pub enum QueueVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+    /// Read all of the queue's files and compare them; exit status 1 if something is wrong
+    Verify(FolderArguments),
+    /// Put the index of a queue that does not run aside; its next start builds another from the journal
+    Rebuild(FolderArguments),
+}
+
+/// The folder of a queue that does not run.
+#[derive(Debug, Args)]
+pub struct FolderArguments {
+    /// Work on the files of the configured queue while it does not run
+    #[arg(long)]
+    pub offline: bool,
+    /// Work on the files in this folder, whose queue does not run
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 /// `postroad queue rule …`.

@@ -29,6 +29,7 @@ pub mod fault;
 pub mod health;
 pub mod home;
 pub mod mailbox;
+mod progress;
 pub mod queue;
 mod run;
 mod send;

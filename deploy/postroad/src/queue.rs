@@ -8,7 +8,9 @@ mod retired;
 mod rule;
 mod show;
 mod stats;
+mod stopped;
 mod trace;
+mod verify;
 
 use std::path::Path;
 
@@ -29,10 +31,17 @@ pub fn carry_out(
     config: Option<&Path>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
+    // What works without a queue that runs.
+    let verb = match verb {
+        QueueVerb::Verify(arguments) => return verify::verify(&arguments, config, terminal),
+        QueueVerb::Rebuild(arguments) => return stopped::rebuild(&arguments, config, terminal),
+        other => other,
+    };
     let home = Home::open(config, terminal)?;
     runtime()?.block_on(async {
         let admin = connect(&home)?;
         match verb {
+            QueueVerb::Verify(_) | QueueVerb::Rebuild(_) => Ok(()),
             QueueVerb::List(arguments) => list::list(&admin, arguments, terminal).await,
             QueueVerb::Show { id, content } => {
                 let id = find(&admin, &id).await?;

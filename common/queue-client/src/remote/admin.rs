@@ -10,7 +10,8 @@ use tonic::{Response, Status, transport::Channel};
 
 use crate::{
     AgentDetails, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery, MailDetails,
-    Order, QueueAdmin, QueueError, QueueStats, Removal, WatchQuery, WatchStream, wire::from_status,
+    Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery, WatchStream,
+    wire::from_status,
 };
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
@@ -170,6 +171,15 @@ impl QueueAdmin for RemoteAdmin {
             Err(status) => Err(from_status(&status)),
         });
         Ok(watched.boxed())
+    }
+
+    async fn verify(&self) -> Result<VerifyStream, QueueError> {
+        let stream = inner(self.client().verify(v1::VerifyRequest {}).await)?;
+        let progress = stream.map(|told| match told {
+            Ok(told) => Ok(told.into()),
+            Err(status) => Err(from_status(&status)),
+        });
+        Ok(progress.boxed())
     }
 }
 

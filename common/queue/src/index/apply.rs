@@ -39,7 +39,7 @@ impl Index {
                 meta.insert("snapshot", location_to_wire(location).encode_to_vec())?;
             }
             Change::Block(block) => {
-                self.put_finished(block)?;
+                self.put_finished(block, location.lsn)?;
                 self.place_block(location, block)?;
             }
             Change::KnownBlock(block) => self.place_block(location, block)?,
@@ -188,19 +188,27 @@ impl Index {
         Ok(())
     }
 
-    fn put_finished(&self, block: &FinishedBlock) -> Result<(), QueueError> {
+    fn put_finished(&self, block: &FinishedBlock, lsn: Lsn) -> Result<(), QueueError> {
         for finished in &block.0 {
             let id = finished.queue_id.to_bytes();
-            // Seen living again means that its end is still to come in this replay.
             if !self.trees.mail.contains_key(id)? {
                 self.trees.done.insert(id, finished_value(finished))?;
                 // In a rebuild, states whose mail went with an earlier segment.
                 if !self.is_leaving(finished.queue_id)? {
                     self.remove_jobs(finished.queue_id)?;
                 }
+            } else if self.is_over(finished)? {
+                self.finish(finished.queue_id, finished.at, finished.digest, lsn)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a mail that lives here had ended by then: the record of its end is damaged. It must not be tried again. One
+    /// that was accepted anew, once its id was forgotten, is younger than this.
+    fn is_over(&self, finished: &Finished) -> Result<bool, QueueError> {
+        let jobs = self.jobs(finished.queue_id)?;
+        Ok(jobs.iter().all(|state| state.changed_at <= finished.at))
     }
 
     fn place_block(&self, location: Location, block: &FinishedBlock) -> Result<(), QueueError> {
@@ -249,7 +257,7 @@ impl Index {
     }
 }
 
-fn due_key(facts: &JobFacts) -> Vec<u8> {
+pub(super) fn due_key(facts: &JobFacts) -> Vec<u8> {
     let at = match facts.wait {
         Wait::Due(at) | Wait::Report(at) => at,
         Wait::Hold => Timestamp::from_millis(u64::MAX),
@@ -257,7 +265,7 @@ fn due_key(facts: &JobFacts) -> Vec<u8> {
     keys::due(at, facts.key)
 }
 
-fn due_value(facts: &JobFacts) -> Vec<u8> {
+pub(super) fn due_value(facts: &JobFacts) -> Vec<u8> {
     wire::DueEntry {
         revision: facts.revision.0,
         class: class_to_wire(facts.class),

@@ -114,6 +114,36 @@ fn refuse_if_in_use(db: &Path) -> Result<(), QueueError> {
     Ok(())
 }
 
+/// What [`look`] found.
+pub enum Looked {
+    Opened(super::Index),
+    None,
+    Broken(String),
+}
+
+/// Opens `folder/index` if it is there, and leaves one that does not open where it is.
+pub fn look(folder: &Path, cache_capacity: u64) -> Result<Looked, QueueError> {
+    let index = folder.join("index");
+    if !index.exists() {
+        return Ok(Looked::None);
+    }
+    refuse_if_in_use(&index.join("db"))?;
+    let trees = match guarded(&index, cache_capacity)? {
+        Found::Sound(trees) => trees,
+        Found::OtherFormat => return Ok(Looked::None),
+        Found::Damaged => return Ok(Looked::Broken("it is damaged".to_owned())),
+    };
+    let db_file = File::open(index.join("db")).map_err(|source| QueueError::Io {
+        doing: "open the index file",
+        source,
+    })?;
+    Ok(Looked::Opened(super::Index {
+        trees,
+        db_file,
+        retire: false,
+    }))
+}
+
 /// Damaged is also what panics or does not come back.
 fn guarded(index: &Path, cache_capacity: u64) -> Result<Found, QueueError> {
     let (done, opened) = mpsc::sync_channel(1);

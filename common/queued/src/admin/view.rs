@@ -63,7 +63,11 @@ pub(super) fn list(core: &Core, query: &ListQuery) -> Result<ListPage, QueueErro
     };
     for mail in &found.mails {
         // Finished, or moved, since the page was read: the next look shows it as it is.
-        if let Ok((mut summary, _)) = summary(core, mail) {
+        let shown = match summary(core, mail) {
+            Ok((summary, _)) => Some(summary),
+            Err(_) => unreadable(mail),
+        };
+        if let Some(mut summary) = shown {
             summary.state = filter.state.unwrap_or(summary.state);
             page.mails.push(summary);
         }
@@ -121,6 +125,26 @@ fn summary(
         retired: None,
     };
     Ok((summary, envelope))
+}
+
+/// What the index knows of a mail that is held since its record is damaged.
+fn unreadable(found: &Found) -> Option<MailSummary> {
+    let state = state_of(found, clock::now()).filter(|state| *state == MailState::Held)?;
+    let mut states = found.jobs.iter().map(|job| &job.state);
+    Some(MailSummary {
+        queue_id: found.mail.queue_id,
+        received_at: found.mail.received_at,
+        size: found.mail.digest.len,
+        sender: found.mail.sender.clone(),
+        open_recipients: Vec::new(),
+        state,
+        next_attempt: None,
+        reason: states.find_map(JobState::reason).unwrap_or_default(),
+        tenant: String::new(),
+        account: None,
+        tags: Vec::new(),
+        retired: None,
+    })
 }
 
 /// Only of what is delayed: a job whose time has come is due, whether the schedule has noticed it or not.

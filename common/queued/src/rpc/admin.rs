@@ -232,10 +232,16 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         }))
     }
 
-    type VerifyStream = Empty<Result<v1::VerifyProgress, Status>>;
+    type VerifyStream = Stream<v1::VerifyProgress>;
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<Self::VerifyStream> {
-        unbuilt(&request)
+        operator(&request)?;
+        let progress = self.queue.verify().await.map_err(refused)?;
+        let progress = progress.map(|told| match told {
+            Ok(told) => Ok(told.into()),
+            Err(error) => Err(wire::to_status(&error)),
+        });
+        Ok(Response::new(progress.boxed()))
     }
 
     type BackupStream = Empty<Result<v1::BackupChunk, Status>>;

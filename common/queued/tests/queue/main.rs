@@ -4,6 +4,7 @@ mod setup;
 
 mod conformance;
 mod control;
+mod corruption;
 mod disk;
 mod journeys;
 mod kill;
@@ -13,3 +14,4 @@ mod retired;
 mod roles;
 mod rules;
 mod timeline;
+mod verify;

@@ -1,0 +1,113 @@
+//! Comparing the index with the journal, for a queue that runs and for one that does not.
+
+use std::path::Path;
+
+use postroad_envelope::Timestamp;
+use postroad_journal::Lsn;
+
+use crate::{
+    CheckCursor, CheckRules, Queue, QueueError, Suspect,
+    index::{self, Index},
+    ledger::Ledger,
+};
+
+/// The index of a queue that does not run, opened to be looked at.
+pub struct StoredIndex {
+    index: Index,
+}
+
+impl std::fmt::Debug for StoredIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredIndex").finish_non_exhaustive()
+    }
+}
+
+/// What there is of an index.
+#[derive(Debug)]
+pub enum IndexFound {
+    /// It opens.
+    Opened(StoredIndex),
+    /// There is none: the next start builds it.
+    None,
+    /// It does not open; why. The next start puts it aside and builds another.
+    Broken(String),
+}
+
+impl StoredIndex {
+    /// Opens the index in `folder/index` and leaves one that does not open where it is.
+    pub fn open(folder: &Path, cache_capacity: u64) -> Result<IndexFound, QueueError> {
+        Ok(match index::look(folder, cache_capacity)? {
+            index::Looked::Opened(index) => IndexFound::Opened(Self { index }),
+            index::Looked::None => IndexFound::None,
+            index::Looked::Broken(why) => IndexFound::Broken(why),
+        })
+    }
+
+    /// Where the replay of the next start begins.
+    pub fn replayed_from(&self) -> Result<Lsn, QueueError> {
+        self.index.checkpoint_lsn()
+    }
+}
+
+/// An index that can be compared with a ledger of the journal.
+pub trait Checked {
+    /// Looks at the next `limit` entries; adds what does not fit to `found`. None: that was all.
+    fn check_piece(
+        &self,
+        ledger: &mut Ledger,
+        rules: &CheckRules,
+        cursor: CheckCursor,
+        limit: usize,
+        found: &mut Vec<Suspect>,
+    ) -> Result<Option<CheckCursor>, QueueError>;
+
+    /// What is wrong with a suspect now; none if nothing is.
+    fn problem(
+        &self,
+        suspect: &Suspect,
+        ledger: &Ledger,
+        rules: &CheckRules,
+    ) -> Result<Option<String>, QueueError>;
+}
+
+macro_rules! checked_by_its_index {
+    ($what:ty) => {
+        impl Checked for $what {
+            fn check_piece(
+                &self,
+                ledger: &mut Ledger,
+                rules: &CheckRules,
+                cursor: CheckCursor,
+                limit: usize,
+                found: &mut Vec<Suspect>,
+            ) -> Result<Option<CheckCursor>, QueueError> {
+                self.index.check_piece(ledger, rules, cursor, limit, found)
+            }
+
+            fn problem(
+                &self,
+                suspect: &Suspect,
+                ledger: &Ledger,
+                rules: &CheckRules,
+            ) -> Result<Option<String>, QueueError> {
+                self.index.problem(suspect, ledger, rules)
+            }
+        }
+    };
+}
+
+checked_by_its_index!(StoredIndex);
+checked_by_its_index!(Queue);
+
+/// What the ledger knows and the walk over the index did not meet; to be asked after its last piece.
+pub fn unmet(ledger: &Ledger, rules: &CheckRules) -> Vec<Suspect> {
+    Index::check_unmet(ledger, rules)
+}
+
+impl Queue {
+    /// Finished ids from this time on are still known.
+    pub fn window_from(&self, now: Timestamp) -> Timestamp {
+        let window = u64::try_from(self.options.finished_window.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(now.as_millis().saturating_sub(window))
+    }
+}

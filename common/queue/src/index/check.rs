@@ -1,0 +1,379 @@
+//! The index against a ledger of the journal, in pieces: what a walk over either side finds wrong is a suspicion, to be
+//! looked at again once the ledger has caught up.
+
+use postroad_envelope::{QueueId, Timestamp};
+use postroad_journal::Lsn;
+
+use super::{Index, apply, finished, keys};
+use crate::{
+    JobFacts, JobKey, QueueError,
+    ledger::{Ledger, print},
+    record::decode_state,
+};
+
+/// Where a walk over the index stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckCursor {
+    stage: Stage,
+    after: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Mails,
+    Jobs,
+    Due,
+    Destinations,
+    Senders,
+    Finished,
+}
+
+impl Stage {
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::Mails => Some(Self::Jobs),
+            Self::Jobs => Some(Self::Due),
+            Self::Due => Some(Self::Destinations),
+            Self::Destinations => Some(Self::Senders),
+            Self::Senders => Some(Self::Finished),
+            Self::Finished => None,
+        }
+    }
+}
+
+impl CheckCursor {
+    /// Before the first entry.
+    pub const fn start() -> Self {
+        Self {
+            stage: Stage::Mails,
+            after: Vec::new(),
+        }
+    }
+}
+
+/// Something that does not fit, at least at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Suspect {
+    /// A mail of the index, of the ledger, or of both.
+    Mail(QueueId),
+    /// A job whose mail is not there.
+    Job(JobKey),
+    /// A due key that disagrees with its job.
+    Due(Timestamp, JobKey),
+    /// A key of the listing by destination.
+    Destination(String, JobKey),
+    /// A key of the listing by sender.
+    Sender(String, QueueId),
+    /// An id that is known as finished on one side only.
+    Finished(QueueId),
+    /// The content file of a mail; no matter of the index.
+    Content(QueueId),
+    /// A key of no sense.
+    Key(&'static str, Vec<u8>),
+}
+
+impl Suspect {
+    /// The mail it is about.
+    pub fn queue_id(&self) -> Option<QueueId> {
+        match self {
+            Self::Mail(id) | Self::Sender(_, id) | Self::Finished(id) | Self::Content(id) => {
+                Some(*id)
+            }
+            Self::Job(job) | Self::Due(_, job) | Self::Destination(_, job) => Some(job.queue_id),
+            Self::Key(..) => None,
+        }
+    }
+}
+
+/// What both sides are compared by.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckRules {
+    /// From this record on the index need not know anything yet: the next start replays it. None for a running queue.
+    pub replayed_from: Option<Lsn>,
+    /// Finished ids older than this need not be known.
+    pub window_from: Timestamp,
+}
+
+type Found = Vec<Suspect>;
+
+impl Index {
+    /// Looks at the next `limit` entries of the index. None: that was all.
+    pub fn check_piece(
+        &self,
+        ledger: &mut Ledger,
+        rules: &CheckRules,
+        cursor: CheckCursor,
+        limit: usize,
+        found: &mut Found,
+    ) -> Result<Option<CheckCursor>, QueueError> {
+        let CheckCursor { stage, after } = cursor;
+        let tree = match stage {
+            Stage::Mails => &self.trees.mail,
+            Stage::Jobs => &self.trees.job,
+            Stage::Due => &self.trees.due,
+            Stage::Destinations => &self.trees.dest,
+            Stage::Senders => &self.trees.sender,
+            Stage::Finished => &self.trees.done,
+        };
+        let mut last = None;
+        let from = (
+            std::ops::Bound::Excluded(after),
+            std::ops::Bound::<Vec<u8>>::Unbounded,
+        );
+        for item in tree.range(from).take(limit) {
+            let (key, _) = item?;
+            let suspect = suspect_of(stage, &key);
+            if let Suspect::Mail(id) = suspect
+                && let Some(known) = ledger.mails.get_mut(&id)
+            {
+                known.met = true;
+            }
+            if self.problem(&suspect, ledger, rules)?.is_some() {
+                found.push(suspect);
+            }
+            last = Some(key.to_vec());
+        }
+        Ok(match last {
+            Some(after) => Some(CheckCursor { stage, after }),
+            None => stage.next().map(|stage| CheckCursor {
+                stage,
+                after: Vec::new(),
+            }),
+        })
+    }
+
+    /// What is wrong with it now; none if nothing is.
+    pub fn problem(
+        &self,
+        suspect: &Suspect,
+        ledger: &Ledger,
+        rules: &CheckRules,
+    ) -> Result<Option<String>, QueueError> {
+        let Some(id) = suspect.queue_id() else {
+            return Ok(self.key_problem(suspect));
+        };
+        if !ledger.part().has(id) || is_replayed(ledger, rules, id) {
+            return Ok(None);
+        }
+        let readable = match suspect {
+            Suspect::Mail(id) => self.mail_problem(*id, ledger),
+            Suspect::Job(job) => self.job_problem(*job),
+            Suspect::Due(at, job) => self.due_problem(*at, *job),
+            Suspect::Destination(text, job) => self.destination_problem(text, *job),
+            Suspect::Sender(text, id) => self.sender_problem(text, *id),
+            Suspect::Finished(id) => self.finished_problem(*id, ledger, rules),
+            Suspect::Key(..) | Suspect::Content(_) => Ok(None),
+        };
+        match readable {
+            Err(QueueError::Unreadable { what, why }) => Ok(Some(format!(
+                "mail {id}: the index has a {what} that cannot be read: {why}"
+            ))),
+            other => other,
+        }
+    }
+
+    /// The key is still there, and nobody knows what it is.
+    fn key_problem(&self, suspect: &Suspect) -> Option<String> {
+        let Suspect::Key(tree, key) = suspect else {
+            return None;
+        };
+        Some(format!(
+            "the index has a {tree} key of no sense: {key:02x?}"
+        ))
+    }
+
+    fn mail_problem(&self, id: QueueId, ledger: &Ledger) -> Result<Option<String>, QueueError> {
+        let found = self.mail(id)?;
+        let (known, place) = match (ledger.mail(id), found) {
+            (None, None) => return Ok(None),
+            (None, Some(place)) => {
+                return Ok(Some(format!(
+                    "mail {id}: it is in the index, at record {} of segment {}, and does not live in the journal",
+                    place.location.lsn, place.location.segment
+                )));
+            }
+            (Some(known), None) => {
+                return Ok(Some(format!(
+                    "mail {id}: it lives in the journal, at record {} of segment {}, and is not in the index",
+                    known.location.lsn, known.location.segment
+                )));
+            }
+            (Some(known), Some(place)) => (known, place),
+        };
+        if place.location != known.location || place.file.as_ref() != known.file.as_deref() {
+            return Ok(Some(format!(
+                "mail {id}: the index says that it lies at record {} of segment {}; in the journal it is record {} of segment {}",
+                place.location.lsn,
+                place.location.segment,
+                known.location.lsn,
+                known.location.segment
+            )));
+        }
+        if !self
+            .trees
+            .sender
+            .contains_key(keys::sender(&place.sender, id))?
+        {
+            return Ok(Some(format!(
+                "mail {id}: it is not in the index of senders"
+            )));
+        }
+        self.states_problem(id, known)
+    }
+
+    fn states_problem(
+        &self,
+        id: QueueId,
+        known: &crate::ledger::Known,
+    ) -> Result<Option<String>, QueueError> {
+        let mut seen = 0;
+        for item in self.trees.job.scan_prefix(id.to_bytes()) {
+            let (_, value) = item?;
+            let state = decode_state(&value)?;
+            let number = state.key.number;
+            let in_journal = known.jobs.iter().find(|job| job.number == number);
+            let Some(in_journal) = in_journal else {
+                return Ok(Some(format!(
+                    "mail {id}: job {number} is in the index and not in the journal"
+                )));
+            };
+            if in_journal.print != print(&crate::record::encode_state(&state)) {
+                return Ok(Some(format!(
+                    "mail {id}: the index has another state of job {number} (revision {}) than the journal",
+                    state.revision.0
+                )));
+            }
+            if let Some(facts) = JobFacts::of(&state) {
+                if !self.has_due(&facts)? {
+                    return Ok(Some(format!(
+                        "mail {id}: job {number} has neither a due key nor a hold"
+                    )));
+                }
+                if !self
+                    .trees
+                    .dest
+                    .contains_key(keys::destination(&state.destination, state.key))?
+                {
+                    return Ok(Some(format!(
+                        "mail {id}: job {number} is not in the index of destinations"
+                    )));
+                }
+            }
+            seen += 1;
+        }
+        let missing = known.jobs.iter().count() != seen;
+        Ok(missing.then(|| format!("mail {id}: a job of it is not in the index")))
+    }
+
+    fn has_due(&self, facts: &JobFacts) -> Result<bool, QueueError> {
+        let value = self.trees.due.get(apply::due_key(facts))?;
+        Ok(value.is_some_and(|value| value.as_ref() == apply::due_value(facts)))
+    }
+
+    fn job_problem(&self, job: JobKey) -> Result<Option<String>, QueueError> {
+        let orphan =
+            self.mail(job.queue_id)?.is_none() && self.trees.job.contains_key(keys::job(job))?;
+        Ok(orphan.then(|| format!("job {job}: it is in the index without its mail")))
+    }
+
+    fn due_problem(&self, at: Timestamp, job: JobKey) -> Result<Option<String>, QueueError> {
+        let key = keys::due(at, job);
+        if !self.trees.due.contains_key(&key)? {
+            return Ok(None);
+        }
+        let facts = self.job(job)?.as_ref().and_then(JobFacts::of);
+        let fits = facts.is_some_and(|facts| apply::due_key(&facts) == key);
+        Ok((!fits).then(|| {
+            format!(
+                "job {job}: a due key, for {at}, disagrees with it; the queue would pass it over"
+            )
+        }))
+    }
+
+    fn destination_problem(&self, text: &str, job: JobKey) -> Result<Option<String>, QueueError> {
+        if !self.trees.dest.contains_key(keys::destination(text, job))? {
+            return Ok(None);
+        }
+        let fits = self
+            .job(job)?
+            .is_some_and(|state| !state.has_ended() && state.destination == text);
+        Ok((!fits).then(|| format!("job {job}: it is listed for {text}, where it does not go")))
+    }
+
+    fn sender_problem(&self, text: &str, id: QueueId) -> Result<Option<String>, QueueError> {
+        if !self.trees.sender.contains_key(keys::sender(text, id))? {
+            return Ok(None);
+        }
+        let fits = self.mail(id)?.is_some_and(|mail| mail.sender == text);
+        Ok((!fits).then(|| format!("mail {id}: it is listed for a sender it is not from")))
+    }
+
+    fn finished_problem(
+        &self,
+        id: QueueId,
+        ledger: &Ledger,
+        rules: &CheckRules,
+    ) -> Result<Option<String>, QueueError> {
+        let here = self.trees.done.get(id.to_bytes())?;
+        let here = here.map(|value| finished(id, &value)).transpose()?;
+        let there = ledger.finished.get(&id);
+        Ok(match (here, there) {
+            (Some(here), None) if here.at >= rules.window_from => Some(format!(
+                "mail {id}: the index knows it as finished, the journal does not"
+            )),
+            (None, Some(there)) if there.at >= rules.window_from => Some(format!(
+                "mail {id}: it has finished, and the index has forgotten it too early"
+            )),
+            _ => None,
+        })
+    }
+
+    /// What the ledger knows and the walk over the index did not meet.
+    pub fn check_unmet(ledger: &Ledger, rules: &CheckRules) -> Vec<Suspect> {
+        let mails = ledger.mails.iter().filter(|(_, known)| !known.met);
+        let mails = mails.map(|(id, _)| Suspect::Mail(*id));
+        let ends = ledger.finished.iter();
+        let ends = ends.filter(|(_, end)| end.at >= rules.window_from);
+        mails
+            .chain(ends.map(|(id, _)| Suspect::Finished(*id)))
+            .collect()
+    }
+}
+
+fn is_replayed(ledger: &Ledger, rules: &CheckRules, id: QueueId) -> bool {
+    let Some(from) = rules.replayed_from else {
+        return false;
+    };
+    ledger.newest(id).is_some_and(|newest| newest >= from)
+}
+
+fn suspect_of(stage: Stage, key: &[u8]) -> Suspect {
+    let text_and = |tail: usize| {
+        let at = key.len().checked_sub(tail + 1)?;
+        let (text, rest) = key.split_at_checked(at)?;
+        let text = String::from_utf8(text.to_vec()).ok()?;
+        Some((text, rest.get(1..)?))
+    };
+    let known = match stage {
+        Stage::Mails => keys::parse_id(key).map(Suspect::Mail),
+        Stage::Jobs => keys::parse_job(key).map(Suspect::Job),
+        Stage::Due => keys::parse_due(key).map(|(at, job)| Suspect::Due(at, job)),
+        Stage::Destinations => text_and(keys::JOB_KEY)
+            .and_then(|(text, job)| Some(Suspect::Destination(text, keys::parse_job(job)?))),
+        Stage::Senders => {
+            text_and(16).and_then(|(text, id)| Some(Suspect::Sender(text, keys::parse_id(id)?)))
+        }
+        Stage::Finished => keys::parse_id(key).map(Suspect::Finished),
+    };
+    known.unwrap_or_else(|| {
+        let tree = match stage {
+            Stage::Mails => "mail",
+            Stage::Jobs => "job",
+            Stage::Due => "due",
+            Stage::Destinations => "destination",
+            Stage::Senders => "sender",
+            Stage::Finished => "finished",
+        };
+        Suspect::Key(tree, key.to_vec())
+    })
+}
