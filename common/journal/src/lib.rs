@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod content;
+mod copying;
 mod error;
 mod folder;
 mod format;
@@ -33,6 +34,7 @@ mod recovery;
 mod walk;
 
 pub use content::{ContentNonce, ContentReader, ContentRef, ContentStore, ContentWriter};
+pub use copying::complete_segment;
 pub use error::{JournalError, Result};
 pub use folder::{Space, free_space};
 pub use inspect::Inspection;

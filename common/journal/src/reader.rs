@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 
 /// A segment that is part of the log.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,7 @@ impl Shared {
     }
 
     /// The open file of a segment; the most recently used ones stay open.
-    fn file(&self, number: SegmentNumber) -> Result<Arc<File>> {
+    pub(crate) fn file(&self, number: SegmentNumber) -> Result<Arc<File>> {
         let mut files = self.files();
         let found = match files.iter().position(|(cached, _)| *cached == number) {
             Some(at) => files.remove(at).1,
@@ -169,7 +169,7 @@ impl Reader {
         info.collect()
     }
 
-    fn segment(&self, number: SegmentNumber) -> Option<Segment> {
+    pub(crate) fn segment(&self, number: SegmentNumber) -> Option<Segment> {
         self.shared.table().get(&number).copied()
     }
 

@@ -11,7 +11,7 @@ use postroad_envelope::{
 };
 pub use retired::RetiredFacts;
 
-use crate::{QueueError, VerifyStream, WatchQuery, WatchStream};
+use crate::{BackupStream, QueueError, VerifyStream, WatchQuery, WatchStream};
 
 /// The queue, for operators.
 #[async_trait]
@@ -47,6 +47,8 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError>;
     /// Reads all of the queue's files and compares them; mail goes on meanwhile.
     async fn verify(&self) -> Result<VerifyStream, QueueError>;
+    /// A copy of the queue as it is at one moment; mail goes on meanwhile. One at a time.
+    async fn backup(&self) -> Result<BackupStream, QueueError>;
 }
 
 /// See [`QueueAdmin::list`].

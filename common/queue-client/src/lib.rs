@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod backup;
 pub mod conformance;
 mod error;
 mod remote;
@@ -29,6 +30,7 @@ pub use admin::{
     ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Removal,
     RetiredFacts,
 };
+pub use backup::{BackupPiece, BackupStream};
 pub use error::QueueError;
 pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};
 pub use remote::{RemoteAdmin, RemoteQueue};

@@ -52,6 +52,8 @@ pub struct Options {
     pub finished_window: Duration,
     /// Whether finished mails are kept in [`Queue::leaving`] until they are retired.
     pub retire: bool,
+    /// Epochs that a start skips: of a queue that others were given leases by since this copy of it was made.
+    pub epochs_ahead: u64,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             cache_capacity: 64 << 20,
             finished_window: Duration::from_secs(24 * 3600),
             retire: false,
+            epochs_ahead: 0,
         }
     }
 }
@@ -162,7 +165,8 @@ impl Queue {
 
     /// The commit of a new epoch, first of all changes after a replay; leases are granted once it is applied.
     pub fn prepare_epoch(&self) -> Result<Prepared, QueueError> {
-        let epoch = self.index.epoch()?.saturating_add(1);
+        let ahead = self.options.epochs_ahead.saturating_add(1);
+        let epoch = self.index.epoch()?.saturating_add(ahead);
         Ok(Prepared::one(encode_epoch(epoch), Change::Epoch(epoch)))
     }
 

@@ -9,15 +9,16 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
-    AgentDetails, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery, MailDetails,
-    Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery, WatchStream,
+    AgentDetails, BackupStream, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery,
+    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery,
+    WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::info;
 
 use crate::{
-    LocalQueue,
+    LocalQueue, backup,
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
     store, timeline,
@@ -140,6 +141,10 @@ impl QueueAdmin for LocalQueue {
         let (events, stream) = mpsc::channel(FOLLOWED);
         timeline::watch(&self.front, query, events).await;
         Ok(ReceiverStream::new(stream).boxed())
+    }
+
+    async fn backup(&self) -> Result<BackupStream, QueueError> {
+        backup::send(self.core().await?).await
     }
 }
 

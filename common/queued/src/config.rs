@@ -54,6 +54,8 @@ pub struct Config {
     pub retired: RetiredConfig,
     /// Files and room.
     pub disk: DiskConfig,
+    /// Backups of the running queue.
+    pub backup: BackupConfig,
 }
 
 impl Default for Config {
@@ -76,6 +78,7 @@ impl Default for Config {
             timeline: TimelineConfig::default(),
             retired: RetiredConfig::default(),
             disk: DiskConfig::default(),
+            backup: BackupConfig::default(),
         }
     }
 }
@@ -314,6 +317,25 @@ impl Default for DiskConfig {
             segment: ByteSize::mib(32),
             journal_target: ByteSize::mib(128),
             index_cache: ByteSize::mib(32),
+        }
+    }
+}
+
+/// `[queued.backup]`: what a backup needs stays on the disk while it is made, so it must come to an end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupConfig {
+    /// A backup of which nothing was taken for so long is given up.
+    pub patience: Interval,
+    /// A backup that takes longer is given up.
+    pub longest: Interval,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        Self {
+            patience: Interval::minutes(1),
+            longest: Interval::hours(6),
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config,
     agents::Agents,
+    backup::Pins,
     catch_up::Standing,
     clock,
     committer::{CommitError, Committer},
@@ -60,6 +61,7 @@ pub(crate) struct Front {
     pub inline_limit: usize,
     pub trash: Arc<Trash>,
     pub store: store::Shared,
+    pub pins: Arc<Pins>,
     /// Parent of every task that must come to its end.
     pub tasks: TaskTracker,
     /// Where they run when a thread of ours starts them.

@@ -21,6 +21,7 @@
 mod accepted;
 mod admin;
 mod agents;
+pub mod backup;
 mod catch_up;
 mod clock;
 mod committer;
@@ -47,8 +48,8 @@ mod words;
 mod work;
 
 pub use config::{
-    Config, DiskConfig, DsnConfig, Foreign, KeptContent, LeaseConfig, ListenConfig, RetiredConfig,
-    RetryConfig, RouteRule, TimelineConfig,
+    BackupConfig, Config, DiskConfig, DsnConfig, Foreign, KeptContent, LeaseConfig, ListenConfig,
+    RetiredConfig, RetryConfig, RouteRule, TimelineConfig,
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;

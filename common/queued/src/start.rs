@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 use crate::{
     Config, LocalQueue, ServeError,
     agents::Agents,
+    backup,
     catch_up::{self, CaughtUp, Standing, millis},
     clock, committer,
     core::{Core, Front, Trash},
@@ -116,7 +117,7 @@ pub async fn start(
     let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
     let memory = config.max_submission_memory.as_usize() / 1024;
-    let options = queue_options(&config);
+    let options = queue_options(&config, &folder);
     let front = Arc::new(Front {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
         memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
@@ -142,6 +143,7 @@ pub async fn start(
         inline_limit,
         trash,
         store: crate::store::Shared::default(),
+        pins: Arc::default(),
         folder,
     });
     info!(
@@ -201,6 +203,7 @@ async fn bring_to_life(
         error!(event = "fault", error = %failed, "hold rules were not applied to mail accepted during the start");
     }
     let (due_reports, reports_due) = mpsc::channel(REPORTS);
+    backup::hold_restored(&core).await?;
     let dispatcher_end = spawn_dispatcher(&core, messages, due_reports)?;
     let mut helpers = JoinSet::new();
     let reports = reports::run(Arc::clone(&core), reports_due);
@@ -392,7 +395,7 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
     })
 }
 
-fn queue_options(config: &Config) -> Options {
+fn queue_options(config: &Config, folder: &Path) -> Options {
     Options {
         retry: RetrySchedule::from(&config.retry),
         times: LeaseTimes {
@@ -403,6 +406,7 @@ fn queue_options(config: &Config) -> Options {
         },
         fairness: config.fairness(),
         cache_capacity: config.disk.index_cache.as_u64(),
+        epochs_ahead: backup::epochs_ahead(folder),
         finished_window: config.remember_finished.into(),
         retire: Retired::wanted(&config.retired),
     }

@@ -165,6 +165,9 @@ impl Upkeep {
     /// Copies forward what still counts in the oldest segment and gives it up; tells how many octets were copied. None: not
     /// all of it can be kept now.
     async fn give_up(&self, oldest: SegmentInfo) -> Result<Option<u64>, CommitError> {
+        let Some(_turn) = self.core.pins.reclaim(oldest.number).await else {
+            return Ok(None);
+        };
         let Some(kept) = keep(&self.core, oldest).await? else {
             return Ok(None);
         };
@@ -256,7 +259,7 @@ impl Upkeep {
 pub(crate) async fn look_at_disk(front: &Arc<Front>) {
     let core = Arc::clone(front);
     let look = move || {
-        for nonce in core.trash.take() {
+        for nonce in core.pins.allow(core.trash.take()) {
             if let Err(error) = core.contents.remove(nonce) {
                 warn!(event = "fault", error = %error, "a content file stays until the next start");
             }

@@ -191,6 +191,14 @@ pub enum QueueVerb {
     Verify(FolderArguments),
     /// Put the index of a queue that does not run aside; its next start builds another from the journal
     Rebuild(FolderArguments),
+    /// Copy the queue as it is now into a new folder; mail goes on meanwhile
+    Backup {
+        /// Where: a new folder or an empty one
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Make a queue of a backup: checks all of it first; the mail is held at the next start
+    Restore(RestoreArguments),
 }
 
 /// The folder of a queue that does not run.
@@ -202,6 +210,20 @@ pub struct FolderArguments {
     /// Work on the files in this folder, whose queue does not run
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+}
+
+/// `postroad queue restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    /// The backup
+    #[arg(value_name = "DIR")]
+    pub from: PathBuf,
+    /// Where: a new folder or an empty one, for queued.folder
+    #[arg(long, value_name = "FOLDER")]
+    pub to: PathBuf,
+    /// Do not hold the mail at the next start, though some of it may have been delivered after the backup
+    #[arg(long)]
+    pub release: bool,
 }
 
 /// `postroad queue rule …`.

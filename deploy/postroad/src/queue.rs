@@ -1,5 +1,6 @@
 //! `postroad queue …`: the mails in the queue, over its admin socket.
 
+mod backup;
 mod change;
 mod content;
 pub mod filter;
@@ -35,13 +36,16 @@ pub fn carry_out(
     let verb = match verb {
         QueueVerb::Verify(arguments) => return verify::verify(&arguments, config, terminal),
         QueueVerb::Rebuild(arguments) => return stopped::rebuild(&arguments, config, terminal),
+        QueueVerb::Restore(arguments) => return backup::restore(&arguments, terminal),
         other => other,
     };
     let home = Home::open(config, terminal)?;
     runtime()?.block_on(async {
         let admin = connect(&home)?;
         match verb {
-            QueueVerb::Verify(_) | QueueVerb::Rebuild(_) => Ok(()),
+            QueueVerb::Backup { folder } => backup::backup(&admin, &folder, terminal).await,
+            // Done above: no queue is asked.
+            QueueVerb::Verify(_) | QueueVerb::Rebuild(_) | QueueVerb::Restore(_) => Ok(()),
             QueueVerb::List(arguments) => list::list(&admin, arguments, terminal).await,
             QueueVerb::Show { id, content } => {
                 let id = find(&admin, &id).await?;

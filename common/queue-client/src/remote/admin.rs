@@ -9,9 +9,9 @@ use postroad_rpc::{Endpoint, TlsFiles, dial};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    AgentDetails, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery, MailDetails,
-    Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery, WatchStream,
-    wire::from_status,
+    AgentDetails, BackupStream, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery,
+    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery,
+    WatchStream, wire::from_status,
 };
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
@@ -180,6 +180,15 @@ impl QueueAdmin for RemoteAdmin {
             Err(status) => Err(from_status(&status)),
         });
         Ok(progress.boxed())
+    }
+
+    async fn backup(&self) -> Result<BackupStream, QueueError> {
+        let stream = inner(self.client().backup(v1::BackupRequest {}).await)?;
+        let pieces = stream.map(|piece| match piece {
+            Ok(piece) => Ok(piece.into()),
+            Err(status) => Err(from_status(&status)),
+        });
+        Ok(pieces.boxed())
     }
 }
 

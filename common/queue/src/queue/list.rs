@@ -276,6 +276,11 @@ impl Queue {
         living.chain(self.index.leaving_files())
     }
 
+    /// All living mails, by ascending id.
+    pub fn places(&self) -> impl Iterator<Item = Result<MailPlace, QueueError>> + '_ {
+        self.index.mails(QueueId::from_bytes([0; 16]))
+    }
+
     /// How many jobs live; as cheap as a glance.
     pub fn living_jobs(&self) -> usize {
         self.core().schedule.len()

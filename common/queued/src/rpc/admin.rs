@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt as _, stream::Empty};
+use futures::StreamExt as _;
 use postroad_envelope::QueueIdPrefix;
 use postroad_net::{PeerIdentity, PeerRole};
 use postroad_proto::{
@@ -244,10 +244,17 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         Ok(Response::new(progress.boxed()))
     }
 
-    type BackupStream = Empty<Result<v1::BackupChunk, Status>>;
+    type BackupStream = Stream<v1::BackupChunk>;
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
-        unbuilt(&request)
+        let peer = operator(&request)?;
+        let pieces = self.queue.backup().await.map_err(refused)?;
+        info!(event = "admin", verb = "backup", by = peer.name);
+        let pieces = pieces.map(|piece| match piece {
+            Ok(piece) => Ok(piece.into()),
+            Err(error) => Err(wire::to_status(&error)),
+        });
+        Ok(Response::new(pieces.boxed()))
     }
 
     type WatchStream = Stream<v1::WatchEvent>;

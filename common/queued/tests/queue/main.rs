@@ -2,6 +2,7 @@
 
 mod setup;
 
+mod backup;
 mod conformance;
 mod control;
 mod corruption;
