@@ -52,7 +52,10 @@ impl Role<'_> {
             .stdout(Stdio::piped())
             .stderr(File::create(self.complaints())?);
         if let Some(preload) = self.preload {
-            command.env("LD_PRELOAD", preload);
+            command
+                .env("LD_PRELOAD", preload)
+                .env("POSTROAD_RECORD_FOLDER", self.mount)
+                .env("POSTROAD_RECORD_LOG", self.folder.join("recording"));
         }
         Ok(command.spawn()?)
     }
@@ -170,7 +173,7 @@ fn listen(
         let Some((word, id, recipients)) = told::hear(&line) else {
             continue;
         };
-        if counts || word == Word::Trying {
+        if counts || matches!(word, Word::Trying | Word::LettingGo) {
             heard.told.push((word, id, recipients));
         }
         if counts && word == Word::Acknowledged {

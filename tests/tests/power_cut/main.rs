@@ -9,12 +9,17 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
+mod boundaries;
 mod disk;
+mod drive;
 mod life;
 mod maildir;
 mod needs;
 mod phases;
 mod queue;
+mod recording;
+mod seen;
+mod short_life;
 mod told;
 
 use std::{
@@ -32,6 +37,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 
 use self::{
+    boundaries::Scope,
     disk::{Disk, MANNERS, Switch},
     life::{Life, Role},
     told::Mails,
@@ -40,6 +46,9 @@ use self::{
 const CUTS: u64 = 20;
 /// So many cuts hit one disk, then all that is left is given out. Lives are too short to give up as many segments as they begin.
 const CUTS_OF_A_DISK: u64 = 100;
+/// Short lives whose every write boundary is looked at, and images of each.
+const LIVES: u64 = 2;
+const IMAGES: u64 = 120;
 /// A queue or store that does not sync is found out within so many cuts.
 const LIES: u64 = 5;
 /// Syncs that do nothing. sled asks for a range.
@@ -101,6 +110,7 @@ fn play(role: &str, mount: &Path, told: &Path, seed: &str) -> Result<()> {
         "queue" => runtime.block_on(queue::live(mount, seed)),
         "queue-check" => runtime.block_on(queue::check(mount, told, seed)),
         "queue-drain" => runtime.block_on(queue::drain(mount)),
+        "short-life" => runtime.block_on(short_life::live(mount, seed)),
         "maildir" => maildir::live(mount, seed),
         "maildir-check" => maildir::check(mount, told, seed),
         _ => bail!("no role {role:?}"),
@@ -109,10 +119,12 @@ fn play(role: &str, mount: &Path, told: &Path, seed: &str) -> Result<()> {
 
 type Scenario = (&'static str, fn(&Path, u64) -> Result<String>);
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 5] = [
     ("queue_loses_nothing_and_nothing_comes_back", queue_cuts),
     ("maildir_files_exactly_once", maildir_cuts),
     ("lying_syncs_are_found_out", lies),
+    ("every_write_boundary_of_a_short_life", every_boundary),
+    ("a_journal_that_is_not_synced_is_found_out", deaf),
 ];
 
 fn run_all(folder: TempDir, wanted: &[String]) -> ExitCode {
@@ -182,7 +194,7 @@ fn maildir_cuts(folder: &Path, seed: u64) -> Result<String> {
 
 /// Proves that the other scenarios can fail: the same with syncs that do nothing.
 fn lies(folder: &Path, seed: u64) -> Result<String> {
-    let library = compile(folder)?;
+    let library = compile(folder, "lying_syncs", LYING_SYNCS)?;
     let mut found = Vec::new();
     for subject in ["queue", "maildir"] {
         let mut test = Test::new(folder, subject, seed)?;
@@ -205,18 +217,50 @@ fn lies(folder: &Path, seed: u64) -> Result<String> {
     Ok(format!("losses seen: {}", found.join(", ")))
 }
 
-fn compile(folder: &Path) -> Result<PathBuf> {
-    let library = folder.join("lying_syncs.so");
+fn compile(folder: &Path, name: &str, text: &[u8]) -> Result<PathBuf> {
+    let library = folder.join(format!("{name}.so"));
     let mut compiler = Command::new("cc")
         .args(["-shared", "-fPIC", "-x", "c", "-", "-o"])
         .arg(&library)
         .stdin(Stdio::piped())
         .spawn()?;
     let mut source = compiler.stdin.take().context("no input")?;
-    source.write_all(LYING_SYNCS)?;
+    source.write_all(text)?;
     drop(source);
     ensure!(compiler.wait()?.success(), "cc failed");
     Ok(library)
+}
+
+/// `POSTROAD_POWER_CUT_LIVES` and `POSTROAD_POWER_CUT_IMAGES` ask for more lives, and more images of each.
+fn every_boundary(folder: &Path, seed: u64) -> Result<String> {
+    let library = compile(folder, "recorder", recording::LIBRARY)?;
+    let images = number("POSTROAD_POWER_CUT_IMAGES").unwrap_or(IMAGES);
+    let scope = Scope {
+        seed,
+        lives: number("POSTROAD_POWER_CUT_LIVES").unwrap_or(LIVES),
+        images: usize::try_from(images)?,
+        deaf_to: None,
+    };
+    Ok(list(&boundaries::explore(folder, &library, &scope)?))
+}
+
+/// Proves that the scenario before can fail: the same, but the syncs of segments make nothing durable.
+fn deaf(folder: &Path, seed: u64) -> Result<String> {
+    let library = compile(folder, "recorder", recording::LIBRARY)?;
+    let scope = Scope {
+        seed,
+        lives: 1,
+        images: 100,
+        deaf_to: Some("0"),
+    };
+    let loss = boundaries::explore(folder, &library, &scope).err();
+    let loss = format!(
+        "{:#}",
+        loss.context("a journal without syncs lost nothing")?
+    );
+    ensure!(loss.contains("is lost"), "not a loss: {loss}");
+    let first = loss.lines().next().unwrap_or_default();
+    Ok(first.trim_end_matches(':').to_owned())
 }
 
 /// One disk, and all that was told about it.

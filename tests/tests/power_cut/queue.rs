@@ -1,14 +1,14 @@
 //! The queue: a life of submissions and settlements, and who looks at what the cut left.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use postroad_address::ReversePath;
@@ -19,8 +19,7 @@ use postroad_envelope::{
     StatusReport, Timestamp,
 };
 use postroad_queue_client::{
-    Completion, HandBack, Lease, ListQuery, MailDetails, QueueAdmin as _, QueueService as _,
-    Settlement, collect_content,
+    Completion, HandBack, Lease, ListQuery, QueueAdmin as _, QueueService as _, Settlement,
     worker::{self, Handler, Verdict, WorkerOptions},
 };
 use postroad_queued::{Config, LocalQueue, RunningQueue};
@@ -30,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     phases,
-    told::{self, Told, Word, content_of, say, tell},
+    seen::Seen,
+    told::{self, Word, content_of, say, tell},
 };
 
 const DIRECTORY: &str = r#"
@@ -54,7 +54,6 @@ const RECIPIENTS: [&str; 5] = [
 const SUBMITTERS: u64 = 4;
 /// Milliseconds between two mails of a submitter, at most: the workers must keep up.
 const PAUSE: u64 = 30;
-const LARGEST: usize = 6 << 20;
 
 /// Where the queue lies.
 pub fn folder(mount: &Path) -> PathBuf {
@@ -76,7 +75,7 @@ pub fn segments_given_up(mount: &Path) -> Result<usize> {
     Ok(first.saturating_sub(1))
 }
 
-fn config() -> Config {
+pub fn config() -> Config {
     let mut config = Config::default();
     config.retry.first = Interval::millis(200);
     config.retry.max = Interval::millis(400);
@@ -103,10 +102,15 @@ fn common(mount: &Path) -> CommonConfig {
 }
 
 async fn open(mount: &Path) -> Result<(LocalQueue, RunningQueue)> {
+    open_with(mount, config()).await
+}
+
+/// The directory lies beside the queue.
+pub async fn open_with(mount: &Path, config: Config) -> Result<(LocalQueue, RunningQueue)> {
     let common = common(mount);
     fs::write(&common.directory, DIRECTORY)?;
     let directory = DirectoryHandle::open(&common.directory)?;
-    Ok(postroad_queued::start(config(), &common, directory).await?)
+    Ok(postroad_queued::start(config, &common, directory).await?)
 }
 
 /// Submits and settles until the power is cut.
@@ -118,10 +122,7 @@ pub async fn live(mount: &Path, seed: u64) -> Result<()> {
         let random = StdRng::seed_from_u64(seed ^ (number << 8));
         tokio::spawn(submit_for_ever(queue.clone(), random));
     }
-    let settler = Settler {
-        random: Mutex::new(StdRng::seed_from_u64(!seed)),
-        offered: Mutex::default(),
-    };
+    let settler = Settler::new(seed);
     let stop = CancellationToken::new();
     // Some lives leave much behind.
     let concurrency = if seed.is_multiple_of(3) { 3 } else { 24 };
@@ -130,7 +131,7 @@ pub async fn live(mount: &Path, seed: u64) -> Result<()> {
     bail!("nobody stopped the queue")
 }
 
-async fn work(
+pub async fn work(
     queue: LocalQueue,
     handler: Arc<dyn Handler>,
     concurrency: u32,
@@ -148,40 +149,59 @@ async fn work(
 
 async fn submit_for_ever(queue: LocalQueue, mut random: StdRng) -> Result<()> {
     loop {
-        let count = random.random_range(1..=RECIPIENTS.len());
-        let wants_reports = random.random_bool(0.25);
-        let sender = if wants_reports {
-            "alice@local.test"
-        } else {
-            ""
-        };
-        let now = Timestamp::from(SystemTime::now());
-        let id = QueueId::mint(now, rand::random());
-        let mut envelope = Envelope::new(id, ReversePath::parse(sender)?, now);
-        for (index, address) in (0..).zip(&RECIPIENTS[..count]) {
-            let recipient = Recipient::new(RecipientIndex(index), address.parse()?);
-            envelope.recipients.push(recipient);
-        }
-        let content = Bytes::from(content_of(id));
-        let mut submission = queue.submit(envelope).await?;
-        for start in (0..content.len()).step_by(64 << 10) {
-            let end = content.len().min(start + (64 << 10));
-            submission.chunk(content.slice(start..end)).await?;
-        }
-        let completion = Completion {
-            size: content.len() as u64,
-            ..Completion::default()
-        };
-        submission.finish(completion).await?;
-        tell(Word::Acknowledged, id, (1 << count) - 1);
+        submit(&queue, &mut random, usize::MAX).await?;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..PAUSE))).await;
     }
 }
 
+/// One mail of at most about `longest` octets, to some recipients; told once it is acknowledged.
+pub async fn submit(queue: &LocalQueue, random: &mut StdRng, longest: usize) -> Result<()> {
+    let count = random.random_range(1..=RECIPIENTS.len());
+    let wants_reports = random.random_bool(0.25);
+    let sender = if wants_reports {
+        "alice@local.test"
+    } else {
+        ""
+    };
+    let now = Timestamp::from(SystemTime::now());
+    let mint = || QueueId::mint(now, rand::random());
+    let mut id = mint();
+    while told::len_of(id) > longest {
+        id = mint();
+    }
+    let mut envelope = Envelope::new(id, ReversePath::parse(sender)?, now);
+    for (index, address) in (0..).zip(&RECIPIENTS[..count]) {
+        let recipient = Recipient::new(RecipientIndex(index), address.parse()?);
+        envelope.recipients.push(recipient);
+    }
+    let content = Bytes::from(content_of(id));
+    let mut submission = queue.submit(envelope).await?;
+    for start in (0..content.len()).step_by(64 << 10) {
+        let end = content.len().min(start + (64 << 10));
+        submission.chunk(content.slice(start..end)).await?;
+    }
+    let completion = Completion {
+        size: content.len() as u64,
+        ..Completion::default()
+    };
+    submission.finish(completion).await?;
+    tell(Word::Acknowledged, id, (1 << count) - 1);
+    Ok(())
+}
+
 /// Ends recipients at random, each in its own way.
-struct Settler {
+pub struct Settler {
     random: Mutex<StdRng>,
     offered: Mutex<HashMap<LeaseRef, u32>>,
+}
+
+impl Settler {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: Mutex::new(StdRng::seed_from_u64(!seed)),
+            offered: Mutex::default(),
+        }
+    }
 }
 
 #[async_trait]
@@ -257,90 +277,34 @@ pub async fn check(mount: &Path, told: &Path, seed: u64) -> Result<()> {
     let (queue, running) = open(mount).await?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));
-    let present = present(&queue).await?;
-    for (id, details) in &present {
-        check_mail(details, mails.get(id).copied().unwrap_or_default())?;
-        // Reports are made by the queue itself, which also ends a mail once its report is made.
-        if details.envelope.listener != "report"
-            && let Ok(content) = queue.read(*id, 0).await
-        {
-            let content = collect_content(content, LARGEST).await;
-            let content = content.with_context(|| format!("{id} cannot be read"))?;
-            ensure!(content == content_of(*id), "{id} is half visible");
-        }
-    }
-    for (id, told) in &mails {
-        let owed = told.acknowledged & !told.trying;
-        let open = present.get(id).map_or(0, open_recipients);
-        ensure!(
-            owed & !open == 0,
-            "{id} was acknowledged and is lost: {told:?}, open {open:b}"
-        );
-    }
-    no_damage(mount)?;
+    let seen = Seen::of(&queue).await?;
+    seen.judge(&mails)?;
+    let put_aside = no_damage(mount)?;
     if seed.is_multiple_of(2) {
         stop.cancel();
         running.await??;
     }
-    say(&format!("found {}\n", present.len()));
+    say(&format!("found {}\n", seen.len()));
+    say(&format!("index-put-aside {put_aside}\n"));
     Ok(())
-}
-
-fn check_mail(details: &MailDetails, told: Told) -> Result<()> {
-    let id = details.summary.queue_id;
-    for recipient in &details.recipients {
-        let ended = recipient.outcome.as_ref().is_some_and(Outcome::is_final);
-        ensure!(
-            ended != recipient.state.is_some(),
-            "{id} has a recipient neither scheduled nor done: {recipient:?}"
-        );
-    }
-    let back = open_recipients(details) & told.ended;
-    ensure!(back == 0, "{id} came back: {told:?}, recipients {back:b}");
-    Ok(())
-}
-
-fn open_recipients(details: &MailDetails) -> u32 {
-    let open = details.recipients.iter().filter(|to| to.state.is_some());
-    open.fold(0, |set, to| set | 1 << to.index.0)
-}
-
-async fn present(queue: &LocalQueue) -> Result<BTreeMap<QueueId, MailDetails>> {
-    let mut present = BTreeMap::new();
-    let mut query = ListQuery {
-        limit: 1000,
-        ..ListQuery::default()
-    };
-    loop {
-        let page = queue.list(query.clone()).await?;
-        for mail in page.mails {
-            // A report that was owed may end a mail while we look.
-            if let Ok(details) = queue.show(mail.queue_id).await {
-                present.insert(mail.queue_id, details);
-            }
-        }
-        query.after = page.next;
-        if query.after.is_none() {
-            return Ok(present);
-        }
-    }
 }
 
 /// A power cut tears the end off; it damages nothing that was committed. An index that had to be put aside is made
 /// anew: worth counting.
-fn no_damage(mount: &Path) -> Result<()> {
+pub fn no_damage(mount: &Path) -> Result<usize> {
     let Ok(files) = fs::read_dir(folder(mount).join("quarantine")) else {
-        return Ok(());
+        return Ok(0);
     };
+    let mut put_aside = 0;
     for file in files {
         let name = file?.file_name().to_string_lossy().into_owned();
         let is_journal = ["segment-", "content-"]
             .iter()
             .any(|kind| name.starts_with(kind));
         ensure!(!is_journal, "the journal is called damaged: {name}");
-        say("index-put-aside 1\n");
+        put_aside += 1;
     }
-    Ok(())
+    Ok(put_aside)
 }
 
 /// Ends all there is, and tells it: each living job is given out once, and then nothing is left.

@@ -20,6 +20,8 @@ pub struct Told {
     pub trying: u32,
     /// It was told that their end is durable.
     pub ended: u32,
+    /// It was told that those not ended are held, durably, and nobody has begun to let them go.
+    pub held: u32,
 }
 
 pub type Mails = BTreeMap<QueueId, Told>;
@@ -30,6 +32,8 @@ pub enum Word {
     Acknowledged,
     Trying,
     Ended,
+    Held,
+    LettingGo,
 }
 
 impl Word {
@@ -38,9 +42,19 @@ impl Word {
             Self::Acknowledged => "acknowledged",
             Self::Trying => "trying",
             Self::Ended => "ended",
+            Self::Held => "held",
+            Self::LettingGo => "letting-go",
         }
     }
 }
+
+const WORDS: [Word; 5] = [
+    Word::Acknowledged,
+    Word::Trying,
+    Word::Ended,
+    Word::Held,
+    Word::LettingGo,
+];
 
 /// What checks count.
 pub const FOUND: [&str; 3] = ["found", "filed-again", "index-put-aside"];
@@ -59,19 +73,20 @@ pub fn tell(word: Word, id: QueueId, recipients: u32) {
 pub fn hear(line: &str) -> Option<(Word, QueueId, u32)> {
     let mut words = line.split(' ');
     let word = words.next()?;
-    let all = [Word::Acknowledged, Word::Trying, Word::Ended];
-    let word = all.into_iter().find(|known| known.as_str() == word)?;
+    let word = WORDS.into_iter().find(|known| known.as_str() == word)?;
     let (id, recipients) = (words.next()?, words.next()?);
     Some((word, id.parse().ok()?, recipients.parse().ok()?))
 }
 
 impl Told {
     pub fn add(&mut self, word: Word, recipients: u32) {
-        *match word {
-            Word::Acknowledged => &mut self.acknowledged,
-            Word::Trying => &mut self.trying,
-            Word::Ended => &mut self.ended,
-        } |= recipients;
+        match word {
+            Word::Acknowledged => self.acknowledged |= recipients,
+            Word::Trying => self.trying |= recipients,
+            Word::Ended => self.ended |= recipients,
+            Word::Held => self.held |= recipients,
+            Word::LettingGo => self.held &= !recipients,
+        }
     }
 }
 
@@ -82,8 +97,9 @@ pub fn write(mails: &Mails, path: &Path) -> Result<()> {
             acknowledged,
             trying,
             ended,
+            held,
         } = told;
-        writeln!(text, "{id} {acknowledged} {trying} {ended}")?;
+        writeln!(text, "{id} {acknowledged} {trying} {ended} {held}")?;
     }
     Ok(fs::write(path, text)?)
 }
@@ -97,6 +113,7 @@ pub fn read(path: &Path) -> Result<Mails> {
             acknowledged: next()?,
             trying: next()?,
             ended: next()?,
+            held: next()?,
         };
         Some((id, told))
     };
@@ -106,17 +123,30 @@ pub fn read(path: &Path) -> Result<Mails> {
         .collect()
 }
 
-/// Any mail's content follows from its id: 1 KiB to 5 MiB of lines, each different.
-pub fn content_of(id: QueueId) -> Vec<u8> {
+/// About how long a mail's content is.
+pub fn len_of(id: QueueId) -> usize {
+    draw_len(&mut random_of(id))
+}
+
+fn random_of(id: QueueId) -> StdRng {
     let [.., a, b, c, d, e, f, g, h] = id.to_bytes();
-    let mut random = StdRng::seed_from_u64(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
-    let len: usize = match random.random_range(0..100) {
+    StdRng::seed_from_u64(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+}
+
+fn draw_len(random: &mut StdRng) -> usize {
+    match random.random_range(0..100) {
         0..2 => random.random_range(1 << 20..5 << 20),
         // Around the border between records and files.
         2..8 => random.random_range(200 << 10..400 << 10),
         8..30 => random.random_range(16 << 10..100 << 10),
         _ => random.random_range(1 << 10..16 << 10),
-    };
+    }
+}
+
+/// Any mail's content follows from its id: 1 KiB to 5 MiB of lines, each different.
+pub fn content_of(id: QueueId) -> Vec<u8> {
+    let mut random = random_of(id);
+    let len = draw_len(&mut random);
     let letters: Vec<u8> = (0..54).map(|_| random.random_range(b'a'..=b'z')).collect();
     let mut content = Vec::with_capacity(len + 64);
     for number in 0u32.. {
