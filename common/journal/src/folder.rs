@@ -35,13 +35,20 @@ pub(crate) fn sync_folder(path: &Path) -> Result<()> {
         .map_err(failed("sync folder", path))
 }
 
-/// Creates a folder durably if it is not there.
+/// Creates a folder durably if it is not there, and those above it.
 pub(crate) fn make_folder(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(failed("create folder", path))?;
-    path.parent().map_or(Ok(()), sync_folder)
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), make_folder)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(failed("create folder", path)(error));
+        }
+        _ => {}
+    }
+    sync_folder(above.unwrap_or(Path::new(".")))
 }
 
 /// A journal's folder.
