@@ -33,6 +33,7 @@ use crate::{
     retired::Retired,
     routing::Router,
     sections::Sections,
+    sites::Sites,
     store,
     timeline::Timeline,
 };
@@ -52,6 +53,7 @@ pub(crate) struct Front {
     pub timeline: Timeline,
     pub retired: Retired,
     pub agents: Agents,
+    pub sites: Sites,
     /// None: new mail is taken; else why not.
     pub admission: watch::Sender<Option<String>>,
     pub submissions: Arc<Semaphore>,

@@ -39,6 +39,7 @@ mod routing;
 mod rpc;
 mod sections;
 mod serve;
+mod sites;
 mod start;
 mod store;
 mod submission;
