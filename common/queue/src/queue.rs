@@ -311,7 +311,11 @@ impl Queue {
         delay: Duration,
         now: Timestamp,
     ) -> Result<(), StaleLease> {
-        self.core().schedule.hand_back(job, fence, delay, now)
+        let mut core = self.core();
+        let lease = core.schedule.lease_of(job).cloned();
+        core.schedule.hand_back(job, fence, delay, now)?;
+        core.hints.extend(lease.as_ref().map(no_hint_of));
+        Ok(())
     }
 
     /// A worker's stream has ended; its leases end after a grace, unless resumed. Tells how many.
@@ -321,7 +325,16 @@ impl Queue {
 
     /// A worker left in peace: what it was given on its stream is due at once. Tells how many.
     pub fn free_stream(&self, stream: u64, now: Timestamp) -> usize {
-        self.core().schedule.free_stream(stream, now)
+        let mut core = self.core();
+        let leases = core.schedule.leases().filter(|l| l.holder.stream == stream);
+        let leases: Vec<Lease> = leases.cloned().collect();
+        let freed = core.schedule.free_stream(stream, now);
+        for lease in leases {
+            if core.schedule.lease_of(lease.job).is_none() {
+                core.hints.push(no_hint_of(&lease));
+            }
+        }
+        freed
     }
 
     /// Renews a lease after a lost stream or a restart, under a new fence. None: its result will be late.
@@ -405,6 +418,14 @@ fn hint_of(lease: &Lease) -> LeaseHint {
         agent: lease.holder.agent.to_string(),
         fence: lease.fence,
         deadline: lease.deadline,
+    }
+}
+
+/// Takes a hint back: a lease that is over at once waits for nobody after a restart.
+fn no_hint_of(lease: &Lease) -> LeaseHint {
+    LeaseHint {
+        deadline: Timestamp::default(),
+        ..hint_of(lease)
     }
 }
 

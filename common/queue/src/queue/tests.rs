@@ -795,3 +795,35 @@ fn a_settlement_of_another_revision_is_late() {
     assert!(house.lease(LOCAL, at(4)).is_empty());
     assert_eq!(house.lease(LOCAL, at(51)).len(), 1);
 }
+
+#[test]
+fn after_a_restart_only_what_a_worker_still_held_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    for number in 1..=3 {
+        house.insert(number, &["bob@demo.test"]);
+    }
+    let leased = house.lease(LOCAL, at(1));
+    let back = &leased[0].lease;
+    let soon = Duration::from_secs(1);
+    house
+        .queue
+        .hand_back(back.job, back.fence, soon, at(2))
+        .unwrap();
+    let hints = house.queue.lease_hints().unwrap();
+    house.append(&[hints]);
+    let (mut house, _, _) = house.reopen(folder.path(), at(4));
+    let given = |house: &House, now| -> Vec<JobKey> {
+        let leased = house.lease(LOCAL, now);
+        leased.iter().map(|leased| leased.lease.job).collect()
+    };
+    assert_eq!(given(&house, at(4)), [back.job]);
+
+    // A worker that left in peace holds nothing.
+    assert_eq!(given(&house, at(60)).len(), 2);
+    assert_eq!(house.queue.free_stream(1, at(61)), 3);
+    let hints = house.queue.lease_hints().unwrap();
+    house.append(&[hints]);
+    let (house, _, _) = house.reopen(folder.path(), at(62));
+    assert_eq!(given(&house, at(62)).len(), 3);
+}
