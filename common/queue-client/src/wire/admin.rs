@@ -96,7 +96,6 @@ impl From<&MailSummary> for v1::MailSummary {
                 .retired
                 .map_or_else(String::new, |retired| retired.ending.to_string()),
             has_content: summary.retired.is_some_and(|retired| retired.has_content),
-            ..Self::default()
         }
     }
 }
