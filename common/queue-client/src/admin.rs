@@ -156,6 +156,29 @@ pub struct QueueStats {
     pub destinations: Vec<DestinationStats>,
     /// How many destinations there are.
     pub total: u64,
+    /// The sites behind them, as far as they are known, those with the most jobs first; as many as destinations at most.
+    pub sites: Vec<SiteStats>,
+}
+
+/// What waits for the destinations behind one set of mail hosts, in jobs. A site is known once a worker tried one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SiteStats {
+    /// Its mail hosts.
+    pub site: String,
+    /// How many destinations it has in the queue.
+    pub destinations: u64,
+    /// As of a destination, all together.
+    pub due: u64,
+    /// Waiting for their next attempt.
+    pub delayed: u64,
+    /// With workers.
+    pub leased: u64,
+    /// Kept until released.
+    pub held: u64,
+    /// When the oldest of their mails got its id.
+    pub oldest: Option<Timestamp>,
+    /// The last reply for one of the destinations with the most jobs.
+    pub last_reply: String,
 }
 
 /// What waits for one destination, in jobs: a mail has one for each route and recipient domain.
@@ -163,6 +186,8 @@ pub struct QueueStats {
 pub struct DestinationStats {
     /// Which one.
     pub destination: String,
+    /// The mail hosts behind it, once a worker tried it.
+    pub site: Option<String>,
     /// Waiting for a worker.
     pub due: u64,
     /// Waiting for their next attempt.

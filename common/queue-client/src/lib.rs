@@ -26,6 +26,7 @@ pub mod worker;
 pub use admin::{
     AgentDetails, Change, Changed, DestinationStats, HoldOrder, HoldRuleDetails, ListPage,
     ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Removal,
+    SiteStats,
 };
 pub use error::QueueError;
 pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};

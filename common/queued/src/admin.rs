@@ -3,6 +3,7 @@
 mod change;
 mod header;
 mod hold;
+mod stats;
 mod view;
 
 use async_trait::async_trait;
@@ -71,7 +72,7 @@ impl QueueAdmin for LocalQueue {
     }
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
-        self.blocking(move |core| view::stats(core, limit)).await
+        self.blocking(move |core| stats::stats(core, limit)).await
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {

@@ -31,6 +31,7 @@ use crate::{
     dispatch::ToDispatcher,
     routing::Router,
     sections::Sections,
+    sites::Sites,
     timeline::Timeline,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Front {
     pub committer: Committer,
     pub timeline: Timeline,
     pub agents: Agents,
+    pub sites: Sites,
     /// None: new mail is taken; else why not.
     pub admission: watch::Sender<Option<String>>,
     pub submissions: Arc<Semaphore>,

@@ -36,6 +36,7 @@ mod routing;
 mod rpc;
 mod sections;
 mod serve;
+mod sites;
 mod start;
 mod submission;
 mod timeline;

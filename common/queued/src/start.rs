@@ -31,6 +31,7 @@ use crate::{
     holds, reports,
     routing::Router,
     sections,
+    sites::Sites,
     timeline::Timeline,
     upkeep,
 };
@@ -120,6 +121,7 @@ pub async fn start(
         hostname: common.hostname.clone(),
         timeline,
         agents: Agents::default(),
+        sites: Sites::default(),
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
         stopping: CancellationToken::new(),

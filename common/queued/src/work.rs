@@ -224,6 +224,9 @@ async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: 
         Ok(committed) => {
             let (settled, null_sender) = committed.value;
             agent.count_settled();
+            if let Some(site) = &settlement.site {
+                core.sites.learn(&settled.state.destination, site);
+            }
             announce(&core, &agent.name, &settlement, &settled, null_sender);
             SettleResult::Durable
         }

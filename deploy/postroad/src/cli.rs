@@ -145,11 +145,14 @@ pub enum QueueVerb {
     },
     /// The same as `postroad trace`
     Trace(TraceArguments),
-    /// Show what waits for each destination
+    /// Show what waits for each destination, or for each site
     Stats {
-        /// Most destinations to show; those with the most mail come first
+        /// Most lines to show; those with the most mail come first
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
+        /// By the mail hosts behind the destinations, as far as they are known
+        #[arg(long)]
+        by_site: bool,
     },
     /// Try delayed mails now
     Retry(ChangeArguments),

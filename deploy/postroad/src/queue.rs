@@ -4,6 +4,7 @@ mod change;
 mod content;
 pub mod filter;
 mod list;
+mod parts;
 mod rule;
 mod show;
 mod stats;
@@ -41,7 +42,9 @@ pub fn carry_out(
                 }
             }
             QueueVerb::Trace(arguments) => trace::trace(&admin, arguments, terminal).await,
-            QueueVerb::Stats { limit } => stats::stats(&admin, limit, terminal).await,
+            QueueVerb::Stats { limit, by_site } => {
+                stats::stats(&admin, limit, by_site, terminal).await
+            }
             QueueVerb::Rule(verb) => rule::carry_out(&admin, verb, terminal).await,
             QueueVerb::Retry(change) => carry(&admin, Change::Retry, change, terminal).await,
             QueueVerb::Hold(change) => carry(&admin, Change::Hold, change, terminal).await,

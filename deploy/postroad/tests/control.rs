@@ -106,6 +106,27 @@ impl Site {
         serde_json::from_str(&self.done(&all)).unwrap()
     }
 
+    /// So many mails at one time.
+    fn send_many(&self, count: usize, to: &str) {
+        let submit = async |number: usize| {
+            let now = Timestamp::from(std::time::SystemTime::now());
+            let mut envelope = Envelope::new(
+                QueueId::mint(now, rand::random()),
+                ReversePath::parse("bob@a.example").unwrap(),
+                now,
+            );
+            envelope.recipients = vec![Recipient::new(RecipientIndex(0), to.parse().unwrap())];
+            envelope.tags = vec![format!("t{}", number % 2)];
+            let submission = self.queue.submit(envelope).await.unwrap();
+            submission.finish(Completion::default()).await.unwrap();
+        };
+        self.runtime.block_on(async {
+            for part in (0..count).collect::<Vec<_>>().chunks(200) {
+                futures::future::join_all(part.iter().map(|&number| submit(number))).await;
+            }
+        });
+    }
+
     fn send(&self, to: &[&str]) -> String {
         let now = Timestamp::from(std::time::SystemTime::now());
         let id = QueueId::mint(now, rand::random());
@@ -172,7 +193,21 @@ fn stats_tell_what_waits_where() {
     assert_eq!(rows[0], ["DESTINATION", "DUE", "DELAYED", "LEASED", "HELD"]);
     assert_eq!(rows[1], ["far.example", "1", "0", "0", "1"]);
     assert_eq!(rows[2], ["other.example", "1", "0", "0", "0"]);
+    assert_eq!(rows[3], ["all", "2", "0", "0", "1"]);
+    let few = site.done(&["queue", "stats", "--limit", "1"]);
+    let names: Vec<&str> = few
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(names, ["DESTINATION", "far.example", "others", "all"]);
+    let (status, out, talk) = site.run(&["queue", "stats", "--by-site"]);
+    assert_eq!((status, out.as_str()), (0, ""));
+    assert!(talk.starts_with("no site is known"), "{talk}");
     let json = site.json(&["queue", "stats", "--limit", "1"]);
+    assert_eq!(
+        (json["sum"]["due"].as_u64(), json["sum"]["held"].as_u64()),
+        (Some(2), Some(1))
+    );
     assert_eq!(
         (json["total"].as_u64(), json["schema"].as_u64()),
         (Some(2), Some(1))
@@ -338,5 +373,46 @@ fn rules_hold_mail_as_it_comes() {
         "rule far is gone\n1 mail released\n"
     );
     assert_eq!(site.run(&["queue", "rule", "remove", "far"]).0, 3);
+    site.end();
+}
+
+#[test]
+fn many_mails_are_listed_and_changed_in_parts() {
+    let site = Site::new();
+    site.send_many(1100, "x@far.example");
+    let one = site.send(&["y@far.example"]);
+    let listed = site.json(&["queue", "list", "--limit", "5000"]);
+    assert_eq!(listed["mails"].as_array().unwrap().len(), 1101);
+    assert_eq!(listed["next"], Value::Null);
+    let newest = site.json(&["queue", "list", "--newest-first", "--limit", "1"]);
+    assert_eq!(newest["mails"][0]["queue_id"], one.as_str());
+    let table = site.done(&["queue", "list", "--tag", "t1", "--limit", "5000"]);
+    assert_eq!(table.lines().count(), 551, "one line of headings");
+
+    let json = site.json(&["queue", "hold", "--all", "--dry-run"]);
+    assert_eq!(
+        (json["mails"].as_u64(), json["dry_run"].as_bool()),
+        (Some(1101), Some(true))
+    );
+    assert_eq!(
+        site.done(&["queue", "hold", "--destination", "far.example"]),
+        "1101 mails held\n"
+    );
+    let held = ["--state", "held", "--min-size", "1B"];
+    let listed = site.json(&[&["queue", "list"][..], &held].concat());
+    assert_eq!(listed["mails"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        site.done(&["queue", "release", "--tag", "t0"]),
+        "550 mails released\n"
+    );
+    let (status, _, talk) = site.run(&["queue", "drop"]);
+    assert_eq!(status, 2, "{talk}");
+    let (status, _, talk) = site.run(&["queue", "drop", "--all"]);
+    assert!(status == 1 && talk.contains("Drop 1101 mails?"), "{talk}");
+    assert_eq!(
+        site.done(&["queue", "drop", "--all", "--yes"]),
+        "1101 mails dropped\n"
+    );
+    assert_eq!(site.run(&["queue", "list"]).2, "no mail fits\n");
     site.end();
 }

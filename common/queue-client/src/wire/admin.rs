@@ -3,7 +3,7 @@ use postroad_proto::{ConvertError, convert, queue::v1};
 
 use crate::{
     AgentDetails, Changed, DestinationStats, ListPage, ListQuery, MailDetails, MailSummary, Order,
-    QueueStats, RecipientDetails,
+    QueueStats, RecipientDetails, SiteStats,
 };
 
 use super::filter;
@@ -211,7 +211,17 @@ impl From<&QueueStats> for v1::StatsResponse {
     fn from(stats: &QueueStats) -> Self {
         let destinations = stats.destinations.iter().map(|one| v1::DestinationStats {
             destination: one.destination.clone(),
-            site: None,
+            site: one.site.clone(),
+            due: one.due,
+            delayed: one.delayed,
+            leased: one.leased,
+            held: one.held,
+            oldest_ms: one.oldest.map(Timestamp::as_millis),
+            last_reply: one.last_reply.clone(),
+        });
+        let sites = stats.sites.iter().map(|one| v1::SiteStats {
+            site: one.site.clone(),
+            destinations: one.destinations,
             due: one.due,
             delayed: one.delayed,
             leased: one.leased,
@@ -222,7 +232,7 @@ impl From<&QueueStats> for v1::StatsResponse {
         Self {
             destinations: destinations.collect(),
             total: stats.total,
-            ..Self::default()
+            sites: sites.collect(),
         }
     }
 }
@@ -231,6 +241,17 @@ impl From<v1::StatsResponse> for QueueStats {
     fn from(wire: v1::StatsResponse) -> Self {
         let destinations = wire.destinations.into_iter().map(|one| DestinationStats {
             destination: one.destination,
+            site: one.site,
+            due: one.due,
+            delayed: one.delayed,
+            leased: one.leased,
+            held: one.held,
+            oldest: one.oldest_ms.map(Timestamp::from_millis),
+            last_reply: one.last_reply,
+        });
+        let sites = wire.sites.into_iter().map(|one| SiteStats {
+            site: one.site,
+            destinations: one.destinations,
             due: one.due,
             delayed: one.delayed,
             leased: one.leased,
@@ -241,6 +262,7 @@ impl From<v1::StatsResponse> for QueueStats {
         Self {
             destinations: destinations.collect(),
             total: wire.total,
+            sites: sites.collect(),
         }
     }
 }

@@ -28,13 +28,16 @@ pub(super) async fn carry_out(
     check(&change, &order)?;
     let core = queue.core().await?;
     order.filter = order.filter.folded();
-    let named = !order.filter.ids.is_empty();
+    let named = !order.filter.ids.is_empty() && !order.filter.all;
+    let newest = queue.blocking(newest).await?;
     let (mut all, mut found) = (Changed::default(), false);
     let mut from = None;
     loop {
         let (wanted, after) = (order.filter.clone(), from);
         let selected = queue.blocking(move |core| select(core, &wanted, after));
-        let (mails, next) = selected.await?;
+        let (mut mails, next) = selected.await?;
+        // What came since, such as the reports this brings about, was not meant.
+        mails.retain(|mail| Some(mail.mail.queue_id) <= newest);
         found |= !mails.is_empty();
         let page = if order.dry_run {
             would_change(&change, &order, &mails)
@@ -43,9 +46,9 @@ pub(super) async fn carry_out(
         };
         all.mails += page.mails;
         all.busy += page.busy;
-        match next {
-            Some(next) => from = Some(next),
-            None => break,
+        from = next.filter(|next| Some(*next) <= newest);
+        if from.is_none() {
+            break;
         }
     }
     // Whoever named mails wants to know if none of them could be changed.
@@ -222,4 +225,17 @@ fn select(
     let page = core.queue.list(&listing, clock::now(), &|| true);
     let page = page.map_err(failed)?;
     Ok((page.mails, page.next))
+}
+
+/// The newest mail there is.
+fn newest(core: &Core) -> Result<Option<QueueId>, QueueError> {
+    let listing = Listing {
+        filter: &Filter::all(),
+        from: None,
+        newest_first: true,
+        limit: 1,
+    };
+    let page = core.queue.list(&listing, clock::now(), &|| true);
+    let mails = page.map_err(failed)?.mails;
+    Ok(mails.first().map(|mail| mail.mail.queue_id))
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use postroad_envelope::{QueueId, Route, Timestamp};
 use postroad_queue::{JobState, JobSummary, Listing, MailSummary as Found, Phase, Progress};
 use postroad_queue_client::{
-    AgentDetails, DestinationStats, ListPage, ListQuery, MailDetails, MailState, MailSummary,
-    QueueError, QueueStats, RecipientDetails,
+    AgentDetails, ListPage, ListQuery, MailDetails, MailState, MailSummary, QueueError,
+    RecipientDetails,
 };
 
 use super::{failed, header};
@@ -14,11 +14,9 @@ use crate::{clock, core::Core};
 
 const DEFAULT_PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1000;
-const DEFAULT_STATS: usize = 1000;
-const LONGEST_STATS: usize = 10_000;
 
 /// `asked`, the default instead of 0, and never more than `longest`.
-fn limited(asked: u32, default: usize, longest: usize) -> usize {
+pub(super) fn limited(asked: u32, default: usize, longest: usize) -> usize {
     match usize::try_from(asked).unwrap_or(longest) {
         0 => default,
         asked => asked.min(longest),
@@ -180,35 +178,6 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
         attempts: core.timeline.attempts(queue_id),
         header,
         header_cut,
-    })
-}
-
-pub(super) fn stats(core: &Core, limit: u32) -> Result<QueueStats, QueueError> {
-    let found = core.queue.destinations(clock::now());
-    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let total = count(found.len());
-    let shown = found
-        .into_iter()
-        .take(limited(limit, DEFAULT_STATS, LONGEST_STATS));
-    let shown = shown.map(|stats| {
-        let sample = core.queue.show(stats.sample.queue_id).map_err(failed)?;
-        let jobs = sample.iter().flat_map(|mail| &mail.jobs);
-        let job = jobs
-            .map(|job| &job.state)
-            .find(|state| state.key == stats.sample);
-        Ok::<_, QueueError>(DestinationStats {
-            destination: stats.destination,
-            due: count(stats.due),
-            delayed: count(stats.delayed),
-            leased: count(stats.leased),
-            held: count(stats.held),
-            oldest: Some(stats.oldest.minted_at()),
-            last_reply: job.and_then(JobState::reason).unwrap_or_default(),
-        })
-    });
-    Ok(QueueStats {
-        destinations: shown.collect::<Result<_, _>>()?,
-        total,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postroad_daemon::Interval;
-use postroad_envelope::{Event, EventKind, QueueId, RouteClass};
+use postroad_envelope::{Event, EventKind, QueueId, RecipientIndex, RouteClass};
 use postroad_queue_client::{
     Change, Changed, Filter, MailState, Order, QueueAdmin, QueueError, QueueService, WorkDown,
     WorkUp,
@@ -190,7 +190,8 @@ async fn stats_tell_what_waits_for_each_destination() {
     let tried = send(queue, "", &["x@far.test"]).await;
     let mut worker = Worker::connect(queue, RELAY).await;
     let lease = worker.lease().await;
-    worker.settle(&lease, &delayed()).await;
+    let outcomes = vec![(RecipientIndex(0), delayed())];
+    worker.settle_at("mx.far.test", lease.lease, outcomes).await;
     send(queue, "", &["y@far.test"]).await;
     let held = send(queue, "", &["z@far.test"]).await;
     change(queue, Change::Hold, Filter::of_ids(vec![held]))
@@ -207,6 +208,14 @@ async fn stats_tell_what_waits_for_each_destination() {
     assert_eq!(far.oldest, Some(tried.minted_at()));
     assert!(far.last_reply.contains("nobody answers"), "{far:?}");
     assert_eq!((local.due, local.last_reply.as_str()), (1, ""));
+    assert_eq!(far.site.as_deref(), Some("mx.far.test"));
+    let [site] = &all.sites[..] else {
+        panic!("{all:?}")
+    };
+    assert_eq!((site.site.as_str(), site.destinations), ("mx.far.test", 1));
+    let jobs = (site.due, site.delayed, site.leased, site.held);
+    assert_eq!((jobs, site.oldest), ((1, 1, 0, 1), far.oldest));
+    assert_eq!(site.last_reply, far.last_reply);
     let most = queue.stats(1).await.unwrap();
     assert_eq!((most.destinations.len(), most.total), (1, 2));
     stack.stop().await;

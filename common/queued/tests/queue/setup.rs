@@ -252,11 +252,30 @@ impl Worker {
         lease: LeaseRef,
         outcomes: Vec<(RecipientIndex, Outcome)>,
     ) -> SettleResult {
+        self.settle_by(None, lease, outcomes).await
+    }
+
+    /// As a worker that found these mail hosts.
+    pub async fn settle_at(
+        &mut self,
+        site: &str,
+        lease: LeaseRef,
+        outcomes: Vec<(RecipientIndex, Outcome)>,
+    ) -> SettleResult {
+        self.settle_by(Some(site.to_owned()), lease, outcomes).await
+    }
+
+    async fn settle_by(
+        &mut self,
+        site: Option<String>,
+        lease: LeaseRef,
+        outcomes: Vec<(RecipientIndex, Outcome)>,
+    ) -> SettleResult {
         let started_at = Timestamp::from(std::time::SystemTime::now());
         let settlement = Settlement {
             lease,
             outcomes,
-            site: None,
+            site,
             started_at,
         };
         self.say(WorkUp::Settle(settlement)).await;

@@ -3,6 +3,7 @@
 use postroad_queue_client::{Change, Changed, Order, QueueAdmin};
 use serde_json::json;
 
+use super::parts;
 use crate::cli::{ChangeArguments, DestroyArguments};
 use crate::fault::Fault;
 use crate::terminal::Terminal;
@@ -31,7 +32,7 @@ pub async fn destroy(
             dry_run: true,
             ..order.clone()
         };
-        let Changed { mails, .. } = admin.change(change.clone(), trial).await?;
+        let Changed { mails, .. } = parts::carry_out(admin, &change, trial, terminal).await?;
         if mails > 1 {
             terminal.confirm(&question(&change, mails))?;
         }
@@ -53,7 +54,7 @@ async fn give(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     let dry_run = order.dry_run;
-    let Changed { mails, busy } = admin.change(change.clone(), order).await?;
+    let Changed { mails, busy } = parts::carry_out(admin, &change, order, terminal).await?;
     let passed = "with a worker now: try again when their attempts are over";
     if mails == 0 {
         return Err(Fault::NoMatch(match busy {
