@@ -69,12 +69,14 @@ pub(crate) async fn hold_accepted(
     Ok(())
 }
 
+type Meant = (Vec<(JobKey, Instruction)>, Vec<QueueId>);
+
 /// The jobs that a rule is for, and mails that are not there yet. Blocks.
 fn meant(
     queue: &Queue,
     rules: &[HoldRule],
     ids: &[QueueId],
-) -> Result<(Vec<(JobKey, Instruction)>, Vec<QueueId>), postroad_queue::QueueError> {
+) -> Result<Meant, postroad_queue::QueueError> {
     let (mut to_hold, mut on_their_way) = (Vec::new(), Vec::new());
     for &id in ids {
         let Some(mail) = queue.show(id)? else {
