@@ -271,8 +271,10 @@ impl Index {
     }
 
     fn job_problem(&self, job: JobKey) -> Result<Option<String>, QueueError> {
-        let orphan =
-            self.mail(job.queue_id)?.is_none() && self.trees.job.contains_key(keys::job(job))?;
+        // The states of a finished mail stay until it is retired.
+        let orphan = self.mail(job.queue_id)?.is_none()
+            && !self.is_leaving(job.queue_id)?
+            && self.trees.job.contains_key(keys::job(job))?;
         Ok(orphan.then(|| format!("job {job}: it is in the index without its mail")))
     }
 
