@@ -424,7 +424,7 @@ enum Content {
 /// None: it cannot be kept.
 fn keep_content(
     core: &Core,
-    store: &Store,
+    store: &mut Store,
     files: &mut Files,
     mail: &LeavingMail,
     payload: &Bytes,

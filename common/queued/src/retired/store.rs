@@ -47,8 +47,19 @@ impl Store {
             spans: Spans::default(),
             most: limits.segments,
         };
-        store.try_open();
+        // One that was never needed takes no room.
+        if store.folder.exists() {
+            store.try_open();
+        }
         store
+    }
+
+    /// Opens the segments the first time they are needed.
+    fn journal(&mut self) -> Option<&mut Journal> {
+        if self.journal.is_none() && self.failed.is_none() {
+            self.try_open();
+        }
+        self.journal.as_mut()
     }
 
     fn try_open(&mut self) {
@@ -82,7 +93,7 @@ impl Store {
         if drafts.is_empty() {
             return Some(Vec::new());
         }
-        let journal = self.journal.as_mut()?;
+        let journal = self.journal()?;
         match journal.append_group(drafts) {
             Ok(locations) => {
                 for (location, at) in locations.iter().zip(at) {
@@ -99,17 +110,17 @@ impl Store {
     }
 
     /// Longest payload of a record.
-    pub fn longest(&self) -> usize {
-        self.journal.as_ref().map_or(0, Journal::longest_payload)
+    pub fn longest(&mut self) -> usize {
+        self.journal()
+            .map_or(0, |journal| journal.longest_payload())
     }
 
     /// Octets of the segments, prepared ones too.
     pub fn octets(&self) -> u64 {
-        let segments = self
-            .journal
-            .as_ref()
-            .map_or(0, |journal| journal.segments().len());
-        let segments = u64::try_from(segments).unwrap_or(u64::MAX);
+        let Some(journal) = &self.journal else {
+            return 0;
+        };
+        let segments = u64::try_from(journal.segments().len()).unwrap_or(u64::MAX);
         segments.saturating_add(PREPARED) * u64::from(self.limits.segment_bytes)
     }
 
