@@ -45,7 +45,7 @@ fn run(core: &Core, sender: &Told) -> Option<QueueError> {
         index_octets: std::fs::metadata(index).map_or(0, |found| found.len()),
         others,
         replayed_from: None,
-        window_from: core.queue.window_from(clock::now()),
+        window_from: Box::new(|| core.queue.window_from(clock::now())),
         is_live: true,
     };
     let mut sink = |progress| {

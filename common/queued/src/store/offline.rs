@@ -137,7 +137,9 @@ impl Offline {
             index: index.as_ref().map(|index| index as &dyn Checked),
             others,
             replayed_from,
-            window_from: postroad_envelope::Timestamp::from_millis(now.saturating_sub(window)),
+            window_from: Box::new(move || {
+                postroad_envelope::Timestamp::from_millis(now.saturating_sub(window))
+            }),
             is_live: false,
         };
         let mut verify = Verify::new(sources, each);
