@@ -100,9 +100,31 @@ impl QueueService for RemoteQueue {
     }
 
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
+        self.content(queue_id, offset, false).await
+    }
+
+    async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
+        self.content(queue_id, offset, true).await
+    }
+
+    async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
+        let events = events.iter().map(Into::into).collect();
+        let answer = self.client().record(v1::RecordRequest { events }).await;
+        answer.map(drop).map_err(|status| from_status(&status))
+    }
+}
+
+impl RemoteQueue {
+    async fn content(
+        &self,
+        queue_id: QueueId,
+        offset: u64,
+        retired: bool,
+    ) -> Result<ContentStream, QueueError> {
         let request = v1::ReadRequest {
             queue_id: convert::queue_id_bytes(queue_id),
             offset,
+            retired,
         };
         let answer = self
             .client()
@@ -111,11 +133,5 @@ impl QueueService for RemoteQueue {
             .map_err(|status| from_status(&status))?;
         let chunks = answer.into_inner().map_ok(|message| message.chunk);
         Ok(chunks.map_err(|status| from_status(&status)).boxed())
-    }
-
-    async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
-        let events = events.iter().map(Into::into).collect();
-        let answer = self.client().record(v1::RecordRequest { events }).await;
-        answer.map(drop).map_err(|status| from_status(&status))
     }
 }

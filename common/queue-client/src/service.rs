@@ -23,8 +23,13 @@ pub trait QueueService: Send + Sync + 'static {
     /// Opens a stream of leases for a worker.
     async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError>;
 
-    /// The content as received, from `offset`, header edits not applied.
+    /// The content of a living mail as received, from `offset`, header edits not applied.
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError>;
+
+    /// The same, also of a retired mail whose content is kept: for operators, not for agents.
+    async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
+        self.read(queue_id, offset).await
+    }
 
     /// Records events of the timeline; may be lost in a power cut.
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError>;

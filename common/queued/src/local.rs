@@ -12,7 +12,11 @@ use postroad_queue::Content;
 use postroad_queue_client::{
     AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkHello,
 };
-use tokio::{sync::watch, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{JoinError, spawn_blocking},
+    time::timeout,
+};
 
 use crate::{
     catch_up::Standing,
@@ -121,17 +125,17 @@ impl QueueService for LocalQueue {
 
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
         let core = self.core().await?;
-        let found = spawn_blocking(move || find_content(&core, queue_id)).await;
-        let found = found.map_err(|_| QueueError::Unavailable("the read failed".to_owned()))??;
-        Ok(match found {
-            Found::Inline(bytes) => {
-                let offset = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
-                stream::iter(chunks(bytes.slice(offset..)).map(Ok)).boxed()
-            }
-            Found::File(reader) => file_chunks(Arc::new(reader), offset),
-        })
+        let find = move || find_content(&core, queue_id)?.ok_or(QueueError::NotFound);
+        content_from(spawn_blocking(find).await, offset)
+    }
+
+    async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
+        let core = self.core().await?;
+        let find = move || match find_content(&core, queue_id)? {
+            Some(found) => Ok(found),
+            None => retired_content(&core, queue_id),
+        };
+        content_from(spawn_blocking(find).await, offset)
     }
 
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
@@ -145,8 +149,24 @@ enum Found {
     File(ContentReader),
 }
 
-/// Blocks.
-fn find_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
+fn content_from(
+    found: Result<Result<Found, QueueError>, JoinError>,
+    offset: u64,
+) -> Result<ContentStream, QueueError> {
+    let found = found.map_err(|_| QueueError::Unavailable("the read failed".to_owned()))??;
+    Ok(match found {
+        Found::Inline(bytes) => {
+            let offset = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            stream::iter(chunks(bytes.slice(offset..)).map(Ok)).boxed()
+        }
+        Found::File(reader) => file_chunks(Arc::new(reader), offset),
+    })
+}
+
+/// The content of a living mail. Blocks.
+fn find_content(core: &Core, queue_id: QueueId) -> Result<Option<Found>, QueueError> {
     let mut gone = None;
     for _ in 0..TRIES {
         let summary = core
@@ -154,7 +174,7 @@ fn find_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
             .show(queue_id)
             .map_err(|error| to_client_error(error.into()))?;
         let Some(place) = summary.map(|found| found.mail) else {
-            return retired_content(core, queue_id);
+            return Ok(None);
         };
         let found = core
             .record_of(&place)
@@ -163,7 +183,7 @@ fn find_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
                 Content::File(file) => Ok(Found::File(damage::whole(core, queue_id, &file)?)),
             });
         match found {
-            Ok(found) => return Ok(found),
+            Ok(found) => return Ok(Some(found)),
             Err(error) if error.is_gone() => gone = Some(error),
             Err(error) => return Err(error.into()),
         }

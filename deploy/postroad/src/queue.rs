@@ -167,7 +167,7 @@ pub enum StateArgument {
     Delayed,
     /// Kept until released
     Held,
-    /// All done; those that ended last come first
+    /// All done, in the order in which they ended
     Retired,
 }
 

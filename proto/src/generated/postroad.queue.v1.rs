@@ -3267,6 +3267,9 @@ pub struct ReadRequest {
     pub queue_id: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "2")]
     pub offset: u64,
+    /// also of a mail that is retired, if its content is kept; takes the role admin
+    #[prost(bool, tag = "3")]
+    pub retired: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadResponse {

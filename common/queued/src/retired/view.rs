@@ -16,7 +16,8 @@ use crate::{admin::header, core::Core};
 /// Mails looked at for one page; it may hold fewer than were asked for, even none.
 const SCANNED: usize = 10_000;
 
-/// One page of retired mails for which the query holds, those first that ended last. Blocks.
+/// One page of retired mails for which the query holds, in the order of their end: those first that ended first, or last
+/// with `newest_first`. Blocks.
 pub(crate) fn list(core: &Core, query: &ListQuery, limit: usize) -> Result<ListPage, QueueError> {
     let mut page = ListPage::default();
     let Some(kept) = &core.retired.kept else {
@@ -28,11 +29,8 @@ pub(crate) fn list(core: &Core, query: &ListQuery, limit: usize) -> Result<ListP
     };
     let filter = query.filter.clone().folded();
     let (mut last, mut scanned) = (None, 0);
-    for (segment, records) in from_newest(kept, from) {
-        for (lsn, payload) in records.into_iter().rev() {
-            if from.is_some_and(|from| lsn >= from.lsn) {
-                continue;
-            }
+    for segment in ordered(kept, query.newest_first) {
+        for payload in records(kept, &segment, from, query.newest_first) {
             let Some(mail) = kept.decode(&payload, segment.number) else {
                 continue;
             };
@@ -52,24 +50,44 @@ pub(crate) fn list(core: &Core, query: &ListQuery, limit: usize) -> Result<ListP
     Ok(page)
 }
 
-type Records = Vec<(Lsn, Bytes)>;
+/// The segments in the order of the list.
+fn ordered(kept: &Kept, newest_first: bool) -> Vec<SegmentInfo> {
+    let mut segments = kept.mails.segments();
+    if !newest_first {
+        segments.reverse();
+    }
+    segments
+}
 
-/// The records of each segment, the newest segment first, from the one with this place on.
-fn from_newest(
+/// The records of a segment behind this place, in the order of the list.
+fn records(
     kept: &Kept,
+    segment: &SegmentInfo,
     from: Option<Location>,
-) -> impl Iterator<Item = (SegmentInfo, Records)> + '_ {
-    let segments = kept.mails.segments().into_iter();
-    let wanted =
-        segments.filter(move |segment| from.is_none_or(|from| segment.number <= from.segment));
-    wanted.map(|segment| {
-        let mut records = Records::new();
+    newest_first: bool,
+) -> Vec<Bytes> {
+    let mut records = Vec::new();
+    let is_behind = |lsn: Lsn| match from {
+        Some(from) if newest_first => lsn < from.lsn,
+        Some(from) => lsn > from.lsn,
+        None => true,
+    };
+    let has_some = match newest_first {
+        true => is_behind(segment.first_lsn),
+        false => is_behind(segment.last_lsn),
+    };
+    if has_some {
         kept.mails.each(segment.number, |seen, _, _| {
-            records.push((seen.lsn, Bytes::copy_from_slice(seen.payload)));
+            if is_behind(seen.lsn) {
+                records.push(Bytes::copy_from_slice(seen.payload));
+            }
             ControlFlow::Continue(())
         });
-        (segment, records)
-    })
+    }
+    if newest_first {
+        records.reverse();
+    }
+    records
 }
 
 /// Whether a mail fits a folded filter. Its jobs have ended: parts about jobs are asked of where they went and what they

@@ -150,13 +150,15 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         request: Request<v1::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
         require_role(&request, &[PeerRole::Mta, PeerRole::Mda, PeerRole::Admin])?;
-        let read = request.into_inner();
+        let read = request.get_ref();
         let queue_id = convert::queue_id("queue_id", &read.queue_id).map_err(invalid)?;
-        let chunks = self
-            .queue
-            .read(queue_id, read.offset)
-            .await
-            .map_err(refused)?;
+        let chunks = if read.retired {
+            require_role(&request, &[PeerRole::Admin])?;
+            self.queue.read_any(queue_id, read.offset).await
+        } else {
+            self.queue.read(queue_id, read.offset).await
+        };
+        let chunks = chunks.map_err(refused)?;
         let stream = chunks.map(|chunk| match chunk {
             Ok(chunk) => Ok(v1::ReadResponse { chunk }),
             Err(error) => Err(wire::to_status(&error)),

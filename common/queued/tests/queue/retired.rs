@@ -16,8 +16,12 @@ use crate::setup::{Stack, Worker, change, config, delivered, failed, mail, submi
 
 const LOCAL: &[RouteClass] = &[RouteClass::Local];
 
+/// Those first that ended last.
 pub fn retired() -> ListQuery {
-    filtered().into()
+    ListQuery {
+        newest_first: true,
+        ..filtered().into()
+    }
 }
 
 fn filtered() -> Filter {
@@ -43,7 +47,7 @@ pub async fn finish(stack: &Stack, content: &[u8], outcome: &Outcome) -> Envelop
 }
 
 async fn content(queue: &LocalQueue, id: QueueId) -> Result<Bytes, QueueError> {
-    collect_content(queue.read(id, 0).await?, 64 << 20).await
+    collect_content(queue.read_any(id, 0).await?, 64 << 20).await
 }
 
 fn files(folder: &Path) -> usize {
@@ -108,15 +112,33 @@ async fn what_ended_is_listed_and_shown_and_contents_of_failures_are_kept() {
     assert_eq!(found.mails, listed[..1]);
     let found = stack.queue.list(of("", Some("other.test"))).await.unwrap();
     assert_eq!(found.mails, []);
-    let mut query = ListQuery {
-        limit: 2,
-        ..retired()
-    };
-    let first = stack.queue.list(query.clone()).await.unwrap();
-    assert_eq!(first.mails, listed[..2]);
-    query.after = first.next;
-    let second = stack.queue.list(query).await.unwrap();
-    assert_eq!((&second.mails[..], second.next), (&listed[2..], None));
+    for newest_first in [true, false] {
+        let mut wanted = listed.clone();
+        if !newest_first {
+            wanted.reverse();
+        }
+        let mut query = ListQuery {
+            limit: 2,
+            newest_first,
+            ..retired()
+        };
+        let first = stack.queue.list(query.clone()).await.unwrap();
+        assert_eq!(first.mails, wanted[..2]);
+        query.after = first.next;
+        let second = stack.queue.list(query).await.unwrap();
+        assert_eq!((&second.mails[..], second.next), (&wanted[2..], None));
+    }
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_do_not_read_what_is_retired() {
+    let stack = Stack::new().await;
+    let lost = finish(&stack, b"Subject: lost\r\n\r\n", &failed()).await;
+    let stack = stack.restart().await;
+    assert!(content(&stack.queue, lost.queue_id).await.is_ok());
+    let read = stack.queue.read(lost.queue_id, 0).await;
+    assert!(matches!(read.map(drop), Err(QueueError::NotFound)));
     stack.stop().await;
 }
 

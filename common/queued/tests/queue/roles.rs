@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postroad_daemon::CommonConfig;
-use postroad_envelope::{Envelope, RouteClass};
+use postroad_envelope::{Envelope, QueueId, RouteClass};
 use postroad_net::{Networks, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
     Accepted, Change, Changed, Filter, ListQuery, Order, QueueAdmin, QueueError, QueueService,
@@ -13,7 +13,10 @@ use postroad_queued::{Config, serve_rpc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::setup::{Stack, change, common, config, mail, submit};
+use crate::{
+    retired::finish,
+    setup::{Stack, change, common, config, failed, mail, submit},
+};
 
 /// A queue behind sockets where whoever calls has this one role.
 struct Served {
@@ -258,4 +261,38 @@ async fn changes_over_a_socket_are_recorded_with_who_asked() {
     let nobody = admin.drain_agent("mta@nowhere", "").await;
     assert_eq!(nobody, Err(QueueError::NotFound));
     served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_content_of_retired_mail_is_for_admins_alone() {
+    for (role, may) in [
+        (PeerRole::Mta, false),
+        (PeerRole::Mda, false),
+        (PeerRole::Admin, true),
+    ] {
+        let served = Served::to(role).await;
+        let lost = finish(&served.stack, b"Subject: lost\r\n\r\n", &failed()).await;
+        let kept = async || {
+            while !is_retired(&served.stack, lost.queue_id).await {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(crate::setup::PATIENCE, kept())
+            .await
+            .unwrap();
+        let read = served.remote.read(lost.queue_id, 0).await.map(drop);
+        assert!(
+            matches!(read, Err(QueueError::NotFound)),
+            "{role:?} {read:?}"
+        );
+        let any = served.remote.read_any(lost.queue_id, 0).await.map(drop);
+        assert_eq!(any.is_ok(), may, "{role:?} {any:?}");
+        assert!(may || matches!(any, Err(QueueError::NotAllowed(_))));
+        served.end().await;
+    }
+}
+
+async fn is_retired(stack: &Stack, id: QueueId) -> bool {
+    let shown = stack.queue.show(id).await;
+    shown.is_ok_and(|shown| shown.summary.retired.is_some())
 }

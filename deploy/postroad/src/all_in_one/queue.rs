@@ -52,6 +52,10 @@ impl QueueService for QueueSlot {
         self.queue()?.read(queue_id, offset).await
     }
 
+    async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
+        self.queue()?.read_any(queue_id, offset).await
+    }
+
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
         self.queue()?.record(events).await
     }

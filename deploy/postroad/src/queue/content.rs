@@ -25,7 +25,7 @@ pub async fn content(
 ) -> Result<(), Fault> {
     let edits = admin.show(id).await?.envelope.header_edits;
     let queue = RemoteQueue::configured(&home.common).map_err(Fault::not_done)?;
-    let stream = queue.read(id, 0).await?;
+    let stream = queue.read_any(id, 0).await?;
     if file.as_os_str() != "-" {
         return keep(stream, &edits, id, file, terminal).await;
     }
