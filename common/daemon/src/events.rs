@@ -93,6 +93,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("released", "A held mail goes on."),
     ("dropped", "A mail was removed without delivery."),
     (
+        "resent",
+        "An operator sent a retired mail again, as a new mail.",
+    ),
+    (
         "rerouted",
         "A mail goes another way since domains or routes changed.",
     ),
@@ -162,6 +166,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("destination", "The recipient domain or named route."),
     ("worker", "The holder of leases."),
     ("report", "The mail that is a report about this one."),
+    ("resent_of", "The retired mail that this one repeats."),
     ("by", "Who asked for it, in their own words."),
     ("role", "The role of a peer: msa, mta, mda, admin."),
     ("job", "Recipients of one mail that are leased together."),

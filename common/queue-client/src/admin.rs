@@ -1,5 +1,6 @@
 mod change;
 mod hold;
+mod resend;
 mod retired;
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use postroad_envelope::{
     Attempt, Envelope, Event, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RecipientIndex,
     Route, RouteClass, Timestamp,
 };
+pub use resend::{Resend, Resent};
 pub use retired::RetiredFacts;
 
 use crate::{BackupStream, QueueError, VerifyStream, WatchQuery, WatchStream};
@@ -24,6 +26,8 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn show(&self, queue_id: QueueId) -> Result<MailDetails, QueueError>;
     /// Changes mails, or with [`Order::dry_run`] tells how many it would change.
     async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError>;
+    /// Sends a retired mail again as a new mail; asked twice, it is sent twice.
+    async fn resend(&self, resend: Resend) -> Result<Resent, QueueError>;
     /// Adds a standing rule that holds mail as it comes, or changes the one of its name. Tells how many mails that were there
     /// already it holds now, if it was to.
     async fn put_hold_rule(&self, order: HoldOrder) -> Result<Changed, QueueError>;

@@ -28,7 +28,7 @@ pub mod worker;
 pub use admin::{
     AgentDetails, Change, Changed, DestinationStats, HoldOrder, HoldRuleDetails, ListPage,
     ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Removal,
-    RetiredFacts, SiteStats,
+    Resend, Resent, RetiredFacts, SiteStats,
 };
 pub use backup::{BackupPiece, BackupStream};
 pub use error::QueueError;

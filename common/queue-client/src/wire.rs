@@ -4,6 +4,7 @@ mod admin;
 mod failure;
 pub mod filter;
 mod hold;
+mod resend;
 mod submit;
 mod work;
 

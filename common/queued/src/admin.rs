@@ -3,6 +3,7 @@
 mod change;
 pub(crate) mod header;
 mod hold;
+mod resend;
 mod stats;
 mod view;
 
@@ -11,8 +12,8 @@ use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
     AgentDetails, BackupStream, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery,
-    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery,
-    WatchStream,
+    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, Resend, Resent, VerifyStream,
+    WatchQuery, WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,6 +57,10 @@ impl QueueAdmin for LocalQueue {
 
     async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError> {
         change::carry_out(self, change, order).await
+    }
+
+    async fn resend(&self, order: Resend) -> Result<Resent, QueueError> {
+        resend::carry_out(self, order).await
     }
 
     async fn put_hold_rule(&self, order: HoldOrder) -> Result<Changed, QueueError> {

@@ -55,6 +55,8 @@ const SLACK: Duration = Duration::from_secs(60);
 pub(crate) struct Retired {
     /// None: nothing is kept.
     kept: Option<Kept>,
+    /// Held by whoever retires: what waits for it is never taken up twice.
+    turn: Mutex<()>,
 }
 
 struct Kept {
@@ -94,7 +96,10 @@ impl Retired {
         let folder = queue.join(FOLDER);
         let Some(limits) = Limits::of(config.keep, config.max_size) else {
             remove(&folder);
-            return Self { kept: None };
+            return Self {
+                kept: None,
+                turn: Mutex::default(),
+            };
         };
         let keep = config.content_keep.as_duration().min(limits.keep);
         let content = Limits::of(config.content_keep, config.content_max_size)
@@ -133,11 +138,13 @@ impl Retired {
                 }),
                 lost: AtomicU64::new(0),
             }),
+            turn: Mutex::default(),
         }
     }
 
     /// Retires every finished mail that waits for it; durable when this returns, or lost where it cannot be. Blocks.
     pub fn retire(&self, core: &Core) -> Result<(), QueueError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut after = None;
         loop {
             let page = core.queue.leaving(after, AT_ONCE)?;
@@ -212,7 +219,9 @@ impl Retired {
                     "the content of {id} was not kept: of delivered mail it is only with queued.retired.content = \"all\""
                 )
             }
-            (RetiredContent::None, _) => format!("the content of {id} was not kept"),
+            (RetiredContent::None, _) => {
+                format!("the content of {id} was not kept (queued.retired.content)")
+            }
             _ => format!(
                 "the content of {id} is gone: its time is over, or newer ones needed the room (queued.retired.content_keep, content_max_size)"
             ),

@@ -181,6 +181,8 @@ pub enum QueueVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+    /// Send a retired mail again, as a new mail with an id of its own, if its content is kept
+    Resend(ResendArguments),
     /// Say which of the mails that are due go first
     Priority {
         /// -9 to 9; the greatest goes first, ordinary mail has 0
@@ -316,6 +318,40 @@ pub struct DestroyArguments {
     /// Do not ask before more than one mail is gone
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `postroad queue resend`.
+#[derive(Debug, Args)]
+pub struct ResendArguments {
+    /// The mail: its id or the beginning of it, 8 characters or more
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// To this address only; may be repeated. Without it the mail goes to all who were to get it the first time, also to
+    /// those who got it. Those who are named are shown in the Resent-To of the mail
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Vec<Mailbox>,
+    /// This way instead of the one the queue would choose
+    #[arg(long)]
+    pub class: Option<ClassArgument>,
+    /// The host to hand it to, with its port; LMTP needs one
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "class",
+        required_if_eq("class", "lmtp")
+    )]
+    pub next_hop: Option<HostPort>,
+    /// Change nothing, only say whether it can be done, and to whom it would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why: for the log and the timelines of both mails
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
 }
 
 /// `postroad trace`.

@@ -6,6 +6,7 @@ mod content;
 pub mod filter;
 mod list;
 mod parts;
+mod resend;
 mod retired;
 mod rule;
 mod show;
@@ -80,6 +81,7 @@ pub fn carry_out(
                 )
                 .await
             }
+            QueueVerb::Resend(arguments) => resend::resend(&admin, arguments, terminal).await,
             QueueVerb::Priority { priority, change } => {
                 carry(&admin, Change::Priority(priority), change, terminal).await
             }

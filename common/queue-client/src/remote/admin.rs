@@ -10,8 +10,8 @@ use tonic::{Response, Status, transport::Channel};
 
 use crate::{
     AgentDetails, BackupStream, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery,
-    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, VerifyStream, WatchQuery,
-    WatchStream, wire::from_status,
+    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, Resend, Resent, VerifyStream,
+    WatchQuery, WatchStream, wire::from_status,
 };
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
@@ -101,6 +101,14 @@ impl QueueAdmin for RemoteAdmin {
             }
         };
         Ok(inner(answer)?.into())
+    }
+
+    async fn resend(&self, mut resend: Resend) -> Result<Resent, QueueError> {
+        if resend.by.is_empty() {
+            resend.by.clone_from(&self.by);
+        }
+        let request = v1::ResendRequest::from(&resend);
+        Ok(inner(self.client().resend(request).await)?.try_into()?)
     }
 
     async fn put_hold_rule(&self, mut order: HoldOrder) -> Result<Changed, QueueError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use postroad_envelope::{EventKind, Filter, QueueId, Route, RouteClass, StatusReport};
+use postroad_envelope::{EventKind, Filter, HostPort, QueueId, Route, RouteClass, StatusReport};
 use postroad_queue::{Instruction, JobSummary, Listing, MailSummary as Found, Phase};
 use postroad_queue_client::{Change, Changed, Order, QueueError};
 use postroad_reply::PERMANENT_5_0_0;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Octets of a reason that are kept: it goes into states of bounded size.
-const REASON: usize = 500;
+pub(super) const REASON: usize = 500;
 
 pub(super) async fn carry_out(
     queue: &LocalQueue,
@@ -74,17 +74,26 @@ fn check(change: &Change, order: &Order) -> Result<(), QueueError> {
         return invalid("the filter means no mail; give a part of it, or say that all are meant");
     }
     match change {
-        Change::Reroute { class, next_hop } => match (class, next_hop) {
-            (RouteClass::Hold, _) => invalid("hold mails with the verb for it"),
-            (RouteClass::Discard, _) => invalid("drop mails with the verb for it"),
-            (RouteClass::Lmtp, None) => invalid("an LMTP route needs a next hop"),
-            (RouteClass::Local, Some(_)) => invalid("a local route has no next hop"),
-            _ => Ok(()),
-        },
+        Change::Reroute { class, next_hop } => check_route(*class, next_hop.as_ref()),
         Change::Priority(-9..=9) => Ok(()),
         Change::Priority(_) => invalid("a priority is a number from -9 to 9"),
         _ => Ok(()),
     }
+}
+
+/// Whether an operator may send mail this way.
+pub(super) fn check_route(
+    class: RouteClass,
+    next_hop: Option<&HostPort>,
+) -> Result<(), QueueError> {
+    let why = match (class, next_hop) {
+        (RouteClass::Hold, _) => "hold mails with the verb for it",
+        (RouteClass::Discard, _) => "drop mails with the verb for it",
+        (RouteClass::Lmtp, None) => "an LMTP route needs a next hop",
+        (RouteClass::Local, Some(_)) => "a local route has no next hop",
+        _ => return Ok(()),
+    };
+    Err(QueueError::Invalid(why.to_owned()))
 }
 
 /// What is told to a job in this state; nothing if it makes no difference.

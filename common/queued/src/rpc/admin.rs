@@ -9,7 +9,7 @@ use postroad_proto::{
     convert,
     queue::v1::{self, queue_admin_server::QueueAdmin as Service},
 };
-use postroad_queue_client::{Change, HoldOrder, Order, QueueAdmin, Removal, wire};
+use postroad_queue_client::{Change, HoldOrder, Order, QueueAdmin, Removal, Resend, wire};
 use postroad_rpc::{peer_identity, require_role};
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -208,7 +208,16 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
     }
 
     async fn resend(&self, request: Request<v1::ResendRequest>) -> Answer<v1::ResendResponse> {
-        unbuilt(&request)
+        let peer = operator(&request)?;
+        let mut resend = Resend::try_from(request.into_inner()).map_err(invalid)?;
+        resend.by = asked_by(&peer, &resend.by);
+        let (by, reason, id) = (resend.by.clone(), resend.reason.clone(), resend.queue_id);
+        let dry_run = resend.dry_run;
+        let resent = self.queue.resend(resend).await;
+        if let (Err(error), false) = (&resent, dry_run) {
+            info!(event = "admin", verb = "resend", queue_id = %id, by, reason, error = %error);
+        }
+        Ok(Response::new(resent.map_err(refused)?.into()))
     }
 
     async fn agents(&self, request: Request<v1::AgentsRequest>) -> Answer<v1::AgentsResponse> {

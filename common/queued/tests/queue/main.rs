@@ -11,6 +11,7 @@ mod journeys;
 mod kill;
 mod names;
 mod reports;
+mod resend;
 mod retired;
 mod roles;
 mod rules;

@@ -288,6 +288,8 @@ async fn the_content_of_retired_mail_is_for_admins_alone() {
         let any = served.remote.read_any(lost.queue_id, 0).await.map(drop);
         assert_eq!(any.is_ok(), may, "{role:?} {any:?}");
         assert!(may || matches!(any, Err(QueueError::NotAllowed(_))));
+        let resent = served.admin.resend(lost.queue_id.into()).await;
+        assert_eq!(resent.is_ok(), may, "{role:?} {resent:?}");
         served.end().await;
     }
 }
