@@ -172,6 +172,9 @@ impl Upkeep {
             return Ok(None);
         };
         self.retire().await?;
+        // What finished since the last checkpoint, and is known by records of that segment alone, must still be known.
+        let finished = |queue: &Queue, _| Ok((queue.prepare_finished(), ()));
+        self.core.committer.commit(finished).await?;
         // What could not be read is told and held before its segment goes.
         damage::let_go(&self.core, oldest.number).await?;
         self.core.committer.reclaim_oldest().await?;

@@ -104,6 +104,13 @@ impl Queue {
         Ok(Some(prepared))
     }
 
+    /// The ids that finished since the last block of them; none if there are none. To be committed before a segment is given
+    /// up: what a rebuild would know of them by may lie there, and the next checkpoint is still to come.
+    pub fn prepare_finished(&self) -> Option<Prepared> {
+        let finished = std::mem::take(&mut self.core().finished);
+        (!finished.is_empty()).then(|| Prepared::block(finished.into_values().collect()))
+    }
+
     /// Forgets what the index still knows of a segment that is gone.
     pub fn forget_segment(&self, segment: SegmentNumber) -> Result<(), QueueError> {
         self.index.forget_segment(segment)

@@ -655,6 +655,30 @@ fn the_oldest_segment_can_go_when_what_lives_in_it_was_copied_forward() {
 }
 
 #[test]
+fn what_finished_after_the_checkpoint_is_known_when_its_first_segment_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    house.insert(1, &["bob@demo.test", "carol@a.example"]);
+    let local = house.lease(LOCAL, at(1)).remove(0);
+    house.settle(&local, &delivered(), at(2));
+    house.segment = 2;
+    house.checkpoint(at(3));
+    let relay = house.lease(RELAY, at(4)).remove(0);
+    house.settle(&relay, &delivered(), at(5));
+    let block = house.queue.prepare_finished().unwrap();
+    house.commit(block);
+    assert!(house.queue.prepare_finished().is_none());
+    house.queue.forget_segment(SegmentNumber(1)).unwrap();
+    house
+        .log
+        .retain(|(location, ..)| location.segment != SegmentNumber(1));
+    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+    let (house, ..) = house.reopen(folder.path(), at(6));
+    assert_eq!(house.queue.finished(id(1)).unwrap().unwrap().at, at(5));
+    assert_eq!(house.queue.stats(), Stats::default());
+}
+
+#[test]
 fn lists_are_paged_and_filtered() {
     let folder = tempfile::tempdir().unwrap();
     let mut house = House::open(folder.path(), at(0));
