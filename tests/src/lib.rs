@@ -7,6 +7,7 @@
 
 pub mod client;
 mod content;
+mod link;
 mod peer;
 mod report;
 mod stack;
@@ -14,9 +15,10 @@ mod wait;
 
 pub use client::Client;
 pub use content::{body, is_same_mail, mail, unwired};
-pub use peer::{Kept, Peer};
+pub use link::{Link, Weather};
+pub use peer::{Kept, Peer, Stalled};
 pub use report::Report;
-pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Stack, free_port};
+pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Second, Stack, free_port};
 pub use wait::{PATIENCE, wait_for, wait_for_within};
 
 /// A [`Builder`] of a stack whose agents are the binary `agents` of this package, freshly built.

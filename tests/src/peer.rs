@@ -10,8 +10,12 @@ use anyhow::{Context as _, Result};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
+    sync::oneshot,
     task::{JoinHandle, JoinSet},
+    time::timeout,
 };
+
+use crate::PATIENCE;
 
 /// A mail the peer said 250 to.
 #[derive(Clone, Debug)]
@@ -38,6 +42,33 @@ struct State {
     answers: BTreeMap<String, String>,
     /// RCPT commands heard.
     attempts: usize,
+    /// Conversations to come that will get no answer to RCPT for now, by recipient.
+    stalls: BTreeMap<String, Stall>,
+}
+
+/// The other end of a [`Stalled`].
+struct Stall {
+    reached: oneshot::Sender<()>,
+    answer: oneshot::Receiver<String>,
+}
+
+/// A conversation that waits for the answer to its RCPT.
+pub struct Stalled {
+    reached: oneshot::Receiver<()>,
+    answer: oneshot::Sender<String>,
+}
+
+impl Stalled {
+    /// Waits until a client has said RCPT.
+    pub async fn reached(&mut self) -> Result<()> {
+        let reached = timeout(PATIENCE, &mut self.reached).await;
+        reached.context("nobody came")?.context("the peer is down")
+    }
+
+    /// Answers it; the client may have gone.
+    pub fn answer(self, reply: &str) {
+        let _ = self.answer.send(reply.to_owned());
+    }
 }
 
 impl Peer {
@@ -84,6 +115,18 @@ impl Peer {
     /// From now on everybody is welcome.
     pub fn welcome_all(&self) {
         lock(&self.state).answers.clear();
+    }
+
+    /// The next RCPT for `recipient` is answered when the test says so.
+    pub fn stall_next(&self, recipient: &str) -> Stalled {
+        let (reached, is_reached) = oneshot::channel();
+        let (say, answer) = oneshot::channel();
+        let stall = Stall { reached, answer };
+        lock(&self.state).stalls.insert(recipient.to_owned(), stall);
+        Stalled {
+            reached: is_reached,
+            answer: say,
+        }
     }
 
     /// What was taken so far.
@@ -139,7 +182,7 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> Result<()> {
                 (from, to) = (path(argument), Vec::new());
                 "250 2.1.0 sender".to_owned()
             }
-            "RCPT" => recipient(state, path(argument), &mut to),
+            "RCPT" => rcpt(state, path(argument), &mut to).await,
             "DATA" if to.is_empty() => "554 5.5.1 no valid recipients".to_owned(),
             "DATA" => {
                 say(&mut stream, "354 go on").await?;
@@ -160,6 +203,20 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> Result<()> {
         };
         say(&mut stream, &reply).await?;
     }
+}
+
+async fn rcpt(state: &Mutex<State>, address: String, to: &mut Vec<String>) -> String {
+    let stall = lock(state).stalls.remove(&address);
+    let Some(stall) = stall else {
+        return recipient(state, address, to);
+    };
+    lock(state).attempts += 1;
+    let _ = stall.reached.send(());
+    let reply = stall.answer.await.unwrap_or_default();
+    if reply.starts_with('2') {
+        to.push(address);
+    }
+    reply
 }
 
 fn recipient(state: &Mutex<State>, recipient: String, to: &mut Vec<String>) -> String {

@@ -4,6 +4,7 @@ mod files;
 mod maildir;
 mod ports;
 mod process;
+mod second;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,7 @@ use self::process::Process;
 pub use self::{
     maildir::Mail,
     ports::{Ports, free_port},
+    second::Second,
 };
 use crate::{
     Client,
@@ -271,6 +273,16 @@ impl Stack {
         Ok(())
     }
 
+    /// Stops a process where it is (SIGSTOP), until [`Stack::thaw`].
+    pub fn freeze(&mut self, agent: Agent) -> Result<()> {
+        self.process(agent)?.freeze(true)
+    }
+
+    /// Lets a process go on.
+    pub fn thaw(&mut self, agent: Agent) -> Result<()> {
+        self.process(agent)?.freeze(false)
+    }
+
     /// Sends SIGTERM and waits for the end; the exit status.
     pub async fn terminate(&mut self, agent: Agent) -> Result<i32> {
         self.process(agent)?.terminate()?;
@@ -372,6 +384,16 @@ impl Stack {
     /// The Maildir of an account; it need not exist yet.
     pub fn maildir(&self, account: &str) -> Result<PathBuf> {
         maildir::path(&self.folder().join("mail"), account)
+    }
+
+    /// Waits until the latest process of `agent` has logged a line with all of `words`.
+    pub async fn wait_for_log(&self, agent: Agent, words: &[&str]) -> Result<String> {
+        wait_for(&format!("line of {agent} with {words:?}"), async || {
+            let log = self.log(agent);
+            let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+            log.lines().find(fits).map(ToOwned::to_owned)
+        })
+        .await
     }
 
     /// Waits until the Maildir holds so many mails.

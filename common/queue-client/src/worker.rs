@@ -17,7 +17,7 @@ use postroad_envelope::{LeaseRef, RouteClass};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +64,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a worker that leaves waits for the queue to have heard so.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How often running leases are extended; the shortest sensible lease is a few times that.
+/// How often running leases are extended; more often if they last less than three times that.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
+const EXTENSIONS_IN_A_LEASE: u32 = 3;
+const EXTEND_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
 /// Works until `shutdown`, through any number of reconnects.
 pub async fn run(
@@ -81,6 +83,7 @@ pub async fn run(
         results: HashMap::new(),
         tasks: JoinSet::new(),
         leases: HashMap::new(),
+        extend_every: EXTEND_EVERY,
     };
     let mut pause = FIRST_PAUSE;
     while !shutdown.is_cancelled() {
@@ -123,6 +126,8 @@ struct Worker {
     tasks: JoinSet<Verdict>,
     /// The lease each task works on, by the name it was handed out under.
     leases: HashMap<tokio::task::Id, LeaseRef>,
+    /// By the shortest lease so far.
+    extend_every: Duration,
 }
 
 impl Worker {
@@ -143,20 +148,24 @@ impl Worker {
         mut channel: WorkChannel,
         shutdown: &CancellationToken,
     ) -> QueueError {
-        let mut extend = interval(EXTEND_EVERY);
-        extend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut extend = self.extensions();
         let gone = || QueueError::Unavailable("the stream of leases ended".to_owned());
+        // Until then what is held has names that may hold no more.
+        let mut welcomed = false;
         let mut drained = false;
         loop {
             let sent = tokio::select! {
                 down = channel.down.next() => match down {
                     Some(Ok(WorkDown::Drain)) => { drained = true; Ok(()) }
-                    Some(Ok(down)) => self.receive(down, &channel.up, drained).await,
+                    Some(Ok(down)) => {
+                        welcomed |= matches!(down, WorkDown::Welcome { .. });
+                        self.receive(down, &channel.up, drained).await
+                    }
                     Some(Err(error)) => return error,
                     None => return gone(),
                 },
-                Some(done) = self.tasks.join_next_with_id() => self.finish(done, &channel.up).await,
-                _ = extend.tick() => self.extend(&channel.up).await,
+                Some(done) = self.tasks.join_next_with_id(), if welcomed => self.finish(done, &channel.up).await,
+                _ = extend.tick(), if welcomed => self.extend(&channel.up).await,
                 () = shutdown.cancelled() => {
                     let _ = timeout(self.options.grace, self.drain(&mut channel)).await;
                     return QueueError::Unavailable("this worker stops".to_owned());
@@ -165,7 +174,16 @@ impl Worker {
             if sent.is_err() {
                 return gone();
             }
+            if extend.period() != self.extend_every {
+                extend = self.extensions();
+            }
         }
+    }
+
+    fn extensions(&self) -> Interval {
+        let mut extend = interval(self.extend_every);
+        extend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        extend
     }
 
     async fn receive(
@@ -179,6 +197,8 @@ impl Worker {
             WorkDown::Lease(lease) => {
                 let name = lease.lease;
                 self.running.insert(name, name);
+                let every = (lease.duration / EXTENSIONS_IN_A_LEASE).max(EXTEND_AT_MOST_EVERY);
+                self.extend_every = self.extend_every.min(every);
                 let handler = Arc::clone(&self.handler);
                 let task = self
                     .tasks

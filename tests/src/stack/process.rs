@@ -46,6 +46,12 @@ impl Process {
         Ok(())
     }
 
+    /// SIGSTOP, or SIGCONT.
+    pub fn freeze(&mut self, freeze: bool) -> Result<()> {
+        let signal = if freeze { Signal::STOP } else { Signal::CONT };
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     pub fn terminate(&mut self) -> Result<()> {
         // Not waited for yet, so the id is still that of the child.
         if self.ended().is_none() {

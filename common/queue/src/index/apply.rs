@@ -75,7 +75,11 @@ impl Index {
         self.trees
             .sender
             .insert(keys::sender(&mail.sender, id), &[])?;
-        self.trees.done.remove(id.to_bytes())?;
+        if self.trees.done.remove(id.to_bytes())?.is_some() {
+            // In a replay over what the index knows already, or of an id that was used again after its window: with the last
+            // states of its jobs it would end before its records say so, or keep a job of its former life.
+            self.remove_jobs(id)?;
+        }
         for state in &mail.jobs {
             self.write_state(state)?;
         }
@@ -191,6 +195,13 @@ impl Index {
     fn put_finished(&self, block: &FinishedBlock, lsn: Lsn) -> Result<(), QueueError> {
         for finished in &block.0 {
             let id = finished.queue_id.to_bytes();
+            if self
+                .finished(finished.queue_id)?
+                .is_some_and(|known| known.at > finished.at)
+            {
+                // A block copied forward, of an id that was used again after its window.
+                continue;
+            }
             if !self.trees.mail.contains_key(id)? {
                 self.trees.done.insert(id, finished_value(finished))?;
                 // In a rebuild, states whose mail went with an earlier segment.
