@@ -33,6 +33,14 @@ impl Timestamp {
         )
     }
 
+    /// As it stands in the line before a mail in an mbox (RFC 4155), in UTC.
+    pub fn to_asctime(self) -> String {
+        self.jiff()
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .strftime("%a %b %e %H:%M:%S %Y")
+            .to_string()
+    }
+
     /// RFC 5322 §3.3 date-time in UTC, as header fields carry it.
     pub fn to_rfc5322(self) -> String {
         self.jiff()
@@ -81,6 +89,9 @@ mod tests {
         let at = Timestamp::from_millis(1_700_000_000_123);
         assert_eq!(at.to_string(), "2023-11-14T22:13:20.123Z");
         assert_eq!(at.to_rfc5322(), "Tue, 14 Nov 2023 22:13:20 +0000");
+        assert_eq!(at.to_asctime(), "Tue Nov 14 22:13:20 2023");
+        let ninth = Timestamp::from_millis(1_699_524_800_000);
+        assert_eq!(ninth.to_asctime(), "Thu Nov  9 10:13:20 2023");
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
         assert!(!Timestamp::from_millis(u64::MAX).to_string().is_empty());
     }

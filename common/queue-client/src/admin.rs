@@ -13,7 +13,9 @@ use postroad_envelope::{
 pub use resend::{Resend, Resent};
 pub use retired::RetiredFacts;
 
-use crate::{BackupStream, QueueError, VerifyStream, WatchQuery, WatchStream};
+use crate::{
+    BackupStream, ContentStream, ImportedMail, QueueError, VerifyStream, WatchQuery, WatchStream,
+};
 
 /// The queue, for operators.
 #[async_trait]
@@ -53,6 +55,10 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn verify(&self) -> Result<VerifyStream, QueueError>;
     /// A copy of the queue as it is at one moment; mail goes on meanwhile. One at a time.
     async fn backup(&self) -> Result<BackupStream, QueueError>;
+    /// Takes in a mail of another queue as it stands there, under its id; returns once it is durable. Tells whether it was
+    /// known already: then nothing is done and its content not read. Known by its id and another mail:
+    /// [`QueueError::IdTaken`].
+    async fn import(&self, mail: ImportedMail, content: ContentStream) -> Result<bool, QueueError>;
 }
 
 /// See [`QueueAdmin::list`].

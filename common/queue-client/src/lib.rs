@@ -17,6 +17,7 @@ mod admin;
 mod backup;
 pub mod conformance;
 mod error;
+mod import;
 mod remote;
 mod service;
 mod store;
@@ -32,6 +33,7 @@ pub use admin::{
 };
 pub use backup::{BackupPiece, BackupStream};
 pub use error::QueueError;
+pub use import::{ImportedMail, ImportedRecipient};
 pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};
 pub use remote::{RemoteAdmin, RemoteQueue};
 pub use service::{

@@ -41,7 +41,7 @@ pub use ledger::{Jobs, Known, KnownEnd, KnownJob, Ledger, Part};
 pub use queue::{
     Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobSummary, Leased, Listing,
     LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared, Queue, Reception,
-    Settled, Stats,
+    Settled, Standing, Stats,
 };
 pub use record::{Content, MailRecord, RetiredContent, RetiredMail};
 pub use retry::RetrySchedule;

@@ -10,6 +10,7 @@ mod newcomers;
 mod reclaim;
 mod replay;
 mod settle;
+mod standing;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,7 @@ use postroad_envelope::{QueueId, RouteClass, Timestamp};
 use postroad_journal::{Location, Lsn, RecordDraft};
 pub use reclaim::LiveInSegment;
 pub use settle::{Debt, Settled};
+pub use standing::Standing;
 
 use crate::{
     Digest, Fairness, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,

@@ -3,6 +3,7 @@
 mod change;
 pub(crate) mod header;
 mod hold;
+mod import;
 mod resend;
 mod stats;
 mod view;
@@ -11,9 +12,9 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
-    AgentDetails, BackupStream, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery,
-    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, Resend, Resent, VerifyStream,
-    WatchQuery, WatchStream,
+    AgentDetails, BackupStream, Change, Changed, ContentStream, HoldOrder, HoldRuleDetails,
+    ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
+    Removal, Resend, Resent, VerifyStream, WatchQuery, WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
@@ -151,6 +152,10 @@ impl QueueAdmin for LocalQueue {
 
     async fn backup(&self) -> Result<BackupStream, QueueError> {
         backup::send(self.core().await?).await
+    }
+
+    async fn import(&self, mail: ImportedMail, content: ContentStream) -> Result<bool, QueueError> {
+        import::take_in(self, mail, content).await
     }
 }
 

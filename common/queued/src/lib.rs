@@ -30,6 +30,7 @@ mod core;
 mod disk;
 mod dispatch;
 mod error;
+pub mod export;
 mod holds;
 mod local;
 mod reports;

@@ -126,6 +126,24 @@ impl LocalSubmission {
     }
 }
 
+/// A mail whose content is all there and, if it is a file, durable; counted among those under way.
+pub(crate) struct Gathered {
+    pub envelope: Envelope,
+    pub content: Content,
+    _counted: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+}
+
+impl LocalSubmission {
+    /// For whoever inserts the mail in another way than [`Submission::finish`].
+    pub async fn gathered(self) -> Result<Gathered, QueueError> {
+        Ok(Gathered {
+            envelope: self.envelope,
+            content: self.body.into_content().await?,
+            _counted: (self.under_way, self.memory),
+        })
+    }
+}
+
 #[async_trait]
 impl Submission for LocalSubmission {
     async fn chunk(&mut self, bytes: Bytes) -> Result<(), QueueError> {
@@ -183,16 +201,22 @@ fn complete(envelope: &mut Envelope, completion: Completion) {
     envelope.facts.extend(completion.facts);
 }
 
+impl Body {
+    async fn into_content(self) -> Result<Content, QueueError> {
+        Ok(match self {
+            Self::Memory(chunks) => Content::Inline(joined(chunks)),
+            Self::File { writer, pending } => {
+                let finish = move || write_all(writer, &pending)?.finish();
+                let file = spawn_blocking(finish).await.map_err(task_failed)?;
+                Content::File(file.map_err(file_failed)?)
+            }
+            Self::Broken => return Err(broken()),
+        })
+    }
+}
+
 async fn store(core: &Arc<Front>, envelope: Envelope, body: Body) -> Result<Accepted, QueueError> {
-    let content = match body {
-        Body::Memory(chunks) => Content::Inline(joined(chunks)),
-        Body::File { writer, pending } => {
-            let finish = move || write_all(writer, &pending)?.finish();
-            let file = spawn_blocking(finish).await.map_err(task_failed)?;
-            Content::File(file.map_err(file_failed)?)
-        }
-        Body::Broken => return Err(broken()),
-    };
+    let content = body.into_content().await?;
     let file = content.file();
     let outcome = insert(core, envelope, content).await;
     if is_unwanted(&outcome) {
@@ -203,7 +227,7 @@ async fn store(core: &Arc<Front>, envelope: Envelope, body: Body) -> Result<Acce
 
 /// Whether nobody needs the file of a mail that came to this end: it was refused, or had been stored before. Where the
 /// queue ended meanwhile its record may be durable all the same; then only the next start can tell.
-fn is_unwanted(outcome: &Result<Accepted, QueueError>) -> bool {
+pub(crate) fn is_unwanted(outcome: &Result<Accepted, QueueError>) -> bool {
     match outcome {
         Ok(accepted) => accepted.duplicate,
         Err(error) => !matches!(error, QueueError::Unavailable(_)),
@@ -321,7 +345,7 @@ fn broken() -> QueueError {
     QueueError::Unavailable("the content could not be kept".to_owned())
 }
 
-fn task_failed(error: JoinError) -> QueueError {
+pub(crate) fn task_failed(error: JoinError) -> QueueError {
     error!(event = "fault", error = %error);
     QueueError::Unavailable("the queue failed".to_owned())
 }

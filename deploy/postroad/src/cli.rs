@@ -204,6 +204,10 @@ pub enum QueueVerb {
     },
     /// Make a queue of a backup: checks all of it first; the mail is held at the next start
     Restore(RestoreArguments),
+    /// Write the mail of a queue that does not run into a new folder, as an mbox and a line of JSON for each mail
+    Export(ExportArguments),
+    /// Take the mail of an export into the queue as it stood; what the queue knows already is not taken twice
+    Import(ImportArguments),
 }
 
 /// The folder of a queue that does not run.
@@ -229,6 +233,37 @@ pub struct RestoreArguments {
     /// Do not hold the mail at the next start, though some of it may have been delivered after the backup
     #[arg(long)]
     pub release: bool,
+}
+
+/// `postroad queue export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// Only these: ids or their beginnings, 8 characters or more
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Only what fits; without it, all.
+    #[command(flatten)]
+    pub parts: FilterArguments,
+    /// The folder of the queue; without it, that of the configuration
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where: a new folder or an empty one
+    #[arg(long, value_name = "FOLDER")]
+    pub to: PathBuf,
+}
+
+/// `postroad queue import`.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The export
+    #[arg(value_name = "FOLDER")]
+    pub from: PathBuf,
+    /// Hold all that is still to be sent until it is released, not only what was held before
+    #[arg(long)]
+    pub hold: bool,
+    /// Change nothing, only say how many mails it would be
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `postroad queue rule …`.

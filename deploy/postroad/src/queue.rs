@@ -3,6 +3,7 @@
 mod backup;
 mod change;
 mod content;
+mod export;
 pub mod filter;
 mod list;
 mod parts;
@@ -39,6 +40,7 @@ pub fn carry_out(
         QueueVerb::Verify(arguments) => return verify::verify(&arguments, config, terminal),
         QueueVerb::Rebuild(arguments) => return stopped::rebuild(&arguments, config, terminal),
         QueueVerb::Restore(arguments) => return backup::restore(&arguments, terminal),
+        QueueVerb::Export(arguments) => return export::export(arguments, config, terminal),
         other => other,
     };
     let home = Home::open(config, terminal)?;
@@ -47,7 +49,11 @@ pub fn carry_out(
         match verb {
             QueueVerb::Backup { folder } => backup::backup(&admin, &folder, terminal).await,
             // Done above: no queue is asked.
-            QueueVerb::Verify(_) | QueueVerb::Rebuild(_) | QueueVerb::Restore(_) => Ok(()),
+            QueueVerb::Verify(_)
+            | QueueVerb::Rebuild(_)
+            | QueueVerb::Restore(_)
+            | QueueVerb::Export(_) => Ok(()),
+            QueueVerb::Import(arguments) => export::import(&admin, &arguments, terminal).await,
             QueueVerb::List(arguments) => list::list(&admin, arguments, terminal).await,
             QueueVerb::Show { id, content } => {
                 let id = find(&admin, &id).await?;

@@ -883,6 +883,74 @@ pub struct BackupChunk {
     #[prost(uint64, tag = "3")]
     pub total_bytes: u64,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportRequest {
+    #[prost(oneof = "import_request::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<import_request::Part>,
+}
+/// Nested message and enum types in `ImportRequest`.
+pub mod import_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Begin(super::ImportedMail),
+        /// at most 64 KiB
+        #[prost(bytes, tag = "2")]
+        Chunk(::prost::bytes::Bytes),
+        #[prost(message, tag = "3")]
+        End(super::ImportEnd),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportedMail {
+    /// with all that was added to it, and its size
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+    /// of the content
+    #[prost(uint32, tag = "2")]
+    pub crc32c: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub recipients: ::prost::alloc::vec::Vec<ImportedRecipient>,
+    /// who asks, for the record
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    /// only tell whether it is known; no content follows
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+/// Of a recipient for whom nothing was tried yet, nothing need be said.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportedRecipient {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// the last one; delayed: still to be tried
+    #[prost(message, optional, tag = "2")]
+    pub outcome: ::core::option::Option<Outcome>,
+    /// by an operator; never tried again
+    #[prost(bool, tag = "3")]
+    pub dropped: bool,
+    /// the sender is owed a report on it
+    #[prost(bool, tag = "4")]
+    pub owed: bool,
+    #[prost(uint32, tag = "5")]
+    pub attempts: u32,
+    #[prost(uint64, optional, tag = "6")]
+    pub next_attempt_ms: ::core::option::Option<u64>,
+    /// why it is held, if it is
+    #[prost(string, optional, tag = "7")]
+    pub hold: ::core::option::Option<::prost::alloc::string::String>,
+    /// absent: as in the envelope
+    #[prost(sint32, optional, tag = "8")]
+    pub priority: ::core::option::Option<i32>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportEnd {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportResponse {
+    /// it is there, or was: nothing was done
+    #[prost(bool, tag = "1")]
+    pub known: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
     /// absent: all events of mails that are named, else only new ones
@@ -1564,6 +1632,28 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Backup"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// A mail of another queue, as it stands there: the beginning, chunks, the end.
+        pub async fn import(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ImportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/Import",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Import"));
+            self.inner.client_streaming(req, path, codec).await
+        }
         /// Events from a cursor on; goes on with new ones as they come.
         pub async fn watch(
             &mut self,
@@ -1712,6 +1802,11 @@ pub mod queue_admin_server {
             &self,
             request: tonic::Request<super::BackupRequest>,
         ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
+        /// A mail of another queue, as it stands there: the beginning, chunks, the end.
+        async fn import(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ImportRequest>>,
+        ) -> std::result::Result<tonic::Response<super::ImportResponse>, tonic::Status>;
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::WatchEvent, tonic::Status>,
@@ -2799,6 +2894,53 @@ pub mod queue_admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/Import" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<
+                        T: QueueAdmin,
+                    > tonic::server::ClientStreamingService<super::ImportRequest>
+                    for ImportSvc<T> {
+                        type Response = super::ImportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ImportRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::import(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

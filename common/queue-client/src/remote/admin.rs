@@ -3,16 +3,21 @@ use futures::StreamExt as _;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_proto::{
     convert,
-    queue::v1::{self, queue_admin_client::QueueAdminClient},
+    queue::v1::{self, import_request::Part, queue_admin_client::QueueAdminClient},
 };
 use postroad_rpc::{Endpoint, TlsFiles, dial};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    AgentDetails, BackupStream, Change, Changed, HoldOrder, HoldRuleDetails, ListPage, ListQuery,
-    MailDetails, Order, QueueAdmin, QueueError, QueueStats, Removal, Resend, Resent, VerifyStream,
-    WatchQuery, WatchStream, wire::from_status,
+    AgentDetails, BackupStream, Change, Changed, ContentStream, HoldOrder, HoldRuleDetails,
+    ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
+    Removal, Resend, Resent, VerifyStream, WatchQuery, WatchStream, wire::from_status,
 };
+
+/// Chunks of an imported mail under way before its sender waits.
+const BACKLOG: usize = 8;
 
 /// The operators' side of a queue, over its admin socket or mutual TLS.
 pub struct RemoteAdmin {
@@ -198,6 +203,48 @@ impl QueueAdmin for RemoteAdmin {
         });
         Ok(pieces.boxed())
     }
+
+    async fn import(
+        &self,
+        mut mail: ImportedMail,
+        content: ContentStream,
+    ) -> Result<bool, QueueError> {
+        if mail.by.is_empty() {
+            mail.by.clone_from(&self.by);
+        }
+        let dry_run = mail.dry_run;
+        let (parts, stream) = mpsc::channel(BACKLOG);
+        let mut client = self.client();
+        let call = async move { client.import(ReceiverStream::new(stream)).await };
+        // What is known already is answered at once: then nobody takes the content, and that is no failure.
+        let feed = async move {
+            let part = Part::Begin((&mail).into());
+            if parts.send(import(part)).await.is_err() || dry_run {
+                return Ok::<(), QueueError>(());
+            }
+            let mut content = content;
+            while let Some(chunk) = content.next().await {
+                if parts.send(import(Part::Chunk(chunk?))).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let _ = parts.send(import(Part::End(v1::ImportEnd {}))).await;
+            Ok(())
+        };
+        tokio::pin!(call);
+        let answer = tokio::select! {
+            answer = &mut call => answer,
+            fed = feed => {
+                fed?;
+                call.await
+            }
+        };
+        Ok(inner(answer)?.known)
+    }
+}
+
+fn import(part: Part) -> v1::ImportRequest {
+    v1::ImportRequest { part: Some(part) }
 }
 
 fn events(answer: Result<Response<v1::TraceResponse>, Status>) -> Result<Vec<Event>, QueueError> {

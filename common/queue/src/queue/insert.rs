@@ -4,9 +4,10 @@ use postroad_envelope::{
 use postroad_reply::SUCCESS_2_0_0;
 
 use super::{
-    HoldRule, Queue,
+    Queue,
     change::{Change, MailFacts, Prepared},
     holds,
+    standing::{self, Standing},
 };
 use crate::{
     Content, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress, QueueError,
@@ -35,6 +36,18 @@ impl Queue {
         now: Timestamp,
         route: &dyn Fn(&Envelope, &Recipient) -> Route,
     ) -> Result<Admission, QueueError> {
+        self.prepare_import(envelope, content, &[], now, route)
+    }
+
+    /// The same for a mail of another queue, whose recipients stand somewhere already.
+    pub fn prepare_import(
+        &self,
+        envelope: Envelope,
+        content: Content,
+        standing: &[Standing],
+        now: Timestamp,
+        route: &dyn Fn(&Envelope, &Recipient) -> Route,
+    ) -> Result<Admission, QueueError> {
         let (id, digest) = identity(&envelope, &content)?;
         {
             let mut core = self.core();
@@ -52,9 +65,26 @@ impl Queue {
             return Ok(repeated(known, digest, Admission::Known));
         }
         let (retry, rules) = (&self.options.retry, self.hold_rules());
+        let mut prepare = |jobs: &mut Vec<JobState>, envelope: &Envelope, size| {
+            // Before the rules: what is held already keeps its reason.
+            jobs.iter_mut()
+                .for_each(|job| standing::take_up(job, standing, now));
+            holds::hold_new(&rules, envelope, size, jobs);
+        };
         Ok(Admission::New(new_mail(
-            envelope, content, digest, retry, &rules, now, route,
+            envelope,
+            content,
+            digest,
+            retry,
+            &mut prepare,
+            now,
+            route,
         )))
+    }
+
+    /// What a mail would be known by.
+    pub fn digest_of(envelope: &Envelope, len: u64, crc32c: u32) -> Digest {
+        digest_of(envelope, len, crc32c)
     }
 
     /// What a mail is known by, if it lives or has finished within the window.
@@ -72,7 +102,8 @@ pub(super) fn identity(
     content: &Content,
 ) -> Result<(QueueId, Digest), QueueError> {
     check(envelope)?;
-    Ok((envelope.queue_id, digest_of(envelope, content)))
+    let digest = digest_of(envelope, content.len(), content.crc32c());
+    Ok((envelope.queue_id, digest))
 }
 
 /// The answer to a mail whose id is known already.
@@ -84,20 +115,20 @@ pub(super) fn repeated(known: Digest, digest: Digest, answer: Admission) -> Admi
     }
 }
 
-/// The record of a mail whose id is new, with its jobs.
+/// The record of a mail whose id is new, with its jobs as `change` leaves them.
 pub(super) fn new_mail(
     mut envelope: Envelope,
     content: Content,
     digest: Digest,
     retry: &RetrySchedule,
-    rules: &[HoldRule],
+    change: &mut dyn FnMut(&mut Vec<JobState>, &Envelope, u64),
     now: Timestamp,
     route: &dyn Fn(&Envelope, &Recipient) -> Route,
 ) -> Prepared {
     let expires_at = retry.expires_at(envelope.received_at);
     envelope.expires_at.get_or_insert(expires_at);
     let mut jobs = jobs_of(&envelope, digest, now, route);
-    holds::hold_new(rules, &envelope, content.len(), &mut jobs);
+    change(&mut jobs, &envelope, content.len());
     let facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
     let record = MailRecord {
         envelope,
@@ -122,7 +153,7 @@ fn check(envelope: &Envelope) -> Result<(), QueueError> {
 }
 
 /// What makes two submissions one mail. Facts that may differ between two tries (trace context, time) are not in it.
-fn digest_of(envelope: &Envelope, content: &Content) -> Digest {
+fn digest_of(envelope: &Envelope, len: u64, crc32c: u32) -> Digest {
     let mut hash = Fnv::default();
     hash.add(envelope.reverse_path.to_string().as_bytes());
     for recipient in &envelope.recipients {
@@ -130,8 +161,8 @@ fn digest_of(envelope: &Envelope, content: &Content) -> Digest {
         hash.add(recipient.address.to_string().as_bytes());
     }
     Digest {
-        len: content.len(),
-        crc32c: content.crc32c(),
+        len,
+        crc32c,
         envelope: hash.0,
     }
 }

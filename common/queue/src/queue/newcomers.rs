@@ -15,7 +15,7 @@ use super::{
     insert::{identity, new_mail, repeated},
     replay::change_of,
 };
-use crate::{Content, Digest, QueueError, RetrySchedule};
+use crate::{Content, Digest, JobState, QueueError, RetrySchedule};
 
 /// How far the clock of an agent on another host may be ahead of ours.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
@@ -153,7 +153,8 @@ impl Newcomers {
             ids.in_flight.insert(id, digest);
         }
         // The rules lie in the journal that is still to be read; whoever catches up applies them to what was accepted.
-        let prepared = new_mail(envelope, content, digest, &self.retry, &[], now, route);
+        let no_rules = &mut |_: &mut Vec<JobState>, _: &Envelope, _| {};
+        let prepared = new_mail(envelope, content, digest, &self.retry, no_rules, now, route);
         Ok(Reception::Answer(Admission::New(prepared)))
     }
 

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
 use postroad_envelope::QueueIdPrefix;
 use postroad_net::{PeerIdentity, PeerRole};
 use postroad_proto::{
     convert,
-    queue::v1::{self, queue_admin_server::QueueAdmin as Service},
+    queue::v1::{self, import_request::Part, queue_admin_server::QueueAdmin as Service},
 };
-use postroad_queue_client::{Change, HoldOrder, Order, QueueAdmin, Removal, Resend, wire};
+use postroad_queue_client::{
+    Change, HoldOrder, ImportedMail, Order, QueueAdmin, QueueError, Removal, Resend, wire,
+};
 use postroad_rpc::{peer_identity, require_role};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
-use super::agents::{Stream, invalid, refused};
+use super::agents::{Stream as Answers, invalid, refused};
 
 /// Serves a [`QueueAdmin`].
 pub(crate) struct AdminRpc<A> {
@@ -74,6 +77,28 @@ fn operator<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
 fn unbuilt<Q, T>(request: &Request<Q>) -> Result<T, Status> {
     require_role(request, &[PeerRole::Admin])?;
     Err(Status::unimplemented("this method is not built yet"))
+}
+
+/// The chunks; an error unless the end follows them.
+fn imported_content(
+    parts: Streaming<v1::ImportRequest>,
+) -> impl Stream<Item = Result<Bytes, QueueError>> {
+    let cut = || QueueError::Invalid("the stream ended before the mail did".to_owned());
+    stream::unfold(Some(parts), move |parts| async move {
+        let mut parts = parts?;
+        match parts.message().await {
+            Ok(Some(v1::ImportRequest { part })) => match part {
+                Some(Part::Chunk(chunk)) => Some((Ok(chunk), Some(parts))),
+                Some(Part::End(_)) => None,
+                _ => {
+                    let only = QueueError::Invalid("only chunks, then the end".to_owned());
+                    Some((Err(only), None))
+                }
+            },
+            Ok(None) => Some((Err(cut()), None)),
+            Err(status) => Some((Err(wire::from_status(&status)), None)),
+        }
+    })
 }
 
 #[tonic::async_trait]
@@ -241,7 +266,7 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         }))
     }
 
-    type VerifyStream = Stream<v1::VerifyProgress>;
+    type VerifyStream = Answers<v1::VerifyProgress>;
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<Self::VerifyStream> {
         operator(&request)?;
@@ -253,7 +278,7 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         Ok(Response::new(progress.boxed()))
     }
 
-    type BackupStream = Stream<v1::BackupChunk>;
+    type BackupStream = Answers<v1::BackupChunk>;
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
         let peer = operator(&request)?;
@@ -266,7 +291,24 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         Ok(Response::new(pieces.boxed()))
     }
 
-    type WatchStream = Stream<v1::WatchEvent>;
+    async fn import(
+        &self,
+        request: Request<Streaming<v1::ImportRequest>>,
+    ) -> Answer<v1::ImportResponse> {
+        let peer = operator(&request)?;
+        let mut parts = request.into_inner();
+        let begin = match parts.message().await?.and_then(|first| first.part) {
+            Some(Part::Begin(mail)) => mail,
+            _ => return Err(Status::invalid_argument("the first part is the mail")),
+        };
+        let mut mail = ImportedMail::try_from(begin).map_err(invalid)?;
+        mail.by = asked_by(&peer, &mail.by);
+        let content = imported_content(parts).boxed();
+        let known = self.queue.import(mail, content).await.map_err(refused)?;
+        Ok(Response::new(v1::ImportResponse { known }))
+    }
+
+    type WatchStream = Answers<v1::WatchEvent>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
         require_role(&request, &[PeerRole::Admin])?;

@@ -28,6 +28,9 @@ pub enum OfflineError {
     /// Operator: this is no queue, or one of a later release.
     #[error("{0}")]
     NoQueue(String),
+    /// Operator: there is something in the folder that was named for what is made.
+    #[error("{} is not empty; name a new folder, or one that is empty", .0.display())]
+    NotEmpty(PathBuf),
     /// Resource: a file cannot be read or written.
     #[error("{doing} {}", path.display())]
     Io {
@@ -77,8 +80,8 @@ pub struct Rebuilt {
 /// The folder of a queue that does not run; while this lives none can be started on it.
 #[derive(Debug)]
 pub struct Offline {
-    pub(super) folder: PathBuf,
-    pub(super) journal: Inspection,
+    pub(crate) folder: PathBuf,
+    pub(crate) journal: Inspection,
 }
 
 impl Offline {
@@ -198,7 +201,7 @@ fn beside(folder: &Path) -> Result<Option<Inspection>, JournalError> {
     }
 }
 
-fn recovery_problems(journal: &Inspection, of: &str) -> Vec<String> {
+pub(crate) fn recovery_problems(journal: &Inspection, of: &str) -> Vec<String> {
     let recovery = journal.recovery();
     let unreadable = recovery
         .unreadable

@@ -190,21 +190,7 @@ impl<'a> Verify<'a> {
             if damage.fresh && damage.copy.is_some() {
                 super::damage::tell_range(of, damage);
             }
-            let Damage {
-                segment,
-                start,
-                end,
-                lsn_before,
-                lsn_after,
-                ..
-            } = damage;
-            let after = lsn_after.map_or_else(
-                || "the end of the segment".to_owned(),
-                |lsn| format!("record {lsn}"),
-            );
-            self.problem(format!(
-                "segment {segment} of {of}: octets {start} to {end} are damaged, between record {lsn_before} and {after}"
-            ));
+            self.problem(damage_text(of, damage));
         }
     }
 
@@ -398,12 +384,31 @@ impl<'a> Verify<'a> {
     }
 }
 
+/// Where damage is, for a person.
+pub(crate) fn damage_text(of: &str, damage: &Damage) -> String {
+    let Damage {
+        segment,
+        start,
+        end,
+        lsn_before,
+        lsn_after,
+        ..
+    } = damage;
+    let after = lsn_after.map_or_else(
+        || "the end of the segment".to_owned(),
+        |lsn| format!("record {lsn}"),
+    );
+    format!(
+        "segment {segment} of {of}: octets {start} to {end} are damaged, between record {lsn_before} and {after}"
+    )
+}
+
 fn newest(suspect: &Suspect, ledger: &Ledger) -> Option<Lsn> {
     ledger.newest(suspect.queue_id()?)
 }
 
 /// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -7,6 +7,7 @@ mod conformance;
 mod control;
 mod corruption;
 mod disk;
+mod export;
 mod journeys;
 mod kill;
 mod names;

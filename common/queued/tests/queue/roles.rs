@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use postroad_daemon::CommonConfig;
 use postroad_envelope::{Envelope, QueueId, RouteClass};
 use postroad_net::{Networks, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
-    Accepted, Change, Changed, Filter, ListQuery, Order, QueueAdmin, QueueError, QueueService,
-    RemoteAdmin, RemoteQueue, WorkHello,
+    Accepted, Change, Changed, Filter, ImportedMail, ListQuery, Order, QueueAdmin, QueueError,
+    QueueService, RemoteAdmin, RemoteQueue, WorkHello,
 };
 use postroad_queued::{Config, serve_rpc};
 use tokio::task::JoinHandle;
@@ -297,4 +299,60 @@ async fn the_content_of_retired_mail_is_for_admins_alone() {
 async fn is_retired(stack: &Stack, id: QueueId) -> bool {
     let shown = stack.queue.show(id).await;
     shown.is_ok_and(|shown| shown.summary.retired.is_some())
+}
+
+/// A mail of another queue with a content of some chunks.
+fn imported(recipient: &str) -> (ImportedMail, Vec<Result<Bytes, QueueError>>) {
+    let chunks = vec![Bytes::from_static(b"\r\n"), Bytes::from(vec![b'x'; 60_000])];
+    let content: Vec<u8> = chunks.concat();
+    let mut envelope = mail("a@far.test", &[recipient]);
+    envelope.size = content.len() as u64;
+    let mail = ImportedMail {
+        envelope,
+        crc32c: crc32c::crc32c(&content),
+        recipients: Vec::new(),
+        by: String::new(),
+        dry_run: false,
+    };
+    (mail, chunks.into_iter().map(Ok).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_alone_takes_mail_of_another_queue_in() {
+    let served = Served::to(PeerRole::Mta).await;
+    let (mail, content) = imported("bob@local.test");
+    let taken = served
+        .admin
+        .import(mail, stream::iter(content).boxed())
+        .await;
+    assert!(matches!(taken, Err(QueueError::NotAllowed(_))), "{taken:?}");
+    served.end().await;
+
+    let served = Served::to(PeerRole::Admin).await;
+    let (mail, content) = imported("x@elsewhere.test");
+    let id = mail.envelope.queue_id;
+    let import = async |mail: &ImportedMail, content: &Vec<Result<Bytes, QueueError>>| {
+        let content = content
+            .iter()
+            .map(|chunk| Ok(chunk.as_ref().unwrap().clone()));
+        let content: Vec<Result<Bytes, QueueError>> = content.collect();
+        served
+            .admin
+            .import(mail.clone(), stream::iter(content).boxed())
+            .await
+    };
+    assert_eq!(import(&mail, &content).await, Ok(false));
+    assert_eq!(import(&mail, &content).await, Ok(true), "known");
+    let cut: Vec<_> = content[..1]
+        .iter()
+        .map(|chunk| Ok(chunk.as_ref().unwrap().clone()))
+        .collect();
+    let (other, _) = imported("x@elsewhere.test");
+    let taken = import(&other, &cut).await;
+    assert!(matches!(taken, Err(QueueError::Invalid(_))), "{taken:?}");
+    let events = served.admin.trace(id).await.unwrap();
+    let by = events.iter().filter_map(|event| event.fields.get("by"));
+    let by: Vec<&str> = by.map(String::as_str).collect();
+    assert!(by.len() == 1 && by[0].starts_with("a test ("), "{by:?}");
+    served.end().await;
 }
