@@ -115,6 +115,8 @@ struct Core {
     loaded: bool,
     /// Ids whose insert waits for its commit.
     in_flight: BTreeMap<QueueId, Digest>,
+    /// See [`Queue::take_unchecked`].
+    unchecked: Vec<QueueId>,
     /// Ids that finished since the last block of them.
     finished: BTreeMap<QueueId, Finished>,
     /// Leases granted since hints were last taken.
@@ -149,6 +151,7 @@ impl Queue {
             schedule: Schedule::new(options.times.clone(), options.fairness.clone()),
             loaded: false,
             in_flight: BTreeMap::new(),
+            unchecked: Vec::new(),
             finished: BTreeMap::new(),
             hints: Vec::new(),
             replayed_hints: BTreeMap::new(),

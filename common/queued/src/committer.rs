@@ -10,7 +10,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -76,6 +79,8 @@ pub(crate) struct Committed<T> {
 pub(crate) struct Committer {
     offers: mpsc::Sender<Offer>,
     rounds: watch::Receiver<u64>,
+    /// Nothing waits for room on the disk any more: the queue is about to end.
+    hurry: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -285,8 +290,15 @@ impl Committer {
         answered.await.map_err(|_| CommitError::Ended)
     }
 
-    /// Ends the thread once all that was offered before is committed.
+    /// From now on what finds no room on the disk is given up, as if it had not been offered: whoever offered it was told
+    /// nothing, and offers it again to the next start.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the thread once all that was offered before is committed, or found no room.
     pub async fn stop(&self) {
+        self.hurry();
         // It may have ended already.
         let _ = self.send(Offer::Stop).await;
     }
@@ -319,7 +331,9 @@ pub(crate) fn start(
         .enable_time()
         .build()
         .map_err(ServeError::Thread)?;
+    let hurry = Arc::new(AtomicBool::new(false));
     let mut run = Run {
+        hurry: Arc::clone(&hurry),
         timer,
         last_mail: None,
         journal,
@@ -345,6 +359,7 @@ pub(crate) fn start(
         Committer {
             offers,
             rounds: seen,
+            hurry,
         },
         end,
     ))
@@ -389,6 +404,8 @@ impl Stage {
 }
 
 struct Run {
+    /// See [`Committer::hurry`].
+    hurry: Arc<AtomicBool>,
     /// For waits that end.
     timer: Runtime,
     /// When new mail was last prepared.
@@ -482,6 +499,10 @@ impl Run {
         let epoch = queue.prepare_epoch()?;
         self.stage = Stage::Live(Arc::clone(&queue));
         self.commit(vec![(Box::new(Unasked), epoch)])?;
+        if queue.epoch() == 0 {
+            // No room, and no time to wait for it: the queue is stopping.
+            return Ok(());
+        }
         if !finished.is_empty() {
             (self.on_finished)(finished);
         }
@@ -556,7 +577,10 @@ impl Run {
                     if !std::mem::replace(&mut told, true) {
                         error!(event = "disk_full", error = %source, "no room for a new segment");
                     }
-                    ready = self.refuse_new_mail(ready);
+                    ready = self.refuse(ready, |offer| offer.is_new_mail());
+                    if self.hurry.load(Ordering::Relaxed) {
+                        ready = self.refuse(ready, |_| true);
+                    }
                     if ready.is_empty() {
                         return Ok(());
                     }
@@ -633,10 +657,11 @@ impl Run {
         self.journal.append_group(&drafts)
     }
 
-    fn refuse_new_mail(&self, ready: Vec<Ready>) -> Vec<Ready> {
+    /// There is no room for these.
+    fn refuse(&self, ready: Vec<Ready>, which: impl Fn(&dyn Offered) -> bool) -> Vec<Ready> {
         let (refused, kept): (Vec<_>, Vec<_>) = ready
             .into_iter()
-            .partition(|(offer, _)| offer.is_new_mail());
+            .partition(|(offer, _)| which(offer.as_ref()));
         for (offer, prepared) in refused {
             self.stage.abandon(prepared);
             offer.answer(Err(CommitError::Full));

@@ -229,6 +229,12 @@ impl Front {
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.reader.segments()
     }
+
+    /// Octets these take on the disk: each has its full length from the beginning on, however little lies in it.
+    pub fn room_taken(&self, segments: &[SegmentInfo]) -> u64 {
+        let count = u64::try_from(segments.len()).unwrap_or(u64::MAX);
+        count.saturating_mul(self.config.disk.segment.as_u64())
+    }
 }
 
 /// Why stored mail cannot be read.

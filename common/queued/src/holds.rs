@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use postroad_envelope::{Filter, MailState, QueueId, Timestamp, held_by};
 use postroad_proto::queue::v1;
-use postroad_queue::{HoldRule, Instruction, JobKey, Queue};
+use postroad_queue::{HoldRule, Instruction, JobKey, Queue, Revision};
 use postroad_queue_client::{HoldRuleDetails, QueueError, wire::filter};
 use prost::Message;
 use tokio::{task::spawn_blocking, time::timeout};
@@ -22,8 +22,7 @@ const LONGEST_REASON: usize = 500;
 
 /// Jobs held in one commit.
 const AT_ONCE: usize = 500;
-/// Rounds that are waited for, and how long for each, until what was on its way at the switch is there.
-const TRIES: usize = 50;
+/// How long a round is waited for, until what was on its way at the switch is there.
 const ROUND: Duration = Duration::from_millis(100);
 
 /// As kept: the contract's messages, which only grow.
@@ -40,61 +39,80 @@ pub(crate) fn enforce(queue: &Queue, sections: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// Applies the rules to mail that was accepted before they could be read, before anyone may have it.
-pub(crate) async fn hold_accepted(
-    core: &Arc<Core>,
-    mut ids: Vec<QueueId>,
-) -> Result<(), CommitError> {
+/// Applies the rules to mail that was accepted before they could be read: by this start, or by one that ended before it
+/// came to this. Nobody may be given any mail until this has returned.
+pub(crate) async fn hold_accepted(core: &Arc<Core>) -> Result<(), CommitError> {
     let rules = core.queue.hold_rules();
     let mut rounds = core.committer.rounds();
-    for _ in 0..TRIES {
-        if rules.is_empty() || ids.is_empty() {
-            return Ok(());
-        }
+    let unchecked = core.queue.take_unchecked().into_iter();
+    let mut mails: Mails = unchecked.map(|id| (id, Since::Before)).collect();
+    let accepted = core.newcomers.take_accepted().into_iter();
+    mails.extend(accepted.map(|id| (id, Since::ThisStart)));
+    while !rules.is_empty() && !mails.is_empty() {
         rounds.mark_unchanged();
         let (owner, known) = (Arc::clone(core), Arc::clone(&rules));
-        let looked = spawn_blocking(move || meant(&owner.queue, &known, &ids)).await;
-        let (to_hold, on_their_way) = looked.map_err(|_| CommitError::Ended)??;
+        let looked = spawn_blocking(move || meant(&owner.queue, &known, mails)).await;
+        let (to_hold, mut later) = looked.map_err(|_| CommitError::Ended)??;
         for some in to_hold.chunks(AT_ONCE) {
-            for job in instruct(core, some.to_vec()).await?.changed {
+            let told = instruct(core, some.to_vec()).await?;
+            for job in told.changed {
                 info!(event = "held", queue_id = %job.queue_id, reason = "by a rule");
             }
+            let busy = told.busy.into_iter();
+            later.extend(busy.map(|job| (job.queue_id, Since::ThisStart)));
         }
-        ids = on_their_way;
-        if !ids.is_empty() {
+        mails = later;
+        if !mails.is_empty() {
             // Those wait for their commit.
-            let _ = timeout(ROUND, rounds.changed()).await;
+            if let Ok(Err(_)) = timeout(ROUND, rounds.changed()).await {
+                return Err(CommitError::Ended);
+            }
         }
     }
     Ok(())
 }
 
-type Meant = (Vec<(JobKey, Instruction)>, Vec<QueueId>);
+/// Mails to be held against the rules.
+type Mails = BTreeMap<QueueId, Since>;
+
+/// When a mail was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// When all the rules there are were in force.
+    ThisStart,
+    /// By a start before, perhaps before there was a rule.
+    Before,
+}
 
 /// The jobs that a rule is for, and mails that are not there yet. Blocks.
 fn meant(
     queue: &Queue,
     rules: &[HoldRule],
-    ids: &[QueueId],
-) -> Result<Meant, postroad_queue::QueueError> {
-    let (mut to_hold, mut on_their_way) = (Vec::new(), Vec::new());
-    for &id in ids {
+    mails: Mails,
+) -> Result<(Vec<(JobKey, Instruction)>, Mails), postroad_queue::QueueError> {
+    let (mut to_hold, mut later) = (Vec::new(), Mails::new());
+    for (id, since) in mails {
+        // Asked before the index is: it may be half there until its commit is over.
+        if queue.is_in_flight(id) {
+            later.insert(id, since);
+            continue;
+        }
         let Some(mail) = queue.show(id)? else {
-            if queue.finished(id)?.is_none() {
-                on_their_way.push(id);
-            }
             continue;
         };
-        for job in mail.jobs.iter().filter(|job| job.state.hold.is_none()) {
-            let rule = rules
-                .iter()
-                .find(|rule| rule.holds(&mail.mail.traits(), &job.state));
-            if let (Some(rule), true) = (rule, job.state.is_pending()) {
-                to_hold.push((job.state.key, Instruction::Hold(why(rule))));
+        let free = mail.jobs.iter().map(|job| &job.state);
+        for state in free.filter(|state| state.hold.is_none() && state.is_pending()) {
+            let untouched = state.revision == Revision(1);
+            let rule = rules.iter().find(|rule| {
+                let was_there = untouched && rule.created_at <= state.changed_at;
+                (since == Since::ThisStart || was_there) && rule.holds(&mail.mail.traits(), state)
+            });
+            if let Some(rule) = rule {
+                to_hold.push((state.key, Instruction::Hold(why(rule))));
             }
         }
     }
-    Ok((to_hold, on_their_way))
+    Ok((to_hold, later))
 }
 
 /// Adds a rule, or changes the one of its name.

@@ -200,12 +200,12 @@ async fn bring_to_life(
     let (dispatcher, messages) = mpsc::channel(TO_DISPATCHER);
     let sections = sections::load(&queue, &front.reader).await;
     let core = Arc::new(Core::new(front, queue, sections, dispatcher));
-    let accepted = core.newcomers.take_accepted();
-    if let Err(failed) = holds::hold_accepted(&core, accepted).await {
-        error!(event = "fault", error = %failed, "hold rules were not applied to mail accepted during the start");
+    match before_leases(&core).await {
+        // What had no room then is done by the next start.
+        Err(_) if core.stopping.is_cancelled() => return Ok(None),
+        done => done?,
     }
     let (due_reports, reports_due) = mpsc::channel(REPORTS);
-    backup::hold_restored(&core).await?;
     let dispatcher_end = spawn_dispatcher(&core, messages, due_reports)?;
     let mut helpers = JoinSet::new();
     let reports = reports::run(Arc::clone(&core), reports_due);
@@ -226,6 +226,22 @@ async fn bring_to_life(
         dispatcher_end,
         helpers,
     }))
+}
+
+/// What must be done before anyone may have any mail.
+async fn before_leases(core: &Arc<Core>) -> Result<(), ServeError> {
+    let held = holds::hold_accepted(core).await;
+    held.map_err(|failed| {
+        ServeError::Task(format!(
+            "hold rules, for mail accepted during a start: {failed}"
+        ))
+    })?;
+    // Before anything moves: what came with the backup is told by its place.
+    backup::hold_restored(core).await?;
+    if let Err(failed) = upkeep::clear_away(core).await {
+        warn!(event = "fault", error = %failed, "segments with little in them stay for now");
+    }
+    Ok(())
 }
 
 fn spawn_dispatcher(
@@ -284,10 +300,12 @@ impl RunningQueue {
             .send_replace(Some("the queue is stopping".to_owned()));
         if parts.is_none() && early.is_none() {
             // Unless it is at its very end, catching up is given up; the next start begins where this one did.
-            parts = match timeout(END_GRACE, &mut coming).await {
-                Ok(came) => joined(came)?,
-                Err(_) => None,
-            };
+            front.committer.hurry();
+            match timeout(END_GRACE, &mut coming).await.map(joined) {
+                Ok(Ok(came)) => parts = came,
+                Ok(Err(failed)) => early = Some(Err(failed)),
+                Err(_) => {}
+            }
         }
         let outcome = match early {
             Some(ended) => {
@@ -348,6 +366,7 @@ async fn end_work(core: &Arc<Core>, grace: Duration) {
     let _ = core.dispatcher.send(ToDispatcher::Drain).await;
     // What workers do not finish in time they resume after the restart.
     let _ = timeout(grace, no_leases(core)).await;
+    core.committer.hurry();
     core.upkeep_stop.cancel();
     if let Err(failed) = upkeep::checkpoint(core).await {
         warn!(event = "fault", error = %failed, "no last checkpoint; the next start replays more");

@@ -2,6 +2,7 @@
 //! after the directory changed, unlinking.
 
 use std::{
+    collections::BTreeMap,
     ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
@@ -38,6 +39,20 @@ const SEGMENTS_A_TURN: usize = 8;
 /// Jobs changed, or looked at, in one commit or page.
 const PAGE: usize = 500;
 
+/// Before anything is leased: where starts that ended early have left segments with next to nothing in them, some of them
+/// go first. A queue that then ends early again has not grown.
+pub(crate) async fn clear_away(core: &Arc<Core>) -> Result<(), CommitError> {
+    let segments = core.segments();
+    let room = core.room_taken(&segments);
+    let used: u64 = segments.iter().map(|one| u64::from(one.bytes_used)).sum();
+    if room <= core.config.disk.journal_target.as_u64() || used > room / 2 {
+        return Ok(());
+    }
+    let mut upkeep = Upkeep::new(Arc::clone(core));
+    upkeep.checkpoint().await?;
+    upkeep.shorten().await
+}
+
 /// Runs until the queue ends.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut upkeep = Upkeep::new(core);
@@ -49,8 +64,10 @@ pub(crate) async fn run(core: Arc<Core>) {
             () = upkeep.core.upkeep_stop.cancelled() => return,
             _ = tick.tick() => {}
         }
+        // The first checkpoint at once: a queue that ends early again and again still gives room back.
+        let checkpoint = turn.is_multiple_of(CHECKPOINT_TURNS);
         turn = turn.wrapping_add(1);
-        if let Err(failed) = upkeep.turn(turn.is_multiple_of(CHECKPOINT_TURNS)).await {
+        if let Err(failed) = upkeep.turn(checkpoint).await {
             if matches!(failed, CommitError::Ended) {
                 return;
             }
@@ -109,13 +126,18 @@ impl Upkeep {
             self.checkpoint().await?;
             self.tend_retired().await;
         }
+        self.shorten().await?;
+        self.expire().await?;
+        self.reroute().await
+    }
+
+    async fn shorten(&mut self) -> Result<(), CommitError> {
         for _ in 0..SEGMENTS_A_TURN {
             if !self.reclaim().await? {
                 break;
             }
         }
-        self.expire().await?;
-        self.reroute().await
+        Ok(())
     }
 
     async fn checkpoint(&mut self) -> Result<(), CommitError> {
@@ -135,10 +157,7 @@ impl Upkeep {
     /// Gives up the oldest segment if the journal is too long; tells whether it did.
     async fn reclaim(&mut self) -> Result<bool, CommitError> {
         let segments = self.core.segments();
-        let length: u64 = segments
-            .iter()
-            .map(|segment| u64::from(segment.bytes_used))
-            .sum();
+        let length = self.core.room_taken(&segments);
         let Some(oldest) = segments.first().copied() else {
             return Ok(false);
         };
@@ -317,6 +336,8 @@ pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitEr
 pub(crate) struct Told {
     /// Jobs that follow.
     pub changed: Vec<JobKey>,
+    /// Those of them that are held now, and why.
+    pub held: BTreeMap<JobKey, String>,
     /// Jobs that a worker holds, or that change at this moment.
     pub busy: Vec<JobKey>,
 }
@@ -333,6 +354,8 @@ pub(crate) async fn instruct(
             match queue.prepare(job, instruction, now) {
                 Ok(one) => {
                     told.changed.push(job);
+                    let held = one.hold().map(|why| (job, why.to_owned()));
+                    told.held.extend(held);
                     all = Some(join(all, one));
                 }
                 Err(QueueError::Busy(_)) => told.busy.push(job),

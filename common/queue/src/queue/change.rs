@@ -163,7 +163,18 @@ impl Queue {
         now: Timestamp,
     ) -> Result<Prepared, QueueError> {
         let state = self.begin_change(job)?;
-        Ok(Prepared::state(instructed(state, instruction, now)))
+        let by_route = state.class == RouteClass::Hold && state.hold.is_some();
+        let mut next = instructed(state, instruction, now);
+        if by_route && next.hold.is_none() {
+            match self.hold_beyond_route(&next) {
+                Ok(hold) => next.hold = hold,
+                Err(error) => {
+                    self.put_right(job)?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Prepared::state(next))
     }
 
     /// Keeps others off a job that nobody holds, and reads its state.

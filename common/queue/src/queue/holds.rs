@@ -3,11 +3,11 @@
 use std::sync::{Arc, PoisonError};
 
 use postroad_envelope::{
-    Envelope, Filter, JobTraits, MailState, MailTraits, RecipientIndex, Timestamp, held_by,
+    Envelope, Filter, JobTraits, MailState, MailTraits, QueueId, RecipientIndex, Timestamp, held_by,
 };
 
 use super::{Prepared, Queue, change::Change};
-use crate::JobState;
+use crate::{JobState, QueueError};
 
 /// Mail that comes and fits the filter is held until someone releases it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,34 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
+    /// New mail that a replay found after the last checkpoint. A start that had not caught up accepted it without looking
+    /// at the rules, if it ended before it could do so; a checkpoint is made after that only. Once.
+    pub fn take_unchecked(&self) -> Vec<QueueId> {
+        std::mem::take(&mut self.core().unchecked)
+    }
+
+    /// Whether a mail of this id waits for its commit.
+    pub fn is_in_flight(&self, id: QueueId) -> bool {
+        self.core().in_flight.contains_key(&id)
+    }
+
+    /// The hold of a job whose route holds it no more: a rule may be for it, and only the route was told before.
+    pub(super) fn hold_beyond_route(&self, state: &JobState) -> Result<Option<String>, QueueError> {
+        let rules = self.hold_rules();
+        if rules.is_empty() || !state.is_pending() {
+            return Ok(None);
+        }
+        let Some(mail) = self.index.mail(state.key.queue_id)? else {
+            return Ok(None);
+        };
+        // Rules are for what comes after them.
+        let mut there = rules
+            .iter()
+            .filter(|rule| rule.created_at <= state.arrived_at);
+        let rule = there.find(|rule| rule.holds(&mail.traits(), state));
+        Ok(rule.map(|rule| held_by(&rule.name)))
+    }
+
     /// The rules in force.
     pub fn hold_rules(&self) -> Arc<[HoldRule]> {
         let rules = self.hold_rules.read();
@@ -75,6 +103,14 @@ pub(super) fn hold_new(rules: &[HoldRule], envelope: &Envelope, size: u64, jobs:
 }
 
 impl Prepared {
+    /// Of a change to one job: why it is held after it.
+    pub fn hold(&self) -> Option<&str> {
+        let [Change::State(state)] = self.changes() else {
+            return None;
+        };
+        state.hold.as_deref().filter(|_| state.is_pending())
+    }
+
     /// Of a new mail: which recipients are held from the beginning, and why.
     pub fn holds(&self) -> Vec<(Vec<RecipientIndex>, String)> {
         let mails = self.changes().iter().filter_map(|change| match change {

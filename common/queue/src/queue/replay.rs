@@ -48,6 +48,10 @@ impl Queue {
             Change::Mail(mail) if finished.is_none() => {
                 self.index.lives_again(mail.queue_id)?;
                 core.finished.remove(&mail.queue_id);
+                // A mail that was copied forward comes without first states.
+                if mail.jobs.iter().any(|job| job.hold.is_none()) {
+                    core.unchecked.push(mail.queue_id);
+                }
             }
             Change::Block(block) => {
                 for finished in block.0 {
@@ -61,6 +65,7 @@ impl Queue {
             Change::Checkpoint(checkpoint) => {
                 self.index.forget_left_before(checkpoint.retired_before)?;
                 core.retired_before = core.retired_before.max(checkpoint.retired_before);
+                core.unchecked.clear();
                 core.replayed_hints = checkpoint.leases.into_iter().map(|h| (h.job, h)).collect();
             }
             _ => {}

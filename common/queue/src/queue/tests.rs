@@ -1,3 +1,5 @@
+mod crashes;
+
 use std::path::Path;
 
 use bytes::Bytes;

@@ -14,7 +14,7 @@ use crate::{
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
     routing,
-    upkeep::{Told, instruct},
+    upkeep::instruct,
 };
 
 /// Octets of a reason that are kept: it goes into states of bounded size.
@@ -31,7 +31,7 @@ pub(super) async fn carry_out(
     let named = !order.filter.ids.is_empty() && !order.filter.all;
     let newest = queue.blocking(newest).await?;
     let (mut all, mut found) = (Changed::default(), false);
-    let mut from = None;
+    let (mut from, mut still_held) = (None, None);
     loop {
         let (wanted, after) = (order.filter.clone(), from);
         let selected = queue.blocking(move |core| select(core, &wanted, after));
@@ -42,7 +42,9 @@ pub(super) async fn carry_out(
         let page = if order.dry_run {
             would_change(&change, &order, &mails)
         } else {
-            change_page(&core, &change, &order, &mails).await?
+            let (page, held) = change_page(&core, &change, &order, &mails).await?;
+            still_held = held.or(still_held);
+            page
         };
         all.mails += page.mails;
         all.busy += page.busy;
@@ -56,9 +58,12 @@ pub(super) async fn carry_out(
         return Err(QueueError::NotFound);
     }
     if named && all.mails == 0 {
-        return Err(QueueError::Conflict(match all.busy {
-            0 => "none of these mails is in a state that allows it".to_owned(),
-            _ => "a worker holds it now; try again when its attempt is over".to_owned(),
+        return Err(QueueError::Conflict(match (all.busy, still_held) {
+            (_, Some(why)) => format!(
+                "its route lets it go, but it is held by {why}; release it once more, or remove the rule"
+            ),
+            (0, None) => "none of these mails is in a state that allows it".to_owned(),
+            (_, None) => "a worker holds it now; try again when its attempt is over".to_owned(),
         }));
     }
     let _ = core.dispatcher.send(ToDispatcher::Look).await;
@@ -167,30 +172,39 @@ fn counted(changed: &BTreeSet<QueueId>, busy: &BTreeSet<QueueId>) -> Changed {
     }
 }
 
+/// What was changed, and why something is held that was released.
 async fn change_page(
     core: &Core,
     change: &Change,
     order: &Order,
     mails: &[Found],
-) -> Result<Changed, QueueError> {
+) -> Result<(Changed, Option<String>), QueueError> {
     let all: Vec<_> = told(change, order, mails)
         .map(|(job, instruction)| (job.state.key, instruction))
         .collect();
     let (mut changed, mut busy) = (BTreeSet::new(), BTreeSet::new());
+    let mut still_held = None;
     for some in all.chunks(AT_ONCE) {
-        let Told {
-            changed: done,
-            busy: held,
-        } = instruct(core, some.to_vec())
-            .await
-            .map_err(to_client_error)?;
-        changed.extend(done.into_iter().map(|job| job.queue_id));
-        busy.extend(held.into_iter().map(|job| job.queue_id));
+        let told = instruct(core, some.to_vec()).await;
+        let mut told = told.map_err(to_client_error)?;
+        if *change == Change::Release {
+            // Its route lets such a job go, and a rule does not.
+            told.changed.retain(|job| !told.held.contains_key(job));
+            for (job, why) in told.held {
+                let queue_id = job.queue_id;
+                info!(event = "held", %queue_id, by = order.by, reason = why);
+                let text = format!("its route lets it go; held: {why}");
+                core.tell(queue_id, EventKind::Held, Vec::new(), text, []);
+                still_held = Some(why);
+            }
+        }
+        changed.extend(told.changed.into_iter().map(|job| job.queue_id));
+        busy.extend(told.busy.into_iter().map(|job| job.queue_id));
     }
     for &queue_id in &changed {
         tell(core, change, order, queue_id);
     }
-    Ok(counted(&changed, &busy))
+    Ok((counted(&changed, &busy), still_held))
 }
 
 /// Says who did what to a mail, in the log and in its timeline.

@@ -2,7 +2,7 @@
 
 use postroad_envelope::Envelope;
 use postroad_message::{apply_edits, split};
-use postroad_queue::{MailPlace, RetiredMail};
+use postroad_queue::{MailRecord, RetiredMail};
 use postroad_queue_client::QueueError;
 
 use crate::{core::Core, retired::KeptBytes};
@@ -11,8 +11,7 @@ use crate::{core::Core, retired::KeptBytes};
 const LONGEST: u64 = 64 << 10;
 
 /// With what agents add and remove; and whether that is not all of it. Blocks.
-pub(super) fn of(core: &Core, mail: &MailPlace) -> Result<(Vec<u8>, bool), QueueError> {
-    let record = core.record_of(mail)?;
+pub(super) fn of(core: &Core, record: &MailRecord) -> Result<(Vec<u8>, bool), QueueError> {
     let begin = core.content_of(&record.content, LONGEST)?;
     Ok(edited(&begin, record.content.len(), &record.envelope))
 }

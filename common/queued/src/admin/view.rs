@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use postroad_envelope::{QueueId, Route, Timestamp};
-use postroad_queue::{JobState, JobSummary, Listing, MailSummary as Found, Phase, Progress};
+use postroad_envelope::{Envelope, QueueId, Route, Timestamp};
+use postroad_queue::{
+    JobState, JobSummary, Listing, MailRecord, MailSummary as Found, Phase, Progress,
+};
 use postroad_queue_client::{
     AgentDetails, ListPage, ListQuery, MailDetails, MailState, MailSummary, QueueError,
     RecipientDetails,
@@ -25,6 +27,8 @@ pub(super) fn limited(asked: u32, default: usize, longest: usize) -> usize {
 
 /// How long one page may be looked for, so that a list shows what it has found.
 const PAGE_TIME: Duration = Duration::from_millis(150);
+/// A mail may be moved while it is looked for; so often in a row it cannot be.
+const TRIES: usize = 5;
 
 pub(super) fn list(core: &Core, query: &ListQuery) -> Result<ListPage, QueueError> {
     if query.filter.state == Some(MailState::Retired) {
@@ -59,11 +63,10 @@ pub(super) fn list(core: &Core, query: &ListQuery) -> Result<ListPage, QueueErro
         }),
         scanned: found.scanned,
     };
-    for mail in &found.mails {
-        // Finished, or moved, since the page was read: the next look shows it as it is.
-        let shown = match summary(core, mail) {
-            Ok((summary, _)) => Some(summary),
-            Err(_) => unreadable(mail),
+    for mut mail in found.mails {
+        let shown = match read(core, &mut mail) {
+            Ok(record) => record.map(|record| summary(&mail, &record.envelope)),
+            Err(_) => unreadable(&mail),
         };
         if let Some(mut summary) = shown {
             summary.state = filter.state.unwrap_or(summary.state);
@@ -85,11 +88,25 @@ fn before(id: QueueId) -> Option<QueueId> {
     Some(QueueId::from_bytes(next.to_be_bytes()))
 }
 
-fn summary(
-    core: &Core,
-    found: &Found,
-) -> Result<(MailSummary, postroad_envelope::Envelope), QueueError> {
-    let envelope = core.record_of(&found.mail)?.envelope;
+/// The record of a mail, wherever that lies now: it may have moved since the index was asked. None: it has finished.
+fn read(core: &Core, found: &mut Found) -> Result<Option<MailRecord>, QueueError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match core.record_of(&found.mail) {
+            Ok(record) => return Ok(Some(record)),
+            Err(gone) if gone.is_gone() && tries < TRIES => {
+                match core.queue.show(found.mail.queue_id).map_err(failed)? {
+                    Some(now) => *found = now,
+                    None => return Ok(None),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn summary(found: &Found, envelope: &Envelope) -> MailSummary {
     let open = envelope.recipients.iter().filter(|recipient| {
         found
             .jobs
@@ -103,7 +120,7 @@ fn summary(
         .iter()
         .filter_map(|job| next_attempt(job, now))
         .min();
-    let summary = MailSummary {
+    MailSummary {
         queue_id: found.mail.queue_id,
         received_at: found.mail.received_at,
         size: found.mail.digest.len,
@@ -121,8 +138,7 @@ fn summary(
         account: envelope.account.clone(),
         tags: envelope.tags.clone(),
         retired: None,
-    };
-    Ok((summary, envelope))
+    }
 }
 
 /// What the index knows of a mail that is held since its record is damaged.
@@ -162,10 +178,13 @@ fn state_of(mail: &Found, now: Timestamp) -> Option<MailState> {
 }
 
 pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueError> {
-    let Some(found) = core.queue.show(queue_id).map_err(failed)? else {
+    let Some(mut found) = core.queue.show(queue_id).map_err(failed)? else {
         return retired::details(core, queue_id);
     };
-    let (summary, envelope) = summary(core, &found)?;
+    let Some(record) = read(core, &mut found)? else {
+        return retired::details(core, queue_id);
+    };
+    let summary = summary(&found, &record.envelope);
     let now = clock::now();
     let mut recipients: Vec<RecipientDetails> = found
         .jobs
@@ -197,10 +216,10 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
         })
         .collect();
     recipients.sort_by_key(|recipient| recipient.index);
-    let (header, header_cut) = header::of(core, &found.mail)?;
+    let (header, header_cut) = header::of(core, &record)?;
     Ok(MailDetails {
         summary,
-        envelope,
+        envelope: record.envelope,
         recipients,
         attempts: core.timeline.attempts(queue_id),
         header,

@@ -117,6 +117,23 @@ fn intact(queue: &Path) -> BTreeSet<QueueId> {
     ids
 }
 
+/// Where the record of the first mail begins, in the first segment.
+fn first_mail(queue: &Path) -> usize {
+    let journal = Inspection::open(queue).unwrap();
+    let mut at = None;
+    let each = |record: postroad_journal::RecordRef<'_>| {
+        if record.kind == MAIL {
+            at = Some((record.location.segment.0, record.location.offset));
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    };
+    journal.reader().replay(Lsn(0), each).unwrap();
+    let (segment, offset) = at.expect("there is one");
+    assert_eq!(segment, 1);
+    offset as usize
+}
+
 async fn listed(queue: &LocalQueue) -> BTreeSet<QueueId> {
     let query = ListQuery {
         limit: 1000,
@@ -296,8 +313,7 @@ async fn a_damaged_record_is_told_before_its_segment_goes() {
     let queue = queue_of(&filled.folder);
     let mut whole = intact(&queue);
     let first = queue.join("segments/0000000001.seg");
-    // In the first record, the first mail of the queue.
-    flip(&first, 128 + 60, 2);
+    flip(&first, first_mail(&queue) + 60, 2);
     let lost = *whole.difference(&intact(&queue)).next().unwrap();
     whole.remove(&lost);
     let mut config = small();

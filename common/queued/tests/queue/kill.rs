@@ -12,7 +12,11 @@
 
 mod check;
 mod life;
+mod load;
+mod offline;
 mod operator;
+mod retired;
+mod starts;
 mod told;
 
 use std::{
@@ -36,7 +40,7 @@ const SEED: &str = "POSTROAD_KILL_SEED";
 const CHAINS: u64 = 4;
 const ROUNDS: u64 = 100;
 /// What a run of [`ROUNDS`] must have met, or it proves less than it says.
-const MET: [&str; 18] = [
+const MET: [&str; 40] = [
     "acknowledged",
     "ended",
     "failed",
@@ -54,7 +58,31 @@ const MET: [&str; 18] = [
     "large",
     "report",
     "rebuilt",
+    "compared",
     "checkpoint-used",
+    "retired",
+    "retired-content",
+    "rule-put",
+    "rule-removed",
+    "ruled",
+    "accepted-early",
+    "again-early",
+    "again-across",
+    // The queue was killed while it was at this …
+    "killed-opening",
+    "killed-catching-up",
+    "killed-rebuilding",
+    // … or while mail was in this line of the table of states (../../../queue/README.md).
+    "killed-receiving",
+    "killed-accepted",
+    "killed-due",
+    "killed-held",
+    "killed-leased",
+    "killed-settling",
+    "killed-settled",
+    "killed-owing",
+    "killed-leaving",
+    "killed-retired",
 ];
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -71,11 +99,15 @@ fn kill_config() -> postroad_queued::Config {
     // Small, so that segments are given up all the time.
     config.disk.segment = ByteSize::mib(2);
     config.disk.journal_target = ByteSize::mib(4);
+    // Each start begins a segment of 4 MiB of each of these.
+    config.retired.max_size = ByteSize::mib(64);
+    config.retired.content_max_size = ByteSize::mib(64);
+    config.timeline.max_size = ByteSize::mib(256);
     config.retry.first = Interval::millis(50);
     config.retry.max = Interval::millis(200);
     config.lease.duration = Interval::millis(400);
     config.lease.resume_grace = Interval::millis(300);
-    config.dsn.gather = Interval::millis(20);
+    config.dsn.gather = Interval::millis(50);
     let rule = |domain: &str, class| postroad_queued::RouteRule {
         domain: domain.to_owned(),
         class,
@@ -93,7 +125,10 @@ fn kill_config() -> postroad_queued::Config {
 #[test]
 fn child() {
     if let Some(folder) = env::var_os(CHILD) {
-        life::live(Path::new(&folder), number(SEED, 0));
+        match env::var("POSTROAD_KILL_KIND").as_deref() {
+            Ok("start") => starts::start(Path::new(&folder)),
+            _ => life::live(Path::new(&folder), number(SEED, 0)),
+        }
     }
 }
 
@@ -116,8 +151,10 @@ fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back() {
                 all.spawn(move || chain.run(each))
             })
             .collect();
+        // All of them, before the first failure is told.
         let ended = chains.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.collect::<Result<_, _>>()
+        let ended: Vec<_> = ended.collect();
+        ended.into_iter().collect::<Result<_, _>>()
     })
     .unwrap_or_else(|_| {
         let kept = temporary.map(tempfile::TempDir::keep);
@@ -192,7 +229,7 @@ impl Chain {
                 self.folder.display()
             );
         }
-        let given_up = check::segments_given_up(&self.folder);
+        let given_up = offline::segments_given_up(&self.folder);
         *self
             .told
             .met
@@ -212,65 +249,98 @@ impl Chain {
     }
 
     fn live_and_die(&mut self, mut random: StdRng) -> Result<(), String> {
-        let round = self.told.round % 8;
-        let life = match random.random_range(0..10) {
-            // Reclaim and checkpoints come with the seconds.
-            _ if round == 2 => random.random_range(700..1200),
-            0 => random.random_range(500..1200),
-            _ => random.random_range(5..120),
-        };
-        let opening = round != 2 && random.random_range(0..8) == 0;
-        let kind = match round {
-            3 => "compare",
-            6 => "rebuild",
-            _ => "plain",
-        };
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "kill::child", "--nocapture", "--test-threads=1"])
-            .env(CHILD, &self.folder)
-            .env(SEED, random.random::<u64>().to_string())
-            .env("POSTROAD_KILL_KIND", kind)
-            // Its end is the child's end, whatever becomes of us.
-            .stdin(Stdio::piped())
-            .stdout(File::create(self.folder.join("life.log")).unwrap())
-            .stderr(File::create(self.folder.join("complaints")).unwrap())
-            .spawn()
-            .unwrap();
-        if !opening {
-            self.wait_until_ready(&mut child)?;
+        let plan = Plan::of(self.told.round, &mut random);
+        let mut child = spawn_child(&self.folder, plan.kind, random.random());
+        if let Some(line) = plan.from {
+            wait_for(&self.folder, &mut child, line)?;
         }
-        thread::sleep(Duration::from_millis(match opening {
-            true => life % 100,
-            false => life,
-        }));
+        thread::sleep(plan.pause);
         let ended = child.try_wait().unwrap();
         let _ = child.kill();
         child.wait().unwrap();
-        match ended {
-            Some(_) => Err(self.complaints()),
-            None => Ok(()),
+        if ended.is_some() {
+            return Err(complaints(&self.folder));
+        }
+        let heard = heard(&self.folder);
+        let was_at = match (heard.contains("\nopen\n"), heard.contains("\nlevel\n")) {
+            (_, true) => return Ok(()),
+            (false, _) => "killed-opening",
+            (true, _) if plan.kind == "rebuild" => "killed-rebuilding",
+            (true, _) => "killed-catching-up",
+        };
+        *self.told.met.entry(was_at.to_owned()).or_default() += 1;
+        Ok(())
+    }
+}
+
+/// How a life begins, and when it ends.
+struct Plan {
+    kind: &'static str,
+    /// The line of the child from which on its time is counted; none: from its first moment.
+    from: Option<&'static str>,
+    pause: Duration,
+}
+
+impl Plan {
+    fn of(round: u64, random: &mut StdRng) -> Self {
+        let round = round % 8;
+        let kind = match round {
+            3 => "compare",
+            6 | 7 => "rebuild",
+            _ => "plain",
+        };
+        let (from, pause) = match (round, random.random_range(0..10)) {
+            // Reclaim and checkpoints come with the seconds.
+            (2, _) => (Some("ready"), random.random_range(700..1200)),
+            // While mail is accepted and the index is not there yet.
+            (5 | 7, _) => (Some("open"), random.random_range(0..40)),
+            (_, 0..2) => (None, random.random_range(0..80)),
+            _ => (Some("ready"), random.random_range(5..120)),
+        };
+        Self {
+            kind,
+            from,
+            pause: Duration::from_millis(pause),
         }
     }
+}
 
-    fn wait_until_ready(&self, child: &mut Child) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let heard = fs::read(self.folder.join("life.log")).unwrap_or_default();
-            if String::from_utf8_lossy(&heard).contains("\nready\n") {
-                return Ok(());
-            }
-            if child.try_wait().unwrap().is_some() {
-                return Err(self.complaints());
-            }
-            if Instant::now() > deadline {
-                let _ = child.kill();
-                return Err("the child does not get ready".to_owned());
-            }
-            thread::sleep(Duration::from_millis(3));
+fn spawn_child(folder: &Path, kind: &str, seed: u64) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "kill::child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, folder)
+        .env(SEED, seed.to_string())
+        .env("POSTROAD_KILL_KIND", kind)
+        // Its end is the child's end, whatever becomes of us.
+        .stdin(Stdio::piped())
+        .stdout(File::create(folder.join("life.log")).unwrap())
+        .stderr(File::create(folder.join("complaints")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the child tells this.
+fn wait_for(folder: &Path, child: &mut Child, line: &str) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    let line = format!("\n{line}\n");
+    while !heard(folder).contains(&line) {
+        if child.try_wait().unwrap().is_some() {
+            return Err(complaints(folder));
         }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            return Err(format!("the child does not come to {line:?}"));
+        }
+        thread::sleep(Duration::from_millis(3));
     }
+    Ok(())
+}
 
-    fn complaints(&self) -> String {
-        fs::read_to_string(self.folder.join("complaints")).unwrap_or_default()
-    }
+fn heard(folder: &Path) -> String {
+    let heard = fs::read(folder.join("life.log")).unwrap_or_default();
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+fn complaints(folder: &Path) -> String {
+    fs::read_to_string(folder.join("complaints")).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ mod backup;
 mod conformance;
 mod control;
 mod corruption;
+mod crashes;
 mod disk;
 mod export;
 mod journeys;

@@ -1,31 +1,28 @@
 //! What is there, compared with what was told.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    ops::ControlFlow,
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use postroad_envelope::{Envelope, QueueId, Timestamp};
-use postroad_journal::Journal;
-use postroad_queue::{JobState, Listing, MailPlace, Options, Queue};
 use postroad_queue_client::{
     Change, Filter, Lease, ListQuery, MailDetails, MailState, QueueAdmin, QueueError, QueueService,
-    WorkUp, collect_content,
+    RecipientDetails, WorkUp, collect_content,
 };
 use postroad_queued::LocalQueue;
 use tokio::time::timeout;
 
 use super::{
     kill_config,
-    life::{ADDRESSES, CLASSES},
+    load::{ADDRESSES, CLASSES, RULED},
+    retired,
     told::{Told, content_of, say},
 };
 use crate::setup::{Worker, change, common, delivered, mail, submit};
 
-const LARGEST: usize = 1 << 20;
+pub const LARGEST: usize = 1 << 20;
 
 pub fn queue_folder(folder: &Path) -> PathBuf {
     kill_config().folder(&common(folder))
@@ -65,9 +62,14 @@ pub async fn report_in(queue: &LocalQueue, lease: &Lease) -> Option<(QueueId, u3
     reported(&lease.envelope, &content)
 }
 
-/// Mails with their open recipients.
-pub async fn present(queue: &LocalQueue, told: &Told) -> Result<BTreeMap<QueueId, u32>, String> {
+/// Mails with their open recipients, but for those minted since.
+pub async fn present(
+    queue: &LocalQueue,
+    told: &Told,
+    since: Timestamp,
+) -> Result<BTreeMap<QueueId, u32>, String> {
     let mut present = BTreeMap::new();
+    let mut states = BTreeSet::new();
     let mut query = ListQuery {
         limit: 1000,
         ..ListQuery::default()
@@ -75,9 +77,17 @@ pub async fn present(queue: &LocalQueue, told: &Told) -> Result<BTreeMap<QueueId
     loop {
         let page = queue.list(query.clone()).await.map_err(|e| e.to_string())?;
         for found in &page.mails {
+            if found.queue_id.minted_at() >= since {
+                continue;
+            }
             // A report that was owed may end a mail while we look.
-            if let Ok(details) = queue.show(found.queue_id).await {
+            if let Ok(details) = queue.show(found.queue_id).await
+                && details.summary.retired.is_none()
+            {
                 present.insert(found.queue_id, open_recipients(&details));
+                states.extend(details.recipients.iter().map(state_of));
+                let is_owed = details.recipients.iter().all(|to| to.state.is_none());
+                states.extend(is_owed.then_some(Some("owing")));
                 check_mail(queue, &details, told).await?;
             }
         }
@@ -85,6 +95,9 @@ pub async fn present(queue: &LocalQueue, told: &Told) -> Result<BTreeMap<QueueId
         if query.after.is_none() {
             break;
         }
+    }
+    for state in states.into_iter().flatten() {
+        say(format_args!("met killed-{state}"));
     }
     for (id, mail) in &told.mails {
         let open = present.get(id).copied().unwrap_or_default();
@@ -103,6 +116,15 @@ pub async fn present(queue: &LocalQueue, told: &Told) -> Result<BTreeMap<QueueId
         }
     }
     Ok(present)
+}
+
+/// The line of the table of states that a recipient was in when its queue was killed, if that can be told now.
+fn state_of(recipient: &RecipientDetails) -> Option<&'static str> {
+    match recipient.state {
+        Some(MailState::Due | MailState::Delayed) => Some("due"),
+        Some(MailState::Held) => Some("held"),
+        _ => None,
+    }
 }
 
 async fn check_mail(queue: &LocalQueue, details: &MailDetails, told: &Told) -> Result<(), String> {
@@ -130,116 +152,25 @@ async fn check_mail(queue: &LocalQueue, details: &MailDetails, told: &Told) -> R
         if mail.held && matches!(recipient.state, Some(MailState::Due | MailState::Leased)) {
             return Err(format!("{id} is held no more: {recipient:?}"));
         }
-    }
-    if let Ok(content) = queue.read(id, 0).await {
-        let content = collect_content(content, LARGEST).await;
-        let content = content.map_err(|error| format!("{id} cannot be read: {error}"))?;
-        if content != content_of(id) {
-            return Err(format!("{id} is half visible"));
+        let is_ruled = mail.ruled && 1 << recipient.index.0 == RULED;
+        if is_ruled && matches!(recipient.state, Some(MailState::Due | MailState::Leased)) {
+            return Err(format!("{id} is not held by its rule: {recipient:?}"));
         }
     }
-    Ok(())
+    whole(queue, id).await
 }
 
-/// All that an index says.
-#[derive(Debug, PartialEq)]
-struct View {
-    mails: Vec<(MailPlace, Vec<JobState>)>,
-    finished: Vec<QueueId>,
-}
-
-/// The index and one made from the journal alone say the same, and each living job is due once or held.
-pub fn compare(folder: &Path, told: &Told) -> Result<(), String> {
-    let folder = queue_folder(folder);
-    let (with_index, from) = look(&folder, told)?;
-    if from > 0 {
-        say(format_args!("met checkpoint-used"));
-    }
-    let index = folder.join("index");
-    if index.exists() {
-        std::fs::remove_dir_all(index).map_err(|error| error.to_string())?;
-    }
-    let (rebuilt, _) = look(&folder, told)?;
-    if with_index != rebuilt {
-        let differ = with_index
-            .mails
-            .iter()
-            .filter(|mail| !rebuilt.mails.contains(mail));
-        let missing = rebuilt
-            .mails
-            .iter()
-            .filter(|mail| !with_index.mails.contains(mail));
-        return Err(format!(
-            "index and journal differ\nindex: {:#?}\njournal: {:#?}\nfinished: {} and {}",
-            differ.collect::<Vec<_>>(),
-            missing.collect::<Vec<_>>(),
-            with_index.finished.len(),
-            rebuilt.finished.len(),
-        ));
-    }
-    say(format_args!("met compared"));
-    Ok(())
-}
-
-fn look(folder: &Path, told: &Told) -> Result<(View, u64), String> {
-    let bad = |error: &dyn std::fmt::Debug| format!("the queue does not open: {error:?}");
-    let entropy = Arc::new(|bytes: &mut [u8]| bytes.fill_with(rand::random));
-    let now = Timestamp::from(std::time::SystemTime::now());
-    let options = postroad_journal::Options {
-        segment_bytes: u32::try_from(kill_config().disk.segment.as_u64()).unwrap(),
-        ..Default::default()
+/// The content is there and whole, unless the mail has ended meanwhile.
+async fn whole(queue: &LocalQueue, id: QueueId) -> Result<(), String> {
+    let Ok(content) = queue.read(id, 0).await else {
+        return Ok(());
     };
-    let (mut journal, recovery) = Journal::open(folder, options, entropy).map_err(|e| bad(&e))?;
-    if !recovery.missing.is_empty() || !recovery.unreadable.is_empty() {
-        return Err(format!("segments are missing: {recovery:?}"));
+    let content = collect_content(content, LARGEST).await;
+    let content = content.map_err(|error| format!("{id} cannot be read: {error}"))?;
+    match content == content_of(id) {
+        true => Ok(()),
+        false => Err(format!("{id} is half visible")),
     }
-    let (queue, report) = Queue::open(folder, Options::default(), now).map_err(|e| bad(&e))?;
-    let mut refused = None;
-    let replayed = journal.replay(report.needs_replay_from, |record| {
-        match queue.replay(record) {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(error) => {
-                refused = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    });
-    let replayed = replayed.map_err(|e| bad(&e))?;
-    if refused.is_some() || !replayed.damage.is_empty() {
-        return Err(format!("damage: {refused:?}, {replayed:?}"));
-    }
-    let jobs = queue.finish_replay(now).map_err(|e| bad(&e))?;
-    let all = Filter::all();
-    let page = queue.list(&Listing::oldest(&all, None, usize::MAX), now, &|| true);
-    let page = page.map_err(|e| bad(&e))?;
-    let mut living = 0;
-    for job in page.mails.iter().flat_map(|mail| &mail.jobs) {
-        living += usize::from(!job.state.has_ended());
-        if job.phase.is_none() != job.state.has_ended() {
-            return Err(format!("a living job without a place: {job:?}"));
-        }
-    }
-    if jobs != living {
-        return Err(format!(
-            "{jobs} jobs are scheduled and {living} are to be done"
-        ));
-    }
-    let mails = page.mails.into_iter();
-    let mails = mails.map(|mail| {
-        let jobs = mail.jobs.into_iter().map(|job| job.state);
-        (mail.mail, jobs.collect())
-    });
-    let finished = told.mails.keys().copied();
-    let finished = finished.filter(|id| queue.finished(*id).is_ok_and(|known| known.is_some()));
-    let view = View {
-        mails: mails.collect(),
-        finished: finished.collect(),
-    };
-    // Leases what the next start will not know of: whoever opens it next commits its own epoch.
-    let epoch = queue.prepare_epoch().map_err(|e| bad(&e))?;
-    let places = journal.append_group(epoch.records()).map_err(|e| bad(&e))?;
-    queue.apply(epoch, &places).map_err(|e| bad(&e))?;
-    Ok((view, report.needs_replay_from.0))
 }
 
 /// Every job that lives is given out once, then nothing is left; ids of finished mails are known; whoever was to hear of
@@ -256,7 +187,9 @@ async fn drain_queue(folder: &Path, told: &Told) -> Result<(), String> {
     let (queue, running) = started.map_err(|error| error.to_string())?;
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));
-    present(&queue, told).await?;
+    queue.caught_up().await;
+    let all = Timestamp::from_millis(u64::MAX);
+    present(&queue, told, all).await?;
     let mut reports: BTreeMap<QueueId, u32> = BTreeMap::new();
     for (id, mail) in &told.mails {
         *reports.entry(*id).or_default() = mail.reports.values().fold(0, |all, set| all | set);
@@ -300,7 +233,10 @@ async fn drain_queue(folder: &Path, told: &Told) -> Result<(), String> {
     known(&queue, told).await?;
     stop.cancel();
     let ended = running.await.map_err(|error| error.to_string())?;
-    ended.map_err(|error| error.to_string())
+    ended.map_err(|error| error.to_string())?;
+    drop(worker);
+    drop(queue);
+    retired::all_are_there(folder, told).await
 }
 
 async fn known(queue: &LocalQueue, told: &Told) -> Result<(), String> {
@@ -326,12 +262,4 @@ async fn known(queue: &LocalQueue, told: &Told) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// How many are gone from the front of the journal.
-pub fn segments_given_up(folder: &Path) -> u64 {
-    let segments = std::fs::read_dir(queue_folder(folder).join("segments")).unwrap();
-    let names = segments.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
-    let numbers = names.filter_map(|name| name.strip_suffix(".seg")?.parse::<u64>().ok());
-    numbers.min().unwrap_or(1) - 1
 }

@@ -3,15 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use postroad_envelope::{QueueId, RouteClass};
-use postroad_queue_client::{Change, Changed, Filter, QueueAdmin, QueueError};
+use postroad_queue_client::{Change, Changed, Filter, HoldOrder, QueueAdmin, QueueError, Removal};
 use rand::{RngExt, rngs::StdRng};
 
 use super::{
     check,
-    life::{HELD_BY_RULE, Life, complain},
-    told::say,
+    life::{Life, complain},
+    load::{HELD_BY_ROUTE, RULED, RULED_DOMAIN},
+    told::{Rule, say},
 };
 
+/// For ever.
 pub async fn operate(life: Arc<Life>, mut random: StdRng) {
     loop {
         tokio::time::sleep(Duration::from_millis(random.random_range(1..12))).await;
@@ -26,15 +28,20 @@ pub async fn operate(life: Arc<Life>, mut random: StdRng) {
         };
         let open = check::open_recipients(&details);
         let wants_reports = !details.envelope.reverse_path.is_null();
-        match random.random_range(0..20) {
-            0..6 => hold(&life, id).await,
+        match random.random_range(0..22) {
+            20 => put_rule(&life, random.random()).await,
+            21 => remove_rule(&life, random.random()).await,
+            // What a rule holds is released with it, so a hold of ours would not be all that counts.
+            0..6 if open & RULED == 0 => hold(&life, id).await,
+            0..6 => {}
             6..10 => {
                 life.seen().held.remove(&id);
+                life.seen().ruled.remove(&id);
                 say(format_args!("releasing {id} 0"));
                 met("released", order(&life, Change::Release, id).await);
             }
             10..12 => {
-                if open & HELD_BY_RULE != 0 {
+                if open & HELD_BY_ROUTE != 0 {
                     // Another route ends what its route held.
                     life.seen().held.remove(&id);
                     say(format_args!("releasing {id} 0"));
@@ -101,4 +108,61 @@ async fn end(life: &Life, verb: &str, change: Change, id: QueueId, about: (u32, 
         }
         say(format_args!("met operator-{verb}"));
     }
+}
+
+const RULE: &str = "of-the-test";
+
+/// What was told of the rule holds; from now on it is known.
+pub async fn look_at_rule(life: &Life, told: Rule) {
+    let rules = life.queue.hold_rules().await;
+    let rules = rules.unwrap_or_else(|error| complain(&format!("no rules: {error:?}")));
+    let is_there = !rules.is_empty();
+    if told != Rule::Unsure && is_there != (told == Rule::In) {
+        complain(&format!("the rule was told to be {told:?}: {rules:?}"));
+    }
+    *life.rule.write().await = is_there;
+    say(format_args!("rule {}", if is_there { "in" } else { "out" }));
+}
+
+async fn put_rule(life: &Life, also_present: bool) {
+    let mut is_there = life.rule.write().await;
+    if *is_there {
+        return;
+    }
+    say(format_args!("rule unsure"));
+    let order = HoldOrder {
+        name: RULE.to_owned(),
+        filter: Filter::to(RULED_DOMAIN),
+        also_present,
+        ..HoldOrder::default()
+    };
+    if let Err(error) = life.queue.put_hold_rule(order).await {
+        complain(&format!("the rule cannot be put: {error:?}"));
+    }
+    *is_there = true;
+    say(format_args!("rule in"));
+    say(format_args!("met rule-put"));
+}
+
+async fn remove_rule(life: &Life, release: bool) {
+    let mut is_there = life.rule.write().await;
+    if !*is_there {
+        return;
+    }
+    say(format_args!("rule unsure"));
+    if release {
+        life.seen().ruled.clear();
+        say(format_args!("rule freeing"));
+    }
+    let removal = Removal {
+        name: RULE.to_owned(),
+        release,
+        ..Removal::default()
+    };
+    if let Err(error) = life.queue.remove_hold_rule(removal).await {
+        complain(&format!("the rule cannot be removed: {error:?}"));
+    }
+    *is_there = false;
+    say(format_args!("rule out"));
+    say(format_args!("met rule-removed"));
 }

@@ -1,7 +1,7 @@
 //! What the lives of a queue were told, and told us.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     io::Write as _,
@@ -30,10 +30,24 @@ pub struct Mail {
     pub held: bool,
     /// Somebody dropped it: then debts go, too.
     pub excused: bool,
+    /// It was offered while a rule was in force that holds one of its recipients, and nobody tried to release it since.
+    pub ruled: bool,
+    /// It was seen among the retired mails.
+    pub retired: bool,
     /// Reports about it that were seen, with the recipients they are about.
     pub reports: BTreeMap<QueueId, u32>,
     /// The round of the last word about it.
     pub round: u64,
+}
+
+/// What is known of the one hold rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rule {
+    #[default]
+    Out,
+    In,
+    /// Somebody was about to change it.
+    Unsure,
 }
 
 /// All of it.
@@ -44,6 +58,10 @@ pub struct Told {
     pub mails: BTreeMap<QueueId, Mail>,
     /// What workers held when they died.
     pub leases: BTreeMap<JobKey, LeaseRef>,
+    /// Results that were on their way then.
+    pub settling: BTreeSet<JobKey>,
+    /// Whether the hold rule is in force.
+    pub rule: Rule,
     /// How often what was met.
     pub met: BTreeMap<String, u64>,
 }
@@ -94,6 +112,10 @@ impl Told {
                 self.leases.insert(job, lease);
             }
             ["let-go", id, job] => drop(self.leases.remove(&job_key(id, job)?)),
+            ["settling", id, job] => drop(self.settling.insert(job_key(id, job)?)),
+            ["answered", id, job] => drop(self.settling.remove(&job_key(id, job)?)),
+            ["counted"] => self.settling.clear(),
+            ["rule", word] => self.hear_of_rule(word)?,
             ["report", id, set, report] => {
                 let (report, set) = (report.parse().ok()?, set.parse().ok()?);
                 // One that was seen for the last time before its mail was forgotten.
@@ -107,6 +129,20 @@ impl Told {
         Some(())
     }
 
+    fn hear_of_rule(&mut self, word: &str) -> Option<()> {
+        self.rule = match word {
+            "in" => Rule::In,
+            "out" => Rule::Out,
+            "unsure" => Rule::Unsure,
+            "freeing" => {
+                self.mails.values_mut().for_each(|mail| mail.ruled = false);
+                return Some(());
+            }
+            _ => return None,
+        };
+        Some(())
+    }
+
     fn hear_of(&mut self, word: &str, id: QueueId, set: u32) -> Option<()> {
         let round = self.round;
         let mail = self.mails.entry(id).or_default();
@@ -117,7 +153,13 @@ impl Told {
             "ended" => mail.ended |= set,
             "failed" => mail.failed |= set,
             "held" => mail.held = true,
-            "releasing" => mail.held = false,
+            "releasing" => (mail.held, mail.ruled) = (false, false),
+            "ruled" => mail.ruled = true,
+            // No news of it, but of what was known.
+            "retired" => {
+                mail.retired = true;
+                return Some(());
+            }
             "dropping" => (mail.excused, mail.trying) = (true, mail.trying | set),
             _ => return None,
         }
@@ -136,6 +178,15 @@ impl Told {
 
     pub fn write(&self, folder: &Path) {
         let mut text = format!("round {} {}\n", self.round, self.epoch);
+        let rule = match self.rule {
+            Rule::In => "in",
+            Rule::Out => "out",
+            Rule::Unsure => "unsure",
+        };
+        writeln!(text, "rule {rule}").unwrap();
+        for job in &self.settling {
+            writeln!(text, "settling {} {}", job.queue_id, job.number).unwrap();
+        }
         for (what, count) in &self.met {
             writeln!(text, "met {what} {count}").unwrap();
         }
@@ -160,10 +211,13 @@ impl Told {
                 round,
                 ..
             } = mail;
-            let (held, excused) = (u32::from(mail.held), u32::from(mail.excused));
+            let flags = u32::from(mail.held)
+                | u32::from(mail.excused) << 1
+                | u32::from(mail.ruled) << 2
+                | u32::from(mail.retired) << 3;
             write!(
                 text,
-                "mail {id} {all} {acknowledged} {trying} {ended} {failed} {held} {excused} {round}"
+                "mail {id} {all} {acknowledged} {trying} {ended} {failed} {flags} {round}"
             )
             .unwrap();
             for (report, set) in &mail.reports {
@@ -197,20 +251,12 @@ impl Told {
                 self.hear_line(&[&["leased"], rest].concat())?;
                 *self.met.get_mut("leased")? -= 1;
             }
+            ["rule", word] => self.hear_of_rule(word)?,
+            ["settling", id, job] => drop(self.settling.insert(job_key(id, job)?)),
             ["mail", id, ref rest @ ..] => {
-                let (facts, reports) = rest.split_at_checked(8)?;
+                let (facts, reports) = rest.split_at_checked(7)?;
                 let facts: Vec<u64> = facts.iter().filter_map(|word| word.parse().ok()).collect();
-                let &[
-                    all,
-                    acknowledged,
-                    trying,
-                    ended,
-                    failed,
-                    held,
-                    excused,
-                    round,
-                ] = &facts[..]
-                else {
+                let &[all, acknowledged, trying, ended, failed, flags, round] = &facts[..] else {
                     return None;
                 };
                 let set = |bits| u32::try_from(bits).ok();
@@ -220,8 +266,10 @@ impl Told {
                     trying: set(trying)?,
                     ended: set(ended)?,
                     failed: set(failed)?,
-                    held: held == 1,
-                    excused: excused == 1,
+                    held: flags & 1 != 0,
+                    excused: flags & 2 != 0,
+                    ruled: flags & 4 != 0,
+                    retired: flags & 8 != 0,
                     round,
                     ..Mail::default()
                 };
