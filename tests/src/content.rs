@@ -1,5 +1,11 @@
 //! Mails, and comparing what was sent with what arrived.
 
+use std::time::SystemTime;
+
+use postroad_address::{Mailbox, ReversePath};
+use postroad_envelope::{Envelope, QueueId, Recipient, RecipientIndex, Timestamp};
+use postroad_queue_client::{Accepted, Completion, QueueError, QueueService as _, RemoteQueue};
+
 /// A complete mail of these lines; `body` has its line ends already.
 pub fn mail(subject: &str, body: &str) -> Vec<u8> {
     let id = subject.replace(|c: char| !c.is_ascii_alphanumeric(), ".");
@@ -8,6 +14,35 @@ pub fn mail(subject: &str, body: &str) -> Vec<u8> {
          Date: Mon, 23 Nov 2026 00:00:00 +0000\r\nMessage-ID: <{id}@client.test>\r\n\r\n{body}"
     )
     .into_bytes()
+}
+
+/// Hands a mail to the queue as an agent does, under an id that may be used again.
+pub async fn submit(
+    queue: &RemoteQueue,
+    envelope: &Envelope,
+    content: &[u8],
+) -> Result<Accepted, QueueError> {
+    let mut submission = queue.submit(envelope.clone()).await?;
+    submission.chunk(content.to_vec().into()).await?;
+    let completion = Completion {
+        size: content.len() as u64,
+        ..Completion::default()
+    };
+    submission.finish(completion).await
+}
+
+/// A mail of alice to these addresses, which came just now.
+pub fn envelope(to: &[&str]) -> anyhow::Result<Envelope> {
+    let now = Timestamp::from(SystemTime::now());
+    let id = QueueId::mint(now, rand::random());
+    let mut envelope = Envelope::new(id, ReversePath::parse("alice@demo.test")?, now);
+    for (index, address) in (0..).zip(to) {
+        let address = Mailbox::parse(*address)?;
+        envelope
+            .recipients
+            .push(Recipient::new(RecipientIndex(index), address));
+    }
+    Ok(envelope)
 }
 
 /// What follows the header block.

@@ -14,7 +14,7 @@ mod stack;
 mod wait;
 
 pub use client::Client;
-pub use content::{body, is_same_mail, mail, unwired};
+pub use content::{body, envelope, is_same_mail, mail, submit, unwired};
 pub use link::{Link, Weather};
 pub use peer::{Kept, Peer, Stalled};
 pub use report::Report;

@@ -8,6 +8,7 @@ mod second;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -17,7 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use postroad_daemon::{health_socket, query_health};
-use postroad_queue_client::{ListQuery, QueueAdmin as _, RemoteAdmin};
+use postroad_queue_client::{ListQuery, QueueAdmin as _, RemoteAdmin, RemoteQueue};
 use postroad_rpc::Endpoint;
 use tempfile::TempDir;
 
@@ -155,6 +156,7 @@ impl Builder {
             binary: self.binary,
             processes,
             runs: 0,
+            environments: BTreeMap::new(),
         })
     }
 
@@ -177,6 +179,7 @@ pub struct Stack {
     processes: BTreeMap<Agent, Option<Process>>,
     /// How many processes were started; numbers the logs.
     runs: usize,
+    environments: BTreeMap<Agent, Vec<(String, OsString)>>,
 }
 
 impl Stack {
@@ -228,11 +231,25 @@ impl Stack {
         Ok(())
     }
 
+    /// Sets a variable for processes of `agent` started from now on.
+    pub fn set_variable(&mut self, agent: Agent, name: &str, value: impl Into<OsString>) {
+        let of_agent = self.environments.entry(agent).or_default();
+        of_agent.push((name.to_owned(), value.into()));
+    }
+
+    /// The queue, as an agent on this host reaches it.
+    pub fn queue(&self) -> Result<RemoteQueue> {
+        let socket = self.folder().join("run/queue.sock");
+        Ok(RemoteQueue::connect(&Endpoint::Unix(socket), None)?)
+    }
+
     /// Starts one process.
     pub fn start(&mut self, agent: Agent) -> Result<()> {
         self.runs += 1;
         let log = self.folder().join(format!("{:03}-{agent}.log", self.runs));
-        let process = Process::start(&self.binary, agent, &self.config_file(), log)?;
+        let config = self.config_file();
+        let environment = self.environments.get(&agent).map_or(&[][..], Vec::as_slice);
+        let process = Process::start(&self.binary, agent, &config, environment, log)?;
         self.processes.insert(agent, Some(process));
         Ok(())
     }

@@ -57,7 +57,7 @@ const STEPS: [Step; 5] = [
         needs: None,
         command: &["cargo", "test", "--workspace"],
     },
-    // Foreign peers and power cuts: each test names what it needs; with CI=true what is missing fails. The whole workspace is
+    // Foreign peers, power cuts and disks that fail: each test names what it needs; with CI=true what is missing fails. The whole workspace is
     // selected so that dependencies keep the features of the step before and are not built again.
     Step {
         name: "interop",
@@ -72,6 +72,8 @@ const STEPS: [Step; 5] = [
             "interop",
             "--test",
             "power_cut",
+            "--test",
+            "io_errors",
         ],
     },
 ];

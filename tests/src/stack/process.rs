@@ -1,6 +1,7 @@
 //! One process, killed at the latest when it is dropped.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::process::CommandExt as _,
@@ -23,7 +24,13 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(binary: &Path, agent: Agent, config: &Path, log: PathBuf) -> Result<Self> {
+    pub fn start(
+        binary: &Path,
+        agent: Agent,
+        config: &Path,
+        environment: &[(String, OsString)],
+        log: PathBuf,
+    ) -> Result<Self> {
         let child = Command::new(binary)
             .arg0(agent.program())
             .args(agent.arguments())
@@ -35,6 +42,7 @@ impl Process {
             .stderr(File::create(&log)?)
             .env_remove(LOG_VARIABLE)
             .env_remove("NOTIFY_SOCKET")
+            .envs(environment.iter().cloned())
             .spawn()
             .with_context(|| binary.display().to_string())?;
         Ok(Self { child, log })

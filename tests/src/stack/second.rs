@@ -31,7 +31,7 @@ impl Stack {
             .folder()
             .join(format!("{:03}-second-{agent}.log", self.runs));
         let config = folder.join("postroad.toml");
-        let process = Process::start(&self.binary, agent, &config, log)?;
+        let process = Process::start(&self.binary, agent, &config, &[], log)?;
         let mut second = Second { agent, process };
         let ready = wait_for("readiness of the second", async || {
             if let Some(status) = second.process.ended() {
