@@ -36,6 +36,7 @@ pub fn envelope(to: &[&str]) -> anyhow::Result<Envelope> {
     let now = Timestamp::from(SystemTime::now());
     let id = QueueId::mint(now, rand::random());
     let mut envelope = Envelope::new(id, ReversePath::parse("alice@demo.test")?, now);
+    envelope.account = Some("alice@demo.test".to_owned());
     for (index, address) in (0..).zip(to) {
         let address = Mailbox::parse(*address)?;
         envelope

@@ -423,10 +423,19 @@ impl Stack {
         .await
     }
 
+    /// The queue, as an operator on this host reaches it.
+    pub fn admin(&self) -> Result<RemoteAdmin> {
+        let socket = self.folder().join("run/queue-admin.sock");
+        Ok(RemoteAdmin::connect(
+            &Endpoint::Unix(socket),
+            None,
+            "journey",
+        )?)
+    }
+
     /// Waits until the queue has nothing left to do.
     pub async fn wait_for_empty_queue(&self) -> Result<()> {
-        let socket = self.folder().join("run/queue-admin.sock");
-        let admin = RemoteAdmin::connect(&Endpoint::Unix(socket), None, "journey")?;
+        let admin = self.admin()?;
         wait_for("empty queue", async || {
             let page = admin.list(ListQuery::default()).await.ok()?;
             page.mails.is_empty().then_some(())
