@@ -38,7 +38,7 @@ pub fn envelope(to: &[&str]) -> anyhow::Result<Envelope> {
     let mut envelope = Envelope::new(id, ReversePath::parse("alice@demo.test")?, now);
     envelope.account = Some("alice@demo.test".to_owned());
     for (index, address) in (0..).zip(to) {
-        let address = Mailbox::parse(*address)?;
+        let address = Mailbox::parse(address)?;
         envelope
             .recipients
             .push(Recipient::new(RecipientIndex(index), address));

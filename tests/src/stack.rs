@@ -4,6 +4,7 @@ mod files;
 mod maildir;
 mod ports;
 mod process;
+mod reach;
 mod second;
 
 use std::{
@@ -18,8 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use postroad_daemon::{health_socket, query_health};
-use postroad_queue_client::{ListQuery, QueueAdmin as _, RemoteAdmin, RemoteQueue};
-use postroad_rpc::Endpoint;
+use postroad_queue_client::{ListQuery, QueueAdmin as _};
 use tempfile::TempDir;
 
 use self::process::Process;
@@ -28,10 +28,7 @@ pub use self::{
     ports::{Ports, free_port},
     second::Second,
 };
-use crate::{
-    Client,
-    wait::{wait_for, wait_for_within},
-};
+use crate::wait::{wait_for, wait_for_within};
 
 /// The password of every account.
 pub const PASSWORD: &str = "correct horse";
@@ -237,12 +234,6 @@ impl Stack {
         of_agent.push((name.to_owned(), value.into()));
     }
 
-    /// The queue, as an agent on this host reaches it.
-    pub fn queue(&self) -> Result<RemoteQueue> {
-        let socket = self.folder().join("run/queue.sock");
-        Ok(RemoteQueue::connect(&Endpoint::Unix(socket), None)?)
-    }
-
     /// Starts one process.
     pub fn start(&mut self, agent: Agent) -> Result<()> {
         self.runs += 1;
@@ -356,43 +347,6 @@ impl Stack {
         Ok(())
     }
 
-    /// A mail program that has logged in with STARTTLS.
-    pub async fn login(&self, account: &str) -> Result<Client> {
-        let (client, _) = Client::connect(self.ports.submission()).await?;
-        let mut client = client.starttls(&self.ca_file()).await?;
-        client.login(account, PASSWORD).await?;
-        Ok(client)
-    }
-
-    /// The same with implicit TLS.
-    pub async fn login_tls(&self, account: &str) -> Result<Client> {
-        let (mut client, _) =
-            Client::connect_tls(self.ports.submissions(), &self.ca_file()).await?;
-        client.expect("EHLO client.test", "250").await?;
-        client.login(account, PASSWORD).await?;
-        Ok(client)
-    }
-
-    /// Submits a mail of alice, over a new connection each time, until the reply is not `refused`; that reply.
-    pub async fn submit_while(&self, refused: &str, to: &str, content: &[u8]) -> Result<String> {
-        wait_for(&format!("reply other than {refused}"), async || {
-            let mut client = self.login("alice@demo.test").await.ok()?;
-            let reply = client
-                .attempt("alice@demo.test", &[to], content)
-                .await
-                .ok()?;
-            (!reply.starts_with(refused)).then_some(reply)
-        })
-        .await
-    }
-
-    /// A foreign mail server that comes to port 25.
-    pub async fn world_client(&self) -> Result<Client> {
-        let (mut client, _) = Client::connect(self.ports.smtp()).await?;
-        client.expect("EHLO mx.world.test", "250").await?;
-        Ok(client)
-    }
-
     /// What lies in the Maildir of an account, new and seen.
     pub fn delivered(&self, account: &str) -> Result<Vec<Mail>> {
         maildir::delivered(&self.maildir(account)?)
@@ -421,16 +375,6 @@ impl Stack {
             (mails.len() >= count).then_some(mails)
         })
         .await
-    }
-
-    /// The queue, as an operator on this host reaches it.
-    pub fn admin(&self) -> Result<RemoteAdmin> {
-        let socket = self.folder().join("run/queue-admin.sock");
-        Ok(RemoteAdmin::connect(
-            &Endpoint::Unix(socket),
-            None,
-            "journey",
-        )?)
     }
 
     /// Waits until the queue has nothing left to do.
