@@ -32,7 +32,9 @@ pub async fn redirect(
             Some(Outcome::Expanded(StatusReport::local(SUCCESS_2_0_0, text)))
         }
         // These pass, and cost the mail no attempt.
-        Err(error @ (QueueError::Unavailable(_) | QueueError::Full(_))) => {
+        Err(
+            error @ (QueueError::Unavailable(_) | QueueError::Full(_) | QueueError::OverQuota(_)),
+        ) => {
             tracing::info!(%queue_id, rcpt_to = %recipient.address, %error, "the mail could not be handed on now");
             None
         }

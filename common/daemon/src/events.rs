@@ -89,6 +89,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     ("settled", "The outcome of a recipient is on disk."),
     ("dsn_sent", "A report about a mail was put into the queue."),
+    (
+        "over_quota",
+        "A mail was refused: its tenant, account or recipient domain has no room in the queue.",
+    ),
     ("held", "A mail waits until somebody releases it."),
     ("released", "A held mail goes on."),
     ("dropped", "A mail was removed without delivery."),
@@ -140,6 +144,15 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("recipients", "How many recipients."),
     ("message_id", "The Message-ID of the mail."),
     ("size", "Octets of content."),
+    (
+        "scope",
+        "What a quota is for: a tenant, an account or a domain.",
+    ),
+    ("owner", "Whose quota it is."),
+    ("mails", "How many mails there are."),
+    ("most_mails", "How many mails there may be."),
+    ("octets", "Octets of content there are."),
+    ("most_octets", "Octets of content there may be."),
     ("relay", "`host[ip]:port` a mail was handed to."),
     ("attempt", "Which attempt this was, from 1."),
     (

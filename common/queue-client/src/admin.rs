@@ -2,6 +2,7 @@ mod change;
 mod hold;
 mod resend;
 mod retired;
+mod usage;
 
 use async_trait::async_trait;
 pub use change::{Change, Changed, Order};
@@ -12,6 +13,7 @@ use postroad_envelope::{
 };
 pub use resend::{Resend, Resent};
 pub use retired::RetiredFacts;
+pub use usage::{Usage, UsageQuery, UsageScope};
 
 use crate::{
     BackupStream, ContentStream, ImportedMail, QueueError, VerifyStream, WatchQuery, WatchStream,
@@ -39,6 +41,8 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn hold_rules(&self) -> Result<Vec<HoldRuleDetails>, QueueError>;
     /// What waits for each destination, most mails first; `limit` as in [`ListQuery::limit`], by 1,000 and at most 10,000.
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError>;
+    /// What tenants, accounts and recipient domains have in the queue, against their quotas: scope by scope, the fullest first.
+    async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError>;
     /// The connected workers, in the order they connected.
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError>;
     /// Gives the workers of this name no more leases until they connect again, and tells them to finish what they hold.

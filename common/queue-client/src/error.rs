@@ -9,9 +9,12 @@ pub enum QueueError {
     /// The queue cannot be reached, is starting or stopping. Nothing is known to be stored; try again later.
     #[error("the queue is not available: {0}")]
     Unavailable(String),
-    /// No room: disk reserve, quota or limit of mails under way.
+    /// No room: disk reserve or limit of mails under way.
     #[error("the queue takes no more mail now: {0}")]
     Full(String),
+    /// A quota has no room for the mail now, with the reply to give.
+    #[error("a quota is used up: {0}")]
+    OverQuota(Reply),
     /// The queue refuses this mail for good, with the reply to give.
     #[error("the queue refuses the mail: {0}")]
     Refused(Reply),
@@ -44,7 +47,7 @@ impl QueueError {
                 SYSTEM_FULL_4_3_1,
                 "no room in the queue now, please try again later",
             ),
-            Self::Refused(reply) => reply.clone(),
+            Self::Refused(reply) | Self::OverQuota(reply) => reply.clone(),
             Self::Invalid(_) | Self::NotAllowed(_) => Reply::new(
                 TRANSACTION_FAILED_554,
                 PERMANENT_5_0_0,

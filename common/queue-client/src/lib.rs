@@ -29,7 +29,7 @@ pub mod worker;
 pub use admin::{
     AgentDetails, Change, Changed, DestinationStats, HoldOrder, HoldRuleDetails, ListPage,
     ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Removal,
-    Resend, Resent, RetiredFacts, SiteStats,
+    Resend, Resent, RetiredFacts, SiteStats, Usage, UsageQuery, UsageScope,
 };
 pub use backup::{BackupPiece, BackupStream};
 pub use error::QueueError;

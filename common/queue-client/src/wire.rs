@@ -6,6 +6,7 @@ pub mod filter;
 mod hold;
 mod resend;
 mod submit;
+mod usage;
 mod work;
 
 pub use failure::{from_status, refusal_from_error, refusal_into_error, to_status};

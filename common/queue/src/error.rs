@@ -1,6 +1,6 @@
 use postroad_envelope::QueueId;
 
-use crate::JobKey;
+use crate::{JobKey, OverQuota};
 
 /// What can go wrong, and whose fault it is.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,9 @@ pub enum QueueError {
     /// Caller: an envelope without recipients, or with an index twice.
     #[error("the envelope cannot be queued: {0}")]
     Envelope(&'static str),
+    /// Policy: a quota has no room for the mail.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
     /// Worker: the lease has ended, or its job has changed since.
     #[error(transparent)]
     Stale(#[from] StaleLease),

@@ -13,11 +13,12 @@
 
 mod apply;
 mod check;
+mod count;
 mod keys;
 mod leaving;
 mod open;
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Mutex};
 
 use postroad_envelope::{MailTraits, QueueId, Timestamp, fold_sender};
 use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
@@ -28,7 +29,7 @@ pub use leaving::LeavingMail;
 pub use open::{Former, Looked, Opened, look, open};
 
 use crate::{
-    Digest, JobFacts, JobKey, JobState, QueueError, Revision, Wait,
+    Digest, JobFacts, JobKey, JobState, QueueError, Revision, Usage, Wait,
     error::unreadable,
     record::{
         Finished, class_from_wire, decode_state, digest_from_wire, digest_to_wire, file_from_wire,
@@ -145,6 +146,8 @@ pub struct Index {
     db_file: File,
     /// Whether finished mails wait until they are retired.
     retire: bool,
+    /// What those that are applied change is counted here, from [`Index::begin_counting`] on.
+    usage: Mutex<Option<Box<Usage>>>,
 }
 
 impl Index {
@@ -158,6 +161,7 @@ impl Index {
             trees,
             db_file,
             retire,
+            usage: Mutex::new(None),
         };
         (index, former)
     }

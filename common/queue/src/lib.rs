@@ -32,6 +32,7 @@ mod retry;
 #[cfg(test)]
 mod samples;
 mod schedule;
+mod usage;
 
 pub use check::{Checked, IndexFound, StoredIndex, unmet};
 pub use error::{QueueError, StaleLease};
@@ -48,3 +49,4 @@ pub use retry::RetrySchedule;
 pub use schedule::{
     Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Scanned, Schedule, Ticked, Wait,
 };
+pub use usage::{Amount, Claim, OverQuota, Quota, Quotas, Scope, Usage};

@@ -11,6 +11,7 @@ mod reclaim;
 mod replay;
 mod settle;
 mod standing;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +35,7 @@ pub use standing::Standing;
 
 use crate::{
     Digest, Fairness, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,
-    QueueError, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
+    QueueError, Quotas, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
     index::{self, Former, Index},
     record::{Checkpoint, Finished, LeaseHint, LeaseHints, encode_epoch},
 };
@@ -54,6 +55,8 @@ pub struct Options {
     pub finished_window: Duration,
     /// Whether finished mails are kept in [`Queue::leaving`] until they are retired.
     pub retire: bool,
+    /// How much tenants, accounts and recipient domains may have in the queue.
+    pub quotas: Arc<Quotas>,
     /// Epochs that a start skips: of a queue that others were given leases by since this copy of it was made.
     pub epochs_ahead: u64,
 }
@@ -67,6 +70,7 @@ impl Default for Options {
             cache_capacity: 64 << 20,
             finished_window: Duration::from_secs(24 * 3600),
             retire: false,
+            quotas: Arc::default(),
             epochs_ahead: 0,
         }
     }
@@ -210,7 +214,12 @@ impl Queue {
     pub fn abandon(&self, prepared: Prepared) {
         for change in prepared.into_changes() {
             match change {
-                Change::Mail(mail) => drop(self.core().in_flight.remove(&mail.queue_id)),
+                Change::Mail(mail) => {
+                    self.core().in_flight.remove(&mail.queue_id);
+                    if mail.is_counted {
+                        self.index.give_back(&mail.claim());
+                    }
+                }
                 Change::State(state) => {
                     if let Err(error) = self.put_right(state.key) {
                         tracing::error!(event = "corruption", %error, "the index cannot be read");

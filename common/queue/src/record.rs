@@ -19,7 +19,7 @@ pub use retired::{
     split_content,
 };
 pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
-pub(crate) use state::{digest_from_wire, digest_to_wire};
+pub(crate) use state::{digest_from_wire, digest_to_wire, is_open};
 
 use crate::{JobState, QueueError};
 

@@ -6,6 +6,7 @@ mod hold;
 mod import;
 mod resend;
 mod stats;
+mod usage;
 mod view;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
     AgentDetails, BackupStream, Change, Changed, ContentStream, HoldOrder, HoldRuleDetails,
     ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
-    Removal, Resend, Resent, VerifyStream, WatchQuery, WatchStream,
+    Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery, WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
@@ -78,6 +79,11 @@ impl QueueAdmin for LocalQueue {
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
         self.blocking(move |core| stats::stats(core, limit)).await
+    }
+
+    async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError> {
+        self.blocking(move |core| Ok(usage::usage(core, query)))
+            .await
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {

@@ -1,5 +1,6 @@
 //! `[queued]`: what can be set, with units and defaults.
 
+mod quota;
 mod sharing;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
 
+pub use quota::{NamedQuota, QuotaConfig};
 pub use sharing::{DestinationConfig, PriorityConfig};
 
 use crate::{ConfigError, routing::Router};
@@ -46,6 +48,8 @@ pub struct Config {
     pub priority: PriorityConfig,
     /// What one destination may have.
     pub destination: DestinationConfig,
+    /// How much tenants, accounts and recipient domains may have in the queue.
+    pub quota: QuotaConfig,
     /// Reports to senders.
     pub dsn: DsnConfig,
     /// What happened to each mail.
@@ -74,6 +78,7 @@ impl Default for Config {
             lease: LeaseConfig::default(),
             priority: PriorityConfig::default(),
             destination: DestinationConfig::default(),
+            quota: QuotaConfig::default(),
             dsn: DsnConfig::default(),
             timeline: TimelineConfig::default(),
             retired: RetiredConfig::default(),
@@ -110,6 +115,7 @@ impl Config {
     pub fn check(&self, common: &CommonConfig) -> Result<(), ConfigError> {
         Router::new(&self.routes, self.foreign)?;
         self.check_sharing()?;
+        self.quotas()?;
         match (&self.listen.tcp, &common.tls) {
             (Some(_), None) => Err(ConfigError::NoCertificates),
             _ => Ok(()),

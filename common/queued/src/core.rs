@@ -30,6 +30,7 @@ use crate::{
     clock,
     committer::{CommitError, Committer},
     dispatch::ToDispatcher,
+    quota,
     retired::Retired,
     routing::Router,
     sections::Sections,
@@ -275,6 +276,7 @@ pub(crate) fn to_client_error(error: CommitError) -> QueueError {
         CommitError::Queue(inner) => match inner {
             Inner::Envelope(why) => QueueError::Invalid(why.to_owned()),
             Inner::NoSuchMail(_) | Inner::NoSuchJob(_) => QueueError::NotFound,
+            Inner::OverQuota(over) => quota::refused(&over, None),
             Inner::Busy(_) | Inner::Stale(_) => QueueError::Conflict(inner.to_string()),
             Inner::Unreadable { .. } | Inner::Index(_) | Inner::Io { .. } => {
                 tracing::error!(event = "fault", error = %inner, "the index failed");

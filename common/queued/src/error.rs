@@ -74,6 +74,16 @@ pub enum ConfigError {
         "queued.routes: max_leases is for a route of one domain; for all others write queued.destination.max_leases"
     )]
     MaxLeasesOfAny,
+    /// A quota for someone who cannot be.
+    #[error("queued.quota.{key}: {name:?} {problem}")]
+    Quota {
+        /// The list it stands in.
+        key: &'static str,
+        /// Whose it was to be.
+        name: String,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
     /// A TCP listener without certificates.
     #[error("queued.listen.tcp needs the certificates of common.tls")]
     NoCertificates,

@@ -33,6 +33,7 @@ mod error;
 pub mod export;
 mod holds;
 mod local;
+mod quota;
 mod reports;
 mod retention;
 mod retired;
@@ -51,7 +52,7 @@ mod work;
 
 pub use config::{
     BackupConfig, Config, DiskConfig, DsnConfig, Foreign, KeptContent, LeaseConfig, ListenConfig,
-    RetiredConfig, RetryConfig, RouteRule, TimelineConfig,
+    NamedQuota, QuotaConfig, RetiredConfig, RetryConfig, RouteRule, TimelineConfig,
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;

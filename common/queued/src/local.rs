@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use postroad_daemon::Check;
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_journal::ContentReader;
-use postroad_queue::Content;
+use postroad_queue::{Claim, Content};
 use postroad_queue_client::{
     AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkHello,
 };
@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     catch_up::Standing,
     core::{Core, Front, ReadError, to_client_error},
+    quota,
     retired::KeptBytes,
     store::damage,
     submission::{LocalSubmission, too_large},
@@ -109,7 +110,11 @@ impl QueueService for LocalQueue {
         if core.submissions.available_permits() == 0 {
             return Err(QueueError::Full("too many mails under way".to_owned()));
         }
-        Ok(())
+        let account = request.account.as_deref();
+        let domains = request.recipients.iter().map(|to| to.domain().a_label());
+        let claim = Claim::announced(&request.tenant, account, request.size, domains);
+        let room = core.newcomers.admit(&claim);
+        room.map_err(|over| quota::refused(&over, account))
     }
 
     async fn submit(&self, envelope: Envelope) -> Result<Box<dyn Submission>, QueueError> {

@@ -171,7 +171,7 @@ fn prepare(
         return Ok(None);
     };
     for (envelope, content) in reports {
-        match queue.prepare_insert(envelope, content, now, &route) {
+        match queue.prepare_own(envelope, content, now, &route) {
             Ok(Admission::New(prepared)) => all = all.and(prepared),
             // Without this report the debt is not paid.
             other => {

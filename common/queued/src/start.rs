@@ -10,7 +10,7 @@ use std::{
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_journal::{ContentNonce, ContentStore, Journal, JournalError, Recovery};
-use postroad_queue::{LeaseTimes, Newcomers, Options, RetrySchedule};
+use postroad_queue::{LeaseTimes, Newcomers, Options, Quotas, RetrySchedule};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -118,7 +118,7 @@ pub async fn start(
     let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
     let memory = config.max_submission_memory.as_usize() / 1024;
-    let options = queue_options(&config, &folder);
+    let options = queue_options(&config, &folder, newcomers.quotas());
     let front = Arc::new(Front {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
         memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
@@ -403,7 +403,8 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
     let contents = ContentStore::open(folder, clock::entropy()).map_err(failed)?;
     let files = catch_up::leftovers(&contents, folder);
     // Taken before anyone can submit: what is minted from now on is new.
-    let newcomers = Newcomers::new(RetrySchedule::from(&config.retry), clock::now());
+    let quotas = Arc::new(config.quotas()?);
+    let newcomers = Newcomers::new(RetrySchedule::from(&config.retry), quotas, clock::now());
     catch_up::learn_tail(folder, &journal.reader(), &newcomers)?;
     Ok(Opened {
         is_whole: recovery.unreadable.is_empty() && recovery.missing.is_empty(),
@@ -416,7 +417,7 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
     })
 }
 
-fn queue_options(config: &Config, folder: &Path) -> Options {
+fn queue_options(config: &Config, folder: &Path, quotas: Arc<Quotas>) -> Options {
     Options {
         retry: RetrySchedule::from(&config.retry),
         times: LeaseTimes {
@@ -427,6 +428,7 @@ fn queue_options(config: &Config, folder: &Path) -> Options {
         },
         fairness: config.fairness(),
         cache_capacity: config.disk.index_cache.as_u64(),
+        quotas,
         epochs_ahead: backup::epochs_ahead(folder),
         finished_window: config.remember_finished.into(),
         retire: Retired::wanted(&config.retired),

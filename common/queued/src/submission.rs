@@ -22,7 +22,7 @@ use crate::{
     catch_up::Standing,
     clock,
     core::{Front, to_client_error},
-    disk,
+    disk, quota,
 };
 
 /// Octets of a large mail gathered before they are written.
@@ -255,7 +255,13 @@ pub(crate) async fn insert(
                 .newcomers
                 .prepare_insert(again, kept, clock::now(), &core.routes()),
         };
-        match admission.map_err(|error| to_client_error(error.into()))? {
+        let admission = admission.map_err(|error| match error {
+            postroad_queue::QueueError::OverQuota(over) => {
+                quota::refused(&over, envelope.account.as_deref())
+            }
+            other => to_client_error(other.into()),
+        });
+        match admission? {
             Reception::Answer(Admission::New(prepared)) => {
                 facts.held(prepared.holds());
                 core.committer

@@ -9,6 +9,7 @@ use postroad_envelope::{EventKind, HostPort};
 
 use crate::queue::ClassArgument;
 use crate::queue::filter::{FilterArguments, SelectionArguments};
+use crate::queue::usage::UsageArguments;
 
 /// Postroad carries mail: submission, transfer and delivery around one durable queue.
 #[derive(Debug, Parser)]
@@ -154,6 +155,8 @@ pub enum QueueVerb {
         #[arg(long)]
         by_site: bool,
     },
+    /// Show what tenants, accounts and recipient domains have in the queue, against their quotas
+    Usage(UsageArguments),
     /// Try delayed mails now
     Retry(ChangeArguments),
     /// Standing rules that hold mail as it comes

@@ -14,6 +14,7 @@ mod show;
 mod stats;
 mod stopped;
 mod trace;
+pub mod usage;
 mod verify;
 
 use std::path::Path;
@@ -66,6 +67,7 @@ pub fn carry_out(
             QueueVerb::Stats { limit, by_site } => {
                 stats::stats(&admin, limit, by_site, terminal).await
             }
+            QueueVerb::Usage(arguments) => usage::usage(&admin, &arguments, terminal).await,
             QueueVerb::Rule(verb) => rule::carry_out(&admin, verb, terminal).await,
             QueueVerb::Retry(change) => carry(&admin, Change::Retry, change, terminal).await,
             QueueVerb::Hold(change) => carry(&admin, Change::Hold, change, terminal).await,

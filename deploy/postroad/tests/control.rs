@@ -175,6 +175,35 @@ impl Site {
 }
 
 #[test]
+fn usage_tells_what_each_has() {
+    let site = Site::new();
+    let (status, out, talk) = site.run(&["queue", "usage"]);
+    let nobody = "nobody has mail in the queue\n";
+    assert_eq!((status, out.as_str(), talk.as_str()), (0, "", nobody));
+    site.send(&["x@far.example", "y@other.example"]);
+    site.send(&["z@far.example"]);
+    let table = site.done(&["queue", "usage"]);
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0], ["NAME", "MAILS", "OF", "SIZE", "OF", "FULL"]);
+    assert_eq!(rows[1], ["tenant", "default", "2", "0.1", "KiB"]);
+    assert_eq!(rows[2], ["domain", "far.example", "2", "0.1", "KiB"]);
+    assert_eq!(rows[3], ["domain", "other.example", "1", "0.1", "KiB"]);
+    let domains = site.json(&["queue", "usage", "--domain", "--limit", "1"]);
+    assert_eq!(domains["schema"], 1);
+    assert_eq!(domains["usages"].as_array().unwrap().len(), 1);
+    let far = &domains["usages"][0];
+    assert_eq!(far["name"], "far.example");
+    assert_eq!((&far["mails"], &far["size"]), (&2.into(), &44.into()));
+    assert_eq!(far["most_mails"], Value::Null);
+    let both = site.run(&["queue", "usage", "--domain", "--tenant"]);
+    assert_eq!(both.0, 2);
+    site.end();
+}
+
+#[test]
 fn stats_tell_what_waits_where() {
     let site = Site::new();
     let (status, out, talk) = site.run(&["queue", "stats"]);

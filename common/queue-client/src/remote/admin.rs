@@ -13,7 +13,8 @@ use tonic::{Response, Status, transport::Channel};
 use crate::{
     AgentDetails, BackupStream, Change, Changed, ContentStream, HoldOrder, HoldRuleDetails,
     ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
-    Removal, Resend, Resent, VerifyStream, WatchQuery, WatchStream, wire::from_status,
+    Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery, WatchStream,
+    wire::from_status,
 };
 
 /// Chunks of an imported mail under way before its sender waits.
@@ -137,6 +138,12 @@ impl QueueAdmin for RemoteAdmin {
         let rules = inner(self.client().list_hold_rules(request).await)?.rules;
         let rules = rules.into_iter().map(TryInto::try_into);
         Ok(rules.collect::<Result<_, _>>()?)
+    }
+
+    async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError> {
+        let answer = self.client().usage(v1::UsageRequest::from(query)).await;
+        let usages = inner(answer)?.usages.into_iter().map(TryInto::try_into);
+        Ok(usages.collect::<Result<_, _>>()?)
     }
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {

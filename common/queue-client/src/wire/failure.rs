@@ -1,4 +1,6 @@
 use postroad_proto::{ConvertError, queue::v1};
+use postroad_reply::Reply;
+use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::QueueError;
@@ -14,11 +16,8 @@ pub fn to_status(error: &QueueError) -> Status {
     let code = match error {
         QueueError::Unavailable(_) => Code::Unavailable,
         QueueError::Full(_) => Code::ResourceExhausted,
-        QueueError::Refused(reply) => {
-            use prost::Message as _;
-            let details = v1::Reply::from(reply).encode_to_vec();
-            return Status::with_details(Code::Aborted, error.to_string(), details.into());
-        }
+        QueueError::Refused(reply) => return with_reply(Code::Aborted, error, reply),
+        QueueError::OverQuota(reply) => return with_reply(Code::ResourceExhausted, error, reply),
         QueueError::IdTaken => Code::AlreadyExists,
         QueueError::NotFound => Code::NotFound,
         QueueError::Conflict(_) => Code::FailedPrecondition,
@@ -29,12 +28,20 @@ pub fn to_status(error: &QueueError) -> Status {
     Status::new(code, text_of(error))
 }
 
+fn with_reply(code: Code, error: &QueueError, reply: &Reply) -> Status {
+    let details = v1::Reply::from(reply).encode_to_vec();
+    Status::with_details(code, error.to_string(), details.into())
+}
+
 /// What a status means to a caller. Anything unknown is transient: the queue is not available.
 pub fn from_status(status: &Status) -> QueueError {
     let text = status.message().to_owned();
     match status.code() {
-        Code::ResourceExhausted => QueueError::Full(text),
-        Code::Aborted => match refused_reply(status) {
+        Code::ResourceExhausted => match reply_of(status) {
+            Some(reply) => QueueError::OverQuota(reply),
+            None => QueueError::Full(text),
+        },
+        Code::Aborted => match reply_of(status) {
             Some(reply) => QueueError::Refused(reply),
             None => QueueError::Unavailable(text),
         },
@@ -48,8 +55,8 @@ pub fn from_status(status: &Status) -> QueueError {
     }
 }
 
-fn refused_reply(status: &Status) -> Option<postroad_reply::Reply> {
-    use prost::Message as _;
+/// An empty one has no code, and is none.
+fn reply_of(status: &Status) -> Option<Reply> {
     v1::Reply::decode(status.details()).ok()?.try_into().ok()
 }
 
@@ -62,7 +69,10 @@ fn text_of(error: &QueueError) -> String {
         | QueueError::NotAllowed(text)
         | QueueError::Invalid(text)
         | QueueError::Unsupported(text) => text.clone(),
-        QueueError::Refused(_) | QueueError::IdTaken | QueueError::NotFound => error.to_string(),
+        QueueError::Refused(_)
+        | QueueError::OverQuota(_)
+        | QueueError::IdTaken
+        | QueueError::NotFound => error.to_string(),
     }
 }
 
@@ -71,6 +81,7 @@ pub fn refusal_from_error(error: &QueueError) -> v1::Refusal {
     use v1::refusal::Reason;
     let (reason, reply) = match error {
         QueueError::Full(_) => (Reason::Full, None),
+        QueueError::OverQuota(reply) => (Reason::Full, Some(reply.into())),
         QueueError::Refused(reply) => (Reason::Refused, Some(reply.into())),
         QueueError::IdTaken => (Reason::IdTaken, None),
         QueueError::Invalid(_) => (Reason::Invalid, None),
@@ -93,6 +104,7 @@ pub fn refusal_into_error(refusal: v1::Refusal) -> QueueError {
     let reason = refusal.reason();
     match (reason, refusal.reply.map(TryInto::try_into)) {
         (Reason::Refused, Some(Ok(reply))) => QueueError::Refused(reply),
+        (Reason::Full, Some(Ok(reply))) => QueueError::OverQuota(reply),
         (Reason::Full, _) => QueueError::Full(refusal.text),
         (Reason::IdTaken, _) => QueueError::IdTaken,
         (Reason::Invalid, _) => QueueError::Invalid(refusal.text),
@@ -103,14 +115,18 @@ pub fn refusal_into_error(refusal: v1::Refusal) -> QueueError {
 
 #[cfg(test)]
 mod tests {
-    use postroad_reply::{MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1, Reply};
+    use postroad_reply::{
+        INSUFFICIENT_STORAGE_452, MAILBOX_FULL_4_2_2, MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1,
+    };
 
     use super::*;
 
     #[test]
     fn each_error_survives_both_ways_of_travelling() {
         let reply = Reply::new(MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1, "not that");
+        let full = Reply::new(INSUFFICIENT_STORAGE_452, MAILBOX_FULL_4_2_2, "not now");
         for error in [
+            QueueError::OverQuota(full),
             QueueError::Unavailable("a".into()),
             QueueError::Full("b".into()),
             QueueError::Refused(reply),

@@ -12,10 +12,8 @@ use crate::{
         Finished, FinishedBlock, class_to_wire, cut, digest_to_wire, encode_state, file_to_wire,
         wire,
     },
+    usage::MAX_NAME,
 };
-
-/// Octets kept of the name of a tenant or an account: with them an entry stays below 4 KiB.
-const MAX_NAME: usize = 320;
 
 impl Index {
     /// Applies one record, un-flushed. Tells of a mail that is all done by it.
@@ -28,7 +26,7 @@ impl Index {
         match change {
             Change::Mail(mail) => return self.put_mail(location, mail),
             Change::State(state) => return self.put_state(location, state),
-            Change::Copied(state) => self.write_state(state)?,
+            Change::Copied(state) => self.write_state(state, false)?,
             Change::Epoch(epoch) => {
                 meta.insert("epoch", &epoch.to_be_bytes())?;
             }
@@ -62,6 +60,7 @@ impl Index {
             digest: Some(digest_to_wire(mail.digest)),
             file: mail.file.map(file_to_wire),
             recipients: mail.recipients,
+            // So that an entry stays below 4 KiB.
             tenant: cut(&mail.tenant, MAX_NAME),
             account: mail
                 .account
@@ -69,9 +68,15 @@ impl Index {
                 .map(|account| cut(account, MAX_NAME)),
             tags: mail.tags.clone(),
         };
-        self.trees
+        let former = self
+            .trees
             .mail
             .insert(id.to_bytes(), entry.encode_to_vec())?;
+        if former.is_none() && !mail.is_counted {
+            self.counting(|usage| {
+                usage.add_mail(&mail.tenant, mail.account.as_deref(), mail.digest.len);
+            });
+        }
         self.trees
             .sender
             .insert(keys::sender(&mail.sender, id), &[])?;
@@ -81,7 +86,7 @@ impl Index {
             self.remove_jobs(id)?;
         }
         for state in &mail.jobs {
-            self.write_state(state)?;
+            self.write_state(state, mail.is_counted)?;
         }
         match mail.jobs.last() {
             // Nothing but discarded recipients: done as soon as accepted.
@@ -100,13 +105,13 @@ impl Index {
         if state.has_ended() && self.ends_its_mail(state)? {
             let id = state.key.queue_id;
             if self.retire {
-                self.write_state(state)?;
+                self.write_state(state, false)?;
             }
             return self
                 .finish(id, state.changed_at, state.digest, location.lsn)
                 .map(Some);
         }
-        self.write_state(state).map(|()| None)
+        self.write_state(state, false).map(|()| None)
     }
 
     /// Whether the mail of a job that has ended is done. Where a replay begins after the end of its other jobs, their
@@ -124,11 +129,13 @@ impl Index {
         Ok(done || self.trees.done.contains_key(id.to_bytes())?)
     }
 
-    fn write_state(&self, state: &JobState) -> Result<(), QueueError> {
+    fn write_state(&self, state: &JobState, is_counted: bool) -> Result<(), QueueError> {
         let trees = &self.trees;
         let job_key = keys::job(state.key);
         let dest_key = keys::destination(&state.destination, state.key);
-        if let Some(old) = self.job(state.key)? {
+        let old = self.job(state.key)?;
+        self.count_job(old.as_ref(), Some(state), is_counted);
+        if let Some(old) = old {
             self.remove_due(&old)?;
             if old.destination != state.destination {
                 trees
@@ -173,6 +180,9 @@ impl Index {
         if let Some(mail) = &mail {
             self.trees.sender.remove(keys::sender(&mail.sender, id))?;
             self.trees.mail.remove(id.to_bytes())?;
+            self.counting(|usage| {
+                usage.remove_mail(&mail.tenant, mail.account.as_deref(), mail.digest.len);
+            });
         }
         Ok(FinishedMail {
             finished,
@@ -188,6 +198,7 @@ impl Index {
                 .dest
                 .remove(keys::destination(&state.destination, state.key))?;
             self.trees.job.remove(keys::job(state.key))?;
+            self.count_job(Some(&state), None, false);
         }
         Ok(())
     }

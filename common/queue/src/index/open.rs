@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -141,6 +141,7 @@ pub fn look(folder: &Path, cache_capacity: u64) -> Result<Looked, QueueError> {
         trees,
         db_file,
         retire: false,
+        usage: Mutex::default(),
     }))
 }
 

@@ -29,6 +29,7 @@ fn mail(number: u8) -> Change {
         account: None,
         tags: Vec::new(),
         jobs: vec![job_state(number, 1)],
+        is_counted: false,
     })
 }
 

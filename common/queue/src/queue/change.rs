@@ -3,7 +3,7 @@ use postroad_journal::{ContentRef, RecordDraft};
 
 use super::Queue;
 use crate::{
-    Digest, JobKey, JobState, QueueError,
+    Claim, Digest, JobKey, JobState, QueueError,
     record::{Checkpoint, Finished, FinishedBlock, JOB_STATE, LeaseHint, encode_state},
 };
 
@@ -46,6 +46,8 @@ pub struct MailFacts {
     pub tags: Vec<String>,
     /// The jobs as accepted; empty if the mail was copied forward.
     pub jobs: Vec<JobState>,
+    /// A new mail: it counts from its preparation on, so that of many at once no more come in than there is room for.
+    pub is_counted: bool,
 }
 
 impl MailFacts {
@@ -66,7 +68,16 @@ impl MailFacts {
             account: envelope.account.clone(),
             tags: envelope.tags.clone(),
             jobs,
+            is_counted: false,
         }
+    }
+
+    /// What it takes of each quota.
+    pub fn claim(&self) -> Claim {
+        let living = self.jobs.iter().filter(|state| !state.has_ended());
+        let domains = living.map(|state| (&state.destination[..], 1));
+        let (tenant, account) = (&self.tenant, self.account.as_deref());
+        Claim::new(tenant, account, self.digest.len, domains)
     }
 }
 

@@ -10,8 +10,8 @@ use super::{
     standing::{self, Standing},
 };
 use crate::{
-    Content, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress, QueueError,
-    RecipientState, RetrySchedule, Revision,
+    Claim, Content, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress, QueueError,
+    Quotas, RecipientState, RetrySchedule, Revision,
 };
 
 /// The answer to a submission.
@@ -28,7 +28,8 @@ pub enum Admission {
 }
 
 impl Queue {
-    /// Admits a mail: derives its jobs by `route`, or finds that its id is known.
+    /// Admits a mail: derives its jobs by `route`, or finds that its id is known. A new one is refused where a quota has no
+    /// room for it; it counts from now on, until it is applied or abandoned.
     pub fn prepare_insert(
         &self,
         envelope: Envelope,
@@ -36,7 +37,26 @@ impl Queue {
         now: Timestamp,
         route: &dyn Fn(&Envelope, &Recipient) -> Route,
     ) -> Result<Admission, QueueError> {
-        self.prepare_import(envelope, content, &[], now, route)
+        self.prepare_mail(
+            envelope,
+            content,
+            &[],
+            now,
+            route,
+            Some(&self.options.quotas),
+        )
+    }
+
+    /// As [`Queue::prepare_insert`], for mail that the queue itself must send whatever there is already: it counts, and no
+    /// quota refuses it.
+    pub fn prepare_own(
+        &self,
+        envelope: Envelope,
+        content: Content,
+        now: Timestamp,
+        route: &dyn Fn(&Envelope, &Recipient) -> Route,
+    ) -> Result<Admission, QueueError> {
+        self.prepare_mail(envelope, content, &[], now, route, None)
     }
 
     /// The same for a mail of another queue, whose recipients stand somewhere already.
@@ -47,6 +67,18 @@ impl Queue {
         standing: &[Standing],
         now: Timestamp,
         route: &dyn Fn(&Envelope, &Recipient) -> Route,
+    ) -> Result<Admission, QueueError> {
+        self.prepare_mail(envelope, content, standing, now, route, None)
+    }
+
+    fn prepare_mail(
+        &self,
+        envelope: Envelope,
+        content: Content,
+        standing: &[Standing],
+        now: Timestamp,
+        route: &dyn Fn(&Envelope, &Recipient) -> Route,
+        quotas: Option<&Quotas>,
     ) -> Result<Admission, QueueError> {
         let (id, digest) = identity(&envelope, &content)?;
         {
@@ -71,15 +103,18 @@ impl Queue {
                 .for_each(|job| standing::take_up(job, standing, now));
             holds::hold_new(&rules, envelope, size, jobs);
         };
-        Ok(Admission::New(new_mail(
-            envelope,
-            content,
-            digest,
-            retry,
-            &mut prepare,
-            now,
-            route,
-        )))
+        let (prepared, claim) =
+            new_mail(envelope, content, digest, retry, &mut prepare, now, route);
+        match quotas {
+            None => self.index.add(&claim),
+            Some(quotas) => {
+                if let Err(over) = self.index.take(quotas, &claim) {
+                    self.core().in_flight.remove(&id);
+                    return Err(over.into());
+                }
+            }
+        }
+        Ok(Admission::New(prepared))
     }
 
     /// What a mail would be known by.
@@ -115,7 +150,7 @@ pub(super) fn repeated(known: Digest, digest: Digest, answer: Admission) -> Admi
     }
 }
 
-/// The record of a mail whose id is new, with its jobs as `change` leaves them.
+/// The record of a mail whose id is new, with its jobs as `change` leaves them, and what it takes of each quota.
 pub(super) fn new_mail(
     mut envelope: Envelope,
     content: Content,
@@ -124,19 +159,21 @@ pub(super) fn new_mail(
     change: &mut dyn FnMut(&mut Vec<JobState>, &Envelope, u64),
     now: Timestamp,
     route: &dyn Fn(&Envelope, &Recipient) -> Route,
-) -> Prepared {
+) -> (Prepared, Claim) {
     let expires_at = retry.expires_at(envelope.received_at);
     envelope.expires_at.get_or_insert(expires_at);
     let mut jobs = jobs_of(&envelope, digest, now, route);
     change(&mut jobs, &envelope, content.len());
-    let facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
+    let mut facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
+    facts.is_counted = true;
+    let claim = facts.claim();
     let record = MailRecord {
         envelope,
         content,
         digest,
         jobs,
     };
-    Prepared::one(record.draft(), Change::Mail(facts))
+    (Prepared::one(record.draft(), Change::Mail(facts)), claim)
 }
 
 fn check(envelope: &Envelope) -> Result<(), QueueError> {

@@ -15,7 +15,9 @@ use super::{
     insert::{identity, new_mail, repeated},
     replay::change_of,
 };
-use crate::{Content, Digest, JobState, QueueError, RetrySchedule};
+use crate::{
+    Claim, Content, Digest, JobState, OverQuota, QueueError, Quotas, RetrySchedule, Usage,
+};
 
 /// How far the clock of an agent on another host may be ahead of ours.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
@@ -27,13 +29,16 @@ const MOST: usize = 1_000_000;
 /// An id tells when it was minted. It is new if it is not among those of the end of the journal, which are kept here, and
 /// minted after all the others: either since this process started, or well after the first of those at the end of the
 /// journal was accepted. An older one can be judged by the index alone.
+/// What tenants, accounts and domains have is not known either: what is accepted meanwhile is compared with their quotas
+/// as if the queue had been empty, so none of them can have more than twice its quota.
 pub struct Newcomers {
     retry: RetrySchedule,
+    quotas: Arc<Quotas>,
     stage: Mutex<Stage>,
 }
 
 enum Stage {
-    Behind(Ids),
+    Behind(Box<Ids>),
     CaughtUp {
         queue: Arc<Queue>,
         accepted: Vec<QueueId>,
@@ -45,7 +50,11 @@ struct Ids {
     decided_from: Timestamp,
     known: HashMap<QueueId, Digest>,
     in_flight: BTreeMap<QueueId, Digest>,
+    /// What is in flight takes of each quota.
+    claims: BTreeMap<QueueId, Claim>,
     accepted: Vec<QueueId>,
+    /// What was accepted, and what is in flight.
+    usage: Usage,
 }
 
 /// The answer to a submission while the index is behind.
@@ -61,17 +70,25 @@ pub enum Reception {
 
 impl Newcomers {
     /// For a process that started now, of whose journal nothing is known yet.
-    pub fn new(retry: RetrySchedule, now: Timestamp) -> Self {
+    pub fn new(retry: RetrySchedule, quotas: Arc<Quotas>, now: Timestamp) -> Self {
         let ids = Ids {
             decided_from: now,
             known: HashMap::new(),
             in_flight: BTreeMap::new(),
+            claims: BTreeMap::new(),
             accepted: Vec::new(),
+            usage: Usage::default(),
         };
         Self {
             retry,
-            stage: Mutex::new(Stage::Behind(ids)),
+            quotas,
+            stage: Mutex::new(Stage::Behind(Box::new(ids))),
         }
+    }
+
+    /// What those that come are compared with.
+    pub fn quotas(&self) -> Arc<Quotas> {
+        Arc::clone(&self.quotas)
     }
 
     /// Learns the ids in a record of the end of the journal. Tells when the record was made, if it says so.
@@ -126,6 +143,14 @@ impl Newcomers {
         }
     }
 
+    /// Whether every quota has room for a mail that is announced, as far as can be told.
+    pub fn admit(&self, claim: &Claim) -> Result<(), OverQuota> {
+        match &*self.lock() {
+            Stage::Behind(ids) => ids.usage.check(&self.quotas, claim),
+            Stage::CaughtUp { queue, .. } => queue.admit(claim),
+        }
+    }
+
     /// Admits a mail, as [`Queue::prepare_insert`] does.
     pub fn prepare_insert(
         &self,
@@ -154,7 +179,24 @@ impl Newcomers {
         }
         // The rules lie in the journal that is still to be read; whoever catches up applies them to what was accepted.
         let no_rules = &mut |_: &mut Vec<JobState>, _: &Envelope, _| {};
-        let prepared = new_mail(envelope, content, digest, &self.retry, no_rules, now, route);
+        let (prepared, claim) =
+            new_mail(envelope, content, digest, &self.retry, no_rules, now, route);
+        match &mut *self.lock() {
+            Stage::Behind(ids) => {
+                if let Err(over) = ids.usage.take(&self.quotas, &claim) {
+                    ids.in_flight.remove(&id);
+                    return Err(over.into());
+                }
+                ids.claims.insert(id, claim);
+            }
+            // Meanwhile: the queue has the id, and counts the mail as one of its own.
+            Stage::CaughtUp { queue, .. } => {
+                if let Err(over) = queue.index.take(&self.quotas, &claim) {
+                    queue.core().in_flight.remove(&id);
+                    return Err(over.into());
+                }
+            }
+        }
         Ok(Reception::Answer(Admission::New(prepared)))
     }
 
@@ -177,6 +219,9 @@ impl Newcomers {
             let mut accepted = std::mem::take(&mut ids.accepted);
             accepted.extend(in_flight.keys());
             queue.core().in_flight.extend(in_flight);
+            for claim in std::mem::take(&mut ids.claims).into_values() {
+                queue.index.add(&claim);
+            }
             *stage = Stage::CaughtUp { queue, accepted };
         }
     }
@@ -189,6 +234,10 @@ impl Newcomers {
         for change in prepared.into_changes() {
             if let Change::Mail(mail) = change {
                 ids.in_flight.remove(&mail.queue_id);
+                let claim = ids.claims.remove(&mail.queue_id);
+                if let (Some(claim), false) = (claim, committed) {
+                    ids.usage.remove(&claim);
+                }
                 if committed {
                     ids.accepted.push(mail.queue_id);
                     ids.known.insert(mail.queue_id, mail.digest);

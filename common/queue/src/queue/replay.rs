@@ -88,6 +88,7 @@ impl Queue {
     /// Loads the schedule from the index. What is replayed after it changes both, so whoever has little left to replay
     /// does this before, and [`Queue::finish_replay`] is quick.
     pub fn load(&self) -> Result<(), QueueError> {
+        self.index.begin_counting()?;
         let mut twice = BTreeSet::new();
         for facts in self.index.due_keys() {
             let facts = facts?;

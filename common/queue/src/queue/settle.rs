@@ -106,7 +106,7 @@ impl Queue {
         let Some((envelope, content)) = report else {
             return Ok(Some(prepared));
         };
-        match self.prepare_insert(envelope, content, now, route) {
+        match self.prepare_own(envelope, content, now, route) {
             Ok(Admission::New(mail)) => Ok(Some(prepared.and(mail))),
             // A fresh id cannot be known; whatever it is, it is not this report.
             other => {

@@ -14,8 +14,11 @@ use crate::{
     samples::{at, envelope, id, key, mailbox, route},
 };
 
+mod usage;
+
 /// A queue with a journal in memory: records with the places they would have.
 struct House {
+    options: Options,
     queue: Queue,
     log: Vec<(Location, RecordKind, Bytes)>,
     segment: u32,
@@ -27,9 +30,14 @@ const RELAY: RouteClass = RouteClass::Relay;
 
 impl House {
     fn open(folder: &Path, now: Timestamp) -> Self {
-        let (queue, report) = Queue::open(folder, Options::default(), now).unwrap();
+        Self::open_with(folder, Options::default(), now)
+    }
+
+    fn open_with(folder: &Path, options: Options, now: Timestamp) -> Self {
+        let (queue, report) = Queue::open(folder, options.clone(), now).unwrap();
         assert_eq!((report.needs_replay_from, report.rebuilt), (Lsn(0), None));
         let mut house = Self {
+            options,
             queue,
             log: Vec::new(),
             segment: 1,
@@ -48,14 +56,16 @@ impl House {
     /// Ends this queue and opens another on the same log; tells where the replay began and whether it was a rebuild.
     fn reopen(self, folder: &Path, now: Timestamp) -> (Self, Lsn, bool) {
         let Self {
+            options,
             queue,
             log,
             segment,
             next,
         } = self;
         drop(queue);
-        let (queue, report) = Queue::open(folder, Options::default(), now).unwrap();
+        let (queue, report) = Queue::open(folder, options.clone(), now).unwrap();
         let mut house = Self {
+            options,
             queue,
             log,
             segment,
@@ -516,6 +526,7 @@ fn a_broken_index_goes_to_quarantine_and_is_rebuilt() {
     let folder = tempfile::tempdir().unwrap();
     let house = lived_in(folder.path());
     let House {
+        options,
         queue,
         log,
         segment,
@@ -525,6 +536,7 @@ fn a_broken_index_goes_to_quarantine_and_is_rebuilt() {
     let (reference, _, _) = {
         let (queue, report) = Queue::open(folder.path(), Options::default(), at(20)).unwrap();
         let house = House {
+            options: options.clone(),
             queue,
             log: log.clone(),
             segment,
@@ -543,6 +555,7 @@ fn a_broken_index_goes_to_quarantine_and_is_rebuilt() {
         assert_eq!(std::fs::read(aside.join("conf")).unwrap(), damage);
         assert_eq!(report.needs_replay_from, Lsn(0));
         let house = House {
+            options: options.clone(),
             queue,
             log: log.clone(),
             segment,

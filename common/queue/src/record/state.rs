@@ -19,6 +19,8 @@ use crate::{
 pub const MAX_STATE: usize = 4096;
 
 const WHAT: &str = "job state";
+/// Of `RecipientState.notify`.
+const OWED: u32 = 4;
 
 fn to_wire(state: &JobState) -> wire::JobState {
     let mut reports: Vec<&StatusReport> = Vec::new();
@@ -153,6 +155,11 @@ pub fn digest_from_wire(digest: Option<wire::Digest>) -> Digest {
     }
 }
 
+/// Whether a recipient keeps its job from its end: it is pending, or the sender is owed a report on it.
+pub fn is_open(recipient: &wire::RecipientState) -> bool {
+    recipient.progress == 0 || recipient.notify & OWED != 0
+}
+
 fn recipient_to_wire<'a>(
     recipient: &'a RecipientState,
     reports: &mut Vec<&'a StatusReport>,
@@ -216,6 +223,6 @@ fn recipient_from_wire(
         },
         on_failure: recipient.notify & 1 != 0,
         on_success: recipient.notify & 2 != 0,
-        owed: recipient.notify & 4 != 0,
+        owed: recipient.notify & OWED != 0,
     })
 }

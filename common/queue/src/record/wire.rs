@@ -367,6 +367,28 @@ pub struct MailEntry {
     pub tags: Vec<String>,
 }
 
+/// What of a [`MailEntry`] is counted.
+#[derive(Clone, PartialEq, Message)]
+pub struct CountedMail {
+    #[prost(message, optional, tag = "4")]
+    pub digest: Option<Digest>,
+    #[prost(string, tag = "7")]
+    pub tenant: String,
+    #[prost(string, optional, tag = "8")]
+    pub account: Option<String>,
+}
+
+/// What of a [`JobState`] is counted.
+#[derive(Clone, PartialEq, Message)]
+pub struct CountedJob {
+    #[prost(string, tag = "5")]
+    pub destination: String,
+    #[prost(message, repeated, tag = "16")]
+    pub recipients: Vec<RecipientState>,
+    #[prost(message, optional, tag = "18")]
+    pub digest: Option<Digest>,
+}
+
 /// A finished mail that is not retired yet, in the index.
 #[derive(Clone, PartialEq, Message)]
 pub struct Leaving {

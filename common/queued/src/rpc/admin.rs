@@ -225,7 +225,11 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
     }
 
     async fn usage(&self, request: Request<v1::UsageRequest>) -> Answer<v1::UsageResponse> {
-        unbuilt(&request)
+        operator(&request)?;
+        let query = request.into_inner().try_into().map_err(invalid)?;
+        let usages = self.queue.usage(query).await.map_err(refused)?;
+        let usages = usages.iter().map(Into::into).collect();
+        Ok(Response::new(v1::UsageResponse { usages }))
     }
 
     async fn purge(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {

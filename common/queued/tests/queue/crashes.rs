@@ -40,7 +40,7 @@ fn accept_and_end(queue: &Path, envelope: &Envelope) {
         ..Default::default()
     };
     let (mut journal, _) = Journal::open(queue, options, entropy).unwrap();
-    let newcomers = Newcomers::new(RetrySchedule::default(), now);
+    let newcomers = Newcomers::new(RetrySchedule::default(), Arc::default(), now);
     newcomers.learnt_since(Timestamp::default());
     let content = Content::Inline(Bytes::from_static(b"\r\nhi"));
     let route = |_: &Envelope, to: &postroad_envelope::Recipient| postroad_envelope::Route {

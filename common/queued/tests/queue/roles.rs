@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// A queue behind sockets where whoever calls has this one role.
-struct Served {
-    stack: Stack,
-    remote: RemoteQueue,
-    admin: RemoteAdmin,
+pub struct Served {
+    pub stack: Stack,
+    pub remote: RemoteQueue,
+    pub admin: RemoteAdmin,
     stop: CancellationToken,
     served: JoinHandle<()>,
 }
@@ -34,7 +34,7 @@ impl Served {
         Self::with(role, config()).await
     }
 
-    async fn with(role: PeerRole, mut config: Config) -> Self {
+    pub async fn with(role: PeerRole, mut config: Config) -> Self {
         let uid = Some(rustix::process::geteuid().as_raw());
         let roles = Roles::from(vec![role]);
         config.listen.unix_roles = vec![UnixRole {
@@ -70,7 +70,7 @@ impl Served {
         }
     }
 
-    async fn submit(&self, envelope: &Envelope) -> Result<Accepted, QueueError> {
+    pub async fn submit(&self, envelope: &Envelope) -> Result<Accepted, QueueError> {
         submit(&self.remote, envelope, b"\r\nhi").await
     }
 
@@ -93,7 +93,7 @@ impl Served {
         }
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         drop((self.remote, self.admin));
         self.stop.cancel();
         self.served.await.unwrap();

@@ -21,7 +21,7 @@ fn minted(number: u8, seconds: u64) -> Envelope {
 }
 
 fn newcomers() -> Newcomers {
-    Newcomers::new(RetrySchedule::default(), at(START))
+    Newcomers::new(RetrySchedule::default(), Arc::default(), at(START))
 }
 
 fn ask(newcomers: &Newcomers, envelope: Envelope) -> Reception {
@@ -68,7 +68,7 @@ fn an_id_minted_before_the_start_waits_for_the_index() {
 fn what_the_end_of_the_journal_holds_is_known_and_what_is_younger_is_new() {
     let earlier = newcomers();
     let kept = admitted(ask(&earlier, minted(1, START + 5)));
-    let newcomers = Newcomers::new(RetrySchedule::default(), at(2 * START));
+    let newcomers = Newcomers::new(RetrySchedule::default(), Arc::default(), at(2 * START));
     assert_eq!(learn(&newcomers, &kept), Some(at(START)));
     newcomers.learnt_since(at(START));
     let known = ask(&newcomers, minted(1, START + 5));
@@ -143,4 +143,48 @@ fn what_is_replayed_after_loading_is_scheduled() {
     assert_eq!(queue.finish_replay(at(START)).unwrap(), 1);
     assert_eq!(queue.tick(at(START)).reports, Vec::new());
     assert_eq!(queue.ready_len(postroad_envelope::RouteClass::Relay), 1);
+}
+
+#[test]
+fn quotas_hold_while_the_queue_catches_up_and_what_is_under_way_counts_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut quotas = Quotas::default();
+    quotas.domain.mails = 2;
+    let quotas = Arc::new(quotas);
+    let options = Options {
+        quotas: Arc::clone(&quotas),
+        ..Options::default()
+    };
+    let (queue, _) = Queue::open(folder.path(), options, at(START)).unwrap();
+    queue.finish_replay(at(START)).unwrap();
+    let newcomers = Newcomers::new(RetrySchedule::default(), quotas, at(START));
+    let refused = |number| {
+        let envelope = minted(number, START);
+        let asked = newcomers.prepare_insert(envelope, content(), at(START), &route);
+        matches!(asked, Err(QueueError::OverQuota(_)))
+    };
+    let under_way = admitted(ask(&newcomers, minted(1, START)));
+    let given_up = admitted(ask(&newcomers, minted(2, START)));
+    assert!(refused(3));
+    newcomers.abandon(given_up);
+    let committed = admitted(ask(&newcomers, minted(3, START)));
+    newcomers.committed(committed);
+    assert!(refused(4));
+
+    // The one that was committed is replayed, and counted, before; here it is not.
+    newcomers.caught_up(Arc::new(queue));
+    let queue = newcomers.queue().unwrap();
+    let counted = || {
+        queue
+            .usage(crate::Scope::Domain)
+            .first()
+            .map(|(_, used, _)| used.mails)
+    };
+    assert_eq!(counted(), Some(1));
+    queue.apply(under_way, &[place(1)]).unwrap();
+    assert_eq!(counted(), Some(1));
+    assert_eq!(
+        queue.index.count().unwrap(),
+        *queue.index.usage().clone().unwrap()
+    );
 }

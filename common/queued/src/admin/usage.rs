@@ -1,0 +1,36 @@
+//! What tenants, accounts and recipient domains have.
+
+use postroad_queue::Scope;
+use postroad_queue_client::{Usage, UsageQuery, UsageScope};
+
+use super::view::limited;
+use crate::core::Core;
+
+const DEFAULT: usize = 100;
+const LONGEST: usize = 10_000;
+
+pub(super) fn usage(core: &Core, query: UsageQuery) -> Vec<Usage> {
+    let limit = limited(query.limit, DEFAULT, LONGEST);
+    let wanted = |scope: &Scope| query.scope.is_none_or(|it| it == scope_of(*scope));
+    let mut usages = Vec::new();
+    for scope in Scope::ALL.into_iter().filter(wanted) {
+        let fullest = core.queue.usage(scope).into_iter().take(limit);
+        usages.extend(fullest.map(|(name, used, quota)| Usage {
+            scope: scope_of(scope),
+            name,
+            mails: used.mails,
+            octets: used.octets,
+            most_mails: (quota.mails != 0).then_some(quota.mails),
+            most_octets: (quota.octets != 0).then_some(quota.octets),
+        }));
+    }
+    usages
+}
+
+const fn scope_of(scope: Scope) -> UsageScope {
+    match scope {
+        Scope::Tenant => UsageScope::Tenant,
+        Scope::Account => UsageScope::Account,
+        Scope::Domain => UsageScope::Domain,
+    }
+}
