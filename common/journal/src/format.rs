@@ -12,6 +12,7 @@ pub(crate) const SEGMENT_HEADER: u32 = 128;
 /// Length of a record header.
 pub(crate) const RECORD_HEADER: u32 = 40;
 const LAST_OF_GROUP: u16 = 1;
+const BLANKED: u16 = 2;
 
 /// Bytes a record of this payload takes; records begin at multiples of eight.
 pub(crate) fn record_size(payload: u32) -> u64 {
@@ -113,6 +114,8 @@ impl SegmentHeader {
 pub(crate) struct RecordHeader {
     pub(crate) kind: RecordKind,
     pub(crate) last_of_group: bool,
+    /// Its payload was overwritten with zeros; it is shown to nobody.
+    pub(crate) is_blank: bool,
     pub(crate) len: u32,
     pub(crate) lsn: Lsn,
     pub(crate) segment: SegmentNumber,
@@ -137,6 +140,12 @@ impl RecordHeader {
         u32::try_from(u64::from(self.offset) + record_size(self.len)).unwrap_or(u32::MAX)
     }
 
+    fn flags(&self) -> u16 {
+        let last = if self.last_of_group { LAST_OF_GROUP } else { 0 };
+        let blank = if self.is_blank { BLANKED } else { 0 };
+        last | blank
+    }
+
     /// Appends the record with its payload and padding.
     pub(crate) fn encode(&self, segment: &SegmentHeader, parts: &[Bytes], out: &mut Vec<u8>) {
         let payload_crc = parts
@@ -147,7 +156,7 @@ impl RecordHeader {
         body.put_u32_le(payload_crc);
         body.put_u32_le(self.len);
         body.put_u16_le(self.kind.0);
-        body.put_u16_le(if self.last_of_group { LAST_OF_GROUP } else { 0 });
+        body.put_u16_le(self.flags());
         body.put_u64_le(self.lsn.0);
         body.put_u32_le(self.segment.0);
         body.put_u32_le(self.offset);
@@ -182,13 +191,14 @@ impl RecordHeader {
         let payload_crc = body.get_u32_le();
         let len = body.get_u32_le();
         let kind = RecordKind(body.get_u16_le());
-        let last_of_group = body.get_u16_le() & LAST_OF_GROUP != 0;
+        let flags = body.get_u16_le();
         let lsn = Lsn(body.get_u64_le());
         body.advance(8);
         let base = Lsn(body.get_u64_le());
         let record = Self {
             kind,
-            last_of_group,
+            last_of_group: flags & LAST_OF_GROUP != 0,
+            is_blank: flags & BLANKED != 0,
             len,
             lsn,
             segment: segment.number,
@@ -249,6 +259,7 @@ pub(crate) mod tests {
         let record = RecordHeader {
             kind: RecordKind(3),
             last_of_group: true,
+            is_blank: false,
             len: 11,
             lsn: Lsn(12),
             segment: here.number,

@@ -55,12 +55,12 @@ impl Options {
 
 /// An open journal. It belongs to the committer; everyone else holds a `Reader`.
 pub struct Journal {
-    shared: Arc<Shared>,
-    pool: Pool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Pool,
     entropy: Entropy,
     segment_size: u32,
     /// None until the first append: opening alone writes no segment.
-    active: Option<Active>,
+    pub(crate) active: Option<Active>,
     next_number: SegmentNumber,
     next_lsn: Lsn,
     /// Where the log ends.
@@ -70,7 +70,7 @@ pub struct Journal {
     last_lsn: Lsn,
     /// The first number not known to be durable.
     base: Lsn,
-    poisoned: bool,
+    pub(crate) poisoned: bool,
     buffer: Vec<u8>,
     /// Readers do not hold the lock: one that outlives a failed journal must not keep its successor out.
     _lock: File,
@@ -78,10 +78,10 @@ pub struct Journal {
 
 /// The segment that is being appended to.
 #[derive(Debug)]
-struct Active {
-    file: File,
-    path: PathBuf,
-    header: SegmentHeader,
+pub(crate) struct Active {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
 }
 
 impl fmt::Debug for Journal {
@@ -220,6 +220,7 @@ impl Journal {
             return Ok(None);
         };
         let path = self.shared.folder.segment(number);
+        let _turn = self.shared.changing();
         self.shared.forget(number);
         self.pool.recycle(&path)?;
         Ok(Some(number))
@@ -318,6 +319,7 @@ impl Journal {
             let record = RecordHeader {
                 kind: draft.kind,
                 last_of_group: last_share && at + 1 == drafts.len(),
+                is_blank: false,
                 // `share_out` has checked that it fits.
                 len: u32::try_from(draft.payload_len()).unwrap_or(u32::MAX),
                 lsn: self.next_lsn,

@@ -19,6 +19,7 @@
 //! The bytes and each case of recovery are in `README.md`.
 #![forbid(unsafe_code)]
 
+mod blank;
 mod content;
 mod copying;
 mod error;

@@ -1,6 +1,7 @@
 //! Segments prepared ahead: written with zeros and synced by a helper thread, so that appending to them
 //! later changes nothing but their bytes, and `fdatasync` has no sizes or extents to write.
 use crate::{
+    blank::DRAFT,
     error::{Result, failed},
     folder::sync_folder,
 };
@@ -38,6 +39,8 @@ struct State {
     preparing: bool,
     failed: Option<io::Error>,
     stop: bool,
+    /// Segments that are given up go, instead of being prepared again.
+    spare_none: bool,
     names: u64,
 }
 
@@ -59,7 +62,7 @@ impl Pool {
                 .strip_prefix("ready-")
                 .and_then(|rest| rest.strip_suffix(".seg"));
             let number: Option<u64> = number.and_then(|number| number.parse().ok());
-            if number.is_none() && name != "preparing.tmp" {
+            if number.is_none() && !["preparing.tmp", DRAFT].contains(&name) {
                 continue;
             }
             state.names = state.names.max(number.map_or(0, |number| number + 1));
@@ -117,13 +120,36 @@ impl Pool {
         Ok(state.ready.drain(..count).collect())
     }
 
+    /// Whether one can be taken at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.shelf.lock().ready.is_empty()
+    }
+
+    /// Off: what is prepared goes, since it may hold old octets, and is made anew; no segment is recycled.
+    pub(crate) fn set_recycling(&self, on: bool) -> Result<()> {
+        let mut state = self.shelf.lock();
+        state.spare_none = !on;
+        if on {
+            return Ok(());
+        }
+        while let Some(path) = state.ready.pop_front() {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        // A failure before may have stopped the helper.
+        state.failed = None;
+        self.shelf.changed.notify_all();
+        drop(state);
+        sync_folder(&self.shelf.folder)
+    }
+
     /// Gives up a segment: its file becomes a prepared one if we can use one more, else it goes.
     /// The rename is synced before anyone may take the file: until then a power cut brings the old name
     /// back, and it must find the old bytes.
     pub(crate) fn recycle(&self, segment: &Path) -> Result<()> {
         let mut state = self.shelf.lock();
         // The helper fills up to `ahead`; room beyond that lets given-up segments take its work over.
-        let room = state.ready.len() + usize::from(state.preparing) < 2 * self.shelf.ahead;
+        let room = !state.spare_none
+            && state.ready.len() + usize::from(state.preparing) < 2 * self.shelf.ahead;
         let fits = segment
             .metadata()
             .is_ok_and(|found| found.len() == u64::from(self.shelf.size));

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) folder: Folder,
     table: RwLock<BTreeMap<SegmentNumber, Segment>>,
     files: Mutex<Vec<(SegmentNumber, Arc<File>)>>,
+    /// Held by whoever gives the file of a segment another name.
+    changing: Mutex<()>,
     open_files: usize,
     /// Damaged ranges are copied to `quarantine/`; not where the folder is only looked at.
     keeps_damage: bool,
@@ -49,6 +51,7 @@ impl Shared {
             folder,
             table: RwLock::new(table),
             files: Mutex::default(),
+            changing: Mutex::default(),
             open_files: open_files.max(1),
             keeps_damage: true,
         }
@@ -75,6 +78,15 @@ impl Shared {
     pub(crate) fn forget(&self, number: SegmentNumber) {
         self.table_mut().remove(&number);
         self.files().retain(|(cached, _)| *cached != number);
+    }
+
+    /// The next reader opens the file of a segment anew.
+    pub(crate) fn close(&self, number: SegmentNumber) {
+        self.files().retain(|(cached, _)| *cached != number);
+    }
+
+    pub(crate) fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn files(&self) -> std::sync::MutexGuard<'_, Vec<(SegmentNumber, Arc<File>)>> {
@@ -105,7 +117,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The payload at a location, checked. `Gone` if the segment has been reclaimed meanwhile.
+    /// The payload at a location, checked. `Gone` if the segment has been reclaimed meanwhile, or the record blanked.
     pub fn read(&self, location: &Location) -> Result<Bytes> {
         let segment = self.segment(location.segment).ok_or(JournalError::Gone)?;
         let outcome = self.read_in(&segment.header, location);
@@ -192,7 +204,11 @@ impl Reader {
             Err(error) => return Err(failed("read", &path)(error)),
         }
         match RecordHeader::decode(segment, location.offset, &record) {
-            Some((found, _)) if found.location() == *location => {}
+            Some((found, _)) if found.location() == *location => {
+                if found.is_blank {
+                    return Err(JournalError::Gone);
+                }
+            }
             _ => return Err(damaged()),
         }
         Ok(Bytes::from(record).slice(record_payload(location.len)))
@@ -237,7 +253,7 @@ impl Reader {
                     continue;
                 }
             };
-            if record.lsn < from {
+            if record.lsn < from || record.is_blank {
                 continue;
             }
             let seen = RecordRef {

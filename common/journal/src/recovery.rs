@@ -1,6 +1,7 @@
 //! Opening a folder: which segments there are, and where the log ends.
 use crate::{
     Entropy,
+    blank::clear_records,
     error::{Result, failed},
     folder::{Folder, sync_folder},
     format::{SEGMENT_HEADER, SegmentHeader, most_records},
@@ -96,6 +97,7 @@ pub(crate) fn recover(folder: &Folder, entropy: &Entropy, mode: Mode) -> Result<
             let path = folder.segment(*number);
             fs::remove_file(&path).map_err(failed("remove", &path))?;
         }
+        clear_newest(folder, &files, &dead)?;
         sync_folder(&folder.segments())?;
     }
     let log_end = segments
@@ -114,6 +116,18 @@ pub(crate) fn recover(folder: &Folder, entropy: &Entropy, mode: Mode) -> Result<
         settle,
         report,
     })
+}
+
+/// A dead file that stays may be a recycled one; nothing of its former life must stay in it.
+fn clear_newest(folder: &Folder, files: &[Candidate], dead: &[SegmentNumber]) -> Result<()> {
+    let newest = files.last().filter(|file| dead.contains(&file.number));
+    let Some(header) = newest.and_then(|file| file.header) else {
+        return Ok(());
+    };
+    let path = folder.segment(header.number);
+    let file = OpenOptions::new().write(true).open(&path);
+    file.and_then(|file| clear_records(&file, header.records_end()))
+        .map_err(failed("clear", &path))
 }
 
 impl SegmentNumber {

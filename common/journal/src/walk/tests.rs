@@ -16,6 +16,7 @@ fn empty() -> Draft {
     let next = RecordHeader {
         kind: RecordKind(1),
         last_of_group: true,
+        is_blank: false,
         len: 0,
         lsn,
         segment: header.number,
