@@ -97,6 +97,14 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("released", "A held mail goes on."),
     ("dropped", "A mail was removed without delivery."),
     (
+        "purging",
+        "Retired mails are being forgotten for good: how far that is.",
+    ),
+    (
+        "purged",
+        "An operator had retired mails forgotten for good.",
+    ),
+    (
         "resent",
         "An operator sent a retired mail again, as a new mail.",
     ),

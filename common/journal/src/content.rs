@@ -132,6 +132,11 @@ impl ContentStore {
         }
     }
 
+    /// Makes removals durable.
+    pub fn sync(&self) -> Result<()> {
+        sync_folder(&self.folder)
+    }
+
     /// Moves a file to `quarantine/`, for a person to look at.
     pub fn set_aside(&self, nonce: ContentNonce) -> Result<()> {
         let aside = self.folder.with_file_name("quarantine");

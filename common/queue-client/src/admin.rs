@@ -32,6 +32,9 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError>;
     /// Sends a retired mail again as a new mail; asked twice, it is sent twice.
     async fn resend(&self, resend: Resend) -> Result<Resent, QueueError>;
+    /// Forgets retired mails for good, with content and timeline, or with [`Order::dry_run`] tells how many; living ones are
+    /// passed over. May take minutes. One that was cut off is finished by asking again.
+    async fn purge(&self, order: Order) -> Result<Changed, QueueError>;
     /// Adds a standing rule that holds mail as it comes, or changes the one of its name. Tells how many mails that were there
     /// already it holds now, if it was to.
     async fn put_hold_rule(&self, order: HoldOrder) -> Result<Changed, QueueError>;

@@ -17,8 +17,14 @@ mod count;
 mod keys;
 mod leaving;
 mod open;
+mod renewal;
+mod tree;
 
-use std::{fs::File, path::Path, sync::Mutex};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use postroad_envelope::{MailTraits, QueueId, Timestamp, fold_sender};
 use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
@@ -27,6 +33,8 @@ use prost::Message;
 pub use check::{CheckCursor, CheckRules, Suspect};
 pub use leaving::LeavingMail;
 pub use open::{Former, Looked, Opened, look, open};
+pub use renewal::Renewal;
+use tree::Tree;
 
 use crate::{
     Digest, JobFacts, JobKey, JobState, QueueError, Revision, Usage, Wait,
@@ -40,19 +48,18 @@ use crate::{
 /// 2: tenant, account and tags of each mail; senders are folded.
 const FORMAT: u64 = 2;
 
-pub struct Trees {
+/// What sled has open.
+pub struct Raw {
     db: sled::Db,
-    mail: sled::Tree,
-    job: sled::Tree,
-    due: sled::Tree,
-    dest: sled::Tree,
-    sender: sled::Tree,
-    leaving: sled::Tree,
-    done: sled::Tree,
-    meta: sled::Tree,
+    /// In the order of [`NAMES`].
+    trees: [sled::Tree; 8],
 }
 
-impl Trees {
+const NAMES: [&str; 8] = [
+    "mail", "job", "due", "dest", "sender", "leaving", "done", "meta",
+];
+
+impl Raw {
     fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Self> {
         let db = sled::Config::new()
             .path(path)
@@ -61,17 +68,65 @@ impl Trees {
             // Only a checkpoint makes it durable; a flusher in between would compete with it for the disk.
             .flush_every_ms(None)
             .open()?;
-        Ok(Self {
-            mail: db.open_tree("mail")?,
-            job: db.open_tree("job")?,
-            due: db.open_tree("due")?,
-            dest: db.open_tree("dest")?,
-            sender: db.open_tree("sender")?,
-            leaving: db.open_tree("leaving")?,
-            done: db.open_tree("done")?,
-            meta: db.open_tree("meta")?,
-            db,
-        })
+        let [mail, job, due, dest, sender, leaving, done, meta] =
+            NAMES.map(|name| db.open_tree(name));
+        let trees = [mail?, job?, due?, dest?, sender?, leaving?, done?, meta?];
+        Ok(Self { db, trees })
+    }
+}
+
+pub struct Trees {
+    db: Mutex<sled::Db>,
+    mail: Tree,
+    job: Tree,
+    due: Tree,
+    dest: Tree,
+    sender: Tree,
+    leaving: Tree,
+    done: Tree,
+    meta: Tree,
+}
+
+impl Trees {
+    fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Box<Self>> {
+        let Raw { db, trees } = Raw::open(path, cache_capacity, segment_size)?;
+        let [mail, job, due, dest, sender, leaving, done, meta] = trees.map(Tree::new);
+        Ok(Box::new(Self {
+            db: Mutex::new(db),
+            mail,
+            job,
+            due,
+            dest,
+            sender,
+            leaving,
+            done,
+            meta,
+        }))
+    }
+
+    /// In the order of [`NAMES`].
+    const fn all(&self) -> [&Tree; 8] {
+        [
+            &self.mail,
+            &self.job,
+            &self.due,
+            &self.dest,
+            &self.sender,
+            &self.leaving,
+            &self.done,
+            &self.meta,
+        ]
+    }
+
+    fn db(&self) -> sled::Db {
+        self.db
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_db(&self, db: sled::Db) {
+        *self.db.lock().unwrap_or_else(PoisonError::into_inner) = db;
     }
 
     /// Whether it is of this format: new, or written by this release. None: who knows.
@@ -142,8 +197,11 @@ pub struct FinishedMail {
 }
 
 pub struct Index {
-    trees: Trees,
-    db_file: File,
+    trees: Box<Trees>,
+    /// The folder of the queue.
+    folder: PathBuf,
+    cache_capacity: u64,
+    db_file: Mutex<Arc<File>>,
     /// Whether finished mails wait until they are retired.
     retire: bool,
     /// What those that are applied change is counted here, from [`Index::begin_counting`] on.
@@ -156,10 +214,14 @@ impl Index {
             trees,
             db_file,
             former,
+            folder,
+            cache_capacity,
         } = opened;
         let index = Self {
             trees,
-            db_file,
+            folder,
+            cache_capacity,
+            db_file: Mutex::new(Arc::new(db_file)),
             retire,
             usage: Mutex::new(None),
         };
@@ -261,12 +323,17 @@ impl Index {
     /// disk (sled ends its flush with `sync_file_range`); the number is written last, so that it never says too much.
     pub fn checkpoint(&self, lsn: Lsn) -> Result<(), QueueError> {
         let io_error = |doing| move |source| QueueError::Io { doing, source };
-        self.trees.db.flush()?;
-        self.db_file
+        self.trees.db().flush()?;
+        self.db_file()
             .sync_data()
             .map_err(io_error("sync the index"))?;
         self.trees.meta.insert("checkpoint", &lsn.0.to_be_bytes())?;
         Ok(())
+    }
+
+    fn db_file(&self) -> Arc<File> {
+        let file = self.db_file.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&file)
     }
 
     /// Forgets ids that finished before `before`, and their blocks; a bounded number at a time.
@@ -338,7 +405,7 @@ fn block_key(lsn: Lsn) -> Vec<u8> {
 }
 
 fn ids_under(
-    tree: &sled::Tree,
+    tree: &Tree,
     text: &str,
     (first, last): (QueueId, QueueId),
 ) -> impl DoubleEndedIterator<Item = Result<QueueId, QueueError>> + use<> {

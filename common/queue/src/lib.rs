@@ -36,7 +36,7 @@ mod usage;
 
 pub use check::{Checked, IndexFound, StoredIndex, unmet};
 pub use error::{QueueError, StaleLease};
-pub use index::{CheckCursor, CheckRules, FinishedMail, LeavingMail, MailPlace, Suspect};
+pub use index::{CheckCursor, CheckRules, FinishedMail, LeavingMail, MailPlace, Renewal, Suspect};
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
 pub use ledger::{Jobs, Known, KnownEnd, KnownJob, Ledger, Part};
 pub use queue::{

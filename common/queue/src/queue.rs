@@ -8,6 +8,7 @@ mod leaving;
 mod list;
 mod newcomers;
 mod reclaim;
+mod renewal;
 mod replay;
 mod settle;
 mod standing;

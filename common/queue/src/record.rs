@@ -81,3 +81,12 @@ pub(crate) use marks::encode_epoch;
 
 #[cfg(test)]
 mod tests;
+
+/// Which mail a record of the journal tells of with more than its id; none of records that do not, or cannot be read.
+pub fn mail_of(kind: RecordKind, payload: &[u8]) -> Option<postroad_envelope::QueueId> {
+    match kind {
+        MAIL => Some(split_head(payload).ok()?.0.envelope.queue_id),
+        JOB_STATE => Some(decode_state(payload).ok()?.key.queue_id),
+        _ => None,
+    }
+}

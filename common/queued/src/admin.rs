@@ -25,7 +25,7 @@ use crate::{
     LocalQueue, backup,
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
-    store, timeline,
+    purge, store, timeline,
 };
 
 /// Mails looked at, or jobs changed, at one time.
@@ -63,6 +63,10 @@ impl QueueAdmin for LocalQueue {
 
     async fn resend(&self, order: Resend) -> Result<Resent, QueueError> {
         resend::carry_out(self, order).await
+    }
+
+    async fn purge(&self, order: Order) -> Result<Changed, QueueError> {
+        purge::carry_out(self, order).await
     }
 
     async fn put_hold_rule(&self, order: HoldOrder) -> Result<Changed, QueueError> {

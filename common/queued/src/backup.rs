@@ -17,7 +17,7 @@ mod writer;
 
 pub use manifest::{BadManifest, ListedFile, MANIFEST, Manifest};
 pub(crate) use marker::{epochs_ahead, hold_restored};
-pub(crate) use pins::Pins;
+pub(crate) use pins::{Pin, Pins};
 pub use restore::{BackupError, Restored, restore};
 pub(crate) use send::send;
 pub use writer::{BackupWriter, Written};

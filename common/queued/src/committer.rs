@@ -74,6 +74,17 @@ pub(crate) struct Committed<T> {
     pub lsn: Option<Lsn>,
 }
 
+/// What the journal does for a purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clean {
+    /// No segment is recycled any more.
+    Begin,
+    /// What was committed lies in sealed segments then; false: no segment is prepared yet.
+    Seal,
+    /// Segments are recycled again.
+    End,
+}
+
 /// How others reach the committer.
 #[derive(Clone, Debug)]
 pub(crate) struct Committer {
@@ -89,6 +100,7 @@ enum Offer {
     /// In a group of its own: all before it is applied when it is prepared.
     Alone(Box<dyn Offered>),
     Reclaim(oneshot::Sender<Option<SegmentNumber>>),
+    Clean(Clean, oneshot::Sender<Result<bool, CommitError>>),
     TakeOver(Box<TakeOver>),
     Stop,
 }
@@ -290,6 +302,13 @@ impl Committer {
         answered.await.map_err(|_| CommitError::Ended)
     }
 
+    /// A step of a purge; false: it cannot be done yet.
+    pub async fn clean(&self, step: Clean) -> Result<bool, CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Offer::Clean(step, answer)).await?;
+        answered.await.map_err(|_| CommitError::Ended)?
+    }
+
     /// From now on what finds no room on the disk is given up, as if it had not been offered: whoever offered it was told
     /// nothing, and offers it again to the next start.
     pub fn hurry(&self) {
@@ -448,6 +467,7 @@ type Ready = (Box<dyn Offered>, Prepared);
 struct Round {
     ready: Vec<Ready>,
     reclaims: Vec<oneshot::Sender<Option<SegmentNumber>>>,
+    cleans: Vec<(Clean, oneshot::Sender<Result<bool, CommitError>>)>,
     stop: bool,
 }
 
@@ -460,6 +480,9 @@ impl Run {
             }
             for answer in round.reclaims {
                 self.reclaim(answer)?;
+            }
+            for (step, answer) in round.cleans {
+                self.clean(step, answer)?;
             }
             self.rounds.send_modify(|rounds| *rounds += 1);
             if round.stop {
@@ -519,6 +542,7 @@ impl Run {
         while let Some(offer) = next.take() {
             match offer {
                 Offer::Reclaim(answer) => round.reclaims.push(answer),
+                Offer::Clean(step, answer) => round.cleans.push((step, answer)),
                 Offer::TakeOver(coming) => self.coming = Some(coming),
                 Offer::Stop => round.stop = true,
                 Offer::Change(offer) => octets += self.prepare(offer, now, &mut round)?,
@@ -628,6 +652,33 @@ impl Run {
         Ok(())
     }
 
+    fn clean(
+        &mut self,
+        step: Clean,
+        answer: oneshot::Sender<Result<bool, CommitError>>,
+    ) -> Result<(), ServeError> {
+        let journal = &mut self.journal;
+        let done = match step {
+            Clean::Begin => journal.stop_recycling().map(|()| true),
+            Clean::Seal if !journal.is_prepared() => Ok(false),
+            Clean::Seal => journal.seal().map(|()| true),
+            Clean::End => {
+                journal.recycle_again();
+                Ok(true)
+            }
+        };
+        // Whoever asked may have gone; the next purge begins anew.
+        match done {
+            Ok(done) => drop(answer.send(Ok(done))),
+            Err(JournalError::NoSegment(_)) => drop(answer.send(Err(CommitError::Full))),
+            Err(failed) => {
+                let _ = answer.send(Err(CommitError::Ended));
+                return Err(disk(failed));
+            }
+        }
+        Ok(())
+    }
+
     fn next_offer(&mut self) -> Option<Offer> {
         self.held
             .pop_front()
@@ -640,6 +691,7 @@ impl Run {
         let mut ready = round.ready.iter();
         flows
             && round.reclaims.is_empty()
+            && round.cleans.is_empty()
             && !round.ready.is_empty()
             && ready.all(|(offer, _)| offer.is_patient())
     }
@@ -696,7 +748,7 @@ impl Run {
         while let Some(offer) = self.next_offer() {
             match offer {
                 Offer::Change(offer) | Offer::Alone(offer) => offer.answer(Err(CommitError::Ended)),
-                Offer::Reclaim(_) | Offer::TakeOver(_) | Offer::Stop => {}
+                Offer::Reclaim(_) | Offer::Clean(..) | Offer::TakeOver(_) | Offer::Stop => {}
             }
         }
         warn!("every waiting submission and settlement was told that the queue has ended");

@@ -33,6 +33,7 @@ mod error;
 pub mod export;
 mod holds;
 mod local;
+mod purge;
 mod quota;
 mod reports;
 mod retention;

@@ -10,6 +10,7 @@
 
 mod files;
 mod log;
+mod purge;
 mod store;
 mod view;
 
@@ -40,6 +41,7 @@ use files::Files;
 use log::Log;
 use store::Store;
 
+pub(crate) use purge::Chosen;
 pub(crate) use view::{details, list};
 
 const FOLDER: &str = "retired";

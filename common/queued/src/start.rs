@@ -146,6 +146,7 @@ pub async fn start(
         trash,
         store: crate::store::Shared::default(),
         pins: Arc::default(),
+        checkpointing: tokio::sync::Mutex::default(),
         folder,
     });
     info!(

@@ -9,6 +9,7 @@
 //! and where the disk refuses them the queue goes on without.
 
 mod index;
+mod purge;
 mod record;
 mod store;
 mod watch;

@@ -313,6 +313,7 @@ pub(crate) async fn look_at_disk(front: &Arc<Front>) {
 
 /// Commits a checkpoint and makes the index durable up to it.
 pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitError> {
+    let _turn = core.checkpointing.lock().await;
     let prepare = |queue: &Queue, now| Ok((Some(queue.prepare_checkpoint(now)), ()));
     let committed = core.committer.commit_alone(prepare).await?;
     let Some(lsn) = committed.lsn else {

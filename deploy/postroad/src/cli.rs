@@ -186,6 +186,8 @@ pub enum QueueVerb {
     },
     /// Send a retired mail again, as a new mail with an id of its own, if its content is kept
     Resend(ResendArguments),
+    /// Forget retired mails for good, now: no octet of sender, recipients, header or content stays in the queue's folder
+    Purge(DestroyArguments),
     /// Say which of the mails that are due go first
     Priority {
         /// -9 to 9; the greatest goes first, ordinary mail has 0

@@ -7,6 +7,7 @@ mod export;
 pub mod filter;
 mod list;
 mod parts;
+mod purge;
 mod resend;
 mod retired;
 mod rule;
@@ -89,6 +90,7 @@ pub fn carry_out(
                 )
                 .await
             }
+            QueueVerb::Purge(arguments) => purge::purge(&admin, arguments, terminal).await,
             QueueVerb::Resend(arguments) => resend::resend(&admin, arguments, terminal).await,
             QueueVerb::Priority { priority, change } => {
                 carry(&admin, Change::Priority(priority), change, terminal).await

@@ -117,6 +117,14 @@ impl QueueAdmin for RemoteAdmin {
         Ok(inner(self.client().resend(request).await)?.try_into()?)
     }
 
+    async fn purge(&self, mut order: Order) -> Result<Changed, QueueError> {
+        if order.by.is_empty() {
+            order.by.clone_from(&self.by);
+        }
+        let request = v1::ChangeRequest::from(&order);
+        Ok(inner(self.client().purge(request).await)?.into())
+    }
+
     async fn put_hold_rule(&self, mut order: HoldOrder) -> Result<Changed, QueueError> {
         if order.by.is_empty() {
             order.by.clone_from(&self.by);

@@ -22,7 +22,7 @@ impl Index {
     /// Counts all there is, entry by entry. One that cannot be read is passed over here: it is told of when it is needed.
     pub fn count(&self) -> Result<Usage, QueueError> {
         let mut usage = Usage::default();
-        for item in &self.trees.mail {
+        for item in self.trees.mail.iter() {
             let (_, value) = item?;
             match wire::CountedMail::decode(&*value) {
                 Ok(mail) => {
@@ -32,7 +32,7 @@ impl Index {
                 Err(error) => tell(&unreadable("mail entry", error)),
             }
         }
-        for item in &self.trees.job {
+        for item in self.trees.job.iter() {
             let (_, value) = item?;
             match wire::CountedJob::decode(&*value) {
                 Ok(job) if job.recipients.iter().any(is_open) => {

@@ -4,26 +4,31 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
 
 use postroad_envelope::Timestamp;
 
-use super::Trees;
+use super::{
+    Trees,
+    renewal::{NEW, OLD},
+};
 use crate::QueueError;
 
 /// Longer than any sound index was seen to take; a million mails take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the threads of an index closed by this process may hold on to it.
 const CLOSING: Duration = Duration::from_secs(2);
-const SEGMENT_SIZE: usize = 4 << 20;
+pub(super) const SEGMENT_SIZE: usize = 4 << 20;
 
 pub struct Opened {
-    pub trees: Trees,
+    pub trees: Box<Trees>,
     pub db_file: File,
     pub former: Former,
+    pub folder: PathBuf,
+    pub cache_capacity: u64,
 }
 
 /// What became of the index that was there.
@@ -39,7 +44,7 @@ pub enum Former {
 
 /// What lies in the folder of the index.
 enum Found {
-    Sound(Trees),
+    Sound(Box<Trees>),
     OtherFormat,
     Damaged,
 }
@@ -51,13 +56,17 @@ pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened
     let io_error = |doing| move |source| QueueError::Io { doing, source };
     fs::create_dir_all(folder).map_err(io_error("create the queue folder"))?;
     refuse_if_in_use(&index.join("db"))?;
+    // Of a copy that was cut off.
+    for left in [NEW, OLD] {
+        remove_if_there(&folder.join(left)).map_err(io_error("remove an unfinished index"))?;
+    }
     let mut former = Former::Kept;
     let trees = match guarded(&index, cache_capacity)? {
         Found::Sound(trees) => trees,
         Found::OtherFormat => {
             former = Former::Outdated;
             // Under another name first: half an index must never be taken for one.
-            let old = folder.join("index.old");
+            let old = folder.join(OLD);
             remove_if_there(&old).map_err(io_error("remove an old index"))?;
             fs::rename(&index, &old).map_err(io_error("move the old index away"))?;
             sync_folder(folder).map_err(io_error("sync the queue folder"))?;
@@ -84,10 +93,12 @@ pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened
         trees,
         db_file,
         former,
+        folder: folder.to_owned(),
+        cache_capacity,
     })
 }
 
-fn remove_if_there(folder: &Path) -> io::Result<()> {
+pub(super) fn remove_if_there(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
@@ -139,7 +150,9 @@ pub fn look(folder: &Path, cache_capacity: u64) -> Result<Looked, QueueError> {
     })?;
     Ok(Looked::Opened(super::Index {
         trees,
-        db_file,
+        folder: folder.to_owned(),
+        cache_capacity,
+        db_file: Mutex::new(Arc::new(db_file)),
         retire: false,
         usage: Mutex::default(),
     }))
@@ -196,6 +209,6 @@ fn free_name(aside: &Path, now: Timestamp) -> PathBuf {
         .unwrap_or_default()
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -49,6 +49,13 @@ impl Pins {
         Some(Pin(Arc::clone(self)))
     }
 
+    /// Keeps backups away, and pins nothing; none if a backup runs, or someone else keeps them away.
+    pub fn exclude(self: &Arc<Self>) -> Option<Pin> {
+        let mut held = self.held();
+        let is_free = !std::mem::replace(&mut held.running, true);
+        is_free.then(|| Pin(Arc::clone(self)))
+    }
+
     /// The right to give up a segment, as long as what is returned lives; none while a backup needs it.
     pub async fn reclaim(&self, segment: SegmentNumber) -> Option<Turn<'_, ()>> {
         let turn = self.reclaiming.lock().await;
@@ -147,6 +154,10 @@ mod tests {
         drop(pin);
         assert_eq!(pins.allow(Vec::new()), [file(3)]);
         assert!(pins.reclaim(SegmentNumber(9)).await.is_some());
+        let alone = pins.exclude().unwrap();
+        assert!(pins.exclude().is_none() && pins.begin().await.is_none());
+        assert!(pins.reclaim(SegmentNumber(9)).await.is_some());
+        drop(alone);
         assert!(pins.begin().await.is_some());
     }
 }

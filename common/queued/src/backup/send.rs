@@ -67,7 +67,7 @@ struct Plan {
 pub(crate) async fn send(core: Arc<Core>) -> Result<BackupStream, QueueError> {
     let Some(pin) = core.pins.begin().await else {
         return Err(QueueError::Conflict(
-            "another backup is running; one at a time".to_owned(),
+            "another backup is running, or a purge; one at a time".to_owned(),
         ));
     };
     let (pieces, taken) = mpsc::channel(PIECES);

@@ -1,7 +1,7 @@
 //! Contents of retired mails that are too large for a record: files of their own, the oldest of which go first.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -76,6 +76,22 @@ impl Files {
             self.octets = self.octets.saturating_sub(len);
             self.unlink(nonce);
         }
+    }
+
+    /// Removes these. Durable when this returns.
+    pub fn remove(&mut self, unwanted: &HashSet<ContentNonce>) -> Result<(), JournalError> {
+        let (go, stay): (BTreeSet<_>, _) = std::mem::take(&mut self.known)
+            .into_iter()
+            .partition(|(_, nonce, _)| unwanted.contains(nonce));
+        self.known = stay;
+        for (at, nonce, len) in go {
+            if let Err(error) = self.store.remove(nonce) {
+                self.known.insert((at, nonce, len));
+                return Err(error);
+            }
+            self.octets = self.octets.saturating_sub(len);
+        }
+        self.store.sync()
     }
 
     fn unlink(&self, nonce: ContentNonce) {

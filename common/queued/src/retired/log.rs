@@ -2,7 +2,7 @@
 //! segment that was looked into, 32 octets a record, for ten minutes after the last question.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -148,6 +148,23 @@ impl Log {
                 warn!(event = "fault", segment = %number, error = %error, "a segment of retired mails cannot be read");
             }
         }
+    }
+
+    /// Forgets these mails, as far as they lie in one sealed segment. Durable when this returns. Blocks.
+    pub fn blank(
+        &self,
+        number: SegmentNumber,
+        ids: &HashSet<QueueId>,
+    ) -> Result<u64, JournalError> {
+        let Some(reader) = self.reader() else {
+            return Ok(0);
+        };
+        let blanked = reader.blank_segment(number, |seen| {
+            let key = retired_key(seen.kind, seen.payload);
+            key.is_some_and(|(id, _)| ids.contains(&id))
+        })?;
+        self.index().segments.remove(&number);
+        Ok(blanked)
     }
 
     /// Forgets segments that are gone, and all of them when nobody asks any more.

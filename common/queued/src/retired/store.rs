@@ -148,7 +148,7 @@ impl Store {
             return self.fail(&error);
         }
         let (log, spans) = (&self.log, &mut self.spans);
-        let newest = |segment: &SegmentInfo| span(spans, log, segment).map(|(_, newest)| newest);
+        let newest = |segment: &SegmentInfo| Some(newest_in(spans, log, segment));
         if retention::give_up(journal, self.most, self.limits.keep, now, newest) {
             self.spans.retain(&journal.segments());
         }
@@ -158,7 +158,22 @@ impl Store {
     pub fn oldest(&mut self) -> Option<Timestamp> {
         let segments = self.journal.as_ref()?.segments();
         let oldest = segments.first().filter(|_| segments.len() > 1)?;
-        span(&mut self.spans, &self.log, oldest).map(|(_, newest)| newest)
+        Some(newest_in(&mut self.spans, &self.log, oldest))
+    }
+
+    /// A purge begins: what was written lies in sealed segments then, and none is recycled; or it has ended. False: it
+    /// cannot be written now.
+    pub fn clean(&mut self, begins: bool) -> bool {
+        let Some(journal) = &mut self.journal else {
+            // One that was never needed holds nothing.
+            return self.failed.is_none();
+        };
+        if !begins {
+            journal.recycle_again();
+            return true;
+        }
+        let sealed = journal.stop_recycling().and_then(|()| journal.seal());
+        sealed.inspect_err(|error| self.fail(error)).is_ok()
     }
 
     /// Gives up the oldest segment; tells whether one went.
@@ -196,6 +211,11 @@ impl Store {
             self.journal = None;
         }
     }
+}
+
+/// When the newest record of a segment was retired; of one in which nothing is left, long ago.
+fn newest_in(spans: &mut Spans, log: &Log, segment: &SegmentInfo) -> Timestamp {
+    span(spans, log, segment).map_or_else(Timestamp::default, |(_, newest)| newest)
 }
 
 /// The times of a segment's records: known of those written since the start, else read.

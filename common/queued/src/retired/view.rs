@@ -92,7 +92,7 @@ fn records(
 
 /// Whether a mail fits a folded filter. Its jobs have ended: parts about jobs are asked of where they went and what they
 /// were told last.
-fn matches(filter: &Filter, mail: &RetiredMail, summary: &MailSummary) -> bool {
+pub(super) fn matches(filter: &Filter, mail: &RetiredMail, summary: &MailSummary) -> bool {
     let envelope = &mail.envelope;
     let of_mail = MailTraits {
         queue_id: envelope.queue_id,
@@ -150,7 +150,7 @@ pub(crate) fn details(core: &Core, queue_id: QueueId) -> Result<MailDetails, Que
     })
 }
 
-fn summary(retired: &Retired, mail: &RetiredMail) -> MailSummary {
+pub(super) fn summary(retired: &Retired, mail: &RetiredMail) -> MailSummary {
     let envelope = &mail.envelope;
     let recipients = envelope.recipients.iter();
     let outcomes = mail.jobs.iter().flat_map(|job| &job.recipients);

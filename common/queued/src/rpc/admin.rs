@@ -1,4 +1,4 @@
-//! `postroad.queue.v1.QueueAdmin`. What is not built answers UNIMPLEMENTED; README.md lists it.
+//! `postroad.queue.v1.QueueAdmin`.
 
 use std::sync::Arc;
 
@@ -72,11 +72,6 @@ impl<A: QueueAdmin> AdminRpc<A> {
 fn operator<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
     require_role(request, &[PeerRole::Admin])?;
     Ok(peer_identity(request)?.clone())
-}
-
-fn unbuilt<Q, T>(request: &Request<Q>) -> Result<T, Status> {
-    require_role(request, &[PeerRole::Admin])?;
-    Err(Status::unimplemented("this method is not built yet"))
 }
 
 /// The chunks; an error unless the end follows them.
@@ -233,7 +228,15 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
     }
 
     async fn purge(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
-        unbuilt(&request)
+        let peer = operator(&request)?;
+        let mut order = Order::try_from(request.into_inner()).map_err(invalid)?;
+        order.by = asked_by(&peer, &order.by);
+        let (by, reason, dry_run) = (order.by.clone(), order.reason.clone(), order.dry_run);
+        let purged = self.queue.purge(order).await;
+        if let (Err(error), false) = (&purged, dry_run) {
+            info!(event = "admin", verb = "purge", by, reason, error = %error);
+        }
+        Ok(Response::new(purged.map_err(refused)?.into()))
     }
 
     async fn resend(&self, request: Request<v1::ResendRequest>) -> Answer<v1::ResendResponse> {

@@ -138,6 +138,11 @@ impl Index {
         self.segments.entry(number).or_insert(segment);
     }
 
+    /// Forgets one segment.
+    pub fn forget(&mut self, number: SegmentNumber) {
+        self.segments.remove(&number);
+    }
+
     /// Forgets all other segments.
     pub fn retain(&mut self, living: &BTreeSet<SegmentNumber>) {
         self.segments.retain(|number, _| living.contains(number));

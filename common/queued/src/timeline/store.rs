@@ -45,6 +45,9 @@ pub enum Message {
     Entries(Vec<Entry>),
     /// Answered when all that was said before is written.
     Flush(SyncSender<()>),
+    /// A purge begins: what was said before lies in sealed segments then, and none is recycled; or it has ended. Answered
+    /// with whether that could be done.
+    Clean(bool, SyncSender<bool>),
     Stop,
 }
 
@@ -77,6 +80,9 @@ impl Store {
                 // Who asked may have given up waiting.
                 let _ = asked.try_send(());
             }
+            for (begins, asked) in round.cleans {
+                let _ = asked.try_send(writer.clean(begins));
+            }
             if stop || Instant::now() >= tick {
                 writer.tick();
                 tick = Instant::now() + TICK;
@@ -93,6 +99,7 @@ impl Store {
 struct Round {
     entries: Vec<Entry>,
     flushes: Vec<SyncSender<()>>,
+    cleans: Vec<(bool, SyncSender<bool>)>,
     stop: bool,
 }
 
@@ -102,7 +109,8 @@ impl Round {
         let mut round = Self::default();
         let mut until = Instant::now() + patience;
         loop {
-            let waiting = round.flushes.is_empty() && !round.stop && round.entries.len() < ROUND;
+            let asked = !round.flushes.is_empty() || !round.cleans.is_empty();
+            let waiting = !asked && !round.stop && round.entries.len() < ROUND;
             let left = match waiting {
                 true => until.saturating_duration_since(Instant::now()),
                 false => return round,
@@ -115,6 +123,7 @@ impl Round {
                     round.entries.extend(entries);
                 }
                 Ok(Message::Flush(asked)) => round.flushes.push(asked),
+                Ok(Message::Clean(begins, asked)) => round.cleans.push((begins, asked)),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => round.stop = true,
                 Err(RecvTimeoutError::Timeout) => return round,
             }
@@ -251,6 +260,18 @@ impl Writer {
         self.give_up();
     }
 
+    fn clean(&mut self, begins: bool) -> bool {
+        let Some(journal) = &mut self.journal else {
+            return false;
+        };
+        if !begins {
+            journal.recycle_again();
+            return true;
+        }
+        let sealed = journal.stop_recycling().and_then(|()| journal.seal());
+        sealed.inspect_err(|error| self.fail(error)).is_ok()
+    }
+
     /// The oldest segments, when they are too many or too old.
     fn give_up(&mut self) {
         let Some(journal) = &mut self.journal else {
@@ -312,7 +333,7 @@ impl Shared {
         self.index().retain(&living);
     }
 
-    fn index_segment(&self, reader: &Reader, number: SegmentNumber) {
+    pub(super) fn index_segment(&self, reader: &Reader, number: SegmentNumber) {
         let mut found = SegmentIndex::default();
         let replayed = reader.replay_segment(number, |seen| {
             let decoded = (seen.kind == record::EVENTS).then(|| record::decode(seen.payload));

@@ -12,6 +12,7 @@ mod export;
 mod journeys;
 mod kill;
 mod names;
+mod purge;
 mod quotas;
 mod reports;
 mod resend;

@@ -74,7 +74,7 @@ async fn give(
     Ok(())
 }
 
-fn count(mails: u64) -> String {
+pub(super) fn count(mails: u64) -> String {
     let s = if mails == 1 { "" } else { "s" };
     format!("{mails} mail{s}")
 }
@@ -91,7 +91,10 @@ const fn done(change: &Change) -> &'static str {
     }
 }
 
-async fn order(admin: &dyn QueueAdmin, arguments: ChangeArguments) -> Result<Order, Fault> {
+pub(super) async fn order(
+    admin: &dyn QueueAdmin,
+    arguments: ChangeArguments,
+) -> Result<Order, Fault> {
     Ok(Order {
         dry_run: arguments.dry_run,
         reason: arguments.reason,
