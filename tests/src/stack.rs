@@ -302,6 +302,11 @@ impl Stack {
         self.process(agent)?.terminate()
     }
 
+    /// The exit status of a process that has ended by itself.
+    pub fn ended(&mut self, agent: Agent) -> Option<i32> {
+        self.process(agent).ok()?.ended()?.code()
+    }
+
     /// Waits for a process to end; its exit status.
     pub async fn status(&mut self, agent: Agent) -> Result<i32> {
         let process = self.process(agent)?;
@@ -370,7 +375,11 @@ impl Stack {
     /// Waits until the Maildir holds so many mails.
     pub async fn wait_for_mails(&self, account: &str, count: usize) -> Result<Vec<Mail>> {
         let what = format!("{count} mails of {account}");
+        let maildir = self.maildir(account)?;
         wait_for(&what, async || {
+            if maildir::count(&maildir) < count {
+                return None;
+            }
             let mails = self.delivered(account).ok()?;
             (mails.len() >= count).then_some(mails)
         })

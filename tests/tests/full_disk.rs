@@ -2,10 +2,17 @@
 
 #![allow(clippy::print_stdout, reason = "the report of a test")]
 
-use std::process::Command;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _},
+    path::PathBuf,
+    process::Command,
+};
 
 use anyhow::{Result, ensure};
-use postroad_tests::{Agent, Peer, mail, stack, wait_for};
+use postroad_queue_client::QueueAdmin as _;
+use postroad_tests::{Agent, Client, Peer, Stack, mail, stack, wait_for};
 
 #[tokio::test]
 async fn new_mail_waits_and_old_mail_leaves() -> Result<()> {
@@ -100,6 +107,137 @@ async fn a_disk_that_fills_up_loses_nothing_and_recovers() -> Result<()> {
     stack.end().await
 }
 
+/// Others leave less than the reserve: what is in the queue leaves, and the queue goes on when there is room again. What is
+/// kept of mails that ended may go without; that is counted.
+#[tokio::test]
+async fn a_disk_below_its_reserve_stops_no_mail_on_its_way() -> Result<()> {
+    let Some((disk, mut stack)) = on_a_small_disk("16MiB").await? else {
+        return Ok(());
+    };
+    let mut client = fill_queue(&stack).await?;
+    // Room for new mail and for what is written ahead, and not for this one.
+    disk.fill(30 << 20)?;
+    let content = mail("too much", &LINE.repeat((40 << 20) / LINE.len()));
+    let reply = client.attempt(ALICE, &[BOB], &content).await?;
+    ensure!(reply.starts_with("452 4.3.1"), "{reply}");
+    let files = fs::read_dir(disk.queue().join("content"))?.count();
+    ensure!(files == LARGE, "{files} content files of {LARGE} mails");
+    drop(client);
+
+    disk.fill(8 << 20)?;
+    let refused = mail("refused", "a\r\n");
+    let reply = stack.submit_while("250", BOB, &refused).await?;
+    ensure!(reply.starts_with("452 4.3.1"), "{reply}");
+    stack.start(Agent::Mda)?;
+    stack.ready(Agent::Mda).await?;
+    stack.wait_for_empty_queue().await?;
+    let lost = ["disk_failed", "retired mails cannot be written"];
+    stack.wait_for_log(Agent::Queued, &lost).await?;
+
+    disk.empty()?;
+    all_is_well(&stack).await?;
+    // Of the same process: each loss is told once when it begins, and counted in the end.
+    let status = stack.terminate(Agent::Queued).await?;
+    ensure!(status == 0, "the queue ended with {status}");
+    let log = stack.log(Agent::Queued);
+    let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    ensure!(told("finished mails are gone without being retired") == 2);
+    let contents = told("contents of finished mails could not be kept");
+    ensure!(told("contents of finished mails are not kept") == contents);
+    stack.end().await
+}
+
+/// Others take all there is: even the index has no room then. The queue may end and ask to be started again; mail is neither
+/// lost nor doubled.
+#[tokio::test]
+async fn a_disk_without_an_octet_loses_nothing() -> Result<()> {
+    let Some((disk, mut stack)) = on_a_small_disk("4MiB").await? else {
+        return Ok(());
+    };
+    drop(fill_queue(&stack).await?);
+    disk.fill(0)?;
+    stack.start(Agent::Mda)?;
+    stack.ready(Agent::Mda).await?;
+    let admin = stack.admin()?;
+    let ended = wait_for("empty queue, or its end", async || {
+        if let Some(status) = stack.ended(Agent::Queued) {
+            return Some(Some(status));
+        }
+        let stats = admin.stats(1).await.ok()?;
+        (stats.total == 0).then_some(None)
+    });
+    let ended = ended.await?;
+    disk.empty()?;
+    if let Some(status) = ended {
+        ensure!(status == TEMPORARY, "the queue ended with {status}");
+        stack.start(Agent::Queued)?;
+        stack.ready(Agent::Queued).await?;
+    }
+    all_is_well(&stack).await?;
+    stack.end().await
+}
+
+/// Queue and submission; without the MDA everything stays in the queue.
+async fn on_a_small_disk(reserve: &str) -> Result<Option<(SmallDisk, Stack)>> {
+    let Some(disk) = SmallDisk::mount()? else {
+        println!("NOT RUN: no right to mount a tmpfs");
+        return Ok(None);
+    };
+    let queue = disk.queue();
+    let settings = format!(
+        "[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"{reserve}\"\n[queued.retired]\ncontent = \"all\"\n"
+    );
+    let mut stack = stack!().settings(&settings).prepare()?;
+    for agent in [Agent::Queued, Agent::Msa] {
+        stack.start(agent)?;
+        stack.ready(agent).await?;
+    }
+    Ok(Some((disk, stack)))
+}
+
+async fn fill_queue(stack: &Stack) -> Result<Client> {
+    let mut client = stack.login(ALICE).await?;
+    for number in 0..SMALL + LARGE {
+        let octets = if number < SMALL { 100_000 } else { 400_000 };
+        let content = mail(
+            &format!("number {number}"),
+            &LINE.repeat(octets / LINE.len()),
+        );
+        client.deliver(ALICE, &[BOB], &content).await?;
+    }
+    Ok(client)
+}
+
+/// New mail is taken, and all that was accepted is filed once.
+async fn all_is_well(stack: &Stack) -> Result<()> {
+    let welcome = mail("welcome", "a\r\n");
+    let reply = stack.submit_while("45", BOB, &welcome).await?;
+    ensure!(reply.starts_with("250"), "{reply}");
+    stack.wait_for_mail_with(BOB, "Subject: welcome").await?;
+    stack.wait_for_empty_queue().await?;
+    let mut subjects: BTreeMap<String, usize> = BTreeMap::new();
+    for mail in stack.delivered(BOB)? {
+        let text = mail.text();
+        let subject = text.lines().find(|line| line.starts_with("Subject: "));
+        *subjects
+            .entry(subject.unwrap_or_default().to_owned())
+            .or_default() += 1;
+    }
+    for number in 0..SMALL + LARGE {
+        let copies = subjects.get(&format!("Subject: number {number}"));
+        ensure!(copies == Some(&1), "{copies:?} copies of number {number}");
+    }
+    Ok(())
+}
+
+/// The exit status that asks for a restart.
+const TEMPORARY: i32 = 75;
+const ALICE: &str = "alice@demo.test";
+const BOB: &str = "bob@demo.test";
+const LINE: &str = "a line of a mail that fills the disk\r\n";
+const SMALL: usize = 30;
+const LARGE: usize = 3;
+
 const SMALL_DISK: &str = "64m";
 
 /// A file system of its own in memory, until it is dropped.
@@ -121,6 +259,38 @@ impl SmallDisk {
         Ok(mount
             .is_ok_and(|mount| mount.status.success())
             .then_some(disk))
+    }
+
+    /// Takes all room but so many octets.
+    fn fill(&self, leave: u64) -> Result<()> {
+        let space = rustix::fs::statvfs(self.folder.path())?;
+        let take = (space.f_bavail * space.f_bsize).saturating_sub(leave);
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(self.filler())?;
+        let written = io::copy(&mut io::repeat(b'x').take(take), &mut file);
+        // The queue may be faster.
+        if written
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+        {
+            return Ok(());
+        }
+        written?;
+        Ok(())
+    }
+
+    fn empty(&self) -> Result<()> {
+        Ok(fs::remove_file(self.filler())?)
+    }
+
+    fn queue(&self) -> PathBuf {
+        self.folder.path().join("queue")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.path().join("filler")
     }
 }
 

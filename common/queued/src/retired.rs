@@ -53,6 +53,9 @@ const OCTETS: usize = 4 << 20;
 /// How far clocks may have been set back between the end of a mail and a crash.
 const SLACK: Duration = Duration::from_secs(60);
 
+/// Why contents are lost where no segment can be written.
+const NOT_OPEN: &str = "the segments of contents cannot be written";
+
 /// One per running queue.
 pub(crate) struct Retired {
     /// None: nothing is kept.
@@ -71,6 +74,7 @@ struct Kept {
     files: Option<ContentStore>,
     writer: Mutex<Writer>,
     lost: AtomicU64,
+    lost_contents: AtomicU64,
 }
 
 struct Writer {
@@ -79,6 +83,7 @@ struct Writer {
     /// Mails of the run before may have been retired already.
     first: bool,
     told: bool,
+    told_of_contents: bool,
 }
 
 /// A content that was kept.
@@ -137,8 +142,10 @@ impl Retired {
                     contents,
                     first: true,
                     told: false,
+                    told_of_contents: false,
                 }),
                 lost: AtomicU64::new(0),
+                lost_contents: AtomicU64::new(0),
             }),
             turn: Mutex::default(),
         }
@@ -238,6 +245,13 @@ impl Retired {
             warn!(
                 event = "fault",
                 count, "finished mails are gone without being retired"
+            );
+        }
+        let count = kept.map_or(0, |kept| kept.lost_contents.load(Ordering::Relaxed));
+        if count > 0 {
+            warn!(
+                event = "fault",
+                count, "contents of finished mails could not be kept"
             );
         }
     }
@@ -346,25 +360,45 @@ impl Kept {
             return places;
         };
         let (mut drafts, mut times, mut of) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut lost, mut why) = (0, None);
         for (place, (mail, payload)) in places.iter_mut().zip(&batch.mails) {
             if payload.is_empty() || !self.wants_content(mail) {
                 continue;
             }
             match keep_content(core, store, files, mail, payload) {
-                Some(Content::Record(draft)) => {
+                Ok(Content::Record(draft)) => {
                     drafts.push(draft);
                     times.push(mail.at);
                     of.push(place);
                 }
-                Some(Content::File(file)) => *place = RetiredContent::File(file),
-                None => {}
+                Ok(Content::File(file)) => *place = RetiredContent::File(file),
+                Err(error) => {
+                    lost += 1;
+                    why.get_or_insert(error);
+                }
             }
         }
         let locations: Vec<Location> = store.append(&drafts, &times).unwrap_or_default();
+        lost += drafts.len().saturating_sub(locations.len());
         for (place, location) in of.into_iter().zip(locations) {
             *place = RetiredContent::Record(location);
         }
+        self.lose_contents(&mut writer.told_of_contents, lost, why);
         places
+    }
+
+    /// Tells a person, once for each time that it begins.
+    fn lose_contents(&self, told: &mut bool, lost: usize, why: Option<String>) {
+        let count = u64::try_from(lost).unwrap_or(u64::MAX);
+        self.lost_contents.fetch_add(count, Ordering::Relaxed);
+        if count > 0 && !*told {
+            let error = why.unwrap_or_else(|| NOT_OPEN.to_owned());
+            warn!(
+                event = "fault",
+                count, error, "contents of finished mails are not kept"
+            );
+        }
+        *told = count > 0;
     }
 
     fn wants_content(&self, mail: &LeavingMail) -> bool {
@@ -432,34 +466,32 @@ enum Content {
     File(ContentRef),
 }
 
-/// None: it cannot be kept.
+/// An error says why it cannot be kept.
 fn keep_content(
     core: &Core,
     store: &mut Store,
     files: &mut Files,
     mail: &LeavingMail,
     payload: &Bytes,
-) -> Option<Content> {
-    let failed = |error: &dyn std::fmt::Display| {
-        warn!(event = "fault", queue_id = %mail.mail.queue_id, error = %error, "the content of a finished mail is not kept");
-    };
+) -> Result<Content, String> {
     if let Some(file) = mail.mail.file {
         let adopted = files.adopt(&core.contents, file, mail.at);
-        adopted.inspect_err(|error| failed(error)).ok()?;
-        return Some(Content::File(file));
+        return adopted
+            .map(|()| Content::File(file))
+            .map_err(|error| error.to_string());
     }
-    let content = split_content(payload)
-        .inspect_err(|error| failed(error))
-        .ok()?;
+    let content = split_content(payload).map_err(|error| error.to_string())?;
     let draft = content_draft(mail.mail.queue_id, mail.at, content.clone());
-    if draft.payload_len() <= store.longest() {
-        return Some(Content::Record(draft));
+    match store.longest() {
+        0 => Err(NOT_OPEN.to_owned()),
+        longest if draft.payload_len() <= longest => Ok(Content::Record(draft)),
+        _ => {
+            let written = files.write(&content, mail.at);
+            written
+                .map(Content::File)
+                .map_err(|error| error.to_string())
+        }
     }
-    let written = files.write(&content, mail.at);
-    written
-        .inspect_err(|error| failed(error))
-        .ok()
-        .map(Content::File)
 }
 
 impl Writer {

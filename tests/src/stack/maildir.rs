@@ -59,6 +59,12 @@ pub fn path(root: &Path, account: &str) -> Result<PathBuf> {
     Ok(postroad_maildir::maildir_path(root, domain, local_part)?)
 }
 
+/// How many mails there are, without reading them.
+pub fn count(maildir: &Path) -> usize {
+    let leaves = ["new", "cur"].map(|leaf| fs::read_dir(maildir.join(leaf)));
+    leaves.into_iter().flatten().flatten().count()
+}
+
 pub fn delivered(maildir: &Path) -> Result<Vec<Mail>> {
     let mut mails = Vec::new();
     for leaf in ["new", "cur"] {
