@@ -31,6 +31,7 @@ use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
 use prost::Message;
 
 pub use check::{CheckCursor, CheckRules, Suspect};
+pub use count::side_by_side;
 pub use leaving::LeavingMail;
 pub use open::{Former, Looked, Opened, look, open};
 pub use renewal::Renewal;

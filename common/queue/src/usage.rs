@@ -313,6 +313,15 @@ impl Usage {
         self.less(Scope::Domain, domain, Amount::of(1, size));
     }
 
+    /// The domains of the other, tenants and accounts of this.
+    #[must_use]
+    pub fn with_domains_of(self, other: Self) -> Self {
+        Self {
+            domains: other.domains,
+            ..self
+        }
+    }
+
     /// What one has, by its name as it is counted.
     pub fn of(&self, scope: Scope, name: &str) -> Amount {
         self.map(scope).get(name).copied().unwrap_or_default()

@@ -1,6 +1,10 @@
 //! What tenants, accounts and domains have, counted wherever entries come and go, and from the entries at a start.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::{
+    panic::resume_unwind,
+    sync::{MutexGuard, PoisonError},
+    thread,
+};
 
 use prost::Message;
 
@@ -19,8 +23,15 @@ impl Index {
         Ok(())
     }
 
-    /// Counts all there is, entry by entry. One that cannot be read is passed over here: it is told of when it is needed.
+    /// Counts all there is, entry by entry, mails and jobs side by side. One that cannot be read is passed over here: it is
+    /// told of when it is needed.
     pub fn count(&self) -> Result<Usage, QueueError> {
+        let (mails, jobs) = side_by_side(|| self.count_mails(), || self.count_jobs());
+        Ok(mails?.with_domains_of(jobs?))
+    }
+
+    /// Tenants and accounts.
+    fn count_mails(&self) -> Result<Usage, QueueError> {
         let mut usage = Usage::default();
         for item in self.trees.mail.iter() {
             let (_, value) = item?;
@@ -32,6 +43,12 @@ impl Index {
                 Err(error) => tell(&unreadable("mail entry", error)),
             }
         }
+        Ok(usage)
+    }
+
+    /// Domains.
+    fn count_jobs(&self) -> Result<Usage, QueueError> {
+        let mut usage = Usage::default();
         for item in self.trees.job.iter() {
             let (_, value) = item?;
             match wire::CountedJob::decode(&*value) {
@@ -95,6 +112,19 @@ impl Index {
             }
         });
     }
+}
+
+/// Both at once, the first on a thread of its own. What panics there panics here.
+pub fn side_by_side<A: Send, B>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> (A, B) {
+    thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        let first = first.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (first, second)
+    })
 }
 
 /// Where a job counts, and how much; nowhere once it has ended.

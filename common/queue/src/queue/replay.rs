@@ -6,6 +6,7 @@ use postroad_journal::{Location, RecordKind, RecordRef};
 use super::{Change, MailFacts, Queue};
 use crate::{
     FinishedMail, JobFacts, JobKey, QueueError,
+    index::side_by_side,
     record::{self, MailHead, Record, split_head},
 };
 
@@ -88,7 +89,15 @@ impl Queue {
     /// Loads the schedule from the index. What is replayed after it changes both, so whoever has little left to replay
     /// does this before, and [`Queue::finish_replay`] is quick.
     pub fn load(&self) -> Result<(), QueueError> {
-        self.index.begin_counting()?;
+        let (counted, loaded) =
+            side_by_side(|| self.index.begin_counting(), || self.load_schedule());
+        counted?;
+        loaded?;
+        self.core().loaded = true;
+        Ok(())
+    }
+
+    fn load_schedule(&self) -> Result<(), QueueError> {
         let mut twice = BTreeSet::new();
         for facts in self.index.due_keys() {
             let facts = facts?;
@@ -98,9 +107,7 @@ impl Queue {
             }
             core.schedule.place_facts(facts);
         }
-        self.settle_twice(&twice)?;
-        self.core().loaded = true;
-        Ok(())
+        self.settle_twice(&twice)
     }
 
     /// Of two keys for one job a crash left one behind. The job itself says which is right.
