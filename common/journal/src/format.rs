@@ -11,6 +11,8 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const SEGMENT_HEADER: u32 = 128;
 /// Length of a record header.
 pub(crate) const RECORD_HEADER: u32 = 40;
+/// Where in it stands the place of the record: segment, which is not 0, and offset.
+pub(crate) const RECORD_PLACE: u32 = 24;
 const LAST_OF_GROUP: u16 = 1;
 const BLANKED: u16 = 2;
 
@@ -179,7 +181,7 @@ impl RecordHeader {
     ) -> Option<(Self, &'a [u8])> {
         let (header, rest) = bytes.split_at_checked(RECORD_HEADER as usize)?;
         // Cheap comparison first: recovery asks this at each eighth byte of a damaged range.
-        let mut place = header.get(24..32)?;
+        let mut place = header.get(RECORD_PLACE as usize..RECORD_PLACE as usize + 8)?;
         if place.get_u32_le() != segment.number.0 || place.get_u32_le() != offset {
             return None;
         }

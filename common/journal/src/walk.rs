@@ -1,9 +1,13 @@
 //! Reading the bytes of one segment in order: pure, no files.
 use crate::{
-    format::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader},
+    format::{RECORD_HEADER, RECORD_PLACE, RecordHeader, SEGMENT_HEADER, SegmentHeader},
     record::{Lsn, Position},
 };
 use std::ops::Range;
+
+/// Octets passed over at once where nothing was written: the rest of a segment is read at each start.
+const STRIDE: u32 = 4096;
+static BLANK: [u8; STRIDE as usize] = [0; STRIDE as usize];
 
 /// One step through a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,9 @@ impl<'a> Walk<'a> {
         let mut offset = self.at;
         while offset < self.end {
             offset = offset.saturating_add(8);
+            while self.is_blank(offset) {
+                offset = offset.saturating_add(STRIDE);
+            }
             let most = u64::from((offset - self.at) / RECORD_HEADER);
             if let Some(found) = self.record_at(offset)
                 && found.0.lsn > self.expected
@@ -64,6 +71,15 @@ impl<'a> Walk<'a> {
             }
         }
         None
+    }
+}
+
+impl Walk<'_> {
+    /// Whether no record begins in the next [`STRIDE`] octets: each names its segment, whose number is not 0.
+    fn is_blank(&self, offset: u32) -> bool {
+        let from = usize::try_from(offset.saturating_add(RECORD_PLACE)).unwrap_or(usize::MAX);
+        let rest = self.bytes.get(from..).unwrap_or_default();
+        rest.starts_with(&BLANK)
     }
 }
 

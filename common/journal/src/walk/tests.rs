@@ -200,3 +200,19 @@ fn hints_and_groups_that_share_a_sync_are_kept_group_by_group() {
         written[0].offset..written[2].end()
     );
 }
+
+#[test]
+fn a_record_behind_octets_that_were_wiped_is_found_wherever_it_lies() {
+    for len in (3_900..4_300).step_by(8).chain([8_000, 8_192, 20_008]) {
+        let mut draft = empty();
+        let first = draft.commit(b"first");
+        let wiped = draft.commit(&vec![b'x'; len]);
+        let last = draft.commit(b"last");
+        draft.header.size = 64 << 10;
+        let (header, mut bytes) = draft.whole();
+        bytes[wiped.offset as usize..wiped.end() as usize].fill(0);
+        let (numbers, gaps) = walk(&header, &bytes, last.end());
+        assert_eq!(numbers, [first.lsn.0, last.lsn.0], "{len}");
+        assert_eq!(gaps[0].bytes, wiped.offset..wiped.end());
+    }
+}
