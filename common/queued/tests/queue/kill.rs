@@ -7,6 +7,7 @@
 //! | variable | what |
 //! |---|---|
 //! | `POSTROAD_KILL_ROUNDS` | rounds of all chains together; 100 |
+//! | `POSTROAD_KILL_CHAINS` | chains side by side; 4 |
 //! | `POSTROAD_KILL_SEED` | repeats the choices of a run |
 //! | `POSTROAD_KILL_FOLDER` | a folder that stays: a run that was broken off goes on there |
 
@@ -37,7 +38,7 @@ use crate::setup::{PATIENCE, config, prepare};
 
 const CHILD: &str = "POSTROAD_KILL_CHILD";
 const SEED: &str = "POSTROAD_KILL_SEED";
-const CHAINS: u64 = 4;
+const CHAINS: &str = "POSTROAD_KILL_CHAINS";
 const ROUNDS: u64 = 100;
 /// What a run of [`ROUNDS`] must have met, or it proves less than it says.
 const MET: [&str; 40] = [
@@ -143,9 +144,10 @@ fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back() {
     let temporary = folder.is_none().then(temporary);
     let folder = folder.unwrap_or_else(|| temporary.as_ref().unwrap().path().to_owned());
     tell(&format!("{SEED}={seed} POSTROAD_KILL_ROUNDS={rounds}"));
-    let each = rounds.div_ceil(CHAINS);
+    let chains = number(CHAINS, 4).max(1);
+    let each = rounds.div_ceil(chains);
     let met: Vec<BTreeMap<String, u64>> = thread::scope(|all| {
-        let chains: Vec<_> = (0..CHAINS)
+        let chains: Vec<_> = (0..chains)
             .map(|number| {
                 let mut chain = Chain::open(&folder, number, seed);
                 all.spawn(move || chain.run(each))
@@ -165,7 +167,7 @@ fn nothing_acknowledged_is_lost_and_nothing_ended_comes_back() {
         *sums.entry(what).or_default() += count;
     }
     let words: Vec<_> = sums.iter().map(|(what, n)| format!("{what} {n}")).collect();
-    tell(&format!("{} rounds: {}", each * CHAINS, words.join(", ")));
+    tell(&format!("{} rounds: {}", each * chains, words.join(", ")));
     for what in MET {
         assert!(
             rounds < ROUNDS || sums.contains_key(what),

@@ -36,6 +36,10 @@ pub struct Life {
     pub is_level: AtomicBool,
     /// What lay there was compared with what was told.
     pub looked_at: watch::Sender<bool>,
+    /// When this life began.
+    pub born: Timestamp,
+    /// Of which failures no report was seen before.
+    pub owed: HashMap<QueueId, u32>,
     /// Whether the rule is in force for certain. Nobody changes it while a mail is offered that it is for.
     pub rule: RwLock<bool>,
 }
@@ -109,7 +113,13 @@ async fn work(folder: PathBuf, told: Told, seed: u64) {
         ruled: is(|mail| mail.ruled),
         ..Seen::default()
     };
+    let owed = told.mails.iter().map(|(id, mail)| {
+        let reported = mail.reports.values().fold(0, |all, set| all | set);
+        (*id, mail.failed & !reported)
+    });
     let life = Arc::new(Life {
+        born,
+        owed: owed.collect(),
         queue,
         seen: Mutex::new(seen),
         open: AtomicI64::new(0),

@@ -189,6 +189,10 @@ pub async fn settle_for_ever(life: Arc<Life>, mut random: StdRng) {
         // Told before the lease is: else a life that ends in between leaves a lease that the next one settles unread.
         if let Some((about, set)) = check::report_in(&life.queue, &lease).await {
             say(format_args!("report {about} {set} {id}"));
+            let owed = life.owed.get(&about).copied().unwrap_or_default();
+            if owed & set != 0 && id.minted_at() >= life.born {
+                say(format_args!("met killed-owing"));
+            }
         }
         life.received(lease.lease);
         if lease.route.destination == RULED_DOMAIN && life.seen().ruled.contains(&id) {
