@@ -34,12 +34,14 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::told::Told;
-use crate::setup::{PATIENCE, config, prepare};
+use crate::setup::{config, prepare};
 
 const CHILD: &str = "POSTROAD_KILL_CHILD";
 const SEED: &str = "POSTROAD_KILL_SEED";
 const CHAINS: &str = "POSTROAD_KILL_CHAINS";
 const ROUNDS: u64 = 100;
+/// For the next word of a child, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// What a run of [`ROUNDS`] must have met, or it proves less than it says.
 const MET: [&str; 40] = [
     "acknowledged",
@@ -130,6 +132,24 @@ fn child() {
             Ok("start") => starts::start(Path::new(&folder)),
             _ => life::live(Path::new(&folder), number(SEED, 0)),
         }
+    }
+}
+
+#[test]
+fn every_line_of_the_table_of_states_is_counted() {
+    let table = include_str!("../../../queue/README.md");
+    let lines = table
+        .lines()
+        .skip_while(|line| !line.starts_with("| state |"));
+    let states: Vec<&str> = lines
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| ")?.split([' ', '|']).next())
+        .collect();
+    assert_eq!((states.len(), states.last()), (11, Some(&"gone")));
+    for state in states.iter().filter(|state| **state != "gone") {
+        let counter = format!("killed-{state}");
+        assert!(MET.contains(&counter.as_str()), "{counter}");
+        assert!(table.contains(&format!("`{counter}`")), "{counter}");
     }
 }
 

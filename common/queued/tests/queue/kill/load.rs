@@ -80,10 +80,10 @@ pub async fn submit_for_ever(life: Arc<Life>, mut random: StdRng) {
         if trying != 0 {
             say(format_args!("trying {id} {trying}"));
         }
-        if offer(&life, &envelope, set).await {
+        if offer(&life, &envelope, set, true).await {
             complain(&format!("{id} is known already"));
         }
-        if random.random_range(0..10) == 0 && !offer(&life, &envelope, set).await {
+        if random.random_range(0..10) == 0 && !offer_known(&life, id, set).await {
             // Nobody heard the answer.
             complain(&format!("{id} was accepted twice"));
         }
@@ -95,13 +95,18 @@ pub async fn submit_for_ever(life: Arc<Life>, mut random: StdRng) {
     }
 }
 
-/// Offers a mail until it is taken; tells whether it was there already.
-async fn offer(life: &Life, envelope: &Envelope, set: u32) -> bool {
+/// Offers a mail until it is taken; tells whether it was there already. One that is not offered for the first time may have
+/// been accepted before there was a rule.
+async fn offer(life: &Life, envelope: &Envelope, set: u32, is_first: bool) -> bool {
     let id = envelope.queue_id;
     let rule = life.rule.read().await;
-    if set & RULED != 0 && *rule {
+    let is_ruled = set & RULED != 0 && *rule;
+    let ruled = || {
         life.seen().ruled.insert(id);
         say(format_args!("ruled {id} 0"));
+    };
+    if is_ruled && is_first {
+        ruled();
     }
     let content = content_of(id);
     let accepted = loop {
@@ -113,6 +118,9 @@ async fn offer(life: &Life, envelope: &Envelope, set: u32) -> bool {
             Err(error) => complain(&format!("{id} was refused: {error:?}")),
         }
     };
+    if is_ruled && !is_first && !accepted.duplicate {
+        ruled();
+    }
     drop(rule);
     say(format_args!("acknowledged {id} {set}"));
     if accepted.duplicate {
@@ -143,7 +151,7 @@ pub async fn send_again(life: &Life, told: &Told, is_level: bool, random: &mut S
             life.seen().ruled.remove(id);
             say(format_args!("releasing {id} 0"));
         }
-        match offer(life, &envelope_of(*id, mail.all), mail.all).await {
+        match offer(life, &envelope_of(*id, mail.all), mail.all, false).await {
             true => say(format_args!("met killed-accepted")),
             false => say(format_args!("met killed-receiving")),
         }
