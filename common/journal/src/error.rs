@@ -27,6 +27,19 @@ pub enum JournalError {
         /// What its FORMAT file says.
         found: String,
     },
+    /// Operator: a later release, or an upgrade of the format, wrote this.
+    #[error(
+        "{} is in format {format}, and this release knows formats up to {newest}: start the release that wrote it, or a later one",
+        folder.display()
+    )]
+    LaterFormat {
+        /// The folder.
+        folder: PathBuf,
+        /// What its FORMAT file says.
+        format: u32,
+        /// The newest that is known.
+        newest: u32,
+    },
     /// Caller: a record that fits into no segment. Nothing was written.
     #[error("a record of {len} bytes does not fit into a segment (at most {max})")]
     TooLarge {

@@ -1,7 +1,6 @@
 //! The folder of a journal: names, lock, format, space.
 use crate::{
     error::{JournalError, Result, failed},
-    format::VERSION,
     record::SegmentNumber,
 };
 use std::{
@@ -51,6 +50,49 @@ pub(crate) fn make_folder(path: &Path) -> Result<()> {
     sync_folder(above.unwrap_or(Path::new(".")))
 }
 
+/// Which formats of what lies in its records the owner of a journal knows. The journal writes the same in all of them; it
+/// keeps the number in FORMAT, so that no release meets what it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// The oldest that can be read.
+    pub oldest: u32,
+    /// The newest; that of a new folder.
+    pub newest: u32,
+}
+
+impl Default for Formats {
+    /// The first, which is all there is.
+    fn default() -> Self {
+        Self {
+            oldest: 1,
+            newest: 1,
+        }
+    }
+}
+
+impl Formats {
+    /// The number that FORMAT names, if it is known.
+    fn read(self, folder: &Path, text: &str) -> Result<u32> {
+        let named = text.strip_prefix("postroad-journal ");
+        match named.and_then(|number| number.parse::<u32>().ok()) {
+            Some(format) if (self.oldest..=self.newest).contains(&format) => Ok(format),
+            Some(format) if format > self.newest => Err(JournalError::LaterFormat {
+                folder: folder.to_owned(),
+                format,
+                newest: self.newest,
+            }),
+            _ => Err(JournalError::Format {
+                folder: folder.to_owned(),
+                found: text.to_owned(),
+            }),
+        }
+    }
+}
+
+fn text_of(format: u32) -> String {
+    format!("postroad-journal {format}\n")
+}
+
 /// A journal's folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -58,17 +100,18 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Creates what is not there yet and takes the lock, which lasts as long as the file that is returned.
-    pub(crate) fn open(root: &Path) -> Result<(Self, File)> {
+    /// Creates what is not there yet and takes the lock, which lasts as long as the file that is returned. Also tells the
+    /// format.
+    pub(crate) fn open(root: &Path, formats: Formats) -> Result<(Self, File, u32)> {
         make_folder(root)?;
         let lock = lock(root)?;
         let folder = Self {
             root: root.to_owned(),
         };
         make_folder(&folder.quarantine())?;
-        folder.check_format()?;
+        let format = folder.check_format(formats)?;
         make_folder(&folder.segments())?;
-        Ok((folder, lock))
+        Ok((folder, lock, format))
     }
 
     /// A folder that is there already. Takes the lock, creates and changes nothing.
@@ -97,10 +140,18 @@ impl Folder {
         &self.root
     }
 
-    /// What FORMAT says, as far as it can be read.
-    pub(crate) fn format(&self) -> String {
+    /// The format that FORMAT names; the inner error says that it names none.
+    pub(crate) fn format(&self, formats: Formats) -> Result<std::result::Result<u32, String>> {
         let bytes = fs::read(self.root.join("FORMAT")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).trim().to_owned()
+        let text = String::from_utf8_lossy(&bytes);
+        match formats.read(&self.root, text.trim()) {
+            Ok(format) => Ok(Ok(format)),
+            Err(error @ JournalError::LaterFormat { .. }) => Err(error),
+            Err(_) => Ok(Err(format!(
+                "FORMAT does not say what it should: {:?}",
+                text.trim()
+            ))),
+        }
     }
 
     pub(crate) fn segments(&self) -> PathBuf {
@@ -115,37 +166,38 @@ impl Folder {
         self.segments().join(format!("{number}.seg"))
     }
 
-    fn check_format(&self) -> Result<()> {
+    fn check_format(&self, formats: Formats) -> Result<u32> {
         let path = self.root.join("FORMAT");
-        let wanted = format!("postroad-journal {VERSION}\n");
         let found = match fs::read_to_string(&path) {
             Ok(found) => found,
             // The file comes before the first segment, so segments without it are not ours to touch.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.segments().exists() => {
-                return self.write_format(&path, &wanted);
+                self.write_format(formats.newest)?;
+                return Ok(formats.newest);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => "no FORMAT file".to_owned(),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        if found == wanted {
-            return Ok(());
-        }
-        Err(JournalError::Format {
-            folder: self.root.clone(),
-            found: found.trim().to_owned(),
-        })
+        formats.read(&self.root, found.trim())
     }
 
-    fn write_format(&self, path: &Path, text: &str) -> Result<()> {
+    /// Durable when it returns; a crash leaves the old one or the new one.
+    pub(crate) fn write_format(&self, format: u32) -> Result<()> {
+        let (path, text) = (self.root.join("FORMAT"), text_of(format));
         let draft = path.with_extension("new");
         File::create(&draft)
             .and_then(|mut file| {
                 file.write_all(text.as_bytes())
                     .and_then(|()| file.sync_all())
             })
-            .and_then(|()| fs::rename(&draft, path))
-            .map_err(failed("write", path))?;
+            .and_then(|()| fs::rename(&draft, &path))
+            .map_err(failed("write", &path))?;
         sync_folder(&self.root)
+    }
+
+    /// The lock, for who found no file to lock before.
+    pub(crate) fn make_lock(&self) -> Result<File> {
+        lock(&self.root)
     }
 }
 

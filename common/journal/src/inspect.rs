@@ -1,13 +1,16 @@
 //! Looking at a journal without changing anything in its folder: for tools, also on a damaged or read-only disk.
 use crate::{
-    error::{JournalError, Result},
-    folder::Folder,
-    format::VERSION,
+    error::Result,
+    folder::{Folder, Formats},
     reader::{Reader, Shared},
     record::Recovery,
     recovery::{Mode, recover},
 };
-use std::{fs::File, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 const OPEN_FILES: usize = 2;
 
@@ -16,40 +19,29 @@ const OPEN_FILES: usize = 2;
 pub struct Inspection {
     reader: Reader,
     recovery: Recovery,
-    format_problem: Option<String>,
-    _lock: Option<File>,
+    root: PathBuf,
+    /// Or what is wrong with the FORMAT file.
+    format: std::result::Result<u32, String>,
+    lock: Option<File>,
 }
 
 impl Inspection {
-    /// Finds the log in `folder`. [`JournalError::Locked`]: a process has it open. [`JournalError::Format`]: it holds no
-    /// journal, or one of a later release; a FORMAT file that says nothing sensible is no reason to give up.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// Finds the log in `folder`. [`crate::JournalError::Locked`]: a process has it open. [`crate::JournalError::Format`]: it holds no
+    /// journal. [`crate::JournalError::LaterFormat`]: one of a later release. A FORMAT file that says nothing sensible is no reason to
+    /// give up.
+    pub fn open(folder: &Path, formats: Formats) -> Result<Self> {
         let (folder, lock) = Folder::look(folder)?;
-        Self::of(folder, lock)
+        Self::of(folder, formats, lock)
     }
 
     /// The same for a journal of this very process that runs on: what is being written at this moment may look torn.
-    pub fn beside(folder: &Path) -> Result<Self> {
-        Self::of(Folder::at(folder), None)
+    pub fn beside(folder: &Path, formats: Formats) -> Result<Self> {
+        Self::of(Folder::at(folder), formats, None)
     }
 
-    fn of(folder: Folder, lock: Option<File>) -> Result<Self> {
-        let format = folder.format();
-        let version = format
-            .lines()
-            .next()
-            .and_then(|line| line.strip_prefix("postroad-journal "))
-            .and_then(|version| version.trim().parse::<u32>().ok());
-        let format_problem = match version {
-            Some(VERSION) => None,
-            Some(_) => {
-                return Err(JournalError::Format {
-                    folder: folder.root().to_owned(),
-                    found: format,
-                });
-            }
-            None => Some(format!("FORMAT does not say what it should: {format:?}")),
-        };
+    fn of(folder: Folder, formats: Formats, lock: Option<File>) -> Result<Self> {
+        let format = folder.format(formats)?;
+        let root = folder.root().to_owned();
         // Headers that cannot be read get a salt that no record was written under; which one does not matter here.
         let entropy: crate::Entropy = Arc::new(|bytes| bytes.fill(0xa5));
         let found = recover(&folder, &entropy, Mode::LookOnly)?;
@@ -59,8 +51,9 @@ impl Inspection {
                 shared: Arc::new(shared),
             },
             recovery: found.report,
-            format_problem,
-            _lock: lock,
+            root,
+            format,
+            lock,
         })
     }
 
@@ -76,15 +69,36 @@ impl Inspection {
 
     /// What is wrong with the FORMAT file.
     pub fn format_problem(&self) -> Option<&str> {
-        self.format_problem.as_deref()
+        self.format.as_ref().err().map(String::as_str)
+    }
+
+    /// The format of the folder, if its FORMAT file says one.
+    pub fn format(&self) -> Option<u32> {
+        self.format.as_ref().ok().copied()
+    }
+
+    /// Puts it into another format, durably, and changes nothing else: what was written stays readable as it is.
+    pub fn set_format(&mut self, format: u32) -> Result<()> {
+        let folder = Folder::at(&self.root);
+        if self.lock.is_none() {
+            self.lock = Some(folder.make_lock()?);
+        }
+        folder.write_format(format)?;
+        self.format = Ok(format);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Journal, Lsn, Options, RecordDraft, RecordKind};
+    use crate::{Journal, JournalError, Lsn, Options, RecordDraft, RecordKind};
     use std::{fs, ops::ControlFlow};
+
+    const KNOWN: Formats = Formats {
+        oldest: 1,
+        newest: 1,
+    };
 
     fn journal(folder: &Path) -> Journal {
         let options = Options {
@@ -127,10 +141,10 @@ mod tests {
                 .unwrap();
         }
         assert!(matches!(
-            Inspection::open(folder.path()),
+            Inspection::open(folder.path(), KNOWN),
             Err(JournalError::Locked { .. })
         ));
-        let beside = Inspection::beside(folder.path()).unwrap();
+        let beside = Inspection::beside(folder.path(), KNOWN).unwrap();
         assert_eq!(texts(&beside.reader()).0, ["one", "two", "three"]);
         drop(open);
         // Damage in the middle.
@@ -140,20 +154,51 @@ mod tests {
         bytes[at] ^= 1;
         fs::write(&path, bytes).unwrap();
         let before = listing(folder.path());
-        let look = Inspection::open(folder.path()).unwrap();
+        let look = Inspection::open(folder.path(), KNOWN).unwrap();
         let (seen, damaged) = texts(&look.reader());
         assert_eq!((seen.len(), damaged), (2, 1));
         assert_eq!(look.format_problem(), None);
         assert_eq!(listing(folder.path()), before);
         drop(look);
         fs::write(folder.path().join("FORMAT"), "rubbish").unwrap();
-        let look = Inspection::open(folder.path()).unwrap();
+        let look = Inspection::open(folder.path(), KNOWN).unwrap();
         assert!(look.format_problem().is_some());
         drop(look);
         fs::write(folder.path().join("FORMAT"), "postroad-journal 2\n").unwrap();
         assert!(matches!(
-            Inspection::open(folder.path()),
-            Err(JournalError::Format { .. })
+            Inspection::open(folder.path(), KNOWN),
+            Err(JournalError::LaterFormat {
+                format: 2,
+                newest: 1,
+                ..
+            })
         ));
+    }
+
+    #[test]
+    fn a_folder_changes_its_format_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut open = journal(folder.path());
+        assert_eq!(open.format(), 1);
+        open.append_group(&[RecordDraft::new(RecordKind(1), "one")])
+            .unwrap();
+        drop(open);
+        let both = Formats {
+            oldest: 1,
+            newest: 2,
+        };
+        let mut look = Inspection::open(folder.path(), both).unwrap();
+        assert_eq!(look.format(), Some(1));
+        look.set_format(2).unwrap();
+        assert_eq!(look.format(), Some(2));
+        assert!(
+            Inspection::open(folder.path(), both).is_err(),
+            "still locked"
+        );
+        drop(look);
+        let text = fs::read_to_string(folder.path().join("FORMAT")).unwrap();
+        assert_eq!(text, "postroad-journal 2\n");
+        let look = Inspection::open(folder.path(), both).unwrap();
+        assert_eq!(texts(&look.reader()).0, ["one"]);
     }
 }

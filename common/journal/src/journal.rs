@@ -2,7 +2,7 @@
 use crate::{
     Entropy,
     error::{JournalError, Result, failed},
-    folder::{Folder, sync_folder},
+    folder::{Folder, Formats, sync_folder},
     format::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader, record_size},
     pool::Pool,
     random_u64,
@@ -72,6 +72,7 @@ pub struct Journal {
     base: Lsn,
     pub(crate) poisoned: bool,
     buffer: Vec<u8>,
+    format: u32,
     /// Readers do not hold the lock: one that outlives a failed journal must not keep its successor out.
     _lock: File,
 }
@@ -96,7 +97,18 @@ impl fmt::Debug for Journal {
 impl Journal {
     /// Opens or creates the journal in `folder`. When this returns, all that can be read is durable.
     pub fn open(folder: &Path, options: Options, entropy: Entropy) -> Result<(Self, Recovery)> {
-        let (folder, lock) = Folder::open(folder)?;
+        Self::open_in(folder, Formats::default(), options, entropy)
+    }
+
+    /// The same where what lies in the records has had several formats. A new folder gets the newest of them, another one
+    /// stays what it is.
+    pub fn open_in(
+        folder: &Path,
+        formats: Formats,
+        options: Options,
+        entropy: Entropy,
+    ) -> Result<(Self, Recovery)> {
+        let (folder, lock, format) = Folder::open(folder, formats)?;
         let found = recover(&folder, &entropy, Mode::Settle)?;
         let segment_size = options.segment_size();
         let pool = Pool::open(&folder.segments(), segment_size, options.prepare_ahead)?;
@@ -114,6 +126,7 @@ impl Journal {
             base: found.next_lsn,
             poisoned: false,
             buffer: Vec::new(),
+            format,
             _lock: lock,
         };
         if found.settle {
@@ -122,6 +135,11 @@ impl Journal {
             prepared.iter().try_for_each(|path| journal.roll(path))?;
         }
         Ok((journal, found.report))
+    }
+
+    /// The format of the folder: what may be written into its records.
+    pub fn format(&self) -> u32 {
+        self.format
     }
 
     /// Writes the records as one group and syncs once. **Its return is the instant of commit.** After a

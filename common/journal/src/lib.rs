@@ -37,7 +37,7 @@ mod walk;
 pub use content::{ContentNonce, ContentReader, ContentRef, ContentStore, ContentWriter};
 pub use copying::complete_segment;
 pub use error::{JournalError, Result};
-pub use folder::{Space, free_space};
+pub use folder::{Formats, Space, free_space};
 pub use inspect::Inspection;
 pub use journal::{Journal, Options};
 pub use reader::Reader;

@@ -193,7 +193,19 @@ fn a_second_opener_is_told_who_holds_the_folder() {
 fn a_folder_of_another_format_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path(), small()));
-    for text in ["postroad-journal 2\n", ""] {
+    std::fs::write(folder.path().join("FORMAT"), "postroad-journal 2\n").unwrap();
+    let opened =
+        postroad_journal::Journal::open(folder.path(), Options::default(), common::entropy(2))
+            .map(|_| ());
+    assert!(matches!(
+        opened,
+        Err(JournalError::LaterFormat {
+            format: 2,
+            newest: 1,
+            ..
+        })
+    ));
+    for text in ["postroad-journal 0\n", "postroad-journal\n", ""] {
         std::fs::write(folder.path().join("FORMAT"), text).unwrap();
         let opened =
             postroad_journal::Journal::open(folder.path(), Options::default(), common::entropy(2))

@@ -88,6 +88,12 @@ impl Jobs {
             .chain(self.others.iter().flat_map(|more| more.iter()))
     }
 
+    /// Whether a job lives, as far as it is known.
+    fn lives(&self, number: u32) -> Option<bool> {
+        let known = self.iter().find(|known| known.number == number);
+        known.map(|known| !known.ended)
+    }
+
     fn put(&mut self, job: KnownJob) {
         if self.first.is_none_or(|first| first.number == job.number) {
             self.first = Some(job);
@@ -125,6 +131,8 @@ pub struct Ledger {
     pub(crate) finished: HashMap<QueueId, KnownEnd>,
     left_out: Vec<Part>,
     last_seen: Lsn,
+    /// How many jobs should live: by the last checkpoint, and what was met since. None before one that tells it.
+    expected: Option<u64>,
 }
 
 impl Ledger {
@@ -161,6 +169,16 @@ impl Ledger {
         self.mails.is_empty()
     }
 
+    /// How many jobs should live by what the last checkpoint counted, and how many do, if these are not the same: then
+    /// records are missing. None where it cannot be told: in format 1, and where only some of the ids are kept. Only of a
+    /// journal of which nothing was given up while it was read.
+    pub fn miscounted(&self) -> Option<(u64, u64)> {
+        let expected = self.expected.filter(|_| self.part == Part::default())?;
+        let jobs = self.mails.values().flat_map(|known| known.jobs.iter());
+        let found = u64::try_from(jobs.filter(|job| !job.ended).count()).unwrap_or(u64::MAX);
+        (expected != found).then_some((expected, found))
+    }
+
     /// The last record that was taken in.
     pub fn last_seen(&self) -> Lsn {
         self.last_seen
@@ -194,12 +212,13 @@ impl Ledger {
         self.last_seen = record.lsn;
         match record.kind {
             record::MAIL => self.see_mail(location, payload)?,
-            record::JOB_STATE | record::FINISHED_BLOCK => {
+            record::JOB_STATE | record::FINISHED_BLOCK | record::CHECKPOINT => {
                 match Record::decode(record.kind, payload)? {
                     Record::JobState(state) => self.see_state(location, &state),
                     Record::FinishedBlock(block) => {
                         block.0.iter().for_each(|end| self.see_end(location, end));
                     }
+                    Record::Checkpoint(checkpoint) => self.expected = checkpoint.living_jobs,
                     _ => {}
                 }
             }
@@ -240,9 +259,13 @@ impl Ledger {
             }),
         };
         known.newest = location.lsn;
+        let mut begun = 0_u64;
         for state in &head.jobs {
+            begun += u64::from(!state.has_ended() && known.jobs.lives(state.key.number).is_none());
             known.jobs.put(job_of(location, state));
         }
+        // Those of a mail that was copied forward lived before.
+        self.expected = self.expected.map(|count| count.saturating_add(begun));
         if let Some(last) = head.jobs.last()
             && known.jobs.all_ended()
         {
@@ -253,15 +276,27 @@ impl Ledger {
 
     fn see_state(&mut self, location: Location, state: &JobState) {
         let id = state.key.queue_id;
-        // States of a mail that is not there belong to one that finished.
+        // States of a mail that is not there belong to one that finished, or that is met when it was copied forward.
         let Some(known) = self.mails.get_mut(&id) else {
+            if state.has_ended() && !self.finished.contains_key(&id) {
+                self.one_ended();
+            }
             return;
         };
         known.newest = location.lsn;
+        let lived = known.jobs.lives(state.key.number) == Some(true);
         known.jobs.put(job_of(location, state));
-        if known.jobs.all_ended() {
+        let has_ended = known.jobs.all_ended();
+        if lived && state.has_ended() {
+            self.one_ended();
+        }
+        if has_ended {
             self.end(id, state.changed_at, location.lsn);
         }
+    }
+
+    fn one_ended(&mut self) {
+        self.expected = self.expected.map(|count| count.saturating_sub(1));
     }
 
     fn see_end(&mut self, location: Location, end: &Finished) {

@@ -38,7 +38,7 @@ use crate::{
     Digest, Fairness, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,
     QueueError, Quotas, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
     index::{self, Former, Index},
-    record::{Checkpoint, Finished, LeaseHint, LeaseHints, encode_epoch},
+    record::{COUNTS_JOBS, Checkpoint, FORMATS, Finished, LeaseHint, LeaseHints, encode_epoch},
 };
 
 /// What an operator may choose.
@@ -60,6 +60,8 @@ pub struct Options {
     pub quotas: Arc<Quotas>,
     /// Epochs that a start skips: of a queue that others were given leases by since this copy of it was made.
     pub epochs_ahead: u64,
+    /// The format of the folder: what may be written into it.
+    pub format: u32,
 }
 
 impl Default for Options {
@@ -73,6 +75,7 @@ impl Default for Options {
             retire: false,
             quotas: Arc::default(),
             epochs_ahead: 0,
+            format: FORMATS.newest,
         }
     }
 }
@@ -404,6 +407,8 @@ impl Queue {
             at: now,
             leases,
             retired_before: core.retired_before,
+            living_jobs: (self.options.format >= COUNTS_JOBS)
+                .then(|| u64::try_from(core.schedule.len()).unwrap_or(u64::MAX)),
         };
         let mut prepared = Prepared::one(checkpoint.draft(), Change::Checkpoint(checkpoint));
         let finished: Vec<Finished> = std::mem::take(&mut core.finished).into_values().collect();

@@ -1,4 +1,4 @@
-//! What the queue writes into its journal: the formats of `store v1`.
+//! What the queue writes into its journal: the formats of the store, see [`FORMATS`].
 
 mod envelope;
 mod mail;
@@ -13,7 +13,7 @@ pub use mail::{Content, MailRecord};
 pub(crate) use mail::{MailHead, file_from_wire, file_to_wire, moved_draft, split_head};
 pub use marks::{Checkpoint, Finished, FinishedBlock, LeaseHint, LeaseHints, Snapshot};
 pub(crate) use outcome::{class_from_wire, class_to_wire, cut};
-use postroad_journal::RecordKind;
+use postroad_journal::{Formats, RecordKind};
 pub use retired::{
     RETIRED, RETIRED_CONTENT, RetiredContent, RetiredMail, content_draft, ending_of, retired_key,
     split_content,
@@ -22,6 +22,20 @@ pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
 pub(crate) use state::{digest_from_wire, digest_to_wire, is_open};
 
 use crate::{JobState, QueueError};
+
+/// The formats of a queue's folder that this release knows. It writes whatever the folder is in, so that the release before
+/// can go on with it until someone puts it into the next one.
+///
+/// | format | what is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | a [`Checkpoint`] tells how many jobs live |
+pub const FORMATS: Formats = Formats {
+    oldest: 1,
+    newest: 2,
+};
+/// From this one on a checkpoint tells how many jobs live.
+pub(crate) const COUNTS_JOBS: u32 = 2;
 
 /// A mail: envelope, content, and its jobs as accepted.
 pub const MAIL: RecordKind = RecordKind(1);

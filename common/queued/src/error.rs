@@ -41,7 +41,7 @@ impl ServeError {
         match self {
             Self::Config(_) => 78,
             Self::Open {
-                source: JournalError::Format { .. },
+                source: JournalError::Format { .. } | JournalError::LaterFormat { .. },
                 ..
             } => 78,
             _ => 75,

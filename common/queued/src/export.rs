@@ -37,7 +37,7 @@ pub use read::{Export, ExportError};
 
 use crate::{
     clock,
-    store::{Offline, OfflineError, chain, damage_text, recovery_problems},
+    store::{Offline, OfflineError, chain, damage_text, miscount_text, recovery_problems},
 };
 
 /// Octets of content in memory at one time; smaller contents lie in a record and are there once.
@@ -170,6 +170,9 @@ impl Run<'_> {
         while let Some(part) = parts.pop() {
             let mut ledger = Ledger::new(part);
             self.walk(&mut ledger, is_first)?;
+            if let Some(counts) = ledger.miscounted() {
+                self.problem(miscount_text(counts));
+            }
             let left_out = ledger.take_left_out();
             let again = u64::try_from(left_out.len()).unwrap_or(u64::MAX);
             if is_first {

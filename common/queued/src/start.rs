@@ -10,7 +10,7 @@ use std::{
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_journal::{ContentNonce, ContentStore, Journal, JournalError, Recovery};
-use postroad_queue::{LeaseTimes, Newcomers, Options, Quotas, RetrySchedule};
+use postroad_queue::{LeaseTimes, Newcomers, Options, Quotas, RetrySchedule, record::FORMATS};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -101,6 +101,7 @@ pub async fn start(
 
     let inline_limit = INLINE_LIMIT.min(journal.longest_payload() / 4);
     let reader = journal.reader();
+    let format = journal.format();
     let trash = Arc::new(Trash::default());
     let unwanted = Arc::clone(&trash);
     let (committer, committer_end) =
@@ -118,7 +119,7 @@ pub async fn start(
     let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
     let memory = config.max_submission_memory.as_usize() / 1024;
-    let options = queue_options(&config, &folder, newcomers.quotas());
+    let options = queue_options(&config, &folder, newcomers.quotas(), format);
     let front = Arc::new(Front {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
         memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
@@ -151,7 +152,7 @@ pub async fn start(
     });
     info!(
         event = "queue_started", path = %front.folder.display(), duration_ms = millis(begun),
-        "mail is accepted"
+        "mail is accepted; the folder is in format {format}"
     );
     let caught_up = catch_up::spawn(catch_up::Start {
         front: Arc::clone(&front),
@@ -399,7 +400,8 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
         segment_bytes: u32::try_from(config.disk.segment.as_u64()).unwrap_or(u32::MAX),
         ..Default::default()
     };
-    let (journal, recovery) = Journal::open(folder, options, clock::entropy()).map_err(failed)?;
+    let opened = Journal::open_in(folder, FORMATS, options, clock::entropy());
+    let (journal, recovery) = opened.map_err(failed)?;
     tell_recovery(&recovery);
     let contents = ContentStore::open(folder, clock::entropy()).map_err(failed)?;
     let files = catch_up::leftovers(&contents, folder);
@@ -418,7 +420,7 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
     })
 }
 
-fn queue_options(config: &Config, folder: &Path, quotas: Arc<Quotas>) -> Options {
+fn queue_options(config: &Config, folder: &Path, quotas: Arc<Quotas>, format: u32) -> Options {
     Options {
         retry: RetrySchedule::from(&config.retry),
         times: LeaseTimes {
@@ -433,6 +435,7 @@ fn queue_options(config: &Config, folder: &Path, quotas: Arc<Quotas>) -> Options
         epochs_ahead: backup::epochs_ahead(folder),
         finished_window: config.remember_finished.into(),
         retire: Retired::wanted(&config.retired),
+        format,
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 pub(crate) use live::verify as verify_live;
 pub(crate) use offline::recovery_problems;
 pub use offline::{Offline, OfflineError, Rebuilt};
-pub(crate) use verify::{chain, damage_text};
+pub(crate) use verify::{chain, damage_text, miscount_text};
 
 /// What the tools of one running queue share.
 #[derive(Debug)]

@@ -201,6 +201,15 @@ pub enum QueueVerb {
     Verify(FolderArguments),
     /// Put the index of a queue that does not run aside; its next start builds another from the journal
     Rebuild(FolderArguments),
+    /// Let a queue that does not run write the newest format; releases that do not know it cannot go on with it then
+    UpgradeFormat {
+        /// Which queue.
+        #[command(flatten)]
+        folder: FolderArguments,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Copy the queue as it is now into a new folder; mail goes on meanwhile
     Backup {
         /// Where: a new folder or an empty one

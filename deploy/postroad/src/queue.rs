@@ -41,6 +41,9 @@ pub fn carry_out(
     let verb = match verb {
         QueueVerb::Verify(arguments) => return verify::verify(&arguments, config, terminal),
         QueueVerb::Rebuild(arguments) => return stopped::rebuild(&arguments, config, terminal),
+        QueueVerb::UpgradeFormat { folder, yes } => {
+            return stopped::upgrade_format(&folder, yes, config, terminal);
+        }
         QueueVerb::Restore(arguments) => return backup::restore(&arguments, terminal),
         QueueVerb::Export(arguments) => return export::export(arguments, config, terminal),
         other => other,
@@ -53,6 +56,7 @@ pub fn carry_out(
             // Done above: no queue is asked.
             QueueVerb::Verify(_)
             | QueueVerb::Rebuild(_)
+            | QueueVerb::UpgradeFormat { .. }
             | QueueVerb::Restore(_)
             | QueueVerb::Export(_) => Ok(()),
             QueueVerb::Import(arguments) => export::import(&admin, &arguments, terminal).await,

@@ -39,6 +39,8 @@ pub struct Checkpoint {
     pub leases: Vec<LeaseHint>,
     /// What finished before this number was retired.
     pub retired_before: Lsn,
+    /// How many jobs live; none in format 1.
+    pub living_jobs: Option<u64>,
 }
 
 /// State that is not a mail, by the name of its owner; opaque here.
@@ -104,7 +106,7 @@ impl Checkpoint {
     pub fn draft(&self) -> RecordDraft {
         let leases = self.leases.iter().map(hint_to_wire).collect();
         let (epoch, at) = (self.epoch, self.at.as_millis());
-        let retired_before = self.retired_before.0;
+        let (retired_before, living_jobs) = (self.retired_before.0, self.living_jobs);
         draft(
             CHECKPOINT,
             &wire::Checkpoint {
@@ -112,6 +114,7 @@ impl Checkpoint {
                 at,
                 leases,
                 retired_before,
+                living_jobs,
             },
         )
     }
@@ -127,6 +130,7 @@ impl Checkpoint {
                 .map(hint_from_wire)
                 .collect::<Result<_, _>>()?,
             retired_before: Lsn(message.retired_before),
+            living_jobs: message.living_jobs,
         })
     }
 }

@@ -145,6 +145,7 @@ fn marks_come_back() {
         at: at(1),
         leases: vec![hint],
         retired_before: postroad_journal::Lsn(9),
+        living_jobs: Some(7),
     };
     let snapshot = Snapshot([("rules".to_owned(), vec![0, 255])].into());
     let finished = Finished {

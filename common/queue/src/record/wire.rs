@@ -1,4 +1,5 @@
-//! The messages as they lie on disk: internal format `store v1`. Numbers are never used again, fields only added.
+//! The messages as they lie on disk: internal, in the formats of [`super::FORMATS`]. Numbers are never
+//! used again, fields only added, and written only into folders of the format that has them.
 
 use std::collections::BTreeMap;
 
@@ -320,6 +321,9 @@ pub struct Checkpoint {
     /// What finished before this number was retired.
     #[prost(uint64, tag = "4")]
     pub retired_before: u64,
+    /// Format 2: how many jobs live.
+    #[prost(uint64, optional, tag = "5")]
+    pub living_jobs: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use postroad_journal::{ContentStore, Inspection, JournalError};
-use postroad_queue::{Checked, IndexFound, StoredIndex};
+use postroad_journal::{ContentStore, Formats, Inspection, JournalError};
+use postroad_queue::{Checked, IndexFound, StoredIndex, record::FORMATS};
 use postroad_queue_client::VerifyProgress;
 
 use super::verify::{Ended, Sources, Verify, chain};
@@ -54,7 +54,9 @@ impl From<JournalError> for OfflineError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::Locked { folder, holder } => Self::Runs { folder, holder },
-            JournalError::Format { .. } => Self::NoQueue(error.to_string()),
+            JournalError::Format { .. } | JournalError::LaterFormat { .. } => {
+                Self::NoQueue(error.to_string())
+            }
             other => Self::Store(chain(&other)),
         }
     }
@@ -87,7 +89,7 @@ pub struct Offline {
 impl Offline {
     /// Takes the folder.
     pub fn open(folder: &Path) -> Result<Self, OfflineError> {
-        let journal = Inspection::open(folder)?;
+        let journal = Inspection::open(folder, FORMATS)?;
         Ok(Self {
             folder: folder.to_owned(),
             journal,
@@ -153,6 +155,27 @@ impl Offline {
         Ok(outcome?)
     }
 
+    /// Its format and the newest that this release knows, if they are not the same.
+    pub fn to_upgrade(&self) -> Result<Option<(u32, u32)>, OfflineError> {
+        match self.journal.format() {
+            Some(format) if format == FORMATS.newest => Ok(None),
+            Some(format) => Ok(Some((format, FORMATS.newest))),
+            None => Err(OfflineError::NoQueue(
+                self.journal.format_problem().unwrap_or_default().to_owned(),
+            )),
+        }
+    }
+
+    /// Lets the queue write the newest format from its next start on. What lies there stays as it is; releases that do not
+    /// know this format do not open the folder any more.
+    pub fn upgrade_format(&mut self) -> Result<(), OfflineError> {
+        if self.to_upgrade()?.is_some() {
+            self.journal.set_format(FORMATS.newest)?;
+            give_to_owner(&self.folder, &self.folder.join("FORMAT"));
+        }
+        Ok(())
+    }
+
     /// Puts the index aside, so that the next start builds another from the journal.
     pub fn rebuild(&self) -> Result<Rebuilt, OfflineError> {
         let aside = put_index_aside(&self.folder)?;
@@ -196,7 +219,7 @@ pub(super) fn put_index_aside(folder: &Path) -> Result<Option<PathBuf>, OfflineE
 /// The journal of a folder beside the queue's, if there is one.
 fn beside(folder: &Path) -> Result<Option<Inspection>, JournalError> {
     match folder.join("segments").is_dir() {
-        true => Inspection::open(folder).map(Some),
+        true => Inspection::open(folder, Formats::default()).map(Some),
         false => Ok(None),
     }
 }

@@ -114,6 +114,9 @@ impl<'a> Verify<'a> {
             let mut ledger = Ledger::new(part);
             let mut last = SegmentNumber::default();
             self.walk_journal(&mut ledger, &mut last)?;
+            if let (false, Some(counts)) = (self.from.is_live, ledger.miscounted()) {
+                self.problem(miscount_text(counts));
+            }
             let left_out = ledger.take_left_out();
             let again: u64 = self.octets() * left_out.len() as u64;
             self.now.total += again;
@@ -382,6 +385,13 @@ impl<'a> Verify<'a> {
             ControlFlow::Break(()) => Err(Ended::BrokenOff),
         }
     }
+}
+
+/// What the count of a checkpoint tells, for a person.
+pub(crate) fn miscount_text((expected, found): (u64, u64)) -> String {
+    format!(
+        "by the count of the last checkpoint {expected} jobs should live, and the journal tells of {found}: records are missing"
+    )
 }
 
 /// Where damage is, for a person.

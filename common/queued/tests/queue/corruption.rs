@@ -104,7 +104,7 @@ fn flip(path: &Path, at: usize, bit: u8) {
 
 /// The mails whose records can still be read, found without the queue's own code above the journal.
 fn intact(queue: &Path) -> BTreeSet<QueueId> {
-    let journal = Inspection::open(queue).unwrap();
+    let journal = Inspection::open(queue, postroad_queue::record::FORMATS).unwrap();
     let mut ids = BTreeSet::new();
     let each = |record: postroad_journal::RecordRef<'_>| {
         if record.kind == MAIL {
@@ -119,7 +119,7 @@ fn intact(queue: &Path) -> BTreeSet<QueueId> {
 
 /// Where the record of the first mail begins, in the first segment.
 fn first_mail(queue: &Path) -> usize {
-    let journal = Inspection::open(queue).unwrap();
+    let journal = Inspection::open(queue, postroad_queue::record::FORMATS).unwrap();
     let mut at = None;
     let each = |record: postroad_journal::RecordRef<'_>| {
         if record.kind == MAIL {

@@ -39,7 +39,8 @@ fn accept_and_end(queue: &Path, envelope: &Envelope) {
         segment_bytes: 4 << 20,
         ..Default::default()
     };
-    let (mut journal, _) = Journal::open(queue, options, entropy).unwrap();
+    let (mut journal, _) =
+        Journal::open_in(queue, postroad_queue::record::FORMATS, options, entropy).unwrap();
     let newcomers = Newcomers::new(RetrySchedule::default(), Arc::default(), now);
     newcomers.learnt_since(Timestamp::default());
     let content = Content::Inline(Bytes::from_static(b"\r\nhi"));

@@ -9,6 +9,7 @@ mod corruption;
 mod crashes;
 mod disk;
 mod export;
+mod formats;
 mod journeys;
 mod kill;
 mod names;

@@ -80,6 +80,37 @@ pub fn rebuild(
     Ok(())
 }
 
+/// `postroad queue upgrade-format`.
+pub fn upgrade_format(
+    arguments: &FolderArguments,
+    yes: bool,
+    config: Option<&Path>,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Fault> {
+    let folder = meant(arguments, config, terminal)?;
+    let mut offline = Offline::open(&folder).map_err(not_done)?;
+    let change = offline.to_upgrade().map_err(not_done)?;
+    if let Some((from, to)) = change {
+        if !yes {
+            terminal.confirm(&format!(
+                "Put {} from format {from} into {to}? Releases that do not know format {to} cannot go on with it.",
+                folder.display()
+            ))?;
+        }
+        offline.upgrade_format().map_err(not_done)?;
+    }
+    if terminal.wants_json() {
+        let (from, to) = change.unzip();
+        terminal.object(json!({ "folder": folder.display().to_string(), "from": from, "to": to }));
+        return Ok(());
+    }
+    match change {
+        Some((_, to)) => terminal.line(format_args!("{} is in format {to} now", folder.display())),
+        None => terminal.line("it is in the newest format that this release knows"),
+    }
+    Ok(())
+}
+
 /// With its causes.
 pub fn not_done(error: OfflineError) -> Fault {
     let cause = std::error::Error::source(&error).map(ToString::to_string);

@@ -3,8 +3,10 @@
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use postroad_envelope::{QueueId, Timestamp};
-use postroad_journal::Journal;
-use postroad_queue::{JobState, JobSummary, Listing, MailPlace, Options, Phase, Queue};
+use postroad_journal::{Inspection, Journal, Lsn};
+use postroad_queue::{
+    JobState, JobSummary, Ledger, Listing, MailPlace, Options, Part, Phase, Queue, record::FORMATS,
+};
 use postroad_queue_client::Filter;
 
 use super::{
@@ -23,6 +25,7 @@ struct View {
 /// The index and one made from the journal alone say the same, and each living job is due once or held.
 pub fn compare(folder: &Path, told: &Told) -> Result<(), String> {
     let folder = queue_folder(folder);
+    count(&folder)?;
     let (with_index, from) = look(&folder, told)?;
     if from > 0 {
         say(format_args!("met checkpoint-used"));
@@ -53,6 +56,21 @@ pub fn compare(folder: &Path, told: &Told) -> Result<(), String> {
     Ok(())
 }
 
+/// As many jobs live as the last checkpoint counted, with what came and ended since: no false alarm after a crash.
+fn count(folder: &Path) -> Result<(), String> {
+    let journal = Inspection::open(folder, FORMATS).map_err(|error| error.to_string())?;
+    let mut ledger = Ledger::new(Part::default());
+    let mut refused = None;
+    let walked = journal.reader().replay(Lsn(0), |record| {
+        refused = refused.take().or(ledger.see(record).err());
+        ControlFlow::Continue(())
+    });
+    match (walked, refused, ledger.miscounted()) {
+        (Ok(_), None, None) => Ok(()),
+        other => Err(format!("the journal counts otherwise: {other:?}")),
+    }
+}
+
 fn look(folder: &Path, told: &Told) -> Result<(View, u64), String> {
     let bad = |error: &dyn std::fmt::Debug| format!("the queue does not open: {error:?}");
     let entropy = Arc::new(|bytes: &mut [u8]| bytes.fill_with(rand::random));
@@ -61,7 +79,8 @@ fn look(folder: &Path, told: &Told) -> Result<(View, u64), String> {
         segment_bytes: u32::try_from(kill_config().disk.segment.as_u64()).unwrap(),
         ..Default::default()
     };
-    let (mut journal, recovery) = Journal::open(folder, options, entropy).map_err(|e| bad(&e))?;
+    let (mut journal, recovery) =
+        Journal::open_in(folder, FORMATS, options, entropy).map_err(|e| bad(&e))?;
     if !recovery.missing.is_empty() || !recovery.unreadable.is_empty() {
         return Err(format!("segments are missing: {recovery:?}"));
     }
