@@ -292,6 +292,9 @@ async fn the_content_of_retired_mail_is_for_admins_alone() {
         assert!(may || matches!(any, Err(QueueError::NotAllowed(_))));
         let resent = served.admin.resend(lost.queue_id.into()).await;
         assert_eq!(resent.is_ok(), may, "{role:?} {resent:?}");
+        let one = Filter::of_ids(vec![lost.queue_id]);
+        let purged = served.admin.purge(one.into()).await;
+        assert_eq!(purged.is_ok(), may, "{role:?} {purged:?}");
         served.end().await;
     }
 }
