@@ -54,6 +54,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     ("replay", "The journal was read after a start."),
     (
+        "index_renewed",
+        "The index was much larger than what it held; it was made anew.",
+    ),
+    (
         "index_outdated",
         "The index was of another release's format; it is built anew from the journal.",
     ),

@@ -11,6 +11,7 @@ mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +26,9 @@ pub use view::Scanned;
 use crate::{JobKey, JobState, QueueError, Revision, StaleLease, record::LeaseHint};
 
 const REPORT_AGAIN: Duration = Duration::from_secs(60);
+/// Jobs that one tick moves, and one look for those out of time passes: whoever holds the schedule holds it for moments,
+/// however much mail there is.
+const STRETCH: usize = 10_000;
 
 #[derive(Debug)]
 struct Entry {
@@ -62,6 +66,8 @@ pub struct Schedule {
     resumable: BTreeMap<JobKey, Fence>,
     /// One text for all jobs of a destination.
     destinations: BTreeSet<Arc<str>>,
+    /// Where the look for jobs out of time goes on.
+    looked_to: Option<JobKey>,
 }
 
 impl Schedule {
@@ -334,10 +340,14 @@ impl Schedule {
         Ok(lease.clone())
     }
 
-    /// Does what time demands: makes jobs ready, ends leases, names the reports to make.
+    /// Does what time demands: makes jobs ready, ends leases, names the reports to make. What it leaves for the next call,
+    /// since there is too much, [`Schedule::next_wakeup`] tells.
     pub fn tick(&mut self, now: Timestamp) -> Ticked {
         let mut ticked = Ticked::default();
-        while let Some(&(at, job)) = self.wakes.first().filter(|(at, _)| *at <= now) {
+        for _ in 0..STRETCH {
+            let Some(&(at, job)) = self.wakes.first().filter(|(at, _)| *at <= now) else {
+                break;
+            };
             self.wakes.remove(&(at, job));
             match self.entries.get(&job).map(|entry| entry.phase) {
                 Some(Phase::Leased) => {
@@ -363,20 +373,30 @@ impl Schedule {
         self.wakes.first().map(|(at, _)| *at)
     }
 
-    /// Jobs that are ready though their time is over: no worker came for them.
-    pub fn out_of_time(&self, now: Timestamp, max: usize) -> Vec<JobKey> {
-        let ready = self.ready.values().flat_map(ReadyQueue::jobs);
-        ready
-            .filter(|job| self.expired_unseen(*job, now))
-            .take(max)
-            .collect()
-    }
-
-    /// An attempt that falls on the end of its time must still have its chance.
-    fn expired_unseen(&self, job: JobKey, now: Timestamp) -> bool {
-        self.entries
-            .get(&job)
-            .is_some_and(|entry| entry.expires_at.plus(self.times.duration) <= now)
+    /// Jobs that are ready though their time is over: no worker came for them. Each call looks at a stretch of the
+    /// schedule, the next one goes on behind it, and from the end to the beginning.
+    pub fn out_of_time(&mut self, now: Timestamp, max: usize) -> Vec<JobKey> {
+        let begin = self.looked_to;
+        let before = begin.map(|begin| self.entries.range(..=begin));
+        let before = before
+            .into_iter()
+            .flatten()
+            .map(|(&job, entry)| (job, entry));
+        let mut over = Vec::new();
+        let mut last = None;
+        for (job, entry) in self.after(begin).chain(before).take(STRETCH) {
+            last = Some(job);
+            // An attempt that falls on the end of its time must still have its chance.
+            let is_over = entry.expires_at.plus(self.times.duration) <= now;
+            if entry.phase == Phase::Ready && !entry.changing && is_over {
+                over.push(job);
+            }
+            if over.len() >= max {
+                break;
+            }
+        }
+        self.looked_to = last;
+        over
     }
 
     /// Whether a job lives, and where it stands; with the time it is due, leased until, or reported at.
@@ -407,6 +427,22 @@ impl Schedule {
     /// How many jobs of a class are ready.
     pub fn ready_len(&self, class: RouteClass) -> usize {
         self.ready.get(&class).map_or(0, ReadyQueue::len)
+    }
+
+    /// Entries behind a job, by ascending key; behind none: all.
+    fn after(&self, job: Option<JobKey>) -> impl Iterator<Item = (JobKey, &Entry)> {
+        let from = job.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.entries.range((from, Bound::Unbounded));
+        range.map(|(&job, entry)| (job, entry))
+    }
+
+    /// A stretch of the living jobs behind this one, by ascending key; empty: that was all.
+    pub fn stretch(
+        &self,
+        behind: Option<JobKey>,
+    ) -> impl Iterator<Item = (JobKey, Phase, &Arc<str>, Timestamp)> {
+        let stretch = self.after(behind).take(STRETCH);
+        stretch.map(|(job, entry)| (job, entry.phase, &entry.destination, entry.at))
     }
 
     /// Every living job: key, phase, class, destination, due.

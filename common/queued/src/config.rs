@@ -313,6 +313,8 @@ pub struct DiskConfig {
     pub journal_target: ByteSize,
     /// Memory for the index.
     pub index_cache: ByteSize,
+    /// An index that has grown larger than this, and much larger than what it holds, is made anew while mail goes on.
+    pub index_spare: ByteSize,
 }
 
 impl Default for DiskConfig {
@@ -322,7 +324,8 @@ impl Default for DiskConfig {
             reserve: ByteSize::mib(256),
             segment: ByteSize::mib(32),
             journal_target: ByteSize::mib(128),
-            index_cache: ByteSize::mib(32),
+            index_cache: ByteSize::mib(8),
+            index_spare: ByteSize::mib(48),
         }
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Front {
     pub pins: Arc<Pins>,
     /// Held by whoever makes a checkpoint, or must keep others from it.
     pub checkpointing: tokio::sync::Mutex<()>,
+    /// Held by whoever makes the index anew.
+    pub renewing: tokio::sync::Mutex<()>,
     /// Parent of every task that must come to its end.
     pub tasks: TaskTracker,
     /// Where they run when a thread of ours starts them.

@@ -35,6 +35,7 @@ mod holds;
 mod local;
 mod purge;
 mod quota;
+mod renewal;
 mod reports;
 mod retention;
 mod retired;

@@ -11,13 +11,12 @@
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use postroad_envelope::{EventKind, Filter, MailState, QueueId};
 use postroad_journal::{JournalError, Lsn, Reader, SegmentNumber};
-use postroad_queue::{Renewal, record::mail_of};
+use postroad_queue::record::mail_of;
 use postroad_queue_client::{Changed, Order, QueueError};
 use tokio::{
     task::spawn_blocking,
@@ -30,6 +29,7 @@ use crate::{
     backup::Pin,
     committer::Clean,
     core::{Core, to_client_error},
+    renewal,
     retired::Chosen,
     upkeep,
 };
@@ -213,7 +213,10 @@ async fn forget(core: &Arc<Core>, chosen: &Arc<Chosen>, last: Lsn) -> Result<(),
     let blank = move |one| blank_in_journal(&reader, one, &ids.ids, last);
     work.segments("journal", sealed(Some(&core.reader)), blank)
         .await?;
-    renew_index(core).await?;
+    // sled keeps octets of what was removed until it happens to write over them, so another takes its place.
+    let len = renewal::renew_index(core).await.map_err(to_client_error)?;
+    let len = len.ok_or_else(stopping)?;
+    info!(event = "purging", size = len, "the index was made anew");
     if let Some(log) = mails {
         let (segments, ids) = (sealed(log.reader().as_ref()), Arc::clone(chosen));
         work.segments("mails", segments, move |one| log.blank(one, &ids.ids))
@@ -272,40 +275,6 @@ impl<'a> Work<'a> {
         }
         Ok(())
     }
-}
-
-/// sled keeps octets of what was removed until it happens to write over them, so another takes its place.
-async fn renew_index(core: &Arc<Core>) -> Result<(), QueueError> {
-    let failed = |error: postroad_queue::QueueError| to_client_error(error.into());
-    let begun = Instant::now();
-    let copying = Arc::clone(core);
-    let copied = blocking(move || copy_index(&copying)).await?;
-    let copy = copied.map_err(failed)?.ok_or_else(stopping)?;
-    let _no_checkpoint = core.checkpointing.lock().await;
-    let queue = Arc::clone(&core.queue);
-    let put = blocking(move || queue.end_renewal(copy));
-    put.await?.map_err(failed)?;
-    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    info!(event = "purging", duration_ms, "the index was made anew");
-    Ok(())
-}
-
-/// None: the queue is stopping. Blocks.
-fn copy_index(core: &Core) -> Result<Option<Renewal>, postroad_queue::QueueError> {
-    let mut copy = core.queue.begin_renewal()?;
-    while !core.stopping.is_cancelled() {
-        let begun = Instant::now();
-        match core.queue.renew_some(&mut copy) {
-            Ok(true) => return Ok(Some(copy)),
-            Ok(false) => thread::sleep(begun.elapsed().min(LONGEST_REST)),
-            Err(failed) => {
-                core.queue.give_up_renewal(copy);
-                return Err(failed);
-            }
-        }
-    }
-    core.queue.give_up_renewal(copy);
-    Ok(None)
 }
 
 fn go_on(core: &Core) -> Result<(), QueueError> {

@@ -148,6 +148,7 @@ pub async fn start(
         store: crate::store::Shared::default(),
         pins: Arc::default(),
         checkpointing: tokio::sync::Mutex::default(),
+        renewing: tokio::sync::Mutex::default(),
         folder,
     });
     info!(
@@ -377,7 +378,7 @@ async fn end_work(core: &Arc<Core>, grace: Duration) {
 
 async fn no_leases(core: &Core) {
     let mut rounds = core.committer.rounds();
-    while core.queue.stats().by_phase.contains_key("leased") {
+    while core.queue.leases() > 0 {
         // Hand-backs need no round, so look now and then.
         let _ = timeout(Duration::from_millis(100), rounds.changed()).await;
     }

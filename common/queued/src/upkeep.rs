@@ -14,7 +14,7 @@ use postroad_directory::Directory;
 use postroad_envelope::{Filter, QueueId, Route, RouteClass};
 use postroad_journal::{Location, Lsn, RecordKind, SegmentInfo};
 use postroad_queue::{Instruction, JobKey, JobState, Listing, Prepared, Queue, QueueError};
-use tokio::{task::spawn_blocking, time::interval};
+use tokio::{sync::mpsc, task::spawn_blocking, time::interval};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     committer::CommitError,
     core::{Core, Front},
     disk,
+    renewal::Renewals,
     routing::{self, Router},
     store::damage,
 };
@@ -84,6 +85,7 @@ struct Upkeep {
     checkpoint: Lsn,
     rest: Option<Rest>,
     directory: Option<Arc<Directory>>,
+    renewals: Renewals,
 }
 
 /// Where most of a segment lives, copying it frees little: then it is done no faster than [`SLOW_COPY`], unless the journal
@@ -117,6 +119,7 @@ impl Upkeep {
             checkpoint: Lsn(0),
             rest: None,
             directory: None,
+            renewals: Renewals::default(),
         }
     }
 
@@ -124,6 +127,7 @@ impl Upkeep {
         look_at_disk(self.core.front()).await;
         if checkpoint {
             self.checkpoint().await?;
+            self.renewals.tend(&self.core)?;
             self.tend_retired().await;
         }
         self.shorten().await?;
@@ -414,11 +418,12 @@ type Old = (Location, RecordKind, Bytes);
 /// Copies forward what still counts in a segment, piece by piece; tells how many octets. None: not all of it can be kept
 /// now.
 async fn keep(core: &Arc<Core>, segment: SegmentInfo) -> Result<Option<u64>, CommitError> {
-    let (mut from, mut kept) = (segment.first_lsn, 0_u64);
-    loop {
-        let reading = Arc::clone(core);
-        let piece = spawn_blocking(move || read_piece(&reading, segment, from)).await;
-        let (mut records, next) = piece.map_err(|_| CommitError::Ended)??;
+    // The segment is read once; the next piece waits until this one is committed.
+    let (pieces, mut read) = mpsc::channel(1);
+    let reading = Arc::clone(core);
+    let reading = spawn_blocking(move || read_pieces(&reading, segment, &pieces));
+    let mut kept = 0_u64;
+    while let Some(mut records) = read.recv().await {
         let mut tries = 0;
         while !records.is_empty() {
             let round = std::mem::take(&mut records);
@@ -431,42 +436,42 @@ async fn keep(core: &Arc<Core>, segment: SegmentInfo) -> Result<Option<u64>, Com
                 return Ok(None);
             }
         }
-        match next {
-            Some(next) => from = next,
-            None => return Ok(Some(kept)),
-        }
     }
+    reading.await.map_err(|_| CommitError::Ended)??;
+    Ok(Some(kept))
 }
 
-/// Records from a number on, and where the next piece begins.
-fn read_piece(
+/// Blocks until all of the segment was taken, or nobody takes any more.
+fn read_pieces(
     core: &Core,
     segment: SegmentInfo,
-    from: Lsn,
-) -> Result<(Vec<Old>, Option<Lsn>), CommitError> {
-    let (mut records, mut octets, mut next) = (Vec::new(), 0, None);
+    pieces: &mpsc::Sender<Vec<Old>>,
+) -> Result<(), CommitError> {
+    let (mut records, mut octets) = (Vec::new(), 0);
     let replay = core.reader.replay_segment(segment.number, |record| {
-        if record.lsn < from {
-            return ControlFlow::Continue(());
-        }
-        if octets >= KEEP_OCTETS || records.len() >= KEEP_RECORDS {
-            next = Some(record.lsn);
-            return ControlFlow::Break(());
-        }
         octets += record.payload.len();
         records.push((
             record.location,
             record.kind,
             Bytes::copy_from_slice(record.payload),
         ));
-        ControlFlow::Continue(())
+        if octets < KEEP_OCTETS && records.len() < KEEP_RECORDS {
+            return ControlFlow::Continue(());
+        }
+        octets = 0;
+        match pieces.blocking_send(std::mem::take(&mut records)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
     });
     let replay = replay.map_err(|error| {
         error!(event = "fault", segment = %segment.number, error = %error, "a segment cannot be read");
         CommitError::Full
     })?;
     damage::tell(core, &replay);
-    Ok((records, next))
+    // Nobody takes it if the round before it failed; then that is told.
+    let _ = pieces.blocking_send(records);
+    Ok(())
 }
 
 type Kept = (Option<Prepared>, (u64, Vec<Old>));

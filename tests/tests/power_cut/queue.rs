@@ -87,6 +87,7 @@ pub fn config() -> Config {
     config.disk.segment = ByteSize::mib(2);
     config.disk.journal_target = ByteSize::mib(4);
     config.disk.index_cache = ByteSize::mib(8);
+    config.disk.index_spare = ByteSize::kib(512);
     // Each start begins a segment of it.
     config.timeline.max_size = ByteSize::mib(64);
     config

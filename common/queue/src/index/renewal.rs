@@ -29,6 +29,13 @@ fn io_error(doing: &'static str) -> impl FnOnce(std::io::Error) -> QueueError {
 }
 
 impl Index {
+    /// Octets of its file.
+    pub fn file_len(&self) -> Result<u64, QueueError> {
+        let file = Arc::clone(&self.db_file.lock().unwrap_or_else(PoisonError::into_inner));
+        let metadata = file.metadata().map_err(io_error("look at the index"))?;
+        Ok(metadata.len())
+    }
+
     /// Begins a copy beside the index.
     pub fn begin_renewal(&self) -> Result<Renewal, QueueError> {
         let path = self.folder.join(NEW);

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use postroad_envelope::{QueueId, Timestamp};
 
@@ -29,6 +29,43 @@ impl DestinationStats {
     pub const fn jobs(&self) -> usize {
         self.due + self.delayed + self.leased + self.held
     }
+
+    fn new(destination: &str, first: JobKey) -> Self {
+        Self {
+            destination: destination.to_owned(),
+            due: 0,
+            delayed: 0,
+            leased: 0,
+            held: 0,
+            oldest: first.queue_id,
+            sample: first,
+        }
+    }
+
+    /// `waits_until` is the next attempt of the sample; now, where none waits.
+    fn count(
+        &mut self,
+        job: JobKey,
+        phase: Phase,
+        at: Timestamp,
+        now: Timestamp,
+        waits_until: &mut Timestamp,
+    ) {
+        match phase {
+            Phase::Ready => self.due += 1,
+            Phase::Waiting if at <= now => self.due += 1,
+            Phase::Waiting | Phase::Owing => self.delayed += 1,
+            Phase::Leased | Phase::Resuming => self.leased += 1,
+            Phase::Held => self.held += 1,
+        }
+        let nobody_waits = *waits_until == now;
+        if phase == Phase::Waiting && at > *waits_until {
+            (*waits_until, self.sample) = (at, job);
+        } else if nobody_waits && job.queue_id < self.oldest {
+            self.sample = job;
+        }
+        self.oldest = self.oldest.min(job.queue_id);
+    }
 }
 
 impl Queue {
@@ -43,40 +80,38 @@ impl Queue {
         counts
     }
 
-    /// Every destination that has living jobs, those with most of them first.
+    /// How many jobs the workers hold.
+    pub fn leases(&self) -> usize {
+        self.core().schedule.leases().count()
+    }
+
+    /// Every destination that has living jobs, those with most of them first. Mail moves while they are counted.
     pub fn destinations(&self, now: Timestamp) -> Vec<DestinationStats> {
-        let core = self.core();
-        let mut found: HashMap<&str, (DestinationStats, Timestamp)> = HashMap::new();
-        for (key, phase, _, destination, at) in core.schedule.jobs() {
-            let (stats, waits_until) = found.entry(destination).or_insert_with(|| {
-                let stats = DestinationStats {
-                    destination: destination.to_owned(),
-                    due: 0,
-                    delayed: 0,
-                    leased: 0,
-                    held: 0,
-                    oldest: key.queue_id,
-                    sample: key,
+        let mut found: HashMap<Arc<str>, (DestinationStats, Timestamp)> = HashMap::new();
+        let mut behind = None;
+        loop {
+            // Between two stretches others get the schedule.
+            let core = self.core();
+            let mut last = None;
+            for (key, phase, destination, at) in core.schedule.stretch(behind) {
+                last = Some(key);
+                let known = found.get_mut(destination);
+                let (stats, waits_until) = match known {
+                    Some(known) => known,
+                    None => {
+                        let stats = DestinationStats::new(destination, key);
+                        found.entry(Arc::clone(destination)).or_insert((stats, now))
+                    }
                 };
-                (stats, now)
-            });
-            match phase {
-                Phase::Ready => stats.due += 1,
-                Phase::Waiting if at <= now => stats.due += 1,
-                Phase::Waiting | Phase::Owing => stats.delayed += 1,
-                Phase::Leased | Phase::Resuming => stats.leased += 1,
-                Phase::Held => stats.held += 1,
+                stats.count(key, phase, at, now, waits_until);
             }
-            let nobody_waits = *waits_until == now;
-            if phase == Phase::Waiting && at > *waits_until {
-                (*waits_until, stats.sample) = (at, key);
-            } else if nobody_waits && key.queue_id < stats.oldest {
-                stats.sample = key;
+            drop(core);
+            if last.is_none() {
+                break;
             }
-            stats.oldest = stats.oldest.min(key.queue_id);
+            behind = last;
         }
         let mut all: Vec<DestinationStats> = found.into_values().map(|(stats, _)| stats).collect();
-        drop(core);
         all.sort_by(|a, b| {
             let most = b.jobs().cmp(&a.jobs());
             most.then_with(|| a.destination.cmp(&b.destination))

@@ -3,6 +3,11 @@ use crate::{QueueError, Renewal};
 
 /// The index made anew of what it holds, so that nothing is left of what was removed from it.
 impl Queue {
+    /// Octets of the index on the disk.
+    pub fn index_len(&self) -> Result<u64, QueueError> {
+        self.index.file_len()
+    }
+
     /// See [`Renewal`]; only one at a time.
     pub fn begin_renewal(&self) -> Result<Renewal, QueueError> {
         self.index.begin_renewal()

@@ -133,6 +133,7 @@ impl ReadyQueue {
         self.len
     }
 
+    #[cfg(test)]
     pub fn jobs(&self) -> impl Iterator<Item = JobKey> {
         let in_lanes = self.destinations.values().flat_map(|known| &known.in_lanes);
         in_lanes.flat_map(|in_lane| in_lane.jobs.iter().map(|(_, job)| *job))

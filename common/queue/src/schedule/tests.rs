@@ -289,6 +289,43 @@ fn jobs_nobody_came_for_run_out_of_time() {
     );
 }
 
+#[test]
+fn much_mail_is_looked_at_in_stretches() {
+    let many = u32::try_from(STRETCH + 5).unwrap();
+    let mut schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
+    for number in 0..many {
+        let key = key(1, number);
+        schedule.place(&JobState {
+            key,
+            ..job_state(1, 1)
+        });
+    }
+    let end = at(6 * 86400);
+    schedule.tick(end);
+    assert_eq!(schedule.ready_len(CLASS), STRETCH);
+    assert!(schedule.next_wakeup().is_some_and(|at| at <= end));
+    schedule.tick(end);
+    assert_eq!(schedule.ready_len(CLASS), STRETCH + 5);
+    assert_eq!(schedule.next_wakeup(), None);
+
+    let most = usize::MAX;
+    let first = schedule.out_of_time(end, most);
+    assert_eq!((first.len(), first[0]), (STRETCH, key(1, 0)));
+    let second = schedule.out_of_time(end, most);
+    assert_eq!(second.len(), STRETCH);
+    assert_eq!(second[..6].last(), Some(&key(1, 0)));
+    // On from where the most were found.
+    let third = schedule.out_of_time(end, 1);
+    let fourth = schedule.out_of_time(end, 1);
+    assert_eq!(third[0].number + 1, fourth[0].number);
+    let (mut seen, mut behind) = (0, None);
+    while let Some(last) = schedule.stretch(behind).map(|(job, ..)| job).last() {
+        seen += schedule.stretch(behind).count();
+        behind = Some(last);
+    }
+    assert_eq!(seen, STRETCH + 5);
+}
+
 /// What may happen, with small numbers so that it happens to the same jobs.
 #[derive(Debug, Clone)]
 enum Act {

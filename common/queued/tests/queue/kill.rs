@@ -106,6 +106,8 @@ fn kill_config() -> postroad_queued::Config {
     config.retired.max_size = ByteSize::mib(64);
     config.retired.content_max_size = ByteSize::mib(64);
     config.timeline.max_size = ByteSize::mib(256);
+    // So is the index, which is made anew again and again.
+    config.disk.index_spare = ByteSize::kib(512);
     config.retry.first = Interval::millis(50);
     config.retry.max = Interval::millis(200);
     config.lease.duration = Interval::millis(400);

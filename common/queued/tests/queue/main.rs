@@ -15,6 +15,7 @@ mod kill;
 mod names;
 mod purge;
 mod quotas;
+mod renewal;
 mod reports;
 mod resend;
 mod retired;

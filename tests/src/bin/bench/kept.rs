@@ -9,6 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::machine;
 
 /// Ends its program when its standard input ends: also if the bench is killed. `$0` is `-` if all processes of the
 /// program's group shall be asked.
@@ -63,6 +66,15 @@ impl Kept {
         counts
             .map(|file| Ok(calls(&fs::read_to_string(file)?)))
             .transpose()
+    }
+
+    /// Kills the program and all it has started.
+    pub fn kill(mut self) -> Result<()> {
+        for pid in machine::descendants(self.keeper.id()) {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            kill_process(pid.context("no such process")?, Signal::KILL)?;
+        }
+        self.ask()
     }
 
     fn ask(&mut self) -> Result<()> {

@@ -117,7 +117,28 @@ pub fn product_memory() -> f64 {
     kib.sum::<f64>() / 1024.0
 }
 
-fn descendants(root: u32) -> BTreeSet<u32> {
+/// What the descendants of this process hold in memory now (RSS), in MiB.
+pub fn product_resident() -> f64 {
+    of_product("VmRSS:")
+}
+
+/// The most that the descendants of this process have held in memory, in MiB.
+pub fn product_peak() -> f64 {
+    of_product("VmHWM:")
+}
+
+/// A line of proc_pid_status(5), in MiB; threads are not processes.
+fn of_product(name: &str) -> f64 {
+    let kib = descendants(process::id()).into_iter().filter_map(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    kib.sum::<f64>() / 1024.0
+}
+
+/// The children of a process, and theirs.
+pub fn descendants(root: u32) -> BTreeSet<u32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut rest: Vec<(u32, u32)> = pids
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

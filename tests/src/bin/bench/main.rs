@@ -4,6 +4,7 @@
 //! ```text
 //! store-and-forward   load ─SMTP─► product (Postroad or Postfix, fresh each round) ─SMTP─► sink, which checks every mail
 //! queue-core          submitters ─► queue (in this process, or behind its socket) ─► worker that settles at once
+//! scale               a million mails: rates, lists, starts, memory, and being rid of them
 //! fairness            simulated arrivals ─► the schedule ─► simulated workers
 //! ```
 //!
@@ -21,9 +22,11 @@ mod forward;
 mod kept;
 mod load;
 mod machine;
+mod mails;
 mod postfix;
 mod product;
 mod queue_core;
+mod scale;
 mod sink;
 
 use std::{env, ffi::OsStr, path::Path, process::ExitCode};
@@ -51,6 +54,8 @@ enum What {
     StoreAndForward(forward::Options),
     /// Submit, durable, lease, settle: the queue without SMTP.
     QueueCore(queue_core::Options),
+    /// The queue with a million mails: rates, lists, starts, memory, space.
+    Scale(scale::Options),
     /// One slow destination with half of all mails: what the others notice of it. Simulated time.
     Fairness(fairness::Options),
 }
@@ -83,6 +88,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let (json, mut result) = match &arguments.what {
         What::StoreAndForward(options) => (options.json, runtime.block_on(forward::run(options))?),
         What::QueueCore(options) => (options.json, runtime.block_on(queue_core::run(options))?),
+        What::Scale(options) => (options.json, runtime.block_on(scale::run(options))?),
         What::Fairness(options) => (options.json, fairness::run(options)?),
     };
     let after = Machine::look()?;

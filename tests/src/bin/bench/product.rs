@@ -172,9 +172,7 @@ pub fn prepare(settings: &str) -> Result<Stack> {
 
 /// Starts one agent and waits until it is ready.
 pub async fn agent(folder: &Path, name: &str, syncs: Syncs) -> Result<Kept> {
-    let (program, config) = (program(folder, name), folder.join("postroad.toml"));
-    let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
-    let kept = Kept::start(folder, name, &[&program, "--config", &config], syncs)?;
+    let kept = launch(folder, name, syncs)?;
     let socket = health_socket(&folder.join("run"), name);
     wait_for(name, async || {
         let health = query_health(&socket).await.ok()?;
@@ -182,6 +180,13 @@ pub async fn agent(folder: &Path, name: &str, syncs: Syncs) -> Result<Kept> {
     })
     .await?;
     Ok(kept)
+}
+
+/// Starts one agent and does not wait.
+pub fn launch(folder: &Path, name: &str, syncs: Syncs) -> Result<Kept> {
+    let (program, config) = (program(folder, name), folder.join("postroad.toml"));
+    let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
+    Kept::start(folder, name, &[&program, "--config", &config], syncs)
 }
 
 /// Programs find out by their name what they are.

@@ -1,44 +1,32 @@
 //! The queue alone: submit, durable, lease, settle.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use async_trait::async_trait;
-use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use postroad_address::{Mailbox, ReversePath};
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
-use postroad_envelope::{
-    Envelope, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass, StatusReport,
-    Timestamp,
-};
-use postroad_queue_client::{
-    Completion, Lease, QueueService, RemoteQueue, Settlement,
-    worker::{self, Handler, Verdict, WorkerOptions},
-};
-use postroad_reply::DELIVERED_2_6_0;
+use postroad_queue_client::{QueueService, RemoteQueue};
 use postroad_rpc::Endpoint;
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     figures::{Figure, cell, json_or_null, table},
     kept::Syncs,
     machine::Cpu,
+    mails::{Mails, Worker, percentile_ms},
     product,
 };
 
 /// Mails before a round that are not measured.
 const WARM_UP: usize = 500;
+/// One domain would have no more than its share of the leases.
+const DESTINATIONS: usize = 100;
 
 #[derive(Args)]
 pub struct Options {
@@ -169,155 +157,43 @@ async fn local(options: &Options) -> Result<Measured> {
 }
 
 async fn measure(options: &Options, queue: Arc<dyn QueueService>) -> Result<Measured> {
-    let stop = CancellationToken::new();
-    let settler = Arc::new(Settler::default());
-    let mut settled = settler.settled.subscribe();
-    let handler: Arc<dyn Handler> = Arc::clone(&settler) as _;
-    let work = tokio::spawn(worker::run(
-        Arc::clone(&queue),
-        WorkerOptions {
-            agent: "bench@test".to_owned(),
-            host: "test".to_owned(),
-            classes: vec![RouteClass::Relay],
-            concurrency: options.credits,
-            grace: Duration::from_secs(1),
-        },
-        handler,
-        stop.clone(),
-    ));
+    let mails = Mails {
+        submitters: options.submitters,
+        size: options.size,
+        destinations: DESTINATIONS,
+        seed: options.seed,
+    };
+    let mut worker = Worker::start(&queue, options.credits);
     let limit = Duration::from_secs(options.time_limit);
-    timeout(limit, submit_all(options, &queue, WARM_UP))
+    timeout(limit, mails.submit(&queue, 0..WARM_UP))
         .await
         .context("warm-up")??;
-    timeout(limit, settled.wait_for(|count| *count >= WARM_UP))
+    timeout(limit, worker.settled(WARM_UP))
         .await
         .context("warm-up")??;
-    settler.settled.send_replace(0);
 
     let (before, began) = (Cpu::now()?, Instant::now());
-    let mut latencies = timeout(limit, submit_all(options, &queue, options.mails))
+    let all = WARM_UP + options.mails;
+    let mut latencies = timeout(limit, mails.submit(&queue, WARM_UP..all))
         .await
         .context("too slow")??;
     let submitted = began.elapsed();
-    timeout(limit, settled.wait_for(|count| *count >= options.mails))
+    timeout(limit, worker.settled(all))
         .await
         .context("not all was settled in time")??;
     let (cpu, elapsed) = (Cpu::now()?.since(before), began.elapsed());
-    stop.cancel();
-    work.await?;
+    worker.stop().await?;
 
     latencies.sort_unstable();
-    let at = |part: usize| {
-        let latency = latencies.get(latencies.len() * part / 100);
-        latency.map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
-    };
     let mails = options.mails as f64;
     Ok(Measured {
         submitted: mails / submitted.as_secs_f64(),
         settled: mails / elapsed.as_secs_f64(),
         cpu: (cpu.product + cpu.own) / mails * 1000.0,
-        median_ms: at(50),
-        p99_ms: at(99),
+        median_ms: percentile_ms(&latencies, 50),
+        p99_ms: percentile_ms(&latencies, 99),
         foreign: cpu.foreign_percent(elapsed),
     })
-}
-
-/// How long each took.
-async fn submit_all(
-    options: &Options,
-    queue: &Arc<dyn QueueService>,
-    count: usize,
-) -> Result<Vec<Duration>> {
-    let next = Arc::new(AtomicUsize::new(0));
-    let latencies = Arc::new(Mutex::new(Vec::with_capacity(count)));
-    let mut submitters = JoinSet::new();
-    for number in 0..options.submitters {
-        let (queue, next) = (Arc::clone(queue), Arc::clone(&next));
-        let latencies = Arc::clone(&latencies);
-        // The ids of warm-up and round differ by the time in them.
-        let seed = options.seed ^ ((number as u64) << 32);
-        let mut random = StdRng::seed_from_u64(seed);
-        let content: Vec<u8> = (0..options.size)
-            .map(|_| random.random_range(b'0'..=b'z'))
-            .collect();
-        let content = Bytes::from([b"Subject: measured\r\n\r\n", content.as_slice()].concat());
-        submitters.spawn(async move {
-            let mut own = Vec::new();
-            while next.fetch_add(1, Ordering::Relaxed) < count {
-                let began = Instant::now();
-                submit(&*queue, random.random(), &content).await?;
-                own.push(began.elapsed());
-            }
-            latencies
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .append(&mut own);
-            anyhow::Ok(())
-        });
-    }
-    while let Some(ended) = submitters.join_next().await {
-        ended??;
-    }
-    let mut latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(std::mem::take(&mut *latencies))
-}
-
-/// One domain would have no more than its share of the leases.
-const DOMAINS: u8 = 100;
-
-async fn submit(queue: &dyn QueueService, id: [u8; 10], content: &Bytes) -> Result<()> {
-    let now = Timestamp::from(SystemTime::now());
-    let sender: Mailbox = "sender@client.test".parse().ok().context("an address")?;
-    let domain = id.last().map_or(0, |last| last % DOMAINS);
-    let friend = format!("friend@world{domain}.test");
-    let friend: Mailbox = friend.parse().ok().context("an address")?;
-    let mut envelope = Envelope::new(QueueId::mint(now, id), ReversePath::Mailbox(sender), now);
-    envelope
-        .recipients
-        .push(Recipient::new(RecipientIndex(0), friend));
-    // As an MSA brings it: to an MTA only certain clients' mail for others is allowed.
-    envelope.account = Some("sender@client.test".to_owned());
-    let mut submission = queue.submit(envelope).await?;
-    submission.chunk(content.clone()).await?;
-    let completion = Completion {
-        size: content.len() as u64,
-        ..Completion::default()
-    };
-    submission.finish(completion).await?;
-    Ok(())
-}
-
-/// A worker to whom everything succeeds at once.
-struct Settler {
-    settled: watch::Sender<usize>,
-}
-
-impl Default for Settler {
-    fn default() -> Self {
-        Self {
-            settled: watch::channel(0).0,
-        }
-    }
-}
-
-#[async_trait]
-impl Handler for Settler {
-    async fn handle(&self, lease: Lease) -> Verdict {
-        let outcome = Outcome::Delivered(StatusReport::local(DELIVERED_2_6_0, "measured"));
-        let recipients = lease.envelope.recipients.iter();
-        Verdict::Settle(Settlement {
-            lease: lease.lease,
-            outcomes: recipients
-                .map(|recipient| (recipient.index, outcome.clone()))
-                .collect(),
-            site: None,
-            started_at: Timestamp::from(SystemTime::now()),
-        })
-    }
-
-    async fn settled(&self, _lease: LeaseRef) {
-        self.settled.send_modify(|count| *count += 1);
-    }
 }
 
 fn report(options: &Options, ways: &[(Way, Vec<Measured>)]) -> Value {

@@ -160,7 +160,9 @@ impl Line {
         self.arrive(BULK, bulk);
         self.arrive(PERSONAL, personal);
         let now = at(self.second);
-        self.schedule.tick(now);
+        while self.schedule.next_wakeup().is_some_and(|at| at <= now) {
+            self.schedule.tick(now);
+        }
         let leases = self
             .schedule
             .lease(RouteClass::Local, &holder(1), self.free, now);
