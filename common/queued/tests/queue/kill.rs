@@ -355,7 +355,7 @@ fn wait_for(folder: &Path, child: &mut Child, line: &str) -> Result<(), String> 
             let _ = child.kill();
             return Err(format!("the child does not come to {line:?}"));
         }
-        thread::sleep(Duration::from_millis(3));
+        thread::sleep(Duration::from_millis(8));
     }
     Ok(())
 }
