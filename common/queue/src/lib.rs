@@ -42,7 +42,7 @@ pub use ledger::{Jobs, Known, KnownEnd, KnownJob, Ledger, Part};
 pub use queue::{
     Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobSummary, Leased, Listing,
     LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared, Queue, Reception,
-    Settled, Standing, Stats,
+    Settled, Standing, Stats, UsageOf,
 };
 pub use record::{Content, MailRecord, RetiredContent, RetiredMail};
 pub use retry::RetrySchedule;

@@ -33,6 +33,7 @@ use postroad_journal::{Location, Lsn, RecordDraft};
 pub use reclaim::LiveInSegment;
 pub use settle::{Debt, Settled};
 pub use standing::Standing;
+pub use usage::UsageOf;
 
 use crate::{
     Digest, Fairness, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,

@@ -129,6 +129,14 @@ impl Quotas {
         }
     }
 
+    /// Whether nobody has any.
+    pub fn are_none(&self) -> bool {
+        let none = Quota::default();
+        let of_all = [self.tenant, self.account, self.domain];
+        let named = self.named.values().flat_map(HashMap::values);
+        of_all.iter().chain(named).all(|quota| *quota == none)
+    }
+
     /// One of its own. Tells whether it is the first of that name.
     pub fn name(&mut self, scope: Scope, name: &str, quota: Quota) -> bool {
         let of = self.named.entry(scope).or_default();

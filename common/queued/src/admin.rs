@@ -86,8 +86,7 @@ impl QueueAdmin for LocalQueue {
     }
 
     async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError> {
-        self.blocking(move |core| Ok(usage::usage(core, query)))
-            .await
+        self.blocking(move |core| usage::usage(core, query)).await
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {

@@ -371,13 +371,15 @@ async fn damage_is_told_and_all_else_is_exported() {
     octets[7] ^= 1;
     fs::write(&large, octets).unwrap();
     let exported = export(&dead, &to, &all());
-    assert_eq!((exported.mails, exported.problem_count), (3, 2));
     let named = |text: &str| {
         exported
             .problems
             .iter()
             .any(|problem| problem.contains(text))
     };
+    // If a checkpoint came before the copy, its count misses the second mail too.
+    let by_count = u64::from(named("by the count of the last checkpoint"));
+    assert_eq!((exported.mails, exported.problem_count), (3, 2 + by_count));
     assert!(named("are damaged"), "{exported:?}");
     assert!(named(&ids[2].to_string()), "{exported:?}");
     let other = Stack::with(slow()).await;

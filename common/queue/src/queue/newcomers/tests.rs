@@ -175,10 +175,8 @@ fn quotas_hold_while_the_queue_catches_up_and_what_is_under_way_counts_afterward
     newcomers.caught_up(Arc::new(queue));
     let queue = newcomers.queue().unwrap();
     let counted = || {
-        queue
-            .usage(crate::Scope::Domain)
-            .first()
-            .map(|(_, used, _)| used.mails)
+        let usage = queue.usage(&[crate::Scope::Domain]).unwrap();
+        usage[0].1.first().map(|(_, used, _)| used.mails)
     };
     assert_eq!(counted(), Some(1));
     queue.apply(under_way, &[place(1)]).unwrap();
