@@ -12,7 +12,7 @@ use postroad_envelope::{
     Envelope, Event, Fence, JobKey, LeaseRef, Outcome, QueueId, RecipientIndex, Route, RouteClass,
 };
 use postroad_queue_client::*;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +30,8 @@ pub struct FakeQueue {
     /// Set: the answer to everything.
     pub away: Mutex<Option<QueueError>>,
     pub events: Mutex<Vec<Event>>,
-    /// What a read waits for, if anything.
-    pub read_gate: Mutex<Option<Arc<Notify>>>,
+    /// What every read waits for, if anything: that this becomes true.
+    pub read_gate: Mutex<Option<watch::Receiver<bool>>>,
     sessions: Mutex<Option<mpsc::Sender<Session>>>,
 }
 
@@ -137,8 +137,8 @@ impl QueueService for FakeQueue {
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
         self.here()?;
         let gate = self.read_gate.lock().unwrap().clone();
-        if let Some(gate) = gate {
-            gate.notified().await;
+        if let Some(mut gate) = gate {
+            let _ = gate.wait_for(|open| *open).await;
         }
         let contents = self.contents.lock().unwrap();
         let content = contents.get(&queue_id).ok_or(QueueError::NotFound)?;
