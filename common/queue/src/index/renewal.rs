@@ -68,6 +68,24 @@ impl Index {
     /// before the journal is given up any further. A crash in the middle leaves either one, or none: then the next start
     /// makes it of the journal.
     pub fn end_renewal(&self, renewal: Renewal) -> Result<(), QueueError> {
+        let file = match self.put_in_place(&renewal) {
+            Ok(file) => file,
+            Err(failed) => {
+                self.give_up_renewal(renewal);
+                return Err(failed);
+            }
+        };
+        // From the moment it has the name, it is the one that checkpoints must make durable.
+        for tree in self.trees.all() {
+            tree.take_copy();
+        }
+        self.trees.set_db(renewal.new.db);
+        *self.db_file.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
+        open::sync_folder(&self.folder).map_err(io_error("sync the queue folder"))?;
+        open::remove_if_there(&self.folder.join(OLD)).map_err(io_error("remove the old index"))
+    }
+
+    fn put_in_place(&self, renewal: &Renewal) -> Result<File, QueueError> {
         let (new, old) = (self.folder.join(NEW), self.folder.join(OLD));
         let index = self.folder.join("index");
         let file = File::open(new.join("db")).map_err(io_error("open the new index"))?;
@@ -76,13 +94,7 @@ impl Index {
         open::sync_folder(&new).map_err(io_error("sync the new index"))?;
         open::remove_if_there(&old).map_err(io_error("remove an old index"))?;
         swap(&index, &new, &old).map_err(io_error("put the new index in place"))?;
-        open::sync_folder(&self.folder).map_err(io_error("sync the queue folder"))?;
-        for tree in self.trees.all() {
-            tree.take_copy();
-        }
-        self.trees.set_db(renewal.new.db);
-        *self.db_file.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
-        open::remove_if_there(&old).map_err(io_error("remove the old index"))
+        Ok(file)
     }
 
     /// All stays as it is.
@@ -171,6 +183,27 @@ mod tests {
         );
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn where_a_copy_cannot_be_put_in_place_all_goes_on_as_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = index(folder.path());
+        index.trees.mail.insert(b"a", b"kept").unwrap();
+        // In the way of the old one.
+        fs::write(folder.path().join(OLD), b"").unwrap();
+        let mut renewal = index.begin_renewal().unwrap();
+        while !index.renew_some(&mut renewal).unwrap() {}
+        assert!(index.end_renewal(renewal).is_err());
+        assert!(!folder.path().join(NEW).exists());
+        index.trees.mail.insert(b"b", b"kept").unwrap();
+
+        fs::remove_file(folder.path().join(OLD)).unwrap();
+        let mut renewal = index.begin_renewal().unwrap();
+        while !index.renew_some(&mut renewal).unwrap() {}
+        index.end_renewal(renewal).unwrap();
+        drop(index);
+        assert_eq!(self::index(folder.path()).trees.mail.len(), 2);
     }
 
     #[test]
