@@ -23,6 +23,8 @@ pub struct Mail {
     pub open: u32,
     /// Not ended, and held.
     pub held: u32,
+    /// Dropped by an order, while a worker had others.
+    pub dropped: u32,
 }
 
 /// The mails of a queue that still have something to do.
@@ -30,7 +32,7 @@ pub struct Mail {
 pub struct Seen(BTreeMap<QueueId, Mail>);
 
 impl Seen {
-    /// Looks at each mail; one that is not as it was submitted, or is neither scheduled nor done, is an error.
+    /// Looks at each mail; one that is not as it was submitted, or is both scheduled and done, is an error.
     pub async fn of(queue: &LocalQueue) -> Result<Self> {
         let mut seen = Self::default();
         for (id, details) in present(queue).await? {
@@ -60,7 +62,11 @@ impl Seen {
     /// What was acknowledged is there, what has ended is not, what was held is.
     pub fn judge(&self, mails: &Mails) -> Result<()> {
         for (id, told) in mails {
-            let Mail { open, held } = self.0.get(id).copied().unwrap_or_default();
+            let Mail {
+                open,
+                held,
+                dropped,
+            } = self.0.get(id).copied().unwrap_or_default();
             let Told {
                 acknowledged,
                 trying,
@@ -70,6 +76,11 @@ impl Seen {
             ensure!(
                 acknowledged & !trying & !open == 0,
                 "{id} was acknowledged and is lost: {told:?}, open {open:b}"
+            );
+            let unasked = dropped & !trying;
+            ensure!(
+                unasked == 0,
+                "{id} has recipients neither scheduled nor done: {told:?}, recipients {unasked:b}"
             );
             let back = open & ended;
             ensure!(back == 0, "{id} came back: {told:?}, recipients {back:b}");
@@ -89,12 +100,14 @@ fn look_at(details: &MailDetails) -> Result<Mail> {
     for recipient in &details.recipients {
         let ended = recipient.outcome.as_ref().is_some_and(Outcome::is_final);
         ensure!(
-            ended != recipient.state.is_some(),
-            "{id} has a recipient neither scheduled nor done: {recipient:?}"
+            !ended || recipient.state.is_none(),
+            "{id} has a recipient that is done and scheduled: {recipient:?}"
         );
         let bit = 1 << recipient.index.0;
         if recipient.state.is_some() {
             mail.open |= bit;
+        } else if recipient.outcome.is_none() {
+            mail.dropped |= bit;
         }
         if recipient.state == Some(MailState::Held) {
             mail.held |= bit;
