@@ -310,6 +310,22 @@ fn mail_is_rerouted_and_given_priority() {
 }
 
 #[test]
+fn a_recipient_that_was_dropped_is_told_from_those_that_wait() {
+    let site = Site::new();
+    let id = site.send(&["x@far.example", "y@other.example"]);
+    let dropped = site.done(&["queue", "drop", "--destination", "far.example"]);
+    assert_eq!(dropped, "1 mail dropped\n");
+    let shown = site.json(&["queue", "show", &id]);
+    let recipients = shown["recipients"].as_array().unwrap();
+    let states: Vec<&Value> = recipients.iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, ["dropped", "due"], "{shown}");
+    let table = site.done(&["queue", "show", &id]);
+    let row = table.lines().find(|line| line.contains("x@far.example"));
+    assert!(row.unwrap().contains("dropped"), "{table}");
+    site.end();
+}
+
+#[test]
 fn agents_are_listed_and_drained() {
     let site = Site::new();
     let (status, _, talk) = site.run(&["agent", "list"]);

@@ -220,7 +220,7 @@ fn tell_recipients(details: &MailDetails, terminal: &mut Terminal<'_>) {
             .map(|outcome| outcome.report().text.clone());
         rows.add_row([
             Cell::new(one_line(&address(details, recipient), 50)),
-            Cell::new(state(details, recipient)),
+            Cell::new(state(recipient)),
             Cell::new(format!(
                 "{} ({})",
                 recipient.route.class, recipient.route.rule
@@ -239,12 +239,12 @@ fn address(details: &MailDetails, recipient: &RecipientDetails) -> String {
     known.map_or_else(String::new, |known| known.address.to_string())
 }
 
-fn state(details: &MailDetails, recipient: &RecipientDetails) -> &'static str {
+fn state(recipient: &RecipientDetails) -> &'static str {
     match (recipient.state, &recipient.outcome) {
         (Some(state), _) => state.as_str(),
         (None, Some(outcome)) => outcome.action(),
-        (None, None) if details.summary.retired.is_some() => "dropped",
-        (None, None) => "done",
+        // By an order: nothing else ends a recipient without an outcome.
+        (None, None) => "dropped",
     }
 }
 
@@ -252,7 +252,7 @@ fn recipient_json(details: &MailDetails, recipient: &RecipientDetails) -> Value 
     json!({
         "index": recipient.index.0,
         "rcpt_to": address(details, recipient),
-        "state": state(details, recipient),
+        "state": state(recipient),
         "route": recipient.route.class.as_str(),
         "destination": recipient.route.destination,
         "rule": recipient.route.rule,
