@@ -6,7 +6,7 @@ use postroad_envelope::Timestamp;
 use postroad_journal::Lsn;
 
 use crate::{
-    CheckCursor, CheckRules, Queue, QueueError, Suspect,
+    CheckCursor, CheckRules, JobKey, Queue, QueueError, Suspect,
     index::{self, Index},
     ledger::Ledger,
 };
@@ -70,34 +70,57 @@ pub trait Checked {
     ) -> Result<Option<String>, QueueError>;
 }
 
-macro_rules! checked_by_its_index {
-    ($what:ty) => {
-        impl Checked for $what {
-            fn check_piece(
-                &self,
-                ledger: &mut Ledger,
-                rules: &CheckRules,
-                cursor: CheckCursor,
-                limit: usize,
-                found: &mut Vec<Suspect>,
-            ) -> Result<Option<CheckCursor>, QueueError> {
-                self.index.check_piece(ledger, rules, cursor, limit, found)
-            }
+impl Checked for StoredIndex {
+    fn check_piece(
+        &self,
+        ledger: &mut Ledger,
+        rules: &CheckRules,
+        cursor: CheckCursor,
+        limit: usize,
+        found: &mut Vec<Suspect>,
+    ) -> Result<Option<CheckCursor>, QueueError> {
+        let problem = |suspect: &Suspect, ledger: &Ledger| self.problem(suspect, ledger, rules);
+        self.index
+            .check_piece(ledger, cursor, limit, &problem, found)
+    }
 
-            fn problem(
-                &self,
-                suspect: &Suspect,
-                ledger: &Ledger,
-                rules: &CheckRules,
-            ) -> Result<Option<String>, QueueError> {
-                self.index.problem(suspect, ledger, rules)
-            }
-        }
-    };
+    fn problem(
+        &self,
+        suspect: &Suspect,
+        ledger: &Ledger,
+        rules: &CheckRules,
+    ) -> Result<Option<String>, QueueError> {
+        self.index.problem(suspect, ledger, rules)
+    }
 }
 
-checked_by_its_index!(StoredIndex);
-checked_by_its_index!(Queue);
+impl Checked for Queue {
+    fn check_piece(
+        &self,
+        ledger: &mut Ledger,
+        rules: &CheckRules,
+        cursor: CheckCursor,
+        limit: usize,
+        found: &mut Vec<Suspect>,
+    ) -> Result<Option<CheckCursor>, QueueError> {
+        let problem = |suspect: &Suspect, ledger: &Ledger| self.problem(suspect, ledger, rules);
+        self.index
+            .check_piece(ledger, cursor, limit, &problem, found)
+    }
+
+    fn problem(
+        &self,
+        suspect: &Suspect,
+        ledger: &Ledger,
+        rules: &CheckRules,
+    ) -> Result<Option<String>, QueueError> {
+        let problem = self.index.problem(suspect, ledger, rules)?;
+        match suspect {
+            Suspect::Job(job) if problem.is_none() => self.unscheduled(*job),
+            _ => Ok(problem),
+        }
+    }
+}
 
 /// What the ledger knows and the walk over the index did not meet; to be asked after its last piece.
 pub fn unmet(ledger: &Ledger, rules: &CheckRules) -> Vec<Suspect> {
@@ -105,6 +128,24 @@ pub fn unmet(ledger: &Ledger, rules: &CheckRules) -> Vec<Suspect> {
 }
 
 impl Queue {
+    /// A job that lives in the index and is nowhere in the schedule, or as it was before, would never be tried.
+    fn unscheduled(&self, job: JobKey) -> Result<Option<String>, QueueError> {
+        let state = self.index.job(job)?;
+        let living = state.filter(|state| !state.has_ended());
+        let Some(revision) = living.map(|state| state.revision) else {
+            return Ok(None);
+        };
+        let core = self.core();
+        let is_there =
+            core.schedule.is_changing(job) || core.schedule.revision(job) == Some(revision);
+        Ok((!is_there).then(|| {
+            format!(
+                "job {job}: it lives in the index at revision {}, and is not scheduled as such",
+                revision.0
+            )
+        }))
+    }
+
     /// Finished ids from this time on are still known.
     pub fn window_from(&self, now: Timestamp) -> Timestamp {
         let window = u64::try_from(self.options.finished_window.as_millis()).unwrap_or(u64::MAX);

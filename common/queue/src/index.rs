@@ -3,10 +3,7 @@
 //! | tree | key | value |
 //! |---|---|---|
 //! | mail | id | `MailEntry`: location of the record, digest, content file; sender, tenant, account, tags for filters |
-//! | job | id, number | the job's state, at most 4 KiB |
-//! | due | time, id, number | `DueEntry`: enough to load the schedule |
-//! | dest | destination, id, number | - |
-//! | sender | folded reverse-path, id | - |
+//! | job | id, number | the print of the sender, and the job's state, at most 4 KiB |
 //! | leaving | id | `Leaving`: a finished mail that is not retired yet; its jobs' last states are still in `job` |
 //! | done | id | time and digest of a finished mail, for the window of idempotency |
 //! | meta | name | format, epoch, checkpoint, places of blocks and snapshot |
@@ -14,6 +11,7 @@
 mod apply;
 mod check;
 mod count;
+mod jobs;
 mod keys;
 mod leaving;
 mod open;
@@ -26,39 +24,35 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use postroad_envelope::{MailTraits, QueueId, Timestamp, fold_sender};
+use postroad_envelope::{MailTraits, QueueId, Timestamp};
 use postroad_journal::{ContentRef, Location, Lsn, SegmentNumber};
 use prost::Message;
 
 pub use check::{CheckCursor, CheckRules, Suspect};
 pub use count::side_by_side;
+pub use jobs::directed;
 pub use leaving::LeavingMail;
 pub use open::{Former, Looked, Opened, look, open};
 pub use renewal::Renewal;
 use tree::Tree;
 
 use crate::{
-    Digest, JobFacts, JobKey, JobState, QueueError, Revision, Usage, Wait,
+    Digest, QueueError, Usage,
     error::unreadable,
-    record::{
-        Finished, class_from_wire, decode_state, digest_from_wire, digest_to_wire, file_from_wire,
-        wire,
-    },
+    record::{Finished, digest_from_wire, digest_to_wire, file_from_wire, wire},
 };
 
-/// 2: tenant, account and tags of each mail; senders are folded.
-const FORMAT: u64 = 2;
+/// 2: tenant, account and tags of each mail. 3: no keys by time, destination or sender; a job has the print of its sender.
+const FORMAT: u64 = 3;
 
 /// What sled has open.
 pub struct Raw {
     db: sled::Db,
     /// In the order of [`NAMES`].
-    trees: [sled::Tree; 8],
+    trees: [sled::Tree; NAMES.len()],
 }
 
-const NAMES: [&str; 8] = [
-    "mail", "job", "due", "dest", "sender", "leaving", "done", "meta",
-];
+const NAMES: [&str; 5] = ["mail", "job", "leaving", "done", "meta"];
 
 impl Raw {
     fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Self> {
@@ -69,9 +63,8 @@ impl Raw {
             // Only a checkpoint makes it durable; a flusher in between would compete with it for the disk.
             .flush_every_ms(None)
             .open()?;
-        let [mail, job, due, dest, sender, leaving, done, meta] =
-            NAMES.map(|name| db.open_tree(name));
-        let trees = [mail?, job?, due?, dest?, sender?, leaving?, done?, meta?];
+        let [mail, job, leaving, done, meta] = NAMES.map(|name| db.open_tree(name));
+        let trees = [mail?, job?, leaving?, done?, meta?];
         Ok(Self { db, trees })
     }
 }
@@ -80,9 +73,6 @@ pub struct Trees {
     db: Mutex<sled::Db>,
     mail: Tree,
     job: Tree,
-    due: Tree,
-    dest: Tree,
-    sender: Tree,
     leaving: Tree,
     done: Tree,
     meta: Tree,
@@ -91,14 +81,11 @@ pub struct Trees {
 impl Trees {
     fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Box<Self>> {
         let Raw { db, trees } = Raw::open(path, cache_capacity, segment_size)?;
-        let [mail, job, due, dest, sender, leaving, done, meta] = trees.map(Tree::new);
+        let [mail, job, leaving, done, meta] = trees.map(Tree::new);
         Ok(Box::new(Self {
             db: Mutex::new(db),
             mail,
             job,
-            due,
-            dest,
-            sender,
             leaving,
             done,
             meta,
@@ -106,17 +93,8 @@ impl Trees {
     }
 
     /// In the order of [`NAMES`].
-    const fn all(&self) -> [&Tree; 8] {
-        [
-            &self.mail,
-            &self.job,
-            &self.due,
-            &self.dest,
-            &self.sender,
-            &self.leaving,
-            &self.done,
-            &self.meta,
-        ]
+    const fn all(&self) -> [&Tree; NAMES.len()] {
+        [&self.mail, &self.job, &self.leaving, &self.done, &self.meta]
     }
 
     fn db(&self) -> sled::Db {
@@ -234,29 +212,6 @@ impl Index {
         value.map(|value| mail_place(id, &value)).transpose()
     }
 
-    pub fn job(&self, job: JobKey) -> Result<Option<JobState>, QueueError> {
-        self.trees
-            .job
-            .get(keys::job(job))?
-            .map(|value| decode_state(&value))
-            .transpose()
-    }
-
-    /// Makes a job's state unreadable.
-    #[cfg(test)]
-    pub fn spoil(&self, job: JobKey) {
-        self.trees.job.insert(keys::job(job), b"\xff").unwrap();
-    }
-
-    /// The jobs of a mail, ended ones too while the mail lives.
-    pub fn jobs(&self, id: QueueId) -> Result<Vec<JobState>, QueueError> {
-        self.trees
-            .job
-            .scan_prefix(id.to_bytes())
-            .map(|item| decode_state(&item?.1))
-            .collect()
-    }
-
     pub fn finished(&self, id: QueueId) -> Result<Option<Finished>, QueueError> {
         let value = self.trees.done.get(id.to_bytes())?;
         value.map(|value| finished(id, &value)).transpose()
@@ -281,33 +236,6 @@ impl Index {
             let (key, value) = item?;
             let id = keys::parse_id(&key).ok_or_else(|| unreadable("mail key", "length"))?;
             mail_place(id, &value)
-        })
-    }
-
-    /// Ids of living mails with a job for this destination, ascending; an id may come several times.
-    pub fn by_destination(
-        &self,
-        destination: &str,
-        range: (QueueId, QueueId),
-    ) -> impl DoubleEndedIterator<Item = Result<QueueId, QueueError>> + use<> {
-        ids_under(&self.trees.dest, destination, range)
-    }
-
-    /// Ids of living mails from this reverse-path, ascending.
-    pub fn by_sender(
-        &self,
-        sender: &str,
-        range: (QueueId, QueueId),
-    ) -> impl DoubleEndedIterator<Item = Result<QueueId, QueueError>> + use<> {
-        ids_under(&self.trees.sender, &fold_sender(sender), range)
-    }
-
-    /// Every due key with its entry. A key left over by a crash may disagree with its job.
-    pub fn due_keys(&self) -> impl Iterator<Item = Result<JobFacts, QueueError>> {
-        self.trees.due.iter().map(|item| {
-            let (key, value) = item?;
-            let (at, job) = keys::parse_due(&key).ok_or_else(|| unreadable("due key", "length"))?;
-            due_facts(at, job, &value)
         })
     }
 
@@ -405,23 +333,6 @@ fn block_key(lsn: Lsn) -> Vec<u8> {
     [BLOCK, &lsn.0.to_be_bytes()].concat()
 }
 
-fn ids_under(
-    tree: &Tree,
-    text: &str,
-    (first, last): (QueueId, QueueId),
-) -> impl DoubleEndedIterator<Item = Result<QueueId, QueueError>> + use<> {
-    let prefix = keys::text_prefix(text);
-    let at = prefix.len();
-    let first = [&prefix[..], &first.to_bytes()].concat();
-    // Behind every job of the last mail.
-    let last = [&prefix[..], &last.to_bytes(), &[0xff; 5]].concat();
-    tree.range(first..last).map(move |item| {
-        let (key, _) = item?;
-        let id = key.get(at..at + 16).and_then(keys::parse_id);
-        id.ok_or_else(|| unreadable("listing key", "length"))
-    })
-}
-
 fn mail_place(queue_id: QueueId, value: &[u8]) -> Result<MailPlace, QueueError> {
     let entry = wire::MailEntry::decode(value).map_err(|e| unreadable("mail entry", e))?;
     let place = entry
@@ -438,24 +349,6 @@ fn mail_place(queue_id: QueueId, value: &[u8]) -> Result<MailPlace, QueueError> 
         tenant: entry.tenant,
         account: entry.account,
         tags: entry.tags,
-    })
-}
-
-fn due_facts(at: Timestamp, key: JobKey, value: &[u8]) -> Result<JobFacts, QueueError> {
-    let entry = wire::DueEntry::decode(value).map_err(|e| unreadable("due entry", e))?;
-    Ok(JobFacts {
-        key,
-        revision: Revision(entry.revision),
-        class: class_from_wire(entry.class)?,
-        destination: entry.destination.into(),
-        priority: i8::try_from(entry.priority).map_err(|e| unreadable("priority", e))?,
-        expires_at: Timestamp::from_millis(entry.expires_at),
-        wait: match entry.wait {
-            0 => Wait::Due(at),
-            1 => Wait::Hold,
-            2 => Wait::Report(at),
-            other => return Err(unreadable("due entry", format!("wait {other}"))),
-        },
     })
 }
 

@@ -47,6 +47,7 @@ pub use queue::{
 pub use record::{Content, MailRecord, RetiredContent, RetiredMail};
 pub use retry::RetrySchedule;
 pub use schedule::{
-    Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Scanned, Schedule, Ticked, Wait,
+    Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Scan, Scanned, Schedule,
+    SenderPrint, Ticked, Wait,
 };
 pub use usage::{Amount, Claim, OverQuota, Quota, Quotas, Scope, Usage};

@@ -118,8 +118,8 @@ pub struct Queue {
     hold_rules: RwLock<Arc<[HoldRule]>>,
 }
 
-struct Core {
-    schedule: Schedule,
+pub(crate) struct Core {
+    pub(crate) schedule: Schedule,
     /// The schedule has all that the index has.
     loaded: bool,
     /// Ids whose insert waits for its commit.
@@ -199,9 +199,7 @@ impl Queue {
             match change {
                 Change::Mail(mail) => {
                     core.in_flight.remove(&mail.queue_id);
-                    mail.jobs
-                        .iter()
-                        .for_each(|state| core.schedule.place(state));
+                    core.schedule.place_new(&mail.jobs, mail.print);
                 }
                 Change::State(state) => core.schedule.place(state),
                 Change::Epoch(epoch) => core.schedule.begin_epoch(*epoch),
@@ -287,8 +285,7 @@ impl Queue {
         Ok(granted)
     }
 
-    /// Reads what a lease is for. A job of which the index says otherwise was scheduled by a key that a crash left
-    /// behind: it is put right, and not tried now.
+    /// Reads what a lease is for. A job of which the index says otherwise is put right, and not tried now.
     fn equip(&self, lease: Lease) -> Result<Option<Leased>, QueueError> {
         let state = self.index.job(lease.job)?;
         let mail = self.index.mail(lease.job.queue_id)?;
@@ -302,10 +299,8 @@ impl Queue {
                 self.core().schedule.remove(lease.job);
                 Ok(None)
             }
-            (state, _) => {
+            _ => {
                 tracing::warn!(event = "fault", job = %lease.job, "no such job is due");
-                self.index
-                    .drop_stale_due(lease.job, lease.due_at, state.as_ref())?;
                 self.put_right(lease.job)?;
                 Ok(None)
             }
@@ -427,7 +422,7 @@ impl Queue {
     }
 
     /// The lock is held for moments, never over a read of the disk. A panic under it leaves the schedule usable.
-    fn core(&self) -> MutexGuard<'_, Core> {
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

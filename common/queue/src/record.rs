@@ -12,14 +12,14 @@ pub(crate) mod wire;
 pub use mail::{Content, MailRecord};
 pub(crate) use mail::{MailHead, file_from_wire, file_to_wire, moved_draft, split_head};
 pub use marks::{Checkpoint, Finished, FinishedBlock, LeaseHint, LeaseHints, Snapshot};
-pub(crate) use outcome::{class_from_wire, class_to_wire, cut};
+pub(crate) use outcome::cut;
 use postroad_journal::{Formats, RecordKind};
 pub use retired::{
     RETIRED, RETIRED_CONTENT, RetiredContent, RetiredMail, content_draft, ending_of, retired_key,
     split_content,
 };
 pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
-pub(crate) use state::{digest_from_wire, digest_to_wire, is_open};
+pub(crate) use state::{digest_from_wire, digest_to_wire, facts as facts_of_state, is_open};
 
 use crate::{JobState, QueueError};
 

@@ -16,12 +16,12 @@ use std::{
     time::Duration,
 };
 
-pub use facts::{JobFacts, LeaseTimes, Phase, Wait};
+pub use facts::{JobFacts, LeaseTimes, Phase, SenderPrint, Wait};
 pub use fairness::Fairness;
 pub use lease::{Fence, Holder, Lease};
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
 use ready::ReadyQueue;
-pub use view::Scanned;
+pub use view::{Scan, Scanned};
 
 use crate::{JobKey, JobState, QueueError, Revision, StaleLease, record::LeaseHint};
 
@@ -35,6 +35,7 @@ struct Entry {
     revision: Revision,
     class: RouteClass,
     destination: Arc<str>,
+    sender: SenderPrint,
     priority: i8,
     phase: Phase,
     /// A durable change was prepared and waits for its commit.
@@ -98,8 +99,20 @@ impl Schedule {
         }
     }
 
-    /// As [`Schedule::place`], from facts.
+    /// As [`Schedule::place`], the jobs of a new mail.
+    pub fn place_new(&mut self, states: &[JobState], sender: SenderPrint) {
+        for state in states {
+            match JobFacts::of(state) {
+                Some(facts) => self.place_facts(JobFacts { sender, ..facts }),
+                None => self.remove(state.key),
+            }
+        }
+    }
+
+    /// As [`Schedule::place`], from facts. A sender that they do not tell stays the one known before.
     pub fn place_facts(&mut self, facts: JobFacts) {
+        let before = self.entries.get(&facts.key).map(|entry| entry.sender);
+        let sender = facts.sender.or(before.unwrap_or_default());
         self.remove(facts.key);
         let destination = self.shared(facts.destination);
         let (phase, at) = match facts.wait {
@@ -111,6 +124,7 @@ impl Schedule {
             revision: facts.revision,
             class: facts.class,
             destination,
+            sender,
             priority: facts.priority,
             phase,
             changing: false,

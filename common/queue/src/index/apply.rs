@@ -3,15 +3,13 @@
 use postroad_envelope::{QueueId, Timestamp};
 use postroad_journal::{Location, Lsn};
 use prost::Message;
+use sled::IVec;
 
-use super::{FinishedMail, Index, block_key, finished_value, keys, location_to_wire};
+use super::{FinishedMail, Index, block_key, finished_value, jobs, keys, location_to_wire};
 use crate::{
-    Digest, JobFacts, JobKey, JobState, QueueError, Wait,
+    Digest, JobState, QueueError, SenderPrint,
     queue::{Change, MailFacts},
-    record::{
-        Finished, FinishedBlock, class_to_wire, cut, digest_to_wire, encode_state, file_to_wire,
-        wire,
-    },
+    record::{Finished, FinishedBlock, cut, digest_to_wire, file_to_wire, wire},
     usage::MAX_NAME,
 };
 
@@ -26,7 +24,7 @@ impl Index {
         match change {
             Change::Mail(mail) => return self.put_mail(location, mail),
             Change::State(state) => return self.put_state(location, state),
-            Change::Copied(state) => self.write_state(state, false)?,
+            Change::Copied(state) => self.write_state(state)?,
             Change::Epoch(epoch) => {
                 meta.insert("epoch", &epoch.to_be_bytes())?;
             }
@@ -77,16 +75,14 @@ impl Index {
                 usage.add_mail(&mail.tenant, mail.account.as_deref(), mail.digest.len);
             });
         }
-        self.trees
-            .sender
-            .insert(keys::sender(&mail.sender, id), &[])?;
         if self.trees.done.remove(id.to_bytes())?.is_some() {
             // In a replay over what the index knows already, or of an id that was used again after its window: with the last
             // states of its jobs it would end before its records say so, or keep a job of its former life.
             self.remove_jobs(id)?;
         }
         for state in &mail.jobs {
-            self.write_state(state, mail.is_counted)?;
+            let before = self.insert_job(mail.print, state)?;
+            self.count_change(before.as_ref(), state, mail.is_counted)?;
         }
         match mail.jobs.last() {
             // Nothing but discarded recipients: done as soon as accepted.
@@ -105,13 +101,13 @@ impl Index {
         if state.has_ended() && self.ends_its_mail(state)? {
             let id = state.key.queue_id;
             if self.retire {
-                self.write_state(state, false)?;
+                self.write_state(state)?;
             }
             return self
                 .finish(id, state.changed_at, state.digest, location.lsn)
                 .map(Some);
         }
-        self.write_state(state, false).map(|()| None)
+        self.write_state(state).map(|()| None)
     }
 
     /// Whether the mail of a job that has ended is done. Where a replay begins after the end of its other jobs, their
@@ -129,29 +125,43 @@ impl Index {
         Ok(done || self.trees.done.contains_key(id.to_bytes())?)
     }
 
-    fn write_state(&self, state: &JobState, is_counted: bool) -> Result<(), QueueError> {
-        let trees = &self.trees;
-        let job_key = keys::job(state.key);
-        let dest_key = keys::destination(&state.destination, state.key);
-        let old = self.job(state.key)?;
-        self.count_job(old.as_ref(), Some(state), is_counted);
-        if let Some(old) = old {
-            self.remove_due(&old)?;
-            if old.destination != state.destination {
-                trees
-                    .dest
-                    .remove(keys::destination(&old.destination, old.key))?;
-            }
+    fn write_state(&self, state: &JobState) -> Result<(), QueueError> {
+        let before = self.trees.job.get(keys::job(state.key))?;
+        let mut sender = SenderPrint::UNKNOWN;
+        if let Some(before) = &before {
+            sender = jobs::split(before)?.0;
         }
-        trees.job.insert(job_key, encode_state(state).as_ref())?;
-        match JobFacts::of(state) {
-            Some(facts) => {
-                self.put_due(&facts)?;
-                trees.dest.insert(dest_key, &[])?;
-            }
-            None => {
-                trees.dest.remove(dest_key)?;
-            }
+        if sender == SenderPrint::UNKNOWN {
+            // In a rebuild, of a mail that was copied forward.
+            sender = self.sender_of(state.key.queue_id)?;
+        }
+        self.insert_job(sender, state)?;
+        self.count_change(before.as_ref(), state, false)
+    }
+
+    fn sender_of(&self, id: QueueId) -> Result<SenderPrint, QueueError> {
+        let mail = self.mail(id)?;
+        Ok(mail.map_or(SenderPrint::UNKNOWN, |mail| SenderPrint::of(&mail.sender)))
+    }
+
+    fn insert_job(
+        &self,
+        sender: SenderPrint,
+        state: &JobState,
+    ) -> Result<Option<IVec>, QueueError> {
+        let value = jobs::value(sender, state);
+        Ok(self.trees.job.insert(keys::job(state.key), value)?)
+    }
+
+    fn count_change(
+        &self,
+        before: Option<&IVec>,
+        state: &JobState,
+        is_counted: bool,
+    ) -> Result<(), QueueError> {
+        if self.usage().is_some() {
+            let before = before.map(|before| jobs::state(before)).transpose()?;
+            self.count_job(before.as_ref(), Some(state), is_counted);
         }
         Ok(())
     }
@@ -178,7 +188,6 @@ impl Index {
             self.remove_jobs(id)?;
         }
         if let Some(mail) = &mail {
-            self.trees.sender.remove(keys::sender(&mail.sender, id))?;
             self.trees.mail.remove(id.to_bytes())?;
             self.counting(|usage| {
                 usage.remove_mail(&mail.tenant, mail.account.as_deref(), mail.digest.len);
@@ -192,13 +201,12 @@ impl Index {
     }
 
     pub(super) fn remove_jobs(&self, id: QueueId) -> Result<(), QueueError> {
-        for state in self.jobs(id)? {
-            self.remove_due(&state)?;
-            self.trees
-                .dest
-                .remove(keys::destination(&state.destination, state.key))?;
-            self.trees.job.remove(keys::job(state.key))?;
-            self.count_job(Some(&state), None, false);
+        for item in self.trees.job.scan_prefix(id.to_bytes()) {
+            let (key, value) = item?;
+            self.trees.job.remove(key)?;
+            if self.usage().is_some() {
+                self.count_job(Some(&jobs::state(&value)?), None, false);
+            }
         }
         Ok(())
     }
@@ -245,60 +253,4 @@ impl Index {
         self.trees.meta.insert(block_key(location.lsn), value)?;
         Ok(())
     }
-
-    fn remove_due(&self, state: &JobState) -> Result<(), QueueError> {
-        if let Some(facts) = JobFacts::of(state) {
-            self.trees.due.remove(due_key(&facts))?;
-        }
-        Ok(())
-    }
-
-    /// Drops the due key of this time if it disagrees with the job's state.
-    pub fn drop_stale_due(
-        &self,
-        job: JobKey,
-        at: Timestamp,
-        state: Option<&JobState>,
-    ) -> Result<(), QueueError> {
-        let key = keys::due(at, job);
-        if state.and_then(JobFacts::of).map(|facts| due_key(&facts)) != Some(key.clone()) {
-            self.trees.due.remove(key)?;
-        }
-        Ok(())
-    }
-
-    pub fn put_due(&self, facts: &JobFacts) -> Result<(), QueueError> {
-        self.trees.due.insert(due_key(facts), due_value(facts))?;
-        Ok(())
-    }
-
-    /// Drops a due key that disagrees with its job.
-    pub fn drop_due(&self, facts: &JobFacts) -> Result<(), QueueError> {
-        self.trees.due.remove(due_key(facts))?;
-        Ok(())
-    }
-}
-
-pub(super) fn due_key(facts: &JobFacts) -> Vec<u8> {
-    let at = match facts.wait {
-        Wait::Due(at) | Wait::Report(at) => at,
-        Wait::Hold => Timestamp::from_millis(u64::MAX),
-    };
-    keys::due(at, facts.key)
-}
-
-pub(super) fn due_value(facts: &JobFacts) -> Vec<u8> {
-    wire::DueEntry {
-        revision: facts.revision.0,
-        class: class_to_wire(facts.class),
-        destination: facts.destination.to_string(),
-        expires_at: facts.expires_at.as_millis(),
-        wait: match facts.wait {
-            Wait::Due(_) => 0,
-            Wait::Hold => 1,
-            Wait::Report(_) => 2,
-        },
-        priority: facts.priority.into(),
-    }
-    .encode_to_vec()
 }

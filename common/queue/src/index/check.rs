@@ -4,9 +4,9 @@
 use postroad_envelope::{QueueId, Timestamp};
 use postroad_journal::Lsn;
 
-use super::{Index, apply, finished, keys};
+use super::{Index, MailPlace, finished, jobs, keys};
 use crate::{
-    JobFacts, JobKey, QueueError,
+    JobKey, QueueError, SenderPrint,
     ledger::{Ledger, print},
     record::decode_state,
 };
@@ -22,9 +22,6 @@ pub struct CheckCursor {
 enum Stage {
     Mails,
     Jobs,
-    Due,
-    Destinations,
-    Senders,
     Finished,
 }
 
@@ -32,10 +29,7 @@ impl Stage {
     const fn next(self) -> Option<Self> {
         match self {
             Self::Mails => Some(Self::Jobs),
-            Self::Jobs => Some(Self::Due),
-            Self::Due => Some(Self::Destinations),
-            Self::Destinations => Some(Self::Senders),
-            Self::Senders => Some(Self::Finished),
+            Self::Jobs => Some(Self::Finished),
             Self::Finished => None,
         }
     }
@@ -58,12 +52,6 @@ pub enum Suspect {
     Mail(QueueId),
     /// A job whose mail is not there.
     Job(JobKey),
-    /// A due key that disagrees with its job.
-    Due(Timestamp, JobKey),
-    /// A key of the listing by destination.
-    Destination(String, JobKey),
-    /// A key of the listing by sender.
-    Sender(String, QueueId),
     /// An id that is known as finished on one side only.
     Finished(QueueId),
     /// The content file of a mail; no matter of the index.
@@ -76,10 +64,8 @@ impl Suspect {
     /// The mail it is about.
     pub fn queue_id(&self) -> Option<QueueId> {
         match self {
-            Self::Mail(id) | Self::Sender(_, id) | Self::Finished(id) | Self::Content(id) => {
-                Some(*id)
-            }
-            Self::Job(job) | Self::Due(_, job) | Self::Destination(_, job) => Some(job.queue_id),
+            Self::Mail(id) | Self::Finished(id) | Self::Content(id) => Some(*id),
+            Self::Job(job) => Some(job.queue_id),
             Self::Key(..) => None,
         }
     }
@@ -94,25 +80,23 @@ pub struct CheckRules {
     pub window_from: Timestamp,
 }
 
-type Found = Vec<Suspect>;
+/// What is wrong with a suspect; none if nothing is.
+type Problem<'a> = &'a dyn Fn(&Suspect, &Ledger) -> Result<Option<String>, QueueError>;
 
 impl Index {
-    /// Looks at the next `limit` entries of the index. None: that was all.
+    /// Looks at the next `limit` entries of the index; those with a problem are found. None: that was all.
     pub fn check_piece(
         &self,
         ledger: &mut Ledger,
-        rules: &CheckRules,
         cursor: CheckCursor,
         limit: usize,
-        found: &mut Found,
+        problem: Problem<'_>,
+        found: &mut Vec<Suspect>,
     ) -> Result<Option<CheckCursor>, QueueError> {
         let CheckCursor { stage, after } = cursor;
         let tree = match stage {
             Stage::Mails => &self.trees.mail,
             Stage::Jobs => &self.trees.job,
-            Stage::Due => &self.trees.due,
-            Stage::Destinations => &self.trees.dest,
-            Stage::Senders => &self.trees.sender,
             Stage::Finished => &self.trees.done,
         };
         let mut last = None;
@@ -128,7 +112,7 @@ impl Index {
             {
                 known.met = true;
             }
-            if self.problem(&suspect, ledger, rules)?.is_some() {
+            if problem(&suspect, ledger)?.is_some() {
                 found.push(suspect);
             }
             last = Some(key.to_vec());
@@ -158,9 +142,6 @@ impl Index {
         let readable = match suspect {
             Suspect::Mail(id) => self.mail_problem(*id, ledger),
             Suspect::Job(job) => self.job_problem(*job),
-            Suspect::Due(at, job) => self.due_problem(*at, *job),
-            Suspect::Destination(text, job) => self.destination_problem(text, *job),
-            Suspect::Sender(text, id) => self.sender_problem(text, *id),
             Suspect::Finished(id) => self.finished_problem(*id, ledger, rules),
             Suspect::Key(..) | Suspect::Content(_) => Ok(None),
         };
@@ -209,27 +190,20 @@ impl Index {
                 known.location.segment
             )));
         }
-        if !self
-            .trees
-            .sender
-            .contains_key(keys::sender(&place.sender, id))?
-        {
-            return Ok(Some(format!(
-                "mail {id}: it is not in the index of senders"
-            )));
-        }
-        self.states_problem(id, known)
+        self.states_problem(&place, known)
     }
 
     fn states_problem(
         &self,
-        id: QueueId,
+        place: &MailPlace,
         known: &crate::ledger::Known,
     ) -> Result<Option<String>, QueueError> {
-        let mut seen = 0;
+        let (id, mut seen) = (place.queue_id, 0);
+        let sender = SenderPrint::of(&place.sender);
         for item in self.trees.job.scan_prefix(id.to_bytes()) {
             let (_, value) = item?;
-            let state = decode_state(&value)?;
+            let (print_of_sender, state) = jobs::split(&value)?;
+            let state = decode_state(state)?;
             let number = state.key.number;
             let in_journal = known.jobs.iter().find(|job| job.number == number);
             let Some(in_journal) = in_journal else {
@@ -243,31 +217,15 @@ impl Index {
                     state.revision.0
                 )));
             }
-            if let Some(facts) = JobFacts::of(&state) {
-                if !self.has_due(&facts)? {
-                    return Ok(Some(format!(
-                        "mail {id}: job {number} has neither a due key nor a hold"
-                    )));
-                }
-                if !self
-                    .trees
-                    .dest
-                    .contains_key(keys::destination(&state.destination, state.key))?
-                {
-                    return Ok(Some(format!(
-                        "mail {id}: job {number} is not in the index of destinations"
-                    )));
-                }
+            if print_of_sender != sender {
+                return Ok(Some(format!(
+                    "mail {id}: lists would not find job {number} by its sender"
+                )));
             }
             seen += 1;
         }
         let missing = known.jobs.iter().count() != seen;
         Ok(missing.then(|| format!("mail {id}: a job of it is not in the index")))
-    }
-
-    fn has_due(&self, facts: &JobFacts) -> Result<bool, QueueError> {
-        let value = self.trees.due.get(apply::due_key(facts))?;
-        Ok(value.is_some_and(|value| value.as_ref() == apply::due_value(facts)))
     }
 
     fn job_problem(&self, job: JobKey) -> Result<Option<String>, QueueError> {
@@ -276,38 +234,6 @@ impl Index {
             && !self.is_leaving(job.queue_id)?
             && self.trees.job.contains_key(keys::job(job))?;
         Ok(orphan.then(|| format!("job {job}: it is in the index without its mail")))
-    }
-
-    fn due_problem(&self, at: Timestamp, job: JobKey) -> Result<Option<String>, QueueError> {
-        let key = keys::due(at, job);
-        if !self.trees.due.contains_key(&key)? {
-            return Ok(None);
-        }
-        let facts = self.job(job)?.as_ref().and_then(JobFacts::of);
-        let fits = facts.is_some_and(|facts| apply::due_key(&facts) == key);
-        Ok((!fits).then(|| {
-            format!(
-                "job {job}: a due key, for {at}, disagrees with it; the queue would pass it over"
-            )
-        }))
-    }
-
-    fn destination_problem(&self, text: &str, job: JobKey) -> Result<Option<String>, QueueError> {
-        if !self.trees.dest.contains_key(keys::destination(text, job))? {
-            return Ok(None);
-        }
-        let fits = self
-            .job(job)?
-            .is_some_and(|state| !state.has_ended() && state.destination == text);
-        Ok((!fits).then(|| format!("job {job}: it is listed for {text}, where it does not go")))
-    }
-
-    fn sender_problem(&self, text: &str, id: QueueId) -> Result<Option<String>, QueueError> {
-        if !self.trees.sender.contains_key(keys::sender(text, id))? {
-            return Ok(None);
-        }
-        let fits = self.mail(id)?.is_some_and(|mail| mail.sender == text);
-        Ok((!fits).then(|| format!("mail {id}: it is listed for a sender it is not from")))
     }
 
     fn finished_problem(
@@ -350,32 +276,10 @@ fn is_replayed(ledger: &Ledger, rules: &CheckRules, id: QueueId) -> bool {
 }
 
 fn suspect_of(stage: Stage, key: &[u8]) -> Suspect {
-    let text_and = |tail: usize| {
-        let at = key.len().checked_sub(tail + 1)?;
-        let (text, rest) = key.split_at_checked(at)?;
-        let text = String::from_utf8(text.to_vec()).ok()?;
-        Some((text, rest.get(1..)?))
+    let (tree, known) = match stage {
+        Stage::Mails => ("mail", keys::parse_id(key).map(Suspect::Mail)),
+        Stage::Jobs => ("job", keys::parse_job(key).map(Suspect::Job)),
+        Stage::Finished => ("finished", keys::parse_id(key).map(Suspect::Finished)),
     };
-    let known = match stage {
-        Stage::Mails => keys::parse_id(key).map(Suspect::Mail),
-        Stage::Jobs => keys::parse_job(key).map(Suspect::Job),
-        Stage::Due => keys::parse_due(key).map(|(at, job)| Suspect::Due(at, job)),
-        Stage::Destinations => text_and(keys::JOB_KEY)
-            .and_then(|(text, job)| Some(Suspect::Destination(text, keys::parse_job(job)?))),
-        Stage::Senders => {
-            text_and(16).and_then(|(text, id)| Some(Suspect::Sender(text, keys::parse_id(id)?)))
-        }
-        Stage::Finished => keys::parse_id(key).map(Suspect::Finished),
-    };
-    known.unwrap_or_else(|| {
-        let tree = match stage {
-            Stage::Mails => "mail",
-            Stage::Jobs => "job",
-            Stage::Due => "due",
-            Stage::Destinations => "destination",
-            Stage::Senders => "sender",
-            Stage::Finished => "finished",
-        };
-        Suspect::Key(tree, key.to_vec())
-    })
+    known.unwrap_or_else(|| Suspect::Key(tree, key.to_vec()))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use prost::Message;
 
-use super::Index;
+use super::{Index, jobs};
 use crate::{
     Claim, JobState, OverQuota, QueueError, Quotas, Usage,
     error::unreadable,
@@ -51,7 +51,8 @@ impl Index {
         let mut usage = Usage::default();
         for item in self.trees.job.iter() {
             let (_, value) = item?;
-            match wire::CountedJob::decode(&*value) {
+            let (_, state) = jobs::split(&value)?;
+            match wire::CountedJob::decode(state) {
                 Ok(job) if job.recipients.iter().any(is_open) => {
                     usage.add_job(&job.destination, digest_from_wire(job.digest).len);
                 }

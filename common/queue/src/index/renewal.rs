@@ -151,10 +151,10 @@ mod tests {
             mail.insert(n.to_be_bytes(), b"kept").unwrap();
         }
         mail.insert(7_u32.to_be_bytes(), b"secret").unwrap();
-        index.trees.sender.insert(b"secret@far.test", &[]).unwrap();
+        index.trees.job.insert(b"secret@far.test", &[]).unwrap();
         index.trees.db().flush().unwrap();
         mail.remove(7_u32.to_be_bytes()).unwrap();
-        index.trees.sender.remove(b"secret@far.test").unwrap();
+        index.trees.job.remove(b"secret@far.test").unwrap();
         index.trees.db().flush().unwrap();
         assert!(holds(folder.path(), "secret"));
 

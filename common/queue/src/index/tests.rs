@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    JobFacts, SenderPrint, Wait,
     queue::{Change, MailFacts},
     samples::{at, id, job_state, key},
 };
@@ -21,6 +22,7 @@ fn mail(number: u8) -> Change {
     Change::Mail(MailFacts {
         queue_id: id(number),
         sender: "alice@demo.test".to_owned(),
+        print: SenderPrint::of("alice@demo.test"),
         received_at: at(0),
         recipients: 1,
         digest: Digest::default(),
@@ -35,28 +37,79 @@ fn mail(number: u8) -> Change {
 
 fn keys_of(index: &Index) -> usize {
     let t = &index.trees;
-    [&t.mail, &t.job, &t.due, &t.dest, &t.sender, &t.done]
+    [&t.mail, &t.job, &t.done]
         .iter()
         .map(|tree| tree.len())
         .sum()
 }
 
 #[test]
-fn a_mail_costs_five_keys_and_one_when_it_has_finished() {
+fn a_mail_costs_two_keys_and_one_when_it_has_finished() {
     let folder = tempfile::tempdir().unwrap();
     let (index, _) = index(folder.path());
     index.apply(place(1), &mail(1)).unwrap();
-    assert_eq!(keys_of(&index), 5);
+    assert_eq!(keys_of(&index), 2);
     let delayed = job_state(1, 1).settled(Vec::new(), Some(at(9)), at(1));
     index
         .apply(place(2), &Change::State(Box::new(delayed.clone())))
         .unwrap();
-    assert_eq!(keys_of(&index), 5);
+    assert_eq!(keys_of(&index), 2);
     let done = index
         .apply(place(3), &Change::State(Box::new(delayed.dropped(at(2)))))
         .unwrap();
     assert_eq!(done.unwrap().finished.queue_id, id(1));
     assert_eq!((keys_of(&index), index.trees.done.len()), (1, 1));
+}
+
+#[test]
+fn the_schedule_is_told_of_living_jobs_and_their_senders() {
+    let folder = tempfile::tempdir().unwrap();
+    let (index, _) = index(folder.path());
+    let told =
+        |index: &Index| -> Vec<JobFacts> { index.living_jobs().map(Result::unwrap).collect() };
+    index.apply(place(1), &mail(1)).unwrap();
+    index.apply(place(2), &mail(2)).unwrap();
+    let states = [
+        job_state(1, 1).settled(Vec::new(), Some(at(9)), at(1)),
+        job_state(2, 1).held(Some("why".to_owned()), at(1)),
+    ];
+    for state in &states {
+        let change = Change::State(Box::new(state.clone()));
+        index.apply(place(3), &change).unwrap();
+    }
+    let sender = SenderPrint::of("<Alice@DEMO.test>");
+    let expected = states.map(|state| JobFacts {
+        sender,
+        ..JobFacts::of(&state).unwrap()
+    });
+    assert_eq!(told(&index), expected);
+    assert_eq!(
+        expected.map(|facts| facts.wait),
+        [Wait::Due(at(9)), Wait::Hold]
+    );
+    let end = Change::State(Box::new(job_state(1, 1).dropped(at(2))));
+    index.apply(place(4), &end).unwrap();
+    assert_eq!(told(&index).len(), 1);
+}
+
+#[test]
+fn a_mail_copied_forward_gives_its_jobs_its_sender_in_a_rebuild() {
+    let folder = tempfile::tempdir().unwrap();
+    let (index, _) = index(folder.path());
+    let state = Change::State(Box::new(job_state(1, 1)));
+    // Of a record before, whose mail went with an earlier segment.
+    index.apply(place(1), &state).unwrap();
+    let Change::Mail(facts) = mail(1) else {
+        unreachable!()
+    };
+    let moved = MailFacts {
+        jobs: Vec::new(),
+        ..facts
+    };
+    index.apply(place(2), &Change::Mail(moved)).unwrap();
+    index.apply(place(3), &state).unwrap();
+    let job = index.living_jobs().next().unwrap().unwrap();
+    assert_eq!(job.sender, SenderPrint::of("alice@demo.test"));
 }
 
 #[test]

@@ -3,7 +3,7 @@ use postroad_journal::{ContentRef, RecordDraft};
 
 use super::Queue;
 use crate::{
-    Claim, Digest, JobKey, JobState, QueueError,
+    Claim, Digest, JobKey, JobState, QueueError, SenderPrint,
     record::{Checkpoint, Finished, FinishedBlock, JOB_STATE, LeaseHint, encode_state},
 };
 
@@ -37,6 +37,8 @@ pub enum Change {
 pub struct MailFacts {
     pub queue_id: QueueId,
     pub sender: String,
+    /// Of the sender.
+    pub print: SenderPrint,
     pub received_at: Timestamp,
     pub recipients: u32,
     pub digest: Digest,
@@ -57,9 +59,11 @@ impl MailFacts {
         file: Option<ContentRef>,
         jobs: Vec<JobState>,
     ) -> Self {
+        let sender = envelope.reverse_path.to_string();
         Self {
             queue_id: envelope.queue_id,
-            sender: envelope.reverse_path.to_string(),
+            print: SenderPrint::of(&sender),
+            sender,
             received_at: envelope.received_at,
             recipients: u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX),
             digest,

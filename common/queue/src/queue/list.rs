@@ -5,7 +5,10 @@ use postroad_envelope::{
 };
 
 use super::Queue;
-use crate::{JobKey, JobState, MailPlace, Phase, QueueError, record::Finished};
+use crate::{
+    JobKey, JobState, MailPlace, Phase, QueueError, Scan, SenderPrint, index::directed,
+    record::Finished,
+};
 
 /// A page of a list that is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -94,9 +97,30 @@ impl JobSummary {
 /// What a search comes upon.
 enum Step {
     Mail(QueueId),
-    Entry(Box<MailPlace>),
+    Entry(Box<MailPlace>, Option<Vec<JobState>>),
     /// So many jobs that do not fit, up to here.
     Passed(QueueId, u64),
+}
+
+/// What the schedule in memory tells of.
+struct Wanted {
+    state: Option<MailState>,
+    destination: Option<String>,
+    sender: Option<SenderPrint>,
+}
+
+impl Wanted {
+    const fn is_something(&self) -> bool {
+        self.state.is_some() || self.destination.is_some() || self.sender.is_some()
+    }
+
+    fn scan(&self) -> Scan<'_> {
+        Scan {
+            state: self.state,
+            destination: self.destination.as_deref(),
+            sender: self.sender,
+        }
+    }
 }
 
 type Steps<'a> = Box<dyn Iterator<Item = Result<Step, QueueError>> + 'a>;
@@ -120,9 +144,9 @@ impl Queue {
         };
         let mut last = None;
         for step in self.search(&filter, range, listing.newest_first, now) {
-            let (id, entry) = match step? {
-                Step::Mail(id) => (id, None),
-                Step::Entry(mail) => (mail.queue_id, Some(*mail)),
+            let (id, entry, jobs) = match step? {
+                Step::Mail(id) => (id, None, None),
+                Step::Entry(mail, jobs) => (mail.queue_id, Some(*mail), jobs),
                 Step::Passed(id, looked) => {
                     page.scanned += looked;
                     if !go_on() {
@@ -141,7 +165,8 @@ impl Queue {
             }
             last = Some(id);
             page.scanned += 1;
-            page.mails.extend(self.fitting(&filter, id, entry, now)?);
+            page.mails
+                .extend(self.fitting(&filter, id, (entry, jobs), now)?);
         }
         Ok(page)
     }
@@ -169,26 +194,30 @@ impl Queue {
             .as_ref()
             .filter(|sender| !sender.starts_with('@'));
         let held = filter.hold_rule.as_ref().map(|_| MailState::Held);
-        if let Some(sender) = sender {
-            let ids = self.index.by_sender(sender, range);
-            return directed(ids.map(|id| id.map(Step::Mail)), newest_first);
+        let wanted = Wanted {
+            state: filter.state.or(held),
+            destination: to.cloned(),
+            sender: sender.map(|sender| SenderPrint::of(sender)),
+        };
+        if wanted.is_something() {
+            return Box::new(self.in_schedule(wanted, range, newest_first, now));
         }
-        if let Some(to) = to {
-            let ids = self.index.by_destination(to, range);
-            return directed(ids.map(|id| id.map(Step::Mail)), newest_first);
-        }
-        if let Some(state) = filter.state.or(held) {
-            return Box::new(self.in_state(state, range, newest_first, now));
+        if filter.asks_jobs() {
+            let mails = self.index.mails_with_jobs(range, newest_first);
+            return Box::new(mails.map(|both| {
+                let (mail, jobs) = both?;
+                Ok(Step::Entry(Box::new(mail), Some(jobs)))
+            }));
         }
         let mails = self.index.mails_between(range);
-        let entry = |mail: Result<MailPlace, _>| mail.map(|mail| Step::Entry(Box::new(mail)));
+        let entry = |mail: Result<MailPlace, _>| Ok(Step::Entry(Box::new(mail?), None));
         directed(mails.map(entry), newest_first)
     }
 
     /// By the schedule in memory, which is locked for a stretch at a time.
-    fn in_state(
+    fn in_schedule(
         &self,
-        state: MailState,
+        wanted: Wanted,
         range: (QueueId, QueueId),
         newest_first: bool,
         now: Timestamp,
@@ -199,7 +228,7 @@ impl Queue {
             let core = self.core();
             let found = core
                 .schedule
-                .in_state(state, range, newest_first, STRETCH, now);
+                .scan(&wanted.scan(), range, newest_first, STRETCH, now);
             drop(core);
             let passed = found.next.map(|next| {
                 rest = Some(match newest_first {
@@ -218,7 +247,7 @@ impl Queue {
         &self,
         filter: &Filter,
         id: QueueId,
-        entry: Option<MailPlace>,
+        (entry, jobs): (Option<MailPlace>, Option<Vec<JobState>>),
         now: Timestamp,
     ) -> Result<Option<MailSummary>, QueueError> {
         let entry = match entry {
@@ -228,7 +257,11 @@ impl Queue {
         let Some(mail) = entry.filter(|mail| filter.fits_mail(&mail.traits())) else {
             return Ok(None);
         };
-        let summary = self.with_jobs(mail)?;
+        let jobs = match jobs {
+            Some(jobs) => jobs,
+            None => self.index.jobs(id)?,
+        };
+        let summary = self.with_jobs(mail, jobs);
         let fits = !filter.asks_jobs() || summary.jobs.iter().any(|job| job.fits(filter, now));
         Ok(fits.then_some(summary))
     }
@@ -307,11 +340,14 @@ impl Queue {
 
     fn summary(&self, id: QueueId) -> Result<Option<MailSummary>, QueueError> {
         let mail = self.index.mail(id)?;
-        mail.map(|mail| self.with_jobs(mail)).transpose()
+        let Some(mail) = mail else {
+            return Ok(None);
+        };
+        let jobs = self.index.jobs(id)?;
+        Ok(Some(self.with_jobs(mail, jobs)))
     }
 
-    fn with_jobs(&self, mail: MailPlace) -> Result<MailSummary, QueueError> {
-        let states = self.index.jobs(mail.queue_id)?;
+    fn with_jobs(&self, mail: MailPlace, states: Vec<JobState>) -> MailSummary {
         let core = self.core();
         let jobs = states.into_iter().map(|state| {
             let (key, schedule) = (state.key, &core.schedule);
@@ -325,7 +361,7 @@ impl Queue {
             }
         });
         let jobs = jobs.collect();
-        Ok(MailSummary { mail, jobs })
+        MailSummary { mail, jobs }
     }
 }
 
@@ -341,14 +377,4 @@ fn range(filter: &Filter, listing: &Listing<'_>) -> Option<(QueueId, QueueId)> {
         None => {}
     }
     (first <= last).then_some((first, last))
-}
-
-fn directed<'a>(
-    steps: impl DoubleEndedIterator<Item = Result<Step, QueueError>> + 'a,
-    newest_first: bool,
-) -> Steps<'a> {
-    match newest_first {
-        true => Box::new(steps.rev()),
-        false => Box::new(steps),
-    }
 }

@@ -1,11 +1,9 @@
-use std::collections::BTreeSet;
-
 use postroad_envelope::Timestamp;
 use postroad_journal::{Location, RecordKind, RecordRef};
 
 use super::{Change, MailFacts, Queue};
 use crate::{
-    FinishedMail, JobFacts, JobKey, QueueError,
+    FinishedMail, QueueError,
     index::side_by_side,
     record::{self, MailHead, Record, split_head},
 };
@@ -36,11 +34,7 @@ impl Queue {
         }
         if core.loaded {
             match &change {
-                Change::Mail(mail) => {
-                    mail.jobs
-                        .iter()
-                        .for_each(|state| core.schedule.place(state));
-                }
+                Change::Mail(mail) => core.schedule.place_new(&mail.jobs, mail.print),
                 Change::State(state) => core.schedule.place(state),
                 _ => {}
             }
@@ -103,35 +97,11 @@ impl Queue {
     }
 
     fn load_schedule(&self) -> Result<(), QueueError> {
-        let mut twice = BTreeSet::new();
-        for facts in self.index.due_keys() {
+        for facts in self.index.living_jobs() {
             let facts = facts?;
-            let mut core = self.core();
-            if core.schedule.revision(facts.key).is_some() {
-                twice.insert(facts.key);
-            }
-            core.schedule.place_facts(facts);
+            self.core().schedule.place_facts(facts);
         }
-        self.settle_twice(&twice)
-    }
-
-    /// Of two keys for one job a crash left one behind. The job itself says which is right.
-    fn settle_twice(&self, twice: &BTreeSet<JobKey>) -> Result<(), QueueError> {
-        for facts in self.index.due_keys().filter(|_| !twice.is_empty()) {
-            let facts = facts?;
-            if twice.contains(&facts.key)
-                && self
-                    .index
-                    .job(facts.key)?
-                    .as_ref()
-                    .and_then(JobFacts::of)
-                    .as_ref()
-                    != Some(&facts)
-            {
-                self.index.drop_due(&facts)?;
-            }
-        }
-        twice.iter().try_for_each(|job| self.put_right(*job))
+        Ok(())
     }
 }
 

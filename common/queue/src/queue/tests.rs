@@ -1,4 +1,6 @@
+mod checks;
 mod crashes;
+mod lists;
 
 use std::path::Path;
 
@@ -567,36 +569,6 @@ fn a_broken_index_goes_to_quarantine_and_is_rebuilt() {
 }
 
 #[test]
-fn a_due_key_left_behind_is_dropped_when_popped() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    house.insert(1, &["bob@demo.test"]);
-    house.insert(2, &["bob@demo.test"]);
-    let stale = house.queue.index.due_keys().next().unwrap().unwrap();
-    for leased in house.lease(LOCAL, at(1)) {
-        let outcome = if leased.lease.job == stale.key {
-            delayed()
-        } else {
-            delivered()
-        };
-        house.settle(&leased, &outcome, at(2));
-    }
-    // One of a job that is due later, one of a job that is gone: as if a power cut had kept them.
-    let gone = crate::JobFacts {
-        key: key(2, 0),
-        ..stale.clone()
-    };
-    house.queue.index.put_due(&stale).unwrap();
-    house.queue.index.put_due(&gone).unwrap();
-    house.checkpoint(at(3));
-    let (house, ..) = house.reopen(folder.path(), at(4));
-    assert!(house.lease(LOCAL, at(5)).is_empty());
-    assert_eq!(house.queue.stats().jobs, 1);
-    assert_eq!(house.queue.index.due_keys().count(), 1);
-    assert_eq!(house.lease(LOCAL, at(400)).len(), 1);
-}
-
-#[test]
 fn the_oldest_segment_can_go_when_what_lives_in_it_was_copied_forward() {
     let folder = tempfile::tempdir().unwrap();
     let mut house = lived_in(folder.path());
@@ -691,65 +663,6 @@ fn what_finished_after_the_checkpoint_is_known_when_its_first_segment_is_gone() 
     let (house, ..) = house.reopen(folder.path(), at(6));
     assert_eq!(house.queue.finished(id(1)).unwrap().unwrap().at, at(5));
     assert_eq!(house.queue.stats(), Stats::default());
-}
-
-#[test]
-fn lists_are_paged_and_filtered() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    for number in 1..=9 {
-        let to = if number % 2 == 0 {
-            "bob@a.example"
-        } else {
-            "bob@b.example"
-        };
-        house.insert(number, &[to, "carol@demo.test"]);
-    }
-    let ids = |page: &Page| {
-        page.mails
-            .iter()
-            .map(|m| m.mail.queue_id)
-            .collect::<Vec<_>>()
-    };
-    let filter = Filter {
-        destination: Some("a.example".to_owned()),
-        ..Filter::default()
-    };
-    let first = house.list(&filter, None, 3);
-    assert_eq!(
-        (ids(&first), first.next),
-        (vec![id(2), id(4), id(6)], Some(id(8)))
-    );
-    let second = house.list(&filter, first.next, 3);
-    assert_eq!((ids(&second), second.next), (vec![id(8)], None));
-
-    house.lease(LOCAL, at(1));
-    let by = |filter: &Filter| house.list(filter, None, 100).mails.len();
-    let in_state = |state| Filter {
-        state: Some(state),
-        ..Filter::default()
-    };
-    assert_eq!(by(&in_state(MailState::Leased)), 9);
-    assert_eq!(by(&in_state(MailState::Held)), 0);
-    let sender = Some("alice@demo.test".to_owned());
-    assert_eq!(
-        by(&Filter {
-            sender,
-            ..filter.clone()
-        }),
-        4
-    );
-    assert_eq!(
-        by(&Filter {
-            sender: Some(String::new()),
-            ..filter
-        }),
-        0
-    );
-    assert_eq!(by(&Filter::of_ids(vec![id(3), id(99)])), 1);
-    assert_eq!(by(&Filter::default()), 0, "an empty filter means none");
-    let prefix = id(3).to_string()[..8].parse().unwrap();
-    assert_eq!(house.queue.find(&prefix, 2).unwrap(), [id(1), id(2)]);
 }
 
 /// A state that cannot be read must not take its job out of everyone's reach.

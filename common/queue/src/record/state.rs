@@ -12,7 +12,8 @@ use super::{
     unknown, wire,
 };
 use crate::{
-    Digest, JobKey, JobState, Progress, QueueError, RecipientState, Revision, error::unreadable,
+    Digest, JobFacts, JobKey, JobState, Progress, QueueError, RecipientState, Revision,
+    SenderPrint, Wait, error::unreadable,
 };
 
 /// A stored state is not longer, so that it fits into one value of the index.
@@ -89,6 +90,29 @@ pub fn decode(bytes: &[u8]) -> Result<JobState, QueueError> {
     let mut state = from_wire(message)?;
     state.unknown = unknown::fields_outside(bytes, wire::JobState::KNOWN);
     Ok(state)
+}
+
+/// What the schedule must know of a state that [`encode`] wrote; none if the job has ended. Reads little more than that.
+pub fn facts(key: JobKey, bytes: &[u8]) -> Result<Option<JobFacts>, QueueError> {
+    let job = wire::ScheduledJob::decode(bytes).map_err(|e| unreadable(WHAT, e))?;
+    if !job.recipients.iter().any(is_open) {
+        return Ok(None);
+    }
+    let debt_since = job.debt_since.map(Timestamp::from_millis);
+    Ok(Some(JobFacts {
+        key,
+        revision: Revision(job.revision),
+        class: class_from_wire(job.class)?,
+        destination: job.destination.into(),
+        sender: SenderPrint::UNKNOWN,
+        priority: priority(job.priority)?,
+        expires_at: Timestamp::from_millis(job.expires_at),
+        wait: Wait::of(
+            job.hold.is_some(),
+            debt_since,
+            Timestamp::from_millis(job.due),
+        ),
+    }))
 }
 
 fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {

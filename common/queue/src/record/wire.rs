@@ -450,20 +450,25 @@ pub struct Location {
     pub lsn: u64,
 }
 
-/// What the index keeps under a due key: enough to schedule the job without reading it.
+/// What of a [`JobState`] the schedule knows.
 #[derive(Clone, PartialEq, Message)]
-pub struct DueEntry {
-    #[prost(uint64, tag = "1")]
+pub struct ScheduledJob {
+    #[prost(uint64, tag = "3")]
     pub revision: u64,
-    #[prost(uint32, tag = "2")]
+    #[prost(uint32, tag = "4")]
     pub class: u32,
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "5")]
     pub destination: String,
-    #[prost(uint64, tag = "4")]
-    pub expires_at: u64,
-    /// For its time 0, for its release 1, for the report owed since the time of the key 2.
-    #[prost(uint32, tag = "5")]
-    pub wait: u32,
-    #[prost(sint32, tag = "6")]
+    #[prost(sint32, tag = "8")]
     pub priority: i32,
+    #[prost(uint64, tag = "10")]
+    pub expires_at: u64,
+    #[prost(uint64, tag = "11")]
+    pub due: u64,
+    #[prost(string, optional, tag = "14")]
+    pub hold: Option<String>,
+    #[prost(uint64, optional, tag = "15")]
+    pub debt_since: Option<u64>,
+    #[prost(message, repeated, tag = "16")]
+    pub recipients: Vec<RecipientState>,
 }

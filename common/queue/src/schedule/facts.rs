@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use postroad_envelope::{RouteClass, Timestamp};
+use postroad_envelope::{RouteClass, Timestamp, fold_sender};
 
 use crate::{JobKey, JobState, Revision};
 
@@ -70,12 +70,48 @@ pub struct JobFacts {
     pub class: RouteClass,
     /// Where to.
     pub destination: Arc<str>,
+    /// Whose mail it is of.
+    pub sender: SenderPrint,
     /// -9 to 9.
     pub priority: i8,
     /// When its time is over.
     pub expires_at: Timestamp,
     /// What it waits for.
     pub wait: Wait,
+}
+
+/// What the mail of a sender is found by among all: a checksum of the folded reverse-path. Two senders may share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SenderPrint(u32);
+
+impl SenderPrint {
+    /// It may be anyone's.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// Of a reverse-path, folded or not.
+    pub fn of(reverse_path: &str) -> Self {
+        Self(crc32c::crc32c(fold_sender(reverse_path).as_bytes()).max(1))
+    }
+
+    /// Whether both may be of one sender.
+    pub fn may_be(self, other: Self) -> bool {
+        self == other || self == Self::UNKNOWN || other == Self::UNKNOWN
+    }
+
+    /// This one, or the other if this one is not known.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::UNKNOWN { other } else { self }
+    }
+
+    /// As it is kept.
+    pub(crate) const fn to_bytes(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+
+    pub(crate) const fn from_bytes(bytes: [u8; 4]) -> Self {
+        Self(u32::from_be_bytes(bytes))
+    }
 }
 
 /// What a job that nobody holds waits for.
@@ -89,24 +125,32 @@ pub enum Wait {
     Report(Timestamp),
 }
 
+impl Wait {
+    /// A debt goes first: while it is open no worker gets the job, so that no settlement races the report.
+    pub(crate) const fn of(is_held: bool, debt_since: Option<Timestamp>, due: Timestamp) -> Self {
+        match debt_since {
+            Some(since) => Self::Report(since),
+            None if is_held => Self::Hold,
+            None => Self::Due(due),
+        }
+    }
+}
+
 impl JobFacts {
-    /// Of a state; none if it has ended.
+    /// Of a state, which does not say whose mail it is of; none if it has ended.
     pub fn of(state: &JobState) -> Option<Self> {
-        let wait = match (&state.hold, state.debt_since) {
-            _ if state.has_ended() => return None,
-            // A debt goes first: while it is open no worker gets the job, so that no settlement races the report.
-            (_, Some(since)) => Wait::Report(since),
-            (Some(_), None) => Wait::Hold,
-            (None, None) => Wait::Due(state.due),
-        };
+        if state.has_ended() {
+            return None;
+        }
         Some(Self {
             key: state.key,
             revision: state.revision,
             class: state.class,
             destination: state.destination.as_str().into(),
+            sender: SenderPrint::UNKNOWN,
             priority: state.priority,
             expires_at: state.expires_at,
-            wait,
+            wait: Wait::of(state.hold.is_some(), state.debt_since, state.due),
         })
     }
 }

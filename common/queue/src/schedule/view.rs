@@ -1,14 +1,27 @@
 //! What operators ask of the schedule.
 
+use std::sync::Arc;
+
 use postroad_envelope::{MailState, QueueId, Timestamp};
 
-use super::{Phase, Schedule};
+use super::{Entry, Phase, Schedule, SenderPrint};
 use crate::JobKey;
+
+/// Which jobs are looked for: those that fit all that is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scan<'a> {
+    /// Where they stand, for operators.
+    pub state: Option<MailState>,
+    /// Where they go.
+    pub destination: Option<&'a str>,
+    /// Whose mail they may be of.
+    pub sender: Option<SenderPrint>,
+}
 
 /// A stretch of the schedule, looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scanned {
-    /// Mails with a job in the state asked for, in the order asked for.
+    /// Mails with a job that fits, in the order asked for.
     pub mails: Vec<QueueId>,
     /// Jobs looked at.
     pub looked: u64,
@@ -31,10 +44,10 @@ impl Phase {
 }
 
 impl Schedule {
-    /// Mails of a range of ids with a job in this state; looks at so many jobs, and at all of the last mail.
-    pub fn in_state(
+    /// Mails of a range of ids with a job that fits; looks at so many jobs, and at all of the last mail.
+    pub fn scan(
         &self,
-        state: MailState,
+        scan: &Scan<'_>,
         (first, last): (QueueId, QueueId),
         newest_first: bool,
         most: u64,
@@ -43,24 +56,34 @@ impl Schedule {
         let key = |queue_id, number| JobKey { queue_id, number };
         let range = self.entries.range(key(first, 0)..=key(last, u32::MAX));
         let mut scanned = Scanned::default();
-        let mut look = |job: &JobKey, phase: Phase, at| {
+        let destination = scan.destination.map(|wanted| self.destinations.get(wanted));
+        if destination == Some(None) {
+            return scanned;
+        }
+        let destination = destination.flatten();
+        let fits = |entry: &Entry| {
+            let state = entry.phase.state(entry.at, now);
+            destination.is_none_or(|wanted| Arc::ptr_eq(wanted, &entry.destination))
+                && scan.sender.is_none_or(|sender| sender.may_be(entry.sender))
+                && scan.state.is_none_or(|wanted| wanted == state)
+        };
+        let mut look = |(job, entry): (&JobKey, &Entry)| {
             let is_new = scanned.mails.last() != Some(&job.queue_id);
             if scanned.looked >= most && is_new {
                 scanned.next = Some(job.queue_id);
                 return false;
             }
             scanned.looked += 1;
-            if is_new && phase.state(at, now) == state {
+            if is_new && fits(entry) {
                 scanned.mails.push(job.queue_id);
             }
             true
         };
-        let mut jobs = range.map(|(job, entry)| (job, entry.phase, entry.at));
-        let mut reversed = jobs.clone().rev();
+        let mut range = range;
         if newest_first {
-            reversed.all(|(job, phase, at)| look(job, phase, at));
+            range.rev().all(&mut look);
         } else {
-            jobs.all(|(job, phase, at)| look(job, phase, at));
+            range.all(&mut look);
         }
         scanned
     }
@@ -89,24 +112,38 @@ mod tests {
         schedule
     }
 
+    fn in_state(state: MailState) -> Scan<'static> {
+        Scan {
+            state: Some(state),
+            ..Scan::default()
+        }
+    }
+
     #[test]
     fn mails_are_found_by_the_state_of_any_job_in_both_directions_and_in_stretches() {
         let schedule = schedule();
         let all = (id(0), id(255));
-        let mut found = schedule.in_state(MailState::Held, all, false, u64::MAX, at(9));
+        let mut found = schedule.scan(&in_state(MailState::Held), all, false, u64::MAX, at(9));
         assert_eq!(found.mails, [id(3), id(6), id(9)]);
         assert_eq!((found.looked, found.next), (18, None));
-        found = schedule.in_state(MailState::Held, (id(4), id(9)), true, u64::MAX, at(9));
+        found = schedule.scan(
+            &in_state(MailState::Held),
+            (id(4), id(9)),
+            true,
+            u64::MAX,
+            at(9),
+        );
         assert_eq!(found.mails, [id(9), id(6)]);
-        let delayed = schedule.in_state(MailState::Delayed, all, false, u64::MAX, at(9));
+        let delayed = schedule.scan(&in_state(MailState::Delayed), all, false, u64::MAX, at(9));
         assert_eq!(delayed.mails.len(), 9);
-        let due = schedule.in_state(MailState::Due, all, false, u64::MAX, at(500));
+        let due = schedule.scan(&in_state(MailState::Due), all, false, u64::MAX, at(500));
         assert_eq!(due.mails.len(), 9);
 
         for newest_first in [false, true] {
             let (mut range, mut seen, mut turns) = (all, Vec::new(), 0);
             loop {
-                let found = schedule.in_state(MailState::Held, range, newest_first, 5, at(9));
+                let found =
+                    schedule.scan(&in_state(MailState::Held), range, newest_first, 5, at(9));
                 seen.extend(found.mails);
                 turns += 1;
                 match found.next {
@@ -119,5 +156,50 @@ mod tests {
             assert_eq!(seen, [id(3), id(6), id(9)]);
             assert!(turns > 2, "{turns}");
         }
+    }
+
+    #[test]
+    fn mails_are_found_by_destination_and_sender_together() {
+        let mut schedule = schedule();
+        let (alice, bob) = (
+            SenderPrint::of("alice@a.test"),
+            SenderPrint::of("bob@b.test"),
+        );
+        for number in 11..=14 {
+            let state = JobState {
+                destination: if number % 2 == 0 {
+                    "even.test"
+                } else {
+                    "odd.test"
+                }
+                .to_owned(),
+                ..job_state(number, 1)
+            };
+            let sender = if number < 13 { alice } else { bob };
+            schedule.place_new(std::slice::from_ref(&state), sender);
+            // Later states do not say whose it is.
+            schedule.place(&state.rescheduled(at(500), at(0)));
+        }
+        let find = |destination, sender, state| {
+            let scan = Scan {
+                state,
+                destination,
+                sender,
+            };
+            let found = schedule.scan(&scan, (id(10), id(255)), false, u64::MAX, at(9));
+            found.mails
+        };
+        assert_eq!(find(Some("even.test"), None, None), [id(12), id(14)]);
+        assert_eq!(find(None, Some(alice), None), [id(11), id(12)]);
+        assert_eq!(find(Some("even.test"), Some(bob), None), [id(14)]);
+        assert_eq!(find(Some("odd.test"), None, Some(MailState::Held)), []);
+        assert_eq!(find(Some("nowhere.test"), None, None), []);
+        // Of the others nobody knows the sender: whoever asks looks at them too.
+        let any = Scan {
+            sender: Some(alice),
+            ..Scan::default()
+        };
+        let found = schedule.scan(&any, (id(0), id(10)), false, u64::MAX, at(9));
+        assert_eq!(found.mails.len(), 9);
     }
 }

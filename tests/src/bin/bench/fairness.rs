@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
-use postroad_queue::{Fairness, Holder, JobFacts, JobKey, LeaseTimes, Revision, Schedule, Wait};
+use postroad_queue::{
+    Fairness, Holder, JobFacts, JobKey, LeaseTimes, Revision, Schedule, SenderPrint, Wait,
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
@@ -178,6 +180,7 @@ impl Simulation<'_> {
             revision: Revision(1),
             class: RouteClass::Relay,
             destination: self.destinations[destination].clone(),
+            sender: SenderPrint::UNKNOWN,
             priority: 0,
             expires_at: at(now).plus(Duration::from_secs(5 * 86_400)),
             wait: Wait::Due(at(now)),
