@@ -127,14 +127,35 @@ pub fn product_peak() -> f64 {
     of_product("VmHWM:")
 }
 
-/// A line of proc_pid_status(5), in MiB; threads are not processes.
+/// What this process holds in memory now (RSS), in octets.
+pub fn own_resident() -> Result<f64> {
+    of_process(process::id(), "VmRSS:").context("no VmRSS of our own")
+}
+
+/// The most that this process has held in memory, in octets.
+pub fn own_peak() -> Result<f64> {
+    of_process(process::id(), "VmHWM:").context("no VmHWM of our own")
+}
+
+/// Processor time that the calling thread has used; finer than that of [`Cpu`].
+pub fn own_time() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = text.split(' ').next().context("an empty schedstat")?;
+    Ok(Duration::from_nanos(nanos.parse()?))
+}
+
 fn of_product(name: &str) -> f64 {
-    let kib = descendants(process::id()).into_iter().filter_map(|pid| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<f64>().ok()
-    });
-    kib.sum::<f64>() / 1024.0
+    let descendants = descendants(process::id()).into_iter();
+    let octets = descendants.filter_map(|pid| of_process(pid, name));
+    octets.sum::<f64>() / 1024.0 / 1024.0
+}
+
+/// A line of proc_pid_status(5), in octets; threads are not processes.
+fn of_process(pid: u32, name: &str) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024.0)
 }
 
 /// The children of a process, and theirs.

@@ -5,6 +5,7 @@
 //! store-and-forward   load ─SMTP─► product (Postroad or Postfix, fresh each round) ─SMTP─► sink, which checks every mail
 //! queue-core          submitters ─► queue (in this process, or behind its socket) ─► worker that settles at once
 //! scale               a million mails: rates, lists, starts, memory, and being rid of them
+//! schedule            the schedule alone: memory for each job, and the time of each step
 //! fairness            simulated arrivals ─► the schedule ─► simulated workers
 //! ```
 //!
@@ -27,6 +28,7 @@ mod postfix;
 mod product;
 mod queue_core;
 mod scale;
+mod schedule;
 mod sink;
 
 use std::{env, ffi::OsStr, path::Path, process::ExitCode};
@@ -56,6 +58,8 @@ enum What {
     QueueCore(queue_core::Options),
     /// The queue with a million mails: rates, lists, starts, memory, space.
     Scale(scale::Options),
+    /// The schedule alone with a million jobs: memory, and how fast each step is.
+    Schedule(schedule::Options),
     /// One slow destination with half of all mails: what the others notice of it. Simulated time.
     Fairness(fairness::Options),
 }
@@ -89,6 +93,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         What::StoreAndForward(options) => (options.json, runtime.block_on(forward::run(options))?),
         What::QueueCore(options) => (options.json, runtime.block_on(queue_core::run(options))?),
         What::Scale(options) => (options.json, runtime.block_on(scale::run(options))?),
+        What::Schedule(options) => (options.json, schedule::run(options)?),
         What::Fairness(options) => (options.json, fairness::run(options)?),
     };
     let after = Machine::look()?;
