@@ -3,19 +3,19 @@
 //! Every living job has one entry, and the entry exactly one place: a wake-up time, a ready queue, a hold, or a change
 //! that waits for its commit.
 
+mod destinations;
+mod entries;
 mod facts;
 mod fairness;
 mod lease;
+mod ranks;
 mod ready;
 mod view;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
+use destinations::Destinations;
+use entries::{Entries, Entry};
 pub use facts::{JobFacts, LeaseTimes, Phase, SenderPrint, Wait};
 pub use fairness::Fairness;
 pub use lease::{Fence, Holder, Lease};
@@ -29,21 +29,6 @@ const REPORT_AGAIN: Duration = Duration::from_secs(60);
 /// Jobs that one tick moves, and one look for those out of time passes: whoever holds the schedule holds it for moments,
 /// however much mail there is.
 const STRETCH: usize = 10_000;
-
-#[derive(Debug)]
-struct Entry {
-    revision: Revision,
-    class: RouteClass,
-    destination: Arc<str>,
-    sender: SenderPrint,
-    priority: i8,
-    phase: Phase,
-    /// A durable change was prepared and waits for its commit.
-    changing: bool,
-    expires_at: Timestamp,
-    /// Waiting, ready: when it became due. Else: the wake-up time, if any.
-    at: Timestamp,
-}
 
 /// What [`Schedule::tick`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,13 +45,11 @@ pub struct Schedule {
     times: LeaseTimes,
     fairness: Arc<Fairness>,
     last_fence: Fence,
-    entries: BTreeMap<JobKey, Entry>,
-    wakes: BTreeSet<(Timestamp, JobKey)>,
+    entries: Entries,
     ready: BTreeMap<RouteClass, ReadyQueue>,
     leases: BTreeMap<JobKey, Lease>,
     resumable: BTreeMap<JobKey, Fence>,
-    /// One text for all jobs of a destination.
-    destinations: BTreeSet<Arc<str>>,
+    destinations: Destinations,
     /// Where the look for jobs out of time goes on.
     looked_to: Option<JobKey>,
 }
@@ -111,16 +94,21 @@ impl Schedule {
 
     /// As [`Schedule::place`], from facts. A sender that they do not tell stays the one known before.
     pub fn place_facts(&mut self, facts: JobFacts) {
-        let before = self.entries.get(&facts.key).map(|entry| entry.sender);
-        let sender = facts.sender.or(before.unwrap_or_default());
-        self.remove(facts.key);
-        let destination = self.shared(facts.destination);
+        let sender = match facts.sender {
+            SenderPrint::UNKNOWN => {
+                let before = self.entries.get(facts.key);
+                before.map_or(SenderPrint::UNKNOWN, |entry| entry.sender)
+            }
+            known => known,
+        };
+        let destination = self.destinations.join(facts.destination);
         let (phase, at) = match facts.wait {
             Wait::Due(at) => (Phase::Waiting, at),
             Wait::Hold => (Phase::Held, Timestamp::default()),
             Wait::Report(since) => (Phase::Owing, since.plus(self.times.report_gather)),
         };
-        let entry = Entry {
+        let before = self.entries.put(Entry {
+            key: facts.key.into(),
             revision: facts.revision,
             class: facts.class,
             destination,
@@ -130,30 +118,30 @@ impl Schedule {
             changing: false,
             expires_at: facts.expires_at,
             at,
-        };
-        self.entries.insert(facts.key, entry);
-        if phase != Phase::Held {
-            self.wakes.insert((at, facts.key));
+        });
+        if let Some(before) = before {
+            self.leave(&before);
         }
     }
 
     /// Forgets a job.
     pub fn remove(&mut self, job: JobKey) {
-        self.unplace(job);
-        self.end_lease(job);
-        self.resumable.remove(&job);
-        let Some(Entry { destination, .. }) = self.entries.remove(&job) else {
-            return;
-        };
-        // This one and the one in the set: nobody else is on the way there.
-        if Arc::strong_count(&destination) == 2 {
-            self.destinations.remove(&destination);
+        if let Some(entry) = self.entries.remove(job) {
+            self.leave(&entry);
         }
+    }
+
+    /// Its entry is gone or replaced; now all else that it had goes.
+    fn leave(&mut self, entry: &Entry) {
+        self.unready(entry);
+        self.end_lease(entry);
+        self.resumable.remove(&entry.job());
+        self.destinations.leave(entry.destination);
     }
 
     /// Lets a job wait for the worker that held it before a restart.
     pub fn await_resume(&mut self, hint: &LeaseHint, now: Timestamp) {
-        let waits = self.entries.get(&hint.job).is_some_and(|entry| {
+        let waits = self.entries.get(hint.job).is_some_and(|entry| {
             entry.revision == hint.revision && entry.phase == Phase::Waiting && entry.at <= now
         });
         if waits && hint.deadline > now {
@@ -183,16 +171,14 @@ impl Schedule {
 
     fn grant(&mut self, job: JobKey, holder: &Holder, now: Timestamp) -> Option<Lease> {
         let deadline = now.plus(self.times.duration);
-        let entry = self.entries.get(&job)?;
-        let (revision, due_at) = (entry.revision, entry.at);
-        let (class, destination) = (entry.class, entry.destination.clone());
+        let entry = *self.entries.get(job)?;
         self.last_fence.counter += 1;
         let lease = Lease {
             fence: self.last_fence,
             job,
-            revision,
+            revision: entry.revision,
             holder: holder.clone(),
-            due_at,
+            due_at: entry.at,
             granted_at: now,
             deadline,
         };
@@ -200,7 +186,8 @@ impl Schedule {
         self.resumable.remove(&job);
         // One that is resumed may have its place already.
         if self.leases.insert(job, lease.clone()).is_none() {
-            self.ready_of(class).lease_began(&destination);
+            let (ready, name) = self.ready_of(&entry);
+            ready.lease_began(entry.destination, name);
         }
         Some(lease)
     }
@@ -230,9 +217,15 @@ impl Schedule {
         now: Timestamp,
     ) -> Result<(), StaleLease> {
         self.current(job, fence, now)?;
-        self.end_lease(job);
-        self.move_to(job, Phase::Waiting, now.plus(delay));
+        self.take_back(job, now.plus(delay));
         Ok(())
+    }
+
+    fn take_back(&mut self, job: JobKey, due: Timestamp) {
+        if let Some(&entry) = self.entries.get(job) {
+            self.end_lease(&entry);
+            self.move_to(job, Phase::Waiting, due);
+        }
     }
 
     /// A stream has ended: its leases end after a grace, unless resumed. Tells how many.
@@ -245,7 +238,7 @@ impl Schedule {
             .collect();
         let end = now.plus(self.times.drop_grace);
         for &job in &dropped {
-            let Some(entry) = self.entries.get(&job) else {
+            let Some(entry) = self.entries.get(job) else {
                 continue;
             };
             if !entry.changing {
@@ -263,9 +256,8 @@ impl Schedule {
         let mut freed = 0;
         for job in jobs {
             // A result that is being kept decides by itself what comes next.
-            if self.entries.get(&job).is_some_and(|entry| !entry.changing) {
-                self.end_lease(job);
-                self.move_to(job, Phase::Waiting, now);
+            if self.entries.get(job).is_some_and(|entry| !entry.changing) {
+                self.take_back(job, now);
                 freed += 1;
             }
         }
@@ -282,7 +274,7 @@ impl Schedule {
         holder: &Holder,
         now: Timestamp,
     ) -> Option<Lease> {
-        let entry = self.entries.get(&job)?;
+        let entry = self.entries.get(job)?;
         let free = match entry.phase {
             Phase::Leased => self
                 .leases
@@ -311,7 +303,7 @@ impl Schedule {
 
     /// Begins another durable change of a job that nobody holds.
     pub fn begin_change(&mut self, job: JobKey) -> Result<Revision, QueueError> {
-        let entry = self.entries.get(&job).ok_or(QueueError::NoSuchJob(job))?;
+        let entry = self.entries.get(job).ok_or(QueueError::NoSuchJob(job))?;
         if entry.changing || entry.phase == Phase::Leased {
             return Err(QueueError::Busy(job));
         }
@@ -322,20 +314,16 @@ impl Schedule {
 
     /// A change that was begun will not come about, and the job's state cannot be read: it goes on from where it was.
     pub fn give_up_change(&mut self, job: JobKey) {
-        let Some(entry) = self.entries.get_mut(&job).filter(|entry| entry.changing) else {
-            return;
-        };
-        entry.changing = false;
-        let (phase, at) = (entry.phase, entry.at);
-        if phase != Phase::Held {
-            self.move_to(job, phase, at);
+        let before = self.entries.change(job, |entry| entry.changing = false);
+        if let Some(entry) = before.filter(|entry| entry.changing) {
+            self.move_to(job, entry.phase, entry.at);
         }
     }
 
     fn begin(&mut self, job: JobKey) {
-        self.unplace(job);
-        if let Some(entry) = self.entries.get_mut(&job) {
-            entry.changing = true;
+        let before = self.entries.change(job, |entry| entry.changing = true);
+        if let Some(entry) = before {
+            self.unready(&entry);
         }
     }
 
@@ -346,7 +334,7 @@ impl Schedule {
             .get(&job)
             .filter(|lease| lease.fence == fence)
             .ok_or(stale)?;
-        let entry = self.entries.get(&job).ok_or(stale)?;
+        let entry = self.entries.get(job).ok_or(stale)?;
         // Past its deadline a lease is over, also if no tick has seen it yet.
         if entry.changing || entry.at <= now {
             return Err(stale);
@@ -359,22 +347,24 @@ impl Schedule {
     pub fn tick(&mut self, now: Timestamp) -> Ticked {
         let mut ticked = Ticked::default();
         for _ in 0..STRETCH {
-            let Some(&(at, job)) = self.wakes.first().filter(|(at, _)| *at <= now) else {
+            let first = self.entries.first_to_wake();
+            let Some(&entry) = first.filter(|entry| entry.at <= now) else {
                 break;
             };
-            self.wakes.remove(&(at, job));
-            match self.entries.get(&job).map(|entry| entry.phase) {
-                Some(Phase::Leased) => {
-                    ticked.expired.extend(self.end_lease(job));
+            let (job, at) = (entry.job(), entry.at);
+            match entry.phase {
+                Phase::Leased => {
+                    ticked.expired.extend(self.end_lease(&entry));
                     self.move_to(job, Phase::Ready, at);
                 }
-                Some(Phase::Owing) => {
+                Phase::Owing => {
                     ticked.reports.push(job.queue_id);
                     // Named again, should the report not come to its commit.
                     self.move_to(job, Phase::Owing, now.plus(REPORT_AGAIN));
                 }
-                Some(Phase::Waiting | Phase::Resuming) => self.move_to(job, Phase::Ready, at),
-                Some(Phase::Ready | Phase::Held) | None => {}
+                Phase::Waiting | Phase::Resuming => self.move_to(job, Phase::Ready, at),
+                // They are not woken.
+                Phase::Ready | Phase::Held => {}
             }
         }
         ticked.reports.sort_unstable();
@@ -384,7 +374,7 @@ impl Schedule {
 
     /// When [`Schedule::tick`] has something to do again.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        self.wakes.first().map(|(at, _)| *at)
+        self.entries.next_wakeup()
     }
 
     /// Jobs that are ready though their time is over: no worker came for them. Each call looks at a stretch of the
@@ -392,13 +382,11 @@ impl Schedule {
     pub fn out_of_time(&mut self, now: Timestamp, max: usize) -> Vec<JobKey> {
         let begin = self.looked_to;
         let before = begin.map(|begin| self.entries.range(..=begin));
-        let before = before
-            .into_iter()
-            .flatten()
-            .map(|(&job, entry)| (job, entry));
+        let before = before.into_iter().flatten();
         let mut over = Vec::new();
         let mut last = None;
-        for (job, entry) in self.after(begin).chain(before).take(STRETCH) {
+        for entry in self.after(begin).chain(before).take(STRETCH) {
+            let job = entry.job();
             last = Some(job);
             // An attempt that falls on the end of its time must still have its chance.
             let is_over = entry.expires_at.plus(self.times.duration) <= now;
@@ -415,17 +403,17 @@ impl Schedule {
 
     /// Whether a job lives, and where it stands; with the time it is due, leased until, or reported at.
     pub fn phase(&self, job: JobKey) -> Option<(Phase, Timestamp)> {
-        self.entries.get(&job).map(|entry| (entry.phase, entry.at))
+        self.entries.get(job).map(|entry| (entry.phase, entry.at))
     }
 
     /// The revision of a living job.
     pub fn revision(&self, job: JobKey) -> Option<Revision> {
-        self.entries.get(&job).map(|entry| entry.revision)
+        self.entries.get(job).map(|entry| entry.revision)
     }
 
     /// Whether a change of the job waits for its commit.
     pub fn is_changing(&self, job: JobKey) -> bool {
-        self.entries.get(&job).is_some_and(|entry| entry.changing)
+        self.entries.get(job).is_some_and(|entry| entry.changing)
     }
 
     /// The lease of a job.
@@ -444,10 +432,9 @@ impl Schedule {
     }
 
     /// Entries behind a job, by ascending key; behind none: all.
-    fn after(&self, job: Option<JobKey>) -> impl Iterator<Item = (JobKey, &Entry)> {
+    fn after(&self, job: Option<JobKey>) -> impl Iterator<Item = &Entry> {
         let from = job.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.entries.range((from, Bound::Unbounded));
-        range.map(|(&job, entry)| (job, entry))
+        self.entries.range((from, Bound::Unbounded))
     }
 
     /// A stretch of the living jobs behind this one, by ascending key; empty: that was all.
@@ -456,19 +443,17 @@ impl Schedule {
         behind: Option<JobKey>,
     ) -> impl Iterator<Item = (JobKey, Phase, &Arc<str>, Timestamp)> {
         let stretch = self.after(behind).take(STRETCH);
-        stretch.map(|(job, entry)| (job, entry.phase, &entry.destination, entry.at))
+        stretch.map(|entry| {
+            let destination = self.destinations.name(entry.destination);
+            (entry.job(), entry.phase, destination, entry.at)
+        })
     }
 
     /// Every living job: key, phase, class, destination, due.
     pub fn jobs(&self) -> impl Iterator<Item = (JobKey, Phase, RouteClass, &str, Timestamp)> {
-        self.entries.iter().map(|(&key, entry)| {
-            (
-                key,
-                entry.phase,
-                entry.class,
-                entry.destination.as_ref(),
-                entry.at,
-            )
+        self.after(None).map(|entry| {
+            let destination = self.destinations.name(entry.destination).as_ref();
+            (entry.job(), entry.phase, entry.class, destination, entry.at)
         })
     }
 
@@ -479,56 +464,49 @@ impl Schedule {
 
     /// Whether none lives.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     fn move_to(&mut self, job: JobKey, phase: Phase, at: Timestamp) {
-        self.unplace(job);
-        let Some(entry) = self.entries.get_mut(&job) else {
+        let moved = |entry: &mut Entry| (entry.phase, entry.at) = (phase, at);
+        let Some(before) = self.entries.change(job, moved) else {
             return;
         };
-        (entry.phase, entry.at) = (phase, at);
+        self.unready(&before);
         if phase == Phase::Ready {
-            let (class, priority) = (entry.class, entry.priority);
-            let destination = entry.destination.clone();
-            self.ready_of(class).insert(&destination, priority, at, job);
-        } else {
-            self.wakes.insert((at, job));
+            let entry = Entry {
+                phase,
+                at,
+                ..before
+            };
+            let (ready, name) = self.ready_of(&entry);
+            ready.insert(&entry, name);
         }
     }
 
-    fn unplace(&mut self, job: JobKey) {
-        let Some(entry) = self.entries.get(&job) else {
-            return;
-        };
-        self.wakes.remove(&(entry.at, job));
-        if let Some(ready) = self.ready.get_mut(&entry.class) {
-            ready.remove(&entry.destination, entry.priority, entry.at, job);
+    fn unready(&mut self, entry: &Entry) {
+        if entry.phase == Phase::Ready
+            && let Some(ready) = self.ready.get_mut(&entry.class)
+        {
+            ready.remove(entry);
         }
     }
 
-    /// Takes the lease of a job away, whose entry is still there.
-    fn end_lease(&mut self, job: JobKey) -> Option<Lease> {
-        let lease = self.leases.remove(&job)?;
-        let entry = self.entries.get(&job)?;
+    /// Takes the lease of a job away.
+    fn end_lease(&mut self, entry: &Entry) -> Option<Lease> {
+        let lease = self.leases.remove(&entry.job())?;
         if let Some(ready) = self.ready.get_mut(&entry.class) {
-            ready.lease_ended(&entry.destination);
+            ready.lease_ended(entry.destination);
         }
         Some(lease)
     }
 
-    fn ready_of(&mut self, class: RouteClass) -> &mut ReadyQueue {
+    /// The queue of an entry's class, and the name of its destination.
+    fn ready_of(&mut self, entry: &Entry) -> (&mut ReadyQueue, &str) {
         let fairness = &self.fairness;
-        let ready = self.ready.entry(class);
-        ready.or_insert_with(|| ReadyQueue::new(class, Arc::clone(fairness)))
-    }
-
-    fn shared(&mut self, destination: Arc<str>) -> Arc<str> {
-        if let Some(known) = self.destinations.get(&destination) {
-            return known.clone();
-        }
-        self.destinations.insert(destination.clone());
-        destination
+        let ready = self.ready.entry(entry.class);
+        let ready = ready.or_insert_with(|| ReadyQueue::new(entry.class, Arc::clone(fairness)));
+        (ready, self.destinations.name(entry.destination))
     }
 }
 

@@ -1,15 +1,17 @@
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use postroad_envelope::{RouteClass, Timestamp};
+use postroad_envelope::RouteClass;
 
-use super::fairness::{Fairness, Lane};
+use super::{
+    destinations::DestinationNumber,
+    entries::Entry,
+    fairness::{Fairness, Lane},
+    ranks::Ranks,
+};
 use crate::JobKey;
-
-/// By rank, see [`Fairness::rank`]: most urgent and longest due first.
-type ReadyKey = (i64, JobKey);
 
 /// A lane has earned a lease when its share has added up to this.
 const WHOLE: u32 = 100;
@@ -23,7 +25,7 @@ const WHOLE: u32 = 100;
 pub(super) struct ReadyQueue {
     class: RouteClass,
     fairness: Arc<Fairness>,
-    destinations: HashMap<Arc<str>, Destination>,
+    destinations: HashMap<DestinationNumber, Destination>,
     lanes: [Turns; Lane::ALL.len()],
     len: usize,
 }
@@ -32,21 +34,24 @@ pub(super) struct ReadyQueue {
 #[derive(Debug, Default)]
 struct Turns {
     /// By their tickets.
-    waiting: BTreeMap<u64, Arc<str>>,
+    waiting: BTreeMap<u64, DestinationNumber>,
     last_ticket: u64,
     /// What has added up of its share.
     earned: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Destination {
     leases: u32,
+    /// Most it may have, see [`Fairness::limit`].
+    limit: Option<u32>,
     in_lanes: [InLane; Lane::ALL.len()],
 }
 
 #[derive(Debug, Default)]
 struct InLane {
-    jobs: BTreeSet<ReadyKey>,
+    /// Most urgent and longest due first.
+    jobs: Ranks,
     /// Its turn; none without a job, or with as many leases as it may have.
     ticket: Option<u64>,
 }
@@ -62,24 +67,30 @@ impl ReadyQueue {
         }
     }
 
-    pub fn insert(&mut self, destination: &Arc<str>, priority: i8, due: Timestamp, job: JobKey) {
-        let (lane, key) = (Lane::of(priority), (self.fairness.rank(priority, due), job));
-        let limit = self.fairness.limit(self.class, destination);
-        let known = self.destinations.entry(destination.clone()).or_default();
-        let in_lane = &mut known.in_lanes[lane as usize];
-        self.len += usize::from(in_lane.jobs.insert(key));
-        if in_lane.ticket.is_none() && limit.is_none_or(|limit| known.leases < limit) {
-            in_lane.ticket = Some(self.lanes[lane as usize].join(destination));
+    /// A job's time has come; `name` is that of its destination.
+    pub fn insert(&mut self, entry: &Entry, name: &str) {
+        let lane = Lane::of(entry.priority) as usize;
+        let rank = self.fairness.rank(entry.priority, entry.at);
+        let known = self.destinations.entry(entry.destination);
+        let known =
+            known.or_insert_with(|| Destination::new(self.fairness.limit(self.class, name)));
+        let may_have_more = known.may_have_more();
+        let in_lane = &mut known.in_lanes[lane];
+        self.len += usize::from(in_lane.jobs.insert(rank, entry.job()));
+        if in_lane.ticket.is_none() && may_have_more {
+            in_lane.ticket = Some(self.lanes[lane].join(entry.destination));
         }
     }
 
-    pub fn remove(&mut self, destination: &Arc<str>, priority: i8, due: Timestamp, job: JobKey) {
-        let (lane, key) = (Lane::of(priority), (self.fairness.rank(priority, due), job));
-        let Some(known) = self.destinations.get_mut(destination) else {
+    pub fn remove(&mut self, entry: &Entry) {
+        let lane = Lane::of(entry.priority);
+        let rank = self.fairness.rank(entry.priority, entry.at);
+        let destination = entry.destination;
+        let Some(known) = self.destinations.get_mut(&destination) else {
             return;
         };
         let in_lane = &mut known.in_lanes[lane as usize];
-        self.len -= usize::from(in_lane.jobs.remove(&key));
+        self.len -= usize::from(in_lane.jobs.remove(rank, entry.job()));
         if in_lane.jobs.is_empty() {
             self.lanes[lane as usize].leave(in_lane.ticket.take());
         }
@@ -92,20 +103,21 @@ impl ReadyQueue {
         let turns = &mut self.lanes[lane as usize];
         let (_, destination) = turns.waiting.pop_first()?;
         let in_lane = &mut self.destinations.get_mut(&destination)?.in_lanes[lane as usize];
-        let (_, job) = in_lane.jobs.pop_first()?;
+        let job = in_lane.jobs.pop_first()?;
         self.len -= 1;
         let more = !in_lane.jobs.is_empty();
-        in_lane.ticket = more.then(|| turns.join(&destination));
-        self.forget_idle(&destination);
+        in_lane.ticket = more.then(|| turns.join(destination));
+        self.forget_idle(destination);
         Some(job)
     }
 
     /// A job of the destination was leased: if it has all it may have, it has no more turns.
-    pub fn lease_began(&mut self, destination: &Arc<str>) {
-        let limit = self.fairness.limit(self.class, destination);
-        let known = self.destinations.entry(destination.clone()).or_default();
+    pub fn lease_began(&mut self, destination: DestinationNumber, name: &str) {
+        let known = self.destinations.entry(destination);
+        let known =
+            known.or_insert_with(|| Destination::new(self.fairness.limit(self.class, name)));
         known.leases = known.leases.saturating_add(1);
-        if limit.is_some_and(|limit| known.leases >= limit) {
+        if !known.may_have_more() {
             for (turns, in_lane) in self.lanes.iter_mut().zip(&mut known.in_lanes) {
                 turns.leave(in_lane.ticket.take());
             }
@@ -113,13 +125,12 @@ impl ReadyQueue {
     }
 
     /// A lease of the destination has ended: it may have turns again.
-    pub fn lease_ended(&mut self, destination: &Arc<str>) {
-        let limit = self.fairness.limit(self.class, destination);
-        let Some(known) = self.destinations.get_mut(destination) else {
+    pub fn lease_ended(&mut self, destination: DestinationNumber) {
+        let Some(known) = self.destinations.get_mut(&destination) else {
             return;
         };
         known.leases = known.leases.saturating_sub(1);
-        if limit.is_none_or(|limit| known.leases < limit) {
+        if known.may_have_more() {
             for (turns, in_lane) in self.lanes.iter_mut().zip(&mut known.in_lanes) {
                 if in_lane.ticket.is_none() && !in_lane.jobs.is_empty() {
                     in_lane.ticket = Some(turns.join(destination));
@@ -136,14 +147,14 @@ impl ReadyQueue {
     #[cfg(test)]
     pub fn jobs(&self) -> impl Iterator<Item = JobKey> {
         let in_lanes = self.destinations.values().flat_map(|known| &known.in_lanes);
-        in_lanes.flat_map(|in_lane| in_lane.jobs.iter().map(|(_, job)| *job))
+        in_lanes.flat_map(|in_lane| in_lane.jobs.jobs())
     }
 
     /// Leases of a destination.
     #[cfg(test)]
-    pub fn leases(&self, destination: &str) -> u32 {
+    pub fn leases(&self, destination: DestinationNumber) -> u32 {
         self.destinations
-            .get(destination)
+            .get(&destination)
             .map_or(0, |known| known.leases)
     }
 
@@ -172,25 +183,38 @@ impl ReadyQueue {
     fn next_rank(&self, lane: Lane) -> Option<i64> {
         let (_, destination) = self.lanes[lane as usize].waiting.first_key_value()?;
         let known = self.destinations.get(destination)?;
-        let (rank, _) = known.in_lanes[lane as usize].jobs.first()?;
-        Some(*rank)
+        known.in_lanes[lane as usize].jobs.first()
     }
 
-    fn forget_idle(&mut self, destination: &Arc<str>) {
-        let idle = self.destinations.get(destination).is_some_and(|known| {
+    fn forget_idle(&mut self, destination: DestinationNumber) {
+        let idle = self.destinations.get(&destination).is_some_and(|known| {
             known.leases == 0 && known.in_lanes.iter().all(|in_lane| in_lane.jobs.is_empty())
         });
         if idle {
-            self.destinations.remove(destination);
+            self.destinations.remove(&destination);
         }
+    }
+}
+
+impl Destination {
+    fn new(limit: Option<u32>) -> Self {
+        Self {
+            leases: 0,
+            limit,
+            in_lanes: Default::default(),
+        }
+    }
+
+    fn may_have_more(&self) -> bool {
+        self.limit.is_none_or(|limit| self.leases < limit)
     }
 }
 
 impl Turns {
     /// The last turn of all.
-    fn join(&mut self, destination: &Arc<str>) -> u64 {
+    fn join(&mut self, destination: DestinationNumber) -> u64 {
         self.last_ticket += 1;
-        self.waiting.insert(self.last_ticket, destination.clone());
+        self.waiting.insert(self.last_ticket, destination);
         self.last_ticket
     }
 

@@ -1,5 +1,7 @@
 mod sharing;
 
+use std::collections::BTreeSet;
+
 use postroad_envelope::{Outcome, RecipientIndex, StatusReport};
 use proptest::prelude::*;
 
@@ -517,32 +519,28 @@ impl Model {
             living.iter().eq(self.states.keys()),
             "a job was lost or made up"
         );
-        for (&job, entry) in &self.schedule.entries {
-            let wakes = self
-                .schedule
-                .wakes
-                .iter()
-                .filter(|(_, known)| *known == job)
-                .count();
+        self.schedule.entries.check();
+        for entry in self.schedule.after(None) {
+            let job = entry.job();
             let ready = self.schedule.ready.values().flat_map(ReadyQueue::jobs);
             let ready = ready.filter(|known| *known == job).count();
-            let held = usize::from(entry.phase == Phase::Held);
-            let places = wakes + ready + held * usize::from(!entry.changing);
+            let held = usize::from(entry.phase == Phase::Held && !entry.changing);
+            let places = usize::from(entry.wake().is_some()) + ready + held;
             assert_eq!(places, usize::from(!entry.changing), "{job} {entry:?}");
             assert_eq!(
                 entry.phase == Phase::Leased,
                 self.schedule.leases.contains_key(&job)
             );
         }
-        for entry in self.schedule.entries.values() {
+        for entry in self.schedule.after(None) {
             let leased = |lease: &&Lease| {
-                let of = &self.schedule.entries[&lease.job];
-                (of.class, &of.destination) == (entry.class, &entry.destination)
+                let of = self.schedule.entries.get(lease.job).unwrap();
+                (of.class, of.destination) == (entry.class, entry.destination)
             };
             let leased = self.schedule.leases.values().filter(leased).count();
             let ready = self.schedule.ready.get(&entry.class);
-            let counted = ready.map_or(0, |ready| ready.leases(&entry.destination));
-            assert_eq!(leased, counted as usize, "{}", entry.destination);
+            let counted = ready.map_or(0, |ready| ready.leases(entry.destination));
+            assert_eq!(leased, counted as usize, "{entry:?}");
         }
         let valid = |lease: &&Lease| {
             self.schedule

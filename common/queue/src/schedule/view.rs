@@ -1,7 +1,5 @@
 //! What operators ask of the schedule.
 
-use std::sync::Arc;
-
 use postroad_envelope::{MailState, QueueId, Timestamp};
 
 use super::{Entry, Phase, Schedule, SenderPrint};
@@ -54,20 +52,23 @@ impl Schedule {
         now: Timestamp,
     ) -> Scanned {
         let key = |queue_id, number| JobKey { queue_id, number };
-        let range = self.entries.range(key(first, 0)..=key(last, u32::MAX));
+        let mut jobs = self.entries.range(key(first, 0)..=key(last, u32::MAX));
         let mut scanned = Scanned::default();
-        let destination = scan.destination.map(|wanted| self.destinations.get(wanted));
+        let destination = scan
+            .destination
+            .map(|wanted| self.destinations.number(wanted));
         if destination == Some(None) {
             return scanned;
         }
         let destination = destination.flatten();
         let fits = |entry: &Entry| {
             let state = entry.phase.state(entry.at, now);
-            destination.is_none_or(|wanted| Arc::ptr_eq(wanted, &entry.destination))
+            destination.is_none_or(|wanted| wanted == entry.destination)
                 && scan.sender.is_none_or(|sender| sender.may_be(entry.sender))
                 && scan.state.is_none_or(|wanted| wanted == state)
         };
-        let mut look = |(job, entry): (&JobKey, &Entry)| {
+        let mut look = |entry: &Entry| {
+            let job = entry.job();
             let is_new = scanned.mails.last() != Some(&job.queue_id);
             if scanned.looked >= most && is_new {
                 scanned.next = Some(job.queue_id);
@@ -79,11 +80,10 @@ impl Schedule {
             }
             true
         };
-        let mut range = range;
         if newest_first {
-            range.rev().all(&mut look);
+            jobs.rev().all(&mut look);
         } else {
-            range.all(&mut look);
+            jobs.all(&mut look);
         }
         scanned
     }

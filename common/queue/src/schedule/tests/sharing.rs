@@ -178,7 +178,7 @@ impl Line {
     }
 
     fn lane(&self, lease: &Lease) -> i8 {
-        self.schedule.entries[&lease.job].priority
+        self.schedule.entries.get(lease.job).unwrap().priority
     }
 
     /// One minute; tells what bulk and personal mail got.
