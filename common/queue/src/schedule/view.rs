@@ -67,16 +67,17 @@ impl Schedule {
                 && scan.sender.is_none_or(|sender| sender.may_be(entry.sender))
                 && scan.state.is_none_or(|wanted| wanted == state)
         };
+        let mut current = None;
         let mut look = |entry: &Entry| {
-            let job = entry.job();
-            let is_new = scanned.mails.last() != Some(&job.queue_id);
-            if scanned.looked >= most && is_new {
-                scanned.next = Some(job.queue_id);
+            let queue_id = entry.job().queue_id;
+            if scanned.looked >= most && current != Some(queue_id) {
+                scanned.next = Some(queue_id);
                 return false;
             }
+            current = Some(queue_id);
             scanned.looked += 1;
-            if is_new && fits(entry) {
-                scanned.mails.push(job.queue_id);
+            if fits(entry) && scanned.mails.last() != current.as_ref() {
+                scanned.mails.push(queue_id);
             }
             true
         };
@@ -139,13 +140,15 @@ mod tests {
         let due = schedule.scan(&in_state(MailState::Due), all, false, u64::MAX, at(500));
         assert_eq!(due.mails.len(), 9);
 
-        for newest_first in [false, true] {
+        // A stretch that is shorter than a mail ends behind it all the same.
+        for (newest_first, most) in [(false, 5), (true, 5), (false, 1), (true, 1)] {
             let (mut range, mut seen, mut turns) = (all, Vec::new(), 0);
             loop {
-                let found =
-                    schedule.scan(&in_state(MailState::Held), range, newest_first, 5, at(9));
+                let held = in_state(MailState::Held);
+                let found = schedule.scan(&held, range, newest_first, most, at(9));
                 seen.extend(found.mails);
                 turns += 1;
+                assert!(turns <= 9, "it goes on");
                 match found.next {
                     Some(next) if newest_first => range.1 = next,
                     Some(next) => range.0 = next,
