@@ -50,6 +50,7 @@ struct Bench<'a> {
     options: &'a Options,
     random: StdRng,
     destinations: Vec<Arc<str>>,
+    sender: SenderPrint,
     schedule: Schedule,
     /// Octets this process had before.
     empty: f64,
@@ -71,6 +72,7 @@ pub fn run(options: &Options) -> Result<Value> {
         options,
         random: StdRng::seed_from_u64(options.seed),
         destinations: (0..options.destinations).map(domain).collect(),
+        sender: SenderPrint::of("alice@a.test"),
         schedule: Schedule::new(LeaseTimes::default(), fairness),
         empty: own_resident()?,
         lines: vec![
@@ -123,7 +125,7 @@ impl Bench<'_> {
             revision,
             class: RouteClass::Relay,
             destination: Arc::clone(&self.destinations[destination as usize]),
-            sender: SenderPrint::of("alice@a.test"),
+            sender: self.sender,
             priority: 0,
             expires_at: at(START + 5 * 24 * HOUR),
             wait: Wait::Due(at(due)),
