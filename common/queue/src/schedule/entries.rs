@@ -46,9 +46,9 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     /// Each by its bound: no key in it, or in those behind it, is less.
-    chunks: BTreeMap<JobKey, Chunk>,
+    chunks: BTreeMap<Key, Chunk>,
     /// The earliest wake-up of each chunk that has one, and the chunk's bound.
-    wakes: BTreeSet<(Timestamp, JobKey)>,
+    wakes: BTreeSet<(Timestamp, Key)>,
     len: usize,
 }
 
@@ -88,8 +88,9 @@ impl Entries {
     }
 
     pub fn get(&self, job: JobKey) -> Option<&Entry> {
-        let (_, chunk) = self.chunks.range(..=job).next_back()?;
-        chunk.entries.get(chunk.place(job).ok()?)
+        let key = job.into();
+        let (_, chunk) = self.chunks.range(..=key).next_back()?;
+        chunk.entries.get(chunk.place(key).ok()?)
     }
 
     /// The one to be woken first; of several at one time the one with the least key.
@@ -108,22 +109,27 @@ impl Entries {
         &self,
         range: R,
     ) -> impl DoubleEndedIterator<Item = &Entry> {
+        let range = (
+            range.start_bound().map(|job| Key::from(*job)),
+            range.end_bound().map(|job| Key::from(*job)),
+        );
         // The range may begin inside a chunk.
-        let begin = match range.start_bound() {
-            Bound::Included(job) | Bound::Excluded(job) => self.chunks.range(..=*job).next_back(),
+        let begin = match range.0 {
+            Bound::Included(key) | Bound::Excluded(key) => self.chunks.range(..=key).next_back(),
             Bound::Unbounded => None,
         };
         let begin = begin.map_or(Bound::Unbounded, |(bound, _)| Bound::Included(*bound));
-        let end = range.end_bound().cloned();
+        let end = range.1;
         let chunks = is_range(begin, end).then(|| self.chunks.range((begin, end)));
         let chunks = chunks.into_iter().flatten();
-        chunks.flat_map(move |(_, chunk)| chunk.part(&range))
+        chunks.flat_map(move |(_, chunk)| chunk.part(range))
     }
 
     /// Changes an entry, but not its key. Tells what it was, if it is there.
     pub fn change(&mut self, job: JobKey, change: impl FnOnce(&mut Entry)) -> Option<Entry> {
-        let (&bound, chunk) = self.chunks.range_mut(..=job).next_back()?;
-        let place = chunk.place(job).ok()?;
+        let key = job.into();
+        let (&bound, chunk) = self.chunks.range_mut(..=key).next_back()?;
+        let place = chunk.place(key).ok()?;
         let entry = chunk.entries.get_mut(place)?;
         let before = *entry;
         change(entry);
@@ -134,11 +140,11 @@ impl Entries {
 
     /// Puts an entry in, instead of the one with its key if there is one. Tells what that was.
     pub fn put(&mut self, entry: Entry) -> Option<Entry> {
-        let job = entry.job();
-        self.reach_down_to(job);
-        let (&bound, chunk) = self.chunks.range_mut(..=job).next_back()?;
-        match chunk.place(job) {
-            Ok(_) => return self.change(job, |known| *known = entry),
+        let key = entry.key;
+        self.reach_down_to(key);
+        let (&bound, chunk) = self.chunks.range_mut(..=key).next_back()?;
+        match chunk.place(key) {
+            Ok(_) => return self.change(entry.job(), |known| *known = entry),
             Err(place) if chunk.entries.len() < CHUNK => {
                 chunk.entries.insert(place, entry);
                 chunk.moved(bound, None, entry.wake(), &mut self.wakes);
@@ -146,7 +152,7 @@ impl Entries {
             Err(place) => {
                 let mut behind = chunk.split(place, entry);
                 chunk.look(bound, &mut self.wakes);
-                let bound = behind.entries.first().map_or(job, Entry::job);
+                let bound = behind.entries.first().map_or(key, |first| first.key);
                 behind.look(bound, &mut self.wakes);
                 self.chunks.insert(bound, behind);
                 self.join(bound);
@@ -157,47 +163,48 @@ impl Entries {
     }
 
     pub fn remove(&mut self, job: JobKey) -> Option<Entry> {
-        let (&bound, chunk) = self.chunks.range_mut(..=job).next_back()?;
-        let entry = chunk.entries.remove(chunk.place(job).ok()?);
+        let key = job.into();
+        let (&bound, chunk) = self.chunks.range_mut(..=key).next_back()?;
+        let entry = chunk.entries.remove(chunk.place(key).ok()?);
         chunk.moved(bound, entry.wake(), None, &mut self.wakes);
         self.len -= 1;
         match chunk.entries.len() {
             0 => drop(self.chunks.remove(&bound)),
-            left if left <= FEW / 2 => {
-                self.join(bound);
-                let before = self.chunks.range(..bound).next_back();
-                if let Some((&before, _)) = before {
-                    self.join(before);
-                }
-            }
+            left if left <= FEW / 2 && left % 4 == 0 => self.join_neighbours(bound),
+            // To look at the neighbours each time would take longer than to remove.
             _ => {}
         }
         Some(entry)
     }
 
+    fn join_neighbours(&mut self, bound: Key) {
+        self.join(bound);
+        let before = self.chunks.range(..bound).next_back();
+        if let Some((&before, _)) = before {
+            self.join(before);
+        }
+    }
+
     /// Sees to it that there is a chunk for a key less than all others.
-    fn reach_down_to(&mut self, job: JobKey) {
+    fn reach_down_to(&mut self, key: Key) {
         let Some(first) = self.chunks.first_entry() else {
-            self.chunks.insert(job, Chunk::with_room());
+            self.chunks.insert(key, Chunk::with_room());
             return;
         };
-        if job < *first.key() {
+        if key < *first.key() {
             let (bound, chunk) = first.remove_entry();
             if let Some(at) = chunk.earliest {
                 self.wakes.remove(&(at, bound));
-                self.wakes.insert((at, job));
+                self.wakes.insert((at, key));
             }
-            self.chunks.insert(job, chunk);
+            self.chunks.insert(key, chunk);
         }
     }
 
     /// Joins a chunk with the one behind it if they have few entries.
-    fn join(&mut self, bound: JobKey) {
-        let mut both = self
-            .chunks
-            .range(bound..)
-            .map(|(bound, chunk)| (*bound, chunk));
-        let (Some((_, chunk)), Some((behind, next))) = (both.next(), both.next()) else {
+    fn join(&mut self, bound: Key) {
+        let mut both = self.chunks.range(bound..);
+        let (Some((_, chunk)), Some((&behind, next))) = (both.next(), both.next()) else {
             return;
         };
         if chunk.entries.len() + next.entries.len() > FEW {
@@ -224,21 +231,21 @@ impl Chunk {
     }
 
     /// Where the entry is, or where it would be.
-    fn place(&self, job: JobKey) -> Result<usize, usize> {
-        self.entries.binary_search_by_key(&job, Entry::job)
+    fn place(&self, key: Key) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&key, |entry| entry.key)
     }
 
-    fn part(&self, range: &impl RangeBounds<JobKey>) -> &[Entry] {
-        let before = |job: &JobKey| self.entries.partition_point(|entry| entry.job() < *job);
-        let up_to = |job: &JobKey| self.entries.partition_point(|entry| entry.job() <= *job);
-        let from = match range.start_bound() {
-            Bound::Included(job) => before(job),
-            Bound::Excluded(job) => up_to(job),
+    fn part(&self, (begin, end): (Bound<Key>, Bound<Key>)) -> &[Entry] {
+        let before = |key: Key| self.entries.partition_point(|entry| entry.key < key);
+        let up_to = |key: Key| self.entries.partition_point(|entry| entry.key <= key);
+        let from = match begin {
+            Bound::Included(key) => before(key),
+            Bound::Excluded(key) => up_to(key),
             Bound::Unbounded => 0,
         };
-        let to = match range.end_bound() {
-            Bound::Included(job) => up_to(job),
-            Bound::Excluded(job) => before(job),
+        let to = match end {
+            Bound::Included(key) => up_to(key),
+            Bound::Excluded(key) => before(key),
             Bound::Unbounded => self.entries.len(),
         };
         self.entries.get(from..to).unwrap_or_default()
@@ -262,10 +269,10 @@ impl Chunk {
     /// The wake-up of one entry has changed.
     fn moved(
         &mut self,
-        bound: JobKey,
+        bound: Key,
         before: Option<Timestamp>,
         after: Option<Timestamp>,
-        wakes: &mut BTreeSet<(Timestamp, JobKey)>,
+        wakes: &mut BTreeSet<(Timestamp, Key)>,
     ) {
         match after {
             Some(at) if self.earliest.is_none_or(|earliest| at <= earliest) => {
@@ -277,16 +284,16 @@ impl Chunk {
     }
 
     /// Looks for the earliest wake-up.
-    fn look(&mut self, bound: JobKey, wakes: &mut BTreeSet<(Timestamp, JobKey)>) {
+    fn look(&mut self, bound: Key, wakes: &mut BTreeSet<(Timestamp, Key)>) {
         let earliest = self.entries.iter().filter_map(Entry::wake).min();
         self.wait_until(bound, earliest, wakes);
     }
 
     fn wait_until(
         &mut self,
-        bound: JobKey,
+        bound: Key,
         earliest: Option<Timestamp>,
-        wakes: &mut BTreeSet<(Timestamp, JobKey)>,
+        wakes: &mut BTreeSet<(Timestamp, Key)>,
     ) {
         if self.earliest == earliest {
             return;
@@ -300,7 +307,7 @@ impl Chunk {
 }
 
 /// Whether it ends behind its beginning, as a tree demands of ranges.
-fn is_range(begin: Bound<JobKey>, end: Bound<JobKey>) -> bool {
+fn is_range(begin: Bound<Key>, end: Bound<Key>) -> bool {
     match (begin, end) {
         (Bound::Included(begin), Bound::Included(end) | Bound::Excluded(end)) => begin <= end,
         _ => true,

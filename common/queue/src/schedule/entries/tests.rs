@@ -12,13 +12,13 @@ impl Entries {
         let mut wakes = BTreeSet::new();
         let mut last = None;
         for (&bound, chunk) in &self.chunks {
-            let first = chunk.entries.first().map(Entry::job);
+            let first = chunk.entries.first().map(|entry| entry.key);
             assert!(last < Some(bound) && Some(bound) <= first);
             assert!(chunk.entries.len() <= CHUNK);
             let earliest = chunk.entries.iter().filter_map(Entry::wake).min();
             assert_eq!(chunk.earliest, earliest);
             wakes.extend(earliest.map(|at| (at, bound)));
-            last = chunk.entries.last().map(Entry::job);
+            last = chunk.entries.last().map(|entry| entry.key);
         }
         assert_eq!(self.wakes, wakes);
     }
