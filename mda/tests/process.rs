@@ -9,7 +9,7 @@ use postroad_daemon::{health_socket, query_health};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn postroad_mda(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postroad-mda"));

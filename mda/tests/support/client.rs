@@ -9,7 +9,7 @@ use postroad_net::{ClientTls, Stream, connect_tcp, connect_unix};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Client {
     stream: Stream,

@@ -19,8 +19,9 @@ use crate::QueueError;
 
 /// Longer than any sound index was seen to take; a million mails take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the threads of an index closed by this process may hold on to it.
-const CLOSING: Duration = Duration::from_secs(2);
+/// How long the threads of an index closed by this process may hold on to it: on a busy machine, seconds. Whoever comes here
+/// holds the folder, so nobody else has it open.
+const CLOSING: Duration = Duration::from_secs(60);
 pub(super) const SEGMENT_SIZE: usize = 4 << 20;
 
 pub struct Opened {
@@ -52,10 +53,20 @@ enum Found {
 /// Opens `folder/index`; one that does not open goes to `folder/quarantine`, one of another format is removed, and an
 /// empty one takes its place.
 pub fn open(folder: &Path, cache_capacity: u64, now: Timestamp) -> Result<Opened, QueueError> {
+    open_within(folder, cache_capacity, now, CLOSING)
+}
+
+/// The same; an index that is in use must be let go in this time.
+pub(super) fn open_within(
+    folder: &Path,
+    cache_capacity: u64,
+    now: Timestamp,
+    closing: Duration,
+) -> Result<Opened, QueueError> {
     let index = folder.join("index");
     let io_error = |doing| move |source| QueueError::Io { doing, source };
     fs::create_dir_all(folder).map_err(io_error("create the queue folder"))?;
-    refuse_if_in_use(&index.join("db"))?;
+    refuse_if_in_use(&index.join("db"), closing)?;
     // Of a copy that was cut off.
     for left in [NEW, OLD] {
         remove_if_there(&folder.join(left)).map_err(io_error("remove an unfinished index"))?;
@@ -107,20 +118,21 @@ pub(super) fn remove_if_there(folder: &Path) -> io::Result<()> {
 
 /// An index that someone has open is sound, and not to be moved away under them. One that this process has just closed
 /// is let go by sled's threads a moment later.
-fn refuse_if_in_use(db: &Path) -> Result<(), QueueError> {
+fn refuse_if_in_use(db: &Path, closing: Duration) -> Result<(), QueueError> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(20);
     let Ok(file) = File::open(db) else {
         return Ok(());
     };
     let mut waited = Duration::ZERO;
     while let Err(error) = file.try_lock() {
-        if waited >= CLOSING {
+        if waited >= closing {
             return Err(QueueError::Io {
                 doing: "lock the index",
                 source: error.into(),
             });
         }
-        thread::sleep(CLOSING / 100);
-        waited += CLOSING / 100;
+        thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
     }
     Ok(())
 }
@@ -138,7 +150,7 @@ pub fn look(folder: &Path, cache_capacity: u64) -> Result<Looked, QueueError> {
     if !index.exists() {
         return Ok(Looked::None);
     }
-    refuse_if_in_use(&index.join("db"))?;
+    refuse_if_in_use(&index.join("db"), CLOSING)?;
     let trees = match guarded(&index, cache_capacity)? {
         Found::Sound(trees) => trees,
         Found::OtherFormat => return Ok(Looked::None),

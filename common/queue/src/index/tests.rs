@@ -210,8 +210,9 @@ fn an_index_whose_format_makes_no_sense_goes_to_quarantine() {
 fn an_index_in_use_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (_first, _) = index(folder.path());
+    let closing = std::time::Duration::ZERO;
     assert!(matches!(
-        open(folder.path(), 1 << 20, at(0)),
+        super::open::open_within(folder.path(), 1 << 20, at(0), closing),
         Err(QueueError::Io { .. })
     ));
     assert!(!folder.path().join("quarantine").exists());

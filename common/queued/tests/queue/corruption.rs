@@ -245,6 +245,8 @@ async fn lives(filled: &Filled, folder: &Arc<TempDir>) -> bool {
     };
     let stop = tokio_util::sync::CancellationToken::new();
     let runs = tokio::spawn(running.run(stop.clone(), Duration::from_millis(100)));
+    // Or until it cannot.
+    queue.caught_up().await;
     let mut whole = true;
     for id in filled.living.keys() {
         whole &= queue.show(*id).await.is_ok();

@@ -182,7 +182,7 @@ async fn a_stop_does_not_wait_for_room_on_a_full_disk() {
     let settling = worker.settle(&lease, &failed);
     let waited = timeout(Duration::from_millis(500), settling).await;
     assert!(waited.is_err(), "it waits for room: {waited:?}");
-    let stopped = timeout(Duration::from_secs(10), stack.stop()).await;
+    let stopped = timeout(PATIENCE, stack.stop()).await;
     stopped.expect("the queue ends though there is no room");
 
     fs::remove_dir(segments.join("preparing.tmp")).unwrap();

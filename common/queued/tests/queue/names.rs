@@ -9,7 +9,8 @@ fn sources(folder: &Path, texts: &mut Vec<String>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, texts);
-        } else {
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            // Whoever edits them leaves other files beside them.
             texts.push(std::fs::read_to_string(path).unwrap());
         }
     }

@@ -20,7 +20,7 @@ use super::{
     retired,
     told::{Told, content_of, say},
 };
-use crate::setup::{Worker, change, common, delivered, mail, submit};
+use crate::setup::{Worker, change, common, delivered, mail, start_when_free, submit};
 
 pub const LARGEST: usize = 1 << 20;
 
@@ -183,7 +183,7 @@ pub fn drain(folder: &Path, told: &Told) -> Result<(), String> {
 async fn drain_queue(folder: &Path, told: &Told) -> Result<(), String> {
     let common = common(folder);
     let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let started = postroad_queued::start(kill_config(), &common, directory).await;
+    let started = start_when_free(&kill_config(), &common, &directory).await;
     let (queue, running) = started.map_err(|error| error.to_string())?;
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));

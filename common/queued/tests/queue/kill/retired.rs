@@ -13,7 +13,10 @@ use super::{
     kill_config,
     told::{Mail, Told, content_of, say},
 };
-use crate::{retired::retired, setup::common};
+use crate::{
+    retired::retired,
+    setup::{common, start_when_free},
+};
 
 /// Of those seen before so many are looked at again by each life.
 const AGAIN: usize = 20;
@@ -89,7 +92,7 @@ async fn check(
 pub async fn all_are_there(folder: &Path, told: &Told) -> Result<(), String> {
     let common = common(folder);
     let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let started = postroad_queued::start(kill_config(), &common, directory).await;
+    let started = start_when_free(&kill_config(), &common, &directory).await;
     let (queue, running) = started.map_err(|error| error.to_string())?;
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));
