@@ -29,13 +29,16 @@ use crate::{JobState, QueueError};
 /// | format | what is new |
 /// |---|---|
 /// | 1 | |
-/// | 2 | a [`Checkpoint`] tells how many jobs live |
+/// | 2 | a [`Checkpoint`] tells how many jobs live; records may be blanked |
 pub const FORMATS: Formats = Formats {
     oldest: 1,
     newest: 2,
 };
 /// From this one on a checkpoint tells how many jobs live.
 pub(crate) const COUNTS_JOBS: u32 = 2;
+
+/// From this one on a purge may leave blanked records in the journal.
+pub const BLANKS_RECORDS: u32 = 2;
 
 /// A mail: envelope, content, and its jobs as accepted.
 pub const MAIL: RecordKind = RecordKind(1);

@@ -79,6 +79,8 @@ pub(crate) struct Front {
     /// Nothing goes on.
     pub ended: CancellationToken,
     pub folder: PathBuf,
+    /// What may lie in the folder.
+    pub format: u32,
     pub hostname: Domain,
     /// Name of this agent in events.
     pub name: String,

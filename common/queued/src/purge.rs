@@ -16,7 +16,7 @@ use std::{
 
 use postroad_envelope::{EventKind, Filter, MailState, QueueId};
 use postroad_journal::{JournalError, Lsn, Reader, SegmentNumber};
-use postroad_queue::record::mail_of;
+use postroad_queue::record::{BLANKS_RECORDS, mail_of};
 use postroad_queue_client::{Changed, Order, QueueError};
 use tokio::{
     task::spawn_blocking,
@@ -47,6 +47,7 @@ pub(crate) async fn carry_out(queue: &LocalQueue, mut order: Order) -> Result<Ch
     check(&order.filter)?;
     order.filter = order.filter.folded();
     let core = queue.core().await?;
+    check_format(core.format)?;
     let Some(alone) = core.pins.exclude() else {
         return Err(QueueError::Conflict(
             "a backup is running, which would keep what is purged, or another purge; try again when it has ended".to_owned(),
@@ -72,6 +73,17 @@ fn check(filter: &Filter) -> Result<(), QueueError> {
     match parts.is_empty() {
         true => invalid("the filter means no mail; give a part of it, or say that all are meant"),
         false => Ok(()),
+    }
+}
+
+/// A release that knows no blanked record would read zeros for a mail, call it damaged, and never give up its segment.
+fn check_format(format: u32) -> Result<(), QueueError> {
+    match format >= BLANKS_RECORDS {
+        true => Ok(()),
+        false => Err(QueueError::Conflict(format!(
+            "the queue's folder is in format {format}, whose releases cannot read what a purge leaves; stop the queue, put it \
+             into a later one by `postroad queue upgrade-format`, and purge then"
+        ))),
     }
 }
 

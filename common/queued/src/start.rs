@@ -150,6 +150,7 @@ pub async fn start(
         checkpointing: tokio::sync::Mutex::default(),
         renewing: tokio::sync::Mutex::default(),
         folder,
+        format,
     });
     info!(
         event = "queue_started", path = %front.folder.display(), duration_ms = millis(begun),

@@ -13,8 +13,8 @@ use postroad_envelope::{QueueId, RouteClass};
 use postroad_journal::{Formats, Inspection, JournalError, Lsn, complete_segment};
 use postroad_queue::record::{CHECKPOINT, FORMATS, Record};
 use postroad_queue_client::{
-    Change, Filter, ListQuery, MailState, QueueAdmin, QueueError, QueueService, SettleResult,
-    collect_content,
+    Change, Filter, ListQuery, MailState, Order, QueueAdmin, QueueError, QueueService,
+    SettleResult, collect_content,
 };
 use postroad_queued::{Config, Offline};
 use tempfile::TempDir;
@@ -317,6 +317,32 @@ async fn the_release_before_goes_on_with_what_this_one_wrote_until_the_format_is
         !not_of_format_1(&queue_of(&place)).is_empty(),
         "the reader of format 1 sees what it does not know"
     );
+    assert_eq!(problems(&queue_of(&place)), [""; 0]);
+}
+
+/// The release before would take the zeros that a purge leaves for a damaged mail.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_purged_until_the_format_is_upgraded() {
+    let expected = fs::read_to_string(fixture(1).join("expected.txt")).unwrap();
+    let done = expected.lines().find(|line| line.ends_with(" done"));
+    let done: QueueId = done.unwrap().split(' ').next().unwrap().parse().unwrap();
+    let order = || Order::from(Filter::of_ids(vec![done]));
+    let stack = Stack::in_folder(placed(1), fixture_config()).await;
+    let refused = stack.queue.purge(order()).await.unwrap_err();
+    let why = refused.to_string();
+    assert!(
+        why.contains("format 1") && why.contains("upgrade-format"),
+        "{why}"
+    );
+    let place = stack.stop().await;
+    assert_eq!(not_of_format_1(&queue_of(&place)), [""; 0]);
+    let mut offline = Offline::open(&queue_of(&place)).unwrap();
+    offline.upgrade_format().unwrap();
+    drop(offline);
+    let stack = Stack::in_folder(place, fixture_config()).await;
+    assert_eq!(stack.queue.purge(order()).await.unwrap().mails, 1);
+    compare(&stack, 1, 0).await;
+    let place = stack.stop().await;
     assert_eq!(problems(&queue_of(&place)), [""; 0]);
 }
 
