@@ -25,6 +25,15 @@ pub enum QueueError {
         #[source]
         source: std::io::Error,
     },
+    /// Resource: a sync of the index failed, so nobody knows what the disk holds of it: end, make another.
+    #[error("{doing}")]
+    Unsynced {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
     /// Caller: there is no such mail.
     #[error("there is no mail {0}")]
     NoSuchMail(QueueId),

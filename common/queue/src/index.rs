@@ -251,11 +251,13 @@ impl Index {
     /// Makes all that was applied durable, then says so. Only after sled's flush *and* our own `fdatasync` is it on the
     /// disk (sled ends its flush with `sync_file_range`); the number is written last, so that it never says too much.
     pub fn checkpoint(&self, lsn: Lsn) -> Result<(), QueueError> {
-        let io_error = |doing| move |source| QueueError::Io { doing, source };
         self.trees.db().flush()?;
         self.db_file()
             .sync_data()
-            .map_err(io_error("sync the index"))?;
+            .map_err(|source| QueueError::Unsynced {
+                doing: "sync the index",
+                source,
+            })?;
         self.trees.meta.insert("checkpoint", &lsn.0.to_be_bytes())?;
         Ok(())
     }

@@ -102,6 +102,7 @@ enum Offer {
     Reclaim(oneshot::Sender<Option<SegmentNumber>>),
     Clean(Clean, oneshot::Sender<Result<bool, CommitError>>),
     TakeOver(Box<TakeOver>),
+    Fail(Box<ServeError>),
     Stop,
 }
 
@@ -322,6 +323,24 @@ impl Committer {
         let _ = self.send(Offer::Stop).await;
     }
 
+    /// A sync of the index that failed ends the agent, as one of the journal does: tried again on the same file it may
+    /// succeed, and mean nothing.
+    pub async fn unless_unsynced<T>(&self, done: Result<T, QueueError>) -> Result<T, CommitError> {
+        let failed = match done {
+            Err(failed @ QueueError::Unsynced { .. }) => failed,
+            other => return Ok(other?),
+        };
+        error!(
+            event = "disk_failed",
+            error = &failed as &dyn std::error::Error,
+            "the index cannot be made durable"
+        );
+        let failed = Box::new(ServeError::IndexUnsynced(failed));
+        // It may have ended already.
+        let _ = self.send(Offer::Fail(failed)).await;
+        Err(CommitError::Ended)
+    }
+
     /// Changes with each round that was committed.
     pub fn rounds(&self) -> watch::Receiver<u64> {
         self.rounds.clone()
@@ -397,6 +416,13 @@ impl Stage {
         match self {
             Self::Behind(_) => None,
             Self::Live(queue) => Some(queue),
+        }
+    }
+
+    /// sled syncs once more when it is closed, and panics where that fails. The process ends anyway, or puts this index aside.
+    fn never_close_index(&self) {
+        if let Self::Live(queue) = self {
+            std::mem::forget(Arc::clone(queue));
         }
     }
 
@@ -544,6 +570,10 @@ impl Run {
                 Offer::Reclaim(answer) => round.reclaims.push(answer),
                 Offer::Clean(step, answer) => round.cleans.push((step, answer)),
                 Offer::TakeOver(coming) => self.coming = Some(coming),
+                Offer::Fail(failed) => {
+                    self.stage.never_close_index();
+                    return Err(*failed);
+                }
                 Offer::Stop => round.stop = true,
                 Offer::Change(offer) => octets += self.prepare(offer, now, &mut round)?,
                 Offer::Alone(offer) if round.ready.is_empty() => {
@@ -748,7 +778,11 @@ impl Run {
         while let Some(offer) = self.next_offer() {
             match offer {
                 Offer::Change(offer) | Offer::Alone(offer) => offer.answer(Err(CommitError::Ended)),
-                Offer::Reclaim(_) | Offer::Clean(..) | Offer::TakeOver(_) | Offer::Stop => {}
+                Offer::Reclaim(_)
+                | Offer::Clean(..)
+                | Offer::TakeOver(_)
+                | Offer::Fail(_)
+                | Offer::Stop => {}
             }
         }
         warn!("every waiting submission and settlement was told that the queue has ended");

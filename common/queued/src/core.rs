@@ -284,7 +284,10 @@ pub(crate) fn to_client_error(error: CommitError) -> QueueError {
             Inner::NoSuchMail(_) | Inner::NoSuchJob(_) => QueueError::NotFound,
             Inner::OverQuota(over) => quota::refused(&over, None),
             Inner::Busy(_) | Inner::Stale(_) => QueueError::Conflict(inner.to_string()),
-            Inner::Unreadable { .. } | Inner::Index(_) | Inner::Io { .. } => {
+            Inner::Unreadable { .. }
+            | Inner::Index(_)
+            | Inner::Io { .. }
+            | Inner::Unsynced { .. } => {
                 tracing::error!(event = "fault", error = %inner, "the index failed");
                 QueueError::Unavailable("the index failed".to_owned())
             }

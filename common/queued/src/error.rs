@@ -24,6 +24,9 @@ pub enum ServeError {
     /// Resource: a write or sync failed. Nothing is tried again on the same files: start anew.
     #[error("the disk failed, nothing more can be accepted; start again once it is mended: {0}")]
     Disk(String),
+    /// Resource: a sync of the index failed. The next start makes another: what of this one is on the disk nobody knows.
+    #[error("the index cannot be made durable; start again once the disk is mended")]
+    IndexUnsynced(#[source] postroad_queue::QueueError),
     /// Operator: a socket cannot be served.
     #[error(transparent)]
     Rpc(#[from] postroad_rpc::Error),

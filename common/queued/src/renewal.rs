@@ -109,7 +109,8 @@ pub(crate) async fn renew_index(core: &Arc<Core>) -> Result<Option<u64>, CommitE
         queue.end_renewal(copy)?;
         queue.index_len()
     });
-    Ok(Some(put.await.map_err(|_| CommitError::Ended)??))
+    let put = put.await.map_err(|_| CommitError::Ended)?;
+    Ok(Some(core.committer.unless_unsynced(put).await?))
 }
 
 /// None: the queue is stopping. Blocks.

@@ -331,7 +331,8 @@ pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitEr
         retiring.queue.checkpoint(lsn, clock::now())
     };
     let flushed = spawn_blocking(flush).await;
-    flushed.map_err(|_| CommitError::Ended)??;
+    let flushed = flushed.map_err(|_| CommitError::Ended)?;
+    core.committer.unless_unsynced(flushed).await?;
     debug!(event = "checkpoint", lsn = lsn.0);
     Ok(Some(lsn))
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use postroad_queue_client::{Filter, Order, QueueAdmin as _};
 use postroad_tests::{Agent, Client, Mail, Stack, envelope, mail, stack, submit, wait_for};
 use tokio::task::JoinSet;
 
@@ -26,6 +27,7 @@ const TEMPORARY: i32 = 75;
 /// Syncs of an agent below a folder, which can be made to fail.
 struct Syncs {
     trigger: PathBuf,
+    stall: PathBuf,
 }
 
 impl Syncs {
@@ -35,11 +37,13 @@ impl Syncs {
             return Ok(None);
         };
         let trigger = stack.folder().join("syncs-fail");
+        let stall = stack.folder().join("syncs-stall");
         let below = stack.folder().join(below);
         stack.set_variable(agent, "LD_PRELOAD", library);
         stack.set_variable(agent, "POSTROAD_FAIL_BELOW", below);
         stack.set_variable(agent, "POSTROAD_FAIL_WHILE", trigger.clone());
-        Ok(Some(Self { trigger }))
+        stack.set_variable(agent, "POSTROAD_STALL_WHILE", stall.clone());
+        Ok(Some(Self { trigger, stall }))
     }
 
     fn fail(&self) -> Result<()> {
@@ -48,6 +52,15 @@ impl Syncs {
 
     fn work_again(&self) -> Result<()> {
         Ok(fs::remove_file(&self.trigger)?)
+    }
+
+    /// They do not come back, until [`Syncs::go_on`].
+    fn stall(&self) -> Result<()> {
+        Ok(fs::write(&self.stall, "")?)
+    }
+
+    fn go_on(&self) -> Result<()> {
+        Ok(fs::remove_file(&self.stall)?)
     }
 }
 
@@ -117,11 +130,7 @@ async fn a_sync_of_the_journal_that_fails_acknowledges_nothing() -> Result<()> {
     for reply in replies? {
         ensure!(reply.starts_with("451 4.3.0"), "{reply}");
     }
-    let status = stack.status(Agent::Queued).await?;
-    ensure!(status == TEMPORARY, "the queue ended with {status}");
-    let log = stack.log(Agent::Queued);
-    let told = |line: &str| line.contains("disk_failed") && line.contains("ERROR");
-    ensure!(log.lines().any(told), "nobody was told: {log}");
+    ends_for_the_disk(&mut stack).await?;
 
     syncs.work_again()?;
     stack.start(Agent::Queued)?;
@@ -230,4 +239,81 @@ async fn a_mail_whose_sync_fails_is_tried_again_and_filed_once() -> Result<()> {
     let reports = stack.delivered(ALICE)?;
     ensure!(reports.is_empty(), "nobody was to be told: {reports:?}");
     stack.end().await
+}
+
+/// Tried again, a sync of the index may succeed and mean nothing: the next start makes another index.
+#[tokio::test]
+async fn a_sync_of_the_index_that_fails_ends_the_queue_and_it_is_made_anew() -> Result<()> {
+    let mut stack = stack!().prepare()?;
+    let Some(syncs) = Syncs::of(&mut stack, Agent::Queued, "state/queue/index/db")? else {
+        return Ok(());
+    };
+    for agent in [Agent::Queued, Agent::Msa] {
+        stack.start(agent)?;
+        stack.ready(agent).await?;
+    }
+    let mut client = stack.login(ALICE).await?;
+    client
+        .deliver(ALICE, &[BOB], &mail("kept", "a\r\n"))
+        .await?;
+    syncs.fail()?;
+    // There is something for the next checkpoint, which fails, perhaps before the mail is taken.
+    let reply = client
+        .attempt(ALICE, &[BOB], &mail("perhaps", "a\r\n"))
+        .await?;
+    ends_for_the_disk(&mut stack).await?;
+    syncs.work_again()?;
+    stack.start(Agent::Queued)?;
+    stack.wait_for_log(Agent::Queued, &["put aside"]).await?;
+    stack.start(Agent::Mda)?;
+    stack.ready(Agent::Mda).await?;
+    stack.wait_for_mails(BOB, 1).await?;
+    stack.wait_for_empty_queue().await?;
+    let mails = stack.delivered(BOB)?;
+    ensure!(copies(&mails, "kept") == 1, "{mails:?}");
+    let perhaps = copies(&mails, "perhaps");
+    let taken = usize::from(reply.starts_with("250"));
+    ensure!((taken..=1).contains(&perhaps), "{perhaps} after {reply}");
+    stack.end().await
+}
+
+/// An index that was made anew has the name already, and nobody knows whether the disk says so too.
+#[tokio::test]
+async fn the_name_of_a_new_index_that_cannot_be_made_durable_ends_the_queue() -> Result<()> {
+    let mut stack = stack!().prepare()?;
+    let Some(syncs) = Syncs::of(&mut stack, Agent::Queued, "state/queue/.")? else {
+        return Ok(());
+    };
+    stack.start_all().await?;
+    let mut client = stack.login(ALICE).await?;
+    client
+        .deliver(ALICE, &[BOB], &mail("purged", "a\r\n"))
+        .await?;
+    stack.wait_for_mails(BOB, 1).await?;
+    stack.wait_for_empty_queue().await?;
+    let (admin, all) = (stack.admin()?, Order::from(Filter::all()));
+    syncs.fail()?;
+    let refused = admin.purge(all.clone()).await;
+    ensure!(refused.is_err(), "{refused:?}");
+    ends_for_the_disk(&mut stack).await?;
+
+    syncs.work_again()?;
+    stack.start(Agent::Queued)?;
+    stack.ready(Agent::Queued).await?;
+    let again = wait_for("purge", async || admin.purge(all.clone()).await.ok());
+    ensure!(again.await?.mails == 1);
+    let welcome = mail("welcome", "a\r\n");
+    let reply = stack.submit_while("45", BOB, &welcome).await?;
+    ensure!(reply.starts_with("250"), "{reply}");
+    stack.wait_for_mails(BOB, 2).await?;
+    stack.end().await
+}
+
+async fn ends_for_the_disk(stack: &mut Stack) -> Result<()> {
+    let status = stack.status(Agent::Queued).await?;
+    ensure!(status == TEMPORARY, "the queue ended with {status}");
+    let log = stack.log(Agent::Queued);
+    let told = |line: &str| line.contains("disk_failed") && line.contains("ERROR");
+    ensure!(log.lines().any(told), "nobody was told: {log}");
+    Ok(())
 }

@@ -81,7 +81,10 @@ impl Index {
         }
         self.trees.set_db(renewal.new.db);
         *self.db_file.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
-        open::sync_folder(&self.folder).map_err(io_error("sync the queue folder"))?;
+        open::sync_folder(&self.folder).map_err(|source| QueueError::Unsynced {
+            doing: "make the name of the new index durable",
+            source,
+        })?;
         open::remove_if_there(&self.folder.join(OLD)).map_err(io_error("remove the old index"))
     }
 

@@ -146,7 +146,7 @@ pub(crate) async fn let_go(
 pub(crate) fn suspect_index(folder: &Path, ended: &ServeError) {
     let is_suspect = match ended {
         ServeError::Index(error) => !is_of_the_disk(error),
-        ServeError::Task(_) => true,
+        ServeError::IndexUnsynced(_) | ServeError::Task(_) => true,
         _ => false,
     };
     if !is_suspect {
