@@ -324,6 +324,13 @@ impl Stack {
         self.ready(agent).await
     }
 
+    /// Most memory that the latest process of `agent` ever had, in octets.
+    pub fn peak_memory(&self, agent: Agent) -> Result<u64> {
+        let process = self.processes.get(&agent).and_then(Option::as_ref);
+        let process = process.with_context(|| format!("{agent} was not started"))?;
+        process.peak_memory()
+    }
+
     /// What the latest process of `agent` wrote to standard error.
     pub fn log(&self, agent: Agent) -> String {
         let process = self.processes.get(&agent).and_then(Option::as_ref);

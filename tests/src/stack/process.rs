@@ -72,6 +72,14 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Most memory it ever had, in octets.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        Ok(kib.context("no VmHWM")?.trim().parse::<u64>()? * 1024)
+    }
+
     pub fn log(&self) -> String {
         fs::read(&self.log)
             .map(|log| String::from_utf8_lossy(&log).into_owned())

@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, reason = "the report of a test")]
 
+mod back_pressure;
+
 use std::{
     env, fs,
     io::Write as _,
