@@ -1,12 +1,10 @@
 //! Formats: what an earlier release wrote is read, and stays what it is until someone says otherwise.
 //!
-//! `tests/formats/N` is a small queue as a release wrote it that knew no format after N: 1 was written by the program of
-//! commit 55480da. To write one of the newest format: `POSTROAD_FIXTURE=DIR cargo test -p postroad-queued --test queue
-//! formats::write -- --ignored`.
+//! `tests/formats/N` is a small queue as a release wrote it that knew no format after N; see the README there.
 
 mod one;
 
-use std::{fmt::Write as _, fs, ops::ControlFlow, path::Path, path::PathBuf, sync::Arc};
+use std::{fs, ops::ControlFlow, path::Path, path::PathBuf, sync::Arc};
 
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{QueueId, RouteClass};
@@ -14,19 +12,17 @@ use postroad_journal::{Formats, Inspection, JournalError, Lsn, complete_segment}
 use postroad_queue::record::{CHECKPOINT, FORMATS, Record};
 use postroad_queue_client::{
     Change, Filter, ListQuery, MailState, Order, QueueAdmin, QueueError, QueueService,
-    SettleResult, collect_content,
+    collect_content,
 };
 use postroad_queued::{Config, Offline};
 use tempfile::TempDir;
 
-use crate::setup::{
-    Stack, Worker, change, config, delayed, delivered, failed, mail, prepare, submit,
-};
+use crate::setup::{Stack, Worker, change, config, delayed, mail, prepare, submit};
 
 /// Mail of a fixture never grows too old.
 const FOR_EVER: Interval = Interval::days(365 * 50);
 
-/// How a fixture is written and opened.
+/// As the program that writes fixtures has it.
 fn fixture_config() -> Config {
     let mut config = config();
     config.disk.segment = ByteSize::kib(64);
@@ -44,93 +40,13 @@ fn fixture_content(len: usize) -> Vec<u8> {
     text.take(len).collect()
 }
 
-/// Sends one mail for each length, and settles what leaves by this.
+/// Sends a mail of this length.
 async fn send(stack: &Stack, to: &[&str], len: usize) -> QueueId {
     let envelope = mail("a@local.test", to);
     submit(&stack.queue, &envelope, &fixture_content(len))
         .await
         .unwrap();
     envelope.queue_id
-}
-
-/// One line for each mail: its id, the length of its content, what each recipient is.
-async fn write_fixture(to: &Path) {
-    let stack = Stack::with(fixture_config()).await;
-    let mut expected = String::new();
-    let mut worker = Worker::connect(&stack.queue, &[RouteClass::Relay]).await;
-    for round in 0..6_usize {
-        for (domain, len, stands) in [
-            ("done.test", 3_000, "done"),
-            ("failed.test", 1_000, "owed"),
-            ("part.test", 2_000, "done delayed"),
-            ("later.test", 4_000, "delayed"),
-        ] {
-            let both = [format!("x@{domain}"), format!("y@{domain}")];
-            let both: Vec<&str> = both.iter().map(String::as_str).collect();
-            let to = if domain == "part.test" {
-                &both
-            } else {
-                &both[..1]
-            };
-            let id = send(&stack, to, len + round).await;
-            let lease = worker.lease().await;
-            assert_eq!(lease.envelope.queue_id, id);
-            let outcomes = lease.envelope.recipients.iter().map(|to| {
-                let outcome = match (domain, to.index.0) {
-                    ("done.test", _) | ("part.test", 0) => delivered(),
-                    ("failed.test", _) => failed(),
-                    _ => delayed(),
-                };
-                (to.index, outcome)
-            });
-            let settled = worker.settle_each(lease.lease, outcomes.collect()).await;
-            assert_eq!(settled, SettleResult::Durable);
-            writeln!(expected, "{id} {} {stands}", len + round).unwrap();
-        }
-        let held = send(&stack, &["x@held.test"], 500 + round).await;
-        change(&stack.queue, Change::Hold, Filter::of_ids(vec![held]))
-            .await
-            .unwrap();
-        writeln!(expected, "{held} {} held", 500 + round).unwrap();
-        // In a file of its own.
-        let len = if round == 0 { 40_000 } else { 1_500 + round };
-        let due = send(&stack, &["bob@local.test"], len).await;
-        writeln!(expected, "{due} {len} due").unwrap();
-    }
-    drop(worker);
-    let folder = stack.stop().await;
-    keep(&folder.path().join("state/queue"), to);
-    fs::write(to.join("expected.txt"), expected).unwrap();
-}
-
-/// What is not made anew by a start, segments without the zeros behind what was written.
-fn keep(queue: &Path, to: &Path) {
-    for name in ["segments", "content"] {
-        fs::create_dir_all(to.join(name)).unwrap();
-        for entry in fs::read_dir(queue.join(name)).unwrap() {
-            let entry = entry.unwrap();
-            let file = entry.file_name().to_string_lossy().into_owned();
-            if file.starts_with("ready-") || file.ends_with(".tmp") {
-                continue;
-            }
-            let mut octets = fs::read(entry.path()).unwrap();
-            if name == "segments" {
-                // Its second header is made anew too.
-                octets.truncate(octets.len() - 128);
-                let used = octets.iter().rposition(|octet| *octet != 0).unwrap();
-                octets.truncate((used + 1).next_multiple_of(8));
-            }
-            fs::write(to.join(name).join(file), octets).unwrap();
-        }
-    }
-    fs::copy(queue.join("FORMAT"), to.join("FORMAT")).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "writes a fixture"]
-async fn write() {
-    let to = std::env::var("POSTROAD_FIXTURE").expect("POSTROAD_FIXTURE names a folder");
-    write_fixture(Path::new(&to)).await;
 }
 
 fn fixture(format: u32) -> PathBuf {
