@@ -24,8 +24,6 @@ use crate::{
     drive::{Drive, Fate, Image},
     life::Role,
     recording::{self, Entry},
-    seen::Seen,
-    short_life,
     told::{self, Mails},
 };
 
@@ -33,6 +31,20 @@ use crate::{
 const CHOICES: usize = 4;
 /// Of so many failures the first ones are shown.
 const SHOWN: usize = 5;
+
+/// What lives, and what was seen of it on one disk.
+pub trait Subject: Send + Sized {
+    /// The role of this program that lives shortly.
+    const ROLE: &str;
+    /// What is counted of disks where something was not as it should be, and nothing depends on it.
+    const FLAW: &str;
+
+    /// Opens what is on a disk; also tells whether there was such a flaw.
+    async fn look(mount: &Path) -> Result<(Self, bool)>;
+
+    /// Whether this agrees with what was told before the cut.
+    fn judge(&self, told: &Mails) -> Result<()>;
+}
 
 /// What to look at.
 pub struct Scope {
@@ -54,7 +66,7 @@ pub fn in_memory() -> Result<TempDir> {
 }
 
 /// Lives, one after the other; tells counts, or what is wrong.
-pub fn explore(
+pub fn explore<S: Subject>(
     folder: &Path,
     library: &Path,
     scope: &Scope,
@@ -66,9 +78,9 @@ pub fn explore(
     fs::create_dir(&mount)?;
     let mut mails = Mails::new();
     for number in 0..scope.lives {
-        let life = Life::record(folder, library, &mount, random.random())?;
+        let life = Life::record(S::ROLE, folder, library, &mount, random.random())?;
         let seed = random.random();
-        let looked = life.look(mails, seed, scope);
+        let looked = life.look::<S>(mails, seed, scope);
         let looked = looked.with_context(|| format!("life {}", number + 1))?;
         for (what, count) in looked.counts {
             *counts.entry(what).or_default() += count;
@@ -94,14 +106,14 @@ struct Looked {
 }
 
 impl Life {
-    fn record(folder: &Path, library: &Path, mount: &Path, seed: u64) -> Result<Self> {
+    fn record(name: &str, folder: &Path, library: &Path, mount: &Path, seed: u64) -> Result<Self> {
         let before = Drive::read(mount)?;
         let log = folder.join("recording");
         if log.exists() {
             fs::remove_file(&log)?;
         }
         let role = Role {
-            name: "short-life",
+            name,
             mount,
             seed,
             folder,
@@ -113,7 +125,7 @@ impl Life {
         Ok(Self { before, entries })
     }
 
-    fn look(self, mails: Mails, seed: u64, scope: &Scope) -> Result<Looked> {
+    fn look<S: Subject>(self, mails: Mails, seed: u64, scope: &Scope) -> Result<Looked> {
         let mut random = StdRng::seed_from_u64(seed);
         let (mut stamps, mut known, mut boundaries) = (Vec::new(), HashSet::new(), 0);
         let walk = Walk {
@@ -139,7 +151,7 @@ impl Life {
         let next_at = random.random_range(last / 2..last);
         let mut cases = Cases::default();
         let mut next = None;
-        let seen = looking(|looker| {
+        let seen = looking::<S>(|looker| {
             walk.each(mails, |boundary| {
                 for fates in &boundary.choices {
                     let stamp = boundary.drive.stamp(fates);
@@ -161,13 +173,13 @@ impl Life {
         let acknowledged = acknowledged.filter(
             |entry| matches!(entry, Entry::Told { line } if line.starts_with("acknowledged")),
         );
-        let put_aside = seen.values().filter(|seen| matches!(seen, Ok((_, true))));
-        let put_aside = put_aside.count();
+        let flaws = seen.values().filter(|seen| matches!(seen, Ok((_, true))));
+        let flaws = flaws.count();
         let counts = vec![
             ("boundaries", boundaries),
             ("different images", stamps.len()),
             ("images looked at", seen.len()),
-            ("indexes put aside", put_aside),
+            (S::FLAW, flaws),
             ("compared", cases.all.len()),
             ("acknowledged", acknowledged.count()),
         ];
@@ -298,7 +310,7 @@ impl Cases {
             .map_err(|_| anyhow!("nobody looks any more"))
     }
 
-    fn judge(&self, seen: &Observations) -> Result<()> {
+    fn judge<S: Subject>(&self, seen: &Observations<S>) -> Result<()> {
         let mut wrong = Vec::new();
         let mut cases: Vec<_> = self.all.iter().collect();
         cases.sort_by_key(|(stamp, told)| (*told, *stamp));
@@ -327,15 +339,17 @@ impl Cases {
     }
 }
 
-/// What was seen, and whether the index had to be put aside; or what was wrong.
-type Observations = HashMap<u64, Result<(Seen, bool), String>>;
+/// What was seen, and whether there was a flaw; or what was wrong.
+type Observations<S> = HashMap<u64, Result<(S, bool), String>>;
 
 /// Looks at what is sent, on all processors.
-fn looking(send: impl FnOnce(&SyncSender<(u64, Image)>) -> Result<()>) -> Result<Observations> {
+fn looking<S: Subject>(
+    send: impl FnOnce(&SyncSender<(u64, Image)>) -> Result<()>,
+) -> Result<Observations<S>> {
     let count = thread::available_parallelism()?.get();
     let (sender, receiver) = sync_channel(2 * count);
     let receiver = Mutex::new(receiver);
-    let seen = Mutex::new(Observations::new());
+    let seen = Mutex::new(Observations::<S>::new());
     thread::scope(|all| {
         let lookers: Vec<_> = (0..count)
             .map(|_| all.spawn(|| look(&receiver, &seen)))
@@ -350,7 +364,10 @@ fn looking(send: impl FnOnce(&SyncSender<(u64, Image)>) -> Result<()>) -> Result
     Ok(seen.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn look(images: &Mutex<Receiver<(u64, Image)>>, seen: &Mutex<Observations>) -> Result<()> {
+fn look<S: Subject>(
+    images: &Mutex<Receiver<(u64, Image)>>,
+    seen: &Mutex<Observations<S>>,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -360,7 +377,7 @@ fn look(images: &Mutex<Receiver<(u64, Image)>>, seen: &Mutex<Observations>) -> R
         let Ok((stamp, image)) = next else {
             return Ok(());
         };
-        let looked = runtime.block_on(look_at(&image));
+        let looked = runtime.block_on(look_at::<S>(&image));
         let looked = looked.map_err(|error| format!("{error:#}"));
         seen.lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -368,8 +385,8 @@ fn look(images: &Mutex<Receiver<(u64, Image)>>, seen: &Mutex<Observations>) -> R
     }
 }
 
-async fn look_at(image: &Image) -> Result<(Seen, bool)> {
+async fn look_at<S: Subject>(image: &Image) -> Result<(S, bool)> {
     let disk = in_memory()?;
     image.write_to(disk.path())?;
-    short_life::look(disk.path()).await
+    S::look(disk.path()).await
 }

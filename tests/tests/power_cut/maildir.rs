@@ -17,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::told::{self, Word, content_of, say, tell};
 
-const HOST: &str = "mx.local.test";
+pub const HOST: &str = "mx.local.test";
 const ACCOUNTS: [&str; 3] = ["alice", "bob", "carol"];
 const DELIVERERS: u64 = 4;
 
@@ -28,7 +28,7 @@ fn target_of(id: QueueId) -> Result<Target> {
     Ok(Target::new("local.test", account, folder)?)
 }
 
-fn delivery_of(id: QueueId) -> Result<DeliveryId> {
+pub fn delivery_of(id: QueueId) -> Result<DeliveryId> {
     Ok(DeliveryId::new(&id.to_string(), 0)?)
 }
 
@@ -66,17 +66,19 @@ fn deliver_for_ever(store: &Store) -> Result<()> {
     }
 }
 
-fn deliver(store: &Store, id: QueueId) -> Result<()> {
-    let received_sec = now().as_millis() / 1000;
-    if let Begin::Write(mut delivery) =
-        store.begin(&target_of(id)?, delivery_of(id)?, received_sec)?
-    {
+pub fn deliver(store: &Store, id: QueueId) -> Result<()> {
+    if let Begin::Write(mut delivery) = begin(store, id)? {
         for piece in content_of(id).chunks(100_000) {
             delivery.write(piece)?;
         }
         delivery.commit()?;
     }
     Ok(())
+}
+
+pub fn begin(store: &Store, id: QueueId) -> Result<Begin> {
+    let received_sec = now().as_millis() / 1000;
+    Ok(store.begin(&target_of(id)?, delivery_of(id)?, received_sec)?)
 }
 
 fn forget_what_is_settled(store: &Store) -> Result<()> {
@@ -92,10 +94,9 @@ fn read_for_ever(mount: &Path, mut random: StdRng) {
         for account in ACCOUNTS {
             let seen = mails_of(mount, account).unwrap_or_default();
             for mail in seen.iter().filter(|mail| mail.recent) {
-                let mailbox = mail.path.parent().and_then(Path::parent);
-                if let Some(mailbox) = mailbox.filter(|_| random.random_bool(0.3)) {
-                    let name = format!("{}:2,S", mail.file_name);
-                    let _ = fs::rename(&mail.path, mailbox.join("cur").join(name));
+                if random.random_bool(0.3) {
+                    // Another one may have been faster.
+                    let _ = mark_as_read(mail);
                 }
             }
         }
@@ -103,12 +104,31 @@ fn read_for_ever(mount: &Path, mut random: StdRng) {
     }
 }
 
+pub fn mark_as_read(mail: &Entry) -> Result<()> {
+    let mailbox = mail.path.parent().and_then(Path::parent);
+    let mailbox = mailbox.context("no mailbox")?;
+    let name = format!("{}:2,S", mail.file_name);
+    Ok(fs::rename(&mail.path, mailbox.join("cur").join(name))?)
+}
+
+/// A mail that no reader has touched.
+pub fn new_mail(mount: &Path, id: QueueId) -> Result<Option<Entry>> {
+    for account in ACCOUNTS {
+        let mut mails = mails_of(mount, account)?.into_iter();
+        let found = mails.find(|mail| mail.recent && id_of(mail) == Some(id));
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
 fn mails_of(mount: &Path, account: &str) -> Result<Vec<Entry>> {
     let maildir = postroad_maildir::maildir_path(mount, "local.test", account)?;
     Ok(list(&maildir)?)
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     Timestamp::from(std::time::SystemTime::now())
 }
 
@@ -129,21 +149,12 @@ pub fn check(mount: &Path, told: &Path, seed: u64) -> Result<()> {
             deliver(&store, id)?;
         }
     }
-    let mut filed = BTreeMap::<QueueId, usize>::new();
-    for account in ACCOUNTS {
-        for mail in mails_of(mount, account)? {
-            let id = id_of(&mail).with_context(|| format!("whose is {:?}?", mail.path))?;
-            ensure!(
-                mails.contains_key(&id),
-                "{id} is there and nobody delivered it"
-            );
-            let content: Vec<u8> = content_of(id)
-                .into_iter()
-                .filter(|&octet| octet != b'\r')
-                .collect();
-            ensure!(fs::read(&mail.path)? == content, "{id} is half visible");
-            *filed.entry(id).or_default() += 1;
-        }
+    let filed = filed(mount)?;
+    for id in filed.keys() {
+        ensure!(
+            mails.contains_key(id),
+            "{id} is there and nobody delivered it"
+        );
     }
     for (id, told) in &mails {
         match filed.get(id) {
@@ -155,6 +166,21 @@ pub fn check(mount: &Path, told: &Path, seed: u64) -> Result<()> {
     say(&format!("found {}\n", filed.len()));
     say(&format!("filed-again {}\n", unsettled.count()));
     start_anew(mount, &store, seed)
+}
+
+/// How often each mail is in a mailbox; whole, or this is an error.
+pub fn filed(mount: &Path) -> Result<BTreeMap<QueueId, usize>> {
+    let mut filed = BTreeMap::new();
+    for account in ACCOUNTS {
+        for mail in mails_of(mount, account)? {
+            let id = id_of(&mail).with_context(|| format!("whose is {:?}?", mail.path))?;
+            let mut content = content_of(id);
+            content.retain(|&octet| octet != b'\r');
+            ensure!(fs::read(&mail.path)? == content, "{id} is half visible");
+            *filed.entry(id).or_default() += 1;
+        }
+    }
+    Ok(filed)
 }
 
 fn id_of(mail: &Entry) -> Option<QueueId> {

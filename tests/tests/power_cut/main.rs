@@ -20,6 +20,7 @@ mod queue;
 mod recording;
 mod seen;
 mod short_life;
+mod short_store;
 mod told;
 
 use std::{
@@ -37,9 +38,11 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 
 use self::{
-    boundaries::Scope,
+    boundaries::{Scope, Subject},
     disk::{Disk, MANNERS, Switch},
     life::{Life, Role},
+    seen::Seen,
+    short_store::Filed,
     told::Mails,
 };
 
@@ -111,6 +114,7 @@ fn play(role: &str, mount: &Path, told: &Path, seed: &str) -> Result<()> {
         "queue-check" => runtime.block_on(queue::check(mount, told, seed)),
         "queue-drain" => runtime.block_on(queue::drain(mount)),
         "short-life" => runtime.block_on(short_life::live(mount, seed)),
+        "short-store" => short_store::live(mount, seed),
         "maildir" => maildir::live(mount, seed),
         "maildir-check" => maildir::check(mount, told, seed),
         _ => bail!("no role {role:?}"),
@@ -119,12 +123,17 @@ fn play(role: &str, mount: &Path, told: &Path, seed: &str) -> Result<()> {
 
 type Scenario = (&'static str, fn(&Path, u64) -> Result<String>);
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 7] = [
     ("queue_loses_nothing_and_nothing_comes_back", queue_cuts),
     ("maildir_files_exactly_once", maildir_cuts),
     ("lying_syncs_are_found_out", lies),
     ("every_write_boundary_of_a_short_life", every_boundary),
     ("a_journal_that_is_not_synced_is_found_out", deaf),
+    (
+        "every_write_boundary_of_deliveries",
+        every_boundary_of_deliveries,
+    ),
+    ("a_ledger_that_is_not_synced_is_found_out", deaf_deliveries),
 ];
 
 fn run_all(folder: TempDir, wanted: &[String]) -> ExitCode {
@@ -233,6 +242,14 @@ fn compile(folder: &Path, name: &str, text: &[u8]) -> Result<PathBuf> {
 
 /// `POSTROAD_POWER_CUT_LIVES` and `POSTROAD_POWER_CUT_IMAGES` ask for more lives, and more images of each.
 fn every_boundary(folder: &Path, seed: u64) -> Result<String> {
+    all_boundaries::<Seen>(folder, seed)
+}
+
+fn every_boundary_of_deliveries(folder: &Path, seed: u64) -> Result<String> {
+    all_boundaries::<Filed>(folder, seed)
+}
+
+fn all_boundaries<S: Subject>(folder: &Path, seed: u64) -> Result<String> {
     let library = compile(folder, "recorder", recording::LIBRARY)?;
     let images = number("POSTROAD_POWER_CUT_IMAGES").unwrap_or(IMAGES);
     let scope = Scope {
@@ -241,25 +258,31 @@ fn every_boundary(folder: &Path, seed: u64) -> Result<String> {
         images: usize::try_from(images)?,
         deaf_to: None,
     };
-    Ok(list(&boundaries::explore(folder, &library, &scope)?))
+    Ok(list(&boundaries::explore::<S>(folder, &library, &scope)?))
 }
 
 /// Proves that the scenario before can fail: the same, but the syncs of segments make nothing durable.
 fn deaf(folder: &Path, seed: u64) -> Result<String> {
+    // The names of segments.
+    is_found_out::<Seen>(folder, seed, "0")
+}
+
+fn deaf_deliveries(folder: &Path, seed: u64) -> Result<String> {
+    is_found_out::<Filed>(folder, seed, "segment-")
+}
+
+fn is_found_out<S: Subject>(folder: &Path, seed: u64, deaf_to: &'static str) -> Result<String> {
     let library = compile(folder, "recorder", recording::LIBRARY)?;
     let scope = Scope {
         seed,
         lives: 1,
         images: 100,
-        deaf_to: Some("0"),
+        deaf_to: Some(deaf_to),
     };
-    let loss = boundaries::explore(folder, &library, &scope).err();
-    let loss = format!(
-        "{:#}",
-        loss.context("a journal without syncs lost nothing")?
-    );
+    let loss = boundaries::explore::<S>(folder, &library, &scope).err();
+    let loss = format!("{:#}", loss.context("what does not sync lost nothing")?);
     // What is missing between two parts that reached the disk is damage; what is missing at the end is a loss.
-    let is_loss = ["is lost", "is called damaged"]
+    let is_loss = ["is lost", "is called damaged", "would be filed twice"]
         .iter()
         .any(|words| loss.contains(words));
     ensure!(is_loss, "not a loss: {loss}");

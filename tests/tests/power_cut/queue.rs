@@ -28,6 +28,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    boundaries::Subject as _,
     phases,
     seen::Seen,
     told::{self, Word, content_of, say, tell},

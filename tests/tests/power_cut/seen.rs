@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,7 +13,11 @@ use postroad_queue_client::{
 };
 use postroad_queued::LocalQueue;
 
-use crate::told::{Mails, Told, content_of};
+use crate::{
+    boundaries::Subject,
+    short_life,
+    told::{Mails, Told, content_of},
+};
 
 const LARGEST: usize = 6 << 20;
 
@@ -58,9 +63,18 @@ impl Seen {
     pub fn len(&self) -> usize {
         self.0.len()
     }
+}
+
+impl Subject for Seen {
+    const ROLE: &str = "short-life";
+    const FLAW: &str = "indexes put aside";
+
+    async fn look(mount: &Path) -> Result<(Self, bool)> {
+        short_life::look(mount).await
+    }
 
     /// What was acknowledged is there, what has ended is not, what was held is.
-    pub fn judge(&self, mails: &Mails) -> Result<()> {
+    fn judge(&self, mails: &Mails) -> Result<()> {
         for (id, told) in mails {
             let Mail {
                 open,
