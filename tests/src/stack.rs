@@ -245,6 +245,15 @@ impl Stack {
         Ok(())
     }
 
+    /// Starts these, each once the one before is ready.
+    pub async fn bring_up(&mut self, agents: &[Agent]) -> Result<()> {
+        for &agent in agents {
+            self.start(agent)?;
+            self.ready(agent).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until a process says that it does its work.
     pub async fn ready(&mut self, agent: Agent) -> Result<()> {
         let run = self.folder().join("run");
@@ -320,8 +329,7 @@ impl Stack {
     /// SIGTERM, start, readiness.
     pub async fn restart(&mut self, agent: Agent) -> Result<()> {
         self.terminate(agent).await?;
-        self.start(agent)?;
-        self.ready(agent).await
+        self.bring_up(&[agent]).await
     }
 
     /// Most memory that the latest process of `agent` ever had, in octets.

@@ -71,8 +71,7 @@ async fn accepted_after(stack: &mut Stack, envelope: &Envelope) -> Result<Durati
 async fn mail_is_accepted_while_the_index_is_made_and_a_kill_meanwhile_loses_nothing() -> Result<()>
 {
     let mut stack = stack!().settings(ROUTES).prepare()?;
-    stack.start(Agent::Queued)?;
-    stack.ready(Agent::Queued).await?;
+    stack.bring_up(&[Agent::Queued]).await?;
     let mut accepted = fill(Arc::new(stack.queue()?)).await?;
     stack.kill_nine(Agent::Queued).await?;
     fs::remove_dir_all(stack.folder().join("state/queue/index"))?;
@@ -105,10 +104,9 @@ async fn mail_is_accepted_while_the_index_is_made_and_a_kill_meanwhile_loses_not
         "the index was there before anything was accepted"
     );
 
-    for agent in [Agent::Queued, Agent::Msa, Agent::Mda] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack
+        .bring_up(&[Agent::Queued, Agent::Msa, Agent::Mda])
+        .await?;
     stack.wait_for_log(Agent::Queued, &[CAUGHT_UP]).await?;
     let queue = stack.queue()?;
     for envelope in accepted.iter().rev().take(FOR_BOB / 2) {

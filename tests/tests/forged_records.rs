@@ -23,10 +23,9 @@ fn records(segment: &[u8]) -> Result<&[u8]> {
 #[tokio::test]
 async fn a_copy_of_real_records_in_a_body_changes_nothing_but_that_mail() -> Result<()> {
     let mut stack = stack!().prepare()?;
-    for agent in [Agent::Queued, Agent::Msa, Agent::Mda] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack
+        .bring_up(&[Agent::Queued, Agent::Msa, Agent::Mda])
+        .await?;
     let mut client = stack.login(ALICE).await?;
     client
         .deliver(ALICE, &[BOB], &mail("ended", "a\r\n"))
@@ -67,10 +66,7 @@ async fn a_copy_of_real_records_in_a_body_changes_nothing_but_that_mail() -> Res
 
     stack.kill_nine(Agent::Queued).await?;
     fs::remove_dir_all(stack.folder().join("state/queue/index"))?;
-    for agent in [Agent::Queued, Agent::Mda] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack.bring_up(&[Agent::Queued, Agent::Mda]).await?;
     let mails = stack.wait_for_mails(BOB, 3).await?;
     stack.wait_for_empty_queue().await?;
     ensure!(mails.len() == 3 && stack.delivered(BOB)?.len() == 3);

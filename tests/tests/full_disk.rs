@@ -71,10 +71,7 @@ async fn a_disk_that_fills_up_loses_nothing_and_recovers() -> Result<()> {
     let settings = format!("[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"8MiB\"\n");
     let mut stack = stack!().settings(&settings).prepare()?;
     // Without the MDA everything stays in the queue.
-    for agent in [Agent::Queued, Agent::Msa] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;
     let mut client = stack.login("alice@demo.test").await?;
     let line = "a line of a mail that fills the disk\r\n";
     let mut taken = 0;
@@ -128,8 +125,7 @@ async fn a_disk_below_its_reserve_stops_no_mail_on_its_way() -> Result<()> {
     let refused = mail("refused", "a\r\n");
     let reply = stack.submit_while("250", BOB, &refused).await?;
     ensure!(reply.starts_with("452 4.3.1"), "{reply}");
-    stack.start(Agent::Mda)?;
-    stack.ready(Agent::Mda).await?;
+    stack.bring_up(&[Agent::Mda]).await?;
     stack.wait_for_empty_queue().await?;
     let lost = ["disk_failed", "retired mails cannot be written"];
     stack.wait_for_log(Agent::Queued, &lost).await?;
@@ -156,8 +152,7 @@ async fn a_disk_without_an_octet_loses_nothing() -> Result<()> {
     };
     drop(fill_queue(&stack).await?);
     disk.fill(0)?;
-    stack.start(Agent::Mda)?;
-    stack.ready(Agent::Mda).await?;
+    stack.bring_up(&[Agent::Mda]).await?;
     let admin = stack.admin()?;
     let ended = wait_for("empty queue, or its end", async || {
         if let Some(status) = stack.ended(Agent::Queued) {
@@ -170,8 +165,7 @@ async fn a_disk_without_an_octet_loses_nothing() -> Result<()> {
     disk.empty()?;
     if let Some(status) = ended {
         ensure!(status == TEMPORARY, "the queue ended with {status}");
-        stack.start(Agent::Queued)?;
-        stack.ready(Agent::Queued).await?;
+        stack.bring_up(&[Agent::Queued]).await?;
     }
     all_is_well(&stack).await?;
     stack.end().await
@@ -188,10 +182,7 @@ async fn on_a_small_disk(reserve: &str) -> Result<Option<(SmallDisk, Stack)>> {
         "[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"{reserve}\"\n[queued.retired]\ncontent = \"all\"\n"
     );
     let mut stack = stack!().settings(&settings).prepare()?;
-    for agent in [Agent::Queued, Agent::Msa] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;
     Ok(Some((disk, stack)))
 }
 

@@ -76,8 +76,7 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Waits for the queue to be level with its journal too.
 async fn start(stack: &mut Stack) -> Result<()> {
-    stack.start(Agent::Queued)?;
-    stack.ready(Agent::Queued).await?;
+    stack.bring_up(&[Agent::Queued]).await?;
     stack.wait_for_log(Agent::Queued, &["caught_up"]).await?;
     Ok(())
 }

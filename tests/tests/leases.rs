@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use postroad_tests::{
-    Agent, Kept, Link, Peer, Stack, Weather, is_same_mail, mail, stack, wait_for,
+    Agent, Kept, Link, Peer, Stack, Stalled, Weather, is_same_mail, mail, stack, wait_for,
 };
 
 const FRIEND: &str = "friend@world.test";
@@ -24,6 +24,20 @@ async fn submit(stack: &Stack, subject: &str, to: &str) -> Result<()> {
     let mut client = stack.login("alice@demo.test").await?;
     let content = mail(subject, "a\r\n");
     client.deliver("alice@demo.test", &[to], &content).await
+}
+
+/// A mail that the peer is asked about, and does not answer yet.
+async fn stall(stack: &Stack, peer: &Peer, subject: &str) -> Result<Stalled> {
+    let mut stalled = peer.stall_next(FRIEND);
+    submit(stack, subject, FRIEND).await?;
+    stalled.reached().await?;
+    Ok(stalled)
+}
+
+fn nobody_was_told(stack: &Stack) -> Result<()> {
+    let reports = stack.delivered("alice@demo.test")?;
+    ensure!(reports.is_empty(), "nobody was to be told: {reports:?}");
+    Ok(())
 }
 
 async fn wait_for_kept(peer: &Peer, count: usize) -> Result<Vec<Kept>> {
@@ -49,9 +63,7 @@ async fn what_a_paused_worker_says_later_does_not_count() -> Result<()> {
     let settings = leases("1s", "500ms", "1s");
     let mut stack = stack!().settings(&settings).start().await?;
     let peer = Peer::up(stack.peer_address(1)).await?;
-    let mut stalled = peer.stall_next(FRIEND);
-    submit(&stack, "paused", FRIEND).await?;
-    stalled.reached().await?;
+    let stalled = stall(&stack, &peer, "paused").await?;
     stack.freeze(Agent::Mta)?;
 
     let second = stack.second(Agent::Mta, NO_INBOUND).await?;
@@ -68,8 +80,7 @@ async fn what_a_paused_worker_says_later_does_not_count() -> Result<()> {
 
     stack.wait_for_empty_queue().await?;
     ensure!(peer.kept().len() == 1, "{:?}", peer.kept());
-    let reports = stack.delivered("alice@demo.test")?;
-    ensure!(reports.is_empty(), "nobody was to be told: {reports:?}");
+    nobody_was_told(&stack)?;
     second.end().await?;
     stack.end().await
 }
@@ -78,14 +89,10 @@ async fn what_a_paused_worker_says_later_does_not_count() -> Result<()> {
 async fn what_a_paused_mda_was_filing_is_filed_once() -> Result<()> {
     let settings = leases("1s", "500ms", "1s");
     let mut stack = stack!().settings(&settings).prepare()?;
-    for agent in [Agent::Queued, Agent::Msa] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;
     // Slow, so that it can be caught while the content is on its way.
     let link = slow_link(&stack, Weather::Slow(32 << 10, Duration::from_millis(50)))?;
-    stack.start(Agent::Mda)?;
-    stack.ready(Agent::Mda).await?;
+    stack.bring_up(&[Agent::Mda]).await?;
     let mut client = stack.login("alice@demo.test").await?;
     let content = mail("paused", &"a line of a long mail\r\n".repeat(80_000));
     client
@@ -111,8 +118,7 @@ async fn what_a_paused_mda_was_filing_is_filed_once() -> Result<()> {
     let mails = stack.delivered("bob@demo.test")?;
     ensure!(mails.len() == 1, "{} mails", mails.len());
     ensure!(is_same_mail(&content, &mails[0].content), "it was changed");
-    let reports = stack.delivered("alice@demo.test")?;
-    ensure!(reports.is_empty(), "nobody was to be told: {reports:?}");
+    nobody_was_told(&stack)?;
     stack.end().await
 }
 
@@ -121,9 +127,7 @@ async fn the_job_of_a_dead_worker_comes_back_after_the_grace() -> Result<()> {
     let settings = leases("5m", "1s", "1s");
     let mut stack = stack!().settings(&settings).start().await?;
     let peer = Peer::up(stack.peer_address(1)).await?;
-    let mut stalled = peer.stall_next(FRIEND);
-    submit(&stack, "lost", FRIEND).await?;
-    stalled.reached().await?;
+    let _stalled = stall(&stack, &peer, "lost").await?;
     let second = stack.second(Agent::Mta, NO_INBOUND).await?;
     let died = Instant::now();
     stack.kill_nine(Agent::Mta).await?;
@@ -145,27 +149,21 @@ async fn a_slow_line_keeps_its_leases_and_one_that_broke_gets_them_back() -> Res
     const LEASE: Duration = Duration::from_secs(2);
     let settings = leases("2s", "10s", "1s");
     let mut stack = stack!().settings(&settings).prepare()?;
-    for agent in [Agent::Queued, Agent::Msa, Agent::Mda] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack
+        .bring_up(&[Agent::Queued, Agent::Msa, Agent::Mda])
+        .await?;
     let link = slow_link(&stack, Weather::Slow(500, Duration::from_millis(50)))?;
-    stack.start(Agent::Mta)?;
-    stack.ready(Agent::Mta).await?;
+    stack.bring_up(&[Agent::Mta]).await?;
     let peer = Peer::up(stack.peer_address(1)).await?;
 
-    let mut stalled = peer.stall_next(FRIEND);
-    submit(&stack, "slow", FRIEND).await?;
-    stalled.reached().await?;
+    let stalled = stall(&stack, &peer, "slow").await?;
     // There is nothing to wait for but the time: the lease would be over.
     tokio::time::sleep(LEASE + LEASE / 4).await;
     stalled.answer("250 2.1.5 there you are");
     wait_for_kept(&peer, 1).await?;
     stack.wait_for_empty_queue().await?;
 
-    let mut stalled = peer.stall_next(FRIEND);
-    submit(&stack, "cut", FRIEND).await?;
-    stalled.reached().await?;
+    let stalled = stall(&stack, &peer, "cut").await?;
     link.cut();
     stack
         .wait_for_log(Agent::Queued, &["worker_lost", "\"count\":1"])
@@ -191,9 +189,7 @@ async fn a_result_that_found_no_queue_counts_when_it_is_back() -> Result<()> {
     let mut stack = stack!().settings(&settings).settings(grace).start().await?;
     let peer = Peer::up(stack.peer_address(1)).await?;
     for (number, gently) in [(1, true), (2, false)] {
-        let mut stalled = peer.stall_next(FRIEND);
-        submit(&stack, &format!("away {number}"), FRIEND).await?;
-        stalled.reached().await?;
+        let stalled = stall(&stack, &peer, &format!("away {number}")).await?;
         if gently {
             let status = stack.terminate(Agent::Queued).await?;
             ensure!(status == 0, "the queue ended with {status}");
@@ -203,8 +199,7 @@ async fn a_result_that_found_no_queue_counts_when_it_is_back() -> Result<()> {
         stack.wait_for_log(Agent::Mta, &["queue_lost"]).await?;
         stalled.answer("250 2.1.5 there you are");
         wait_for_kept(&peer, number).await?;
-        stack.start(Agent::Queued)?;
-        stack.ready(Agent::Queued).await?;
+        stack.bring_up(&[Agent::Queued]).await?;
         let resumed = ["worker_connected", "mta@", "\"count\":1"];
         stack.wait_for_log(Agent::Queued, &resumed).await?;
         stack.wait_for_empty_queue().await?;
@@ -218,13 +213,10 @@ async fn a_result_that_comes_after_the_grace_of_a_restart_is_late() -> Result<()
     let settings = leases("5m", "500ms", "500ms");
     let mut stack = stack!().settings(&settings).start().await?;
     let peer = Peer::up(stack.peer_address(1)).await?;
-    let mut stalled = peer.stall_next(FRIEND);
-    submit(&stack, "late", FRIEND).await?;
-    stalled.reached().await?;
+    let stalled = stall(&stack, &peer, "late").await?;
     stack.freeze(Agent::Mta)?;
     stack.kill_nine(Agent::Queued).await?;
-    stack.start(Agent::Queued)?;
-    stack.ready(Agent::Queued).await?;
+    stack.bring_up(&[Agent::Queued]).await?;
     let second = stack.second(Agent::Mta, NO_INBOUND).await?;
     wait_for_kept(&peer, 1).await?;
     stack.wait_for_empty_queue().await?;
@@ -232,8 +224,7 @@ async fn a_result_that_comes_after_the_grace_of_a_restart_is_late() -> Result<()
     stalled.answer("550 5.1.1 there is nobody of that name");
     stack.thaw(Agent::Mta)?;
     stack.wait_for_log(Agent::Queued, &REFUSED).await?;
-    let reports = stack.delivered("alice@demo.test")?;
-    ensure!(reports.is_empty(), "nobody was to be told: {reports:?}");
+    nobody_was_told(&stack)?;
     ensure!(peer.kept().len() == 1 && peer.attempts() == 2);
     second.end().await?;
     stack.end().await

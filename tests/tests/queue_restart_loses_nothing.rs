@@ -28,8 +28,7 @@ async fn mail_that_had_its_250_arrives_once() -> Result<()> {
             .await?;
         ensure!(reply.starts_with("451 4.3.0"), "{reply}");
 
-        stack.start(Agent::Queued)?;
-        stack.ready(Agent::Queued).await?;
+        stack.bring_up(&[Agent::Queued]).await?;
         let again = mail(&format!("again {round}"), "a\r\n");
         let reply = stack
             .submit_while("451 4.3.0", "bob@demo.test", &again)

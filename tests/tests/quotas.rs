@@ -32,8 +32,7 @@ async fn an_account_that_is_full_waits_while_others_go_on() -> Result<()> {
     );
 
     stack.kill_nine(Agent::Queued).await?;
-    stack.start(Agent::Queued)?;
-    stack.ready(Agent::Queued).await?;
+    stack.bring_up(&[Agent::Queued]).await?;
     ensure!(
         usage(&stack).await? == before,
         "another usage after the restart"

@@ -82,8 +82,7 @@ async fn delivered_before_a_crash(stack: &mut Stack, dovecot: &Dovecot, root: &P
     imap(dovecot, json!({ "do": "flag", "subject": "flagged" })).await?;
     imap(dovecot, json!({ "do": "move", "subject": "moved" })).await?;
 
-    stack.start(Agent::Mda)?;
-    stack.ready(Agent::Mda).await?;
+    stack.bring_up(&[Agent::Mda]).await?;
     stack.wait_for_empty_queue().await?;
     hand_over(stack)?;
     let shown = fetch(dovecot).await?;

@@ -56,10 +56,7 @@ async fn who_outruns_the_disk_is_told_so_and_the_queue_stays_within_its_memory()
         return Ok(());
     };
     // Without the MDA everything stays in the queue.
-    for agent in [Agent::Queued, Agent::Msa] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(stack.login(ALICE).await?);
@@ -108,8 +105,7 @@ async fn who_outruns_the_disk_is_told_so_and_the_queue_stays_within_its_memory()
     ensure!(after <= before + bound(), "{after} octets of memory");
 
     stack.kill_nine(Agent::Queued).await?;
-    stack.start(Agent::Queued)?;
-    stack.ready(Agent::Queued).await?;
+    stack.bring_up(&[Agent::Queued]).await?;
     mails.are_there(&stack, &acknowledged, taken).await?;
     stack.end().await
 }

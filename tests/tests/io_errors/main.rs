@@ -111,10 +111,7 @@ async fn a_sync_of_the_journal_that_fails_acknowledges_nothing() -> Result<()> {
         return Ok(());
     };
     // Without the MDA everything stays in the queue.
-    for agent in [Agent::Queued, Agent::Msa] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let mut client = stack.login(ALICE).await?;
@@ -135,14 +132,12 @@ async fn a_sync_of_the_journal_that_fails_acknowledges_nothing() -> Result<()> {
     ends_for_the_disk(&mut stack).await?;
 
     syncs.work_again()?;
-    stack.start(Agent::Queued)?;
-    stack.ready(Agent::Queued).await?;
+    stack.bring_up(&[Agent::Queued]).await?;
     let again = wait_for("answer to the same mail", async || {
         submit(&queue, &by_id, &content).await.ok()
     });
     again.await?;
-    stack.start(Agent::Mda)?;
-    stack.ready(Agent::Mda).await?;
+    stack.bring_up(&[Agent::Mda]).await?;
     stack.wait_for_empty_queue().await?;
     let mails = stack.delivered(BOB)?;
     for number in 0..CLIENTS {
@@ -209,8 +204,7 @@ async fn a_sync_of_the_ledger_that_fails_delivers_nothing_twice() -> Result<()> 
     ensure!(status == TEMPORARY, "the agent ended with {status}");
     ensure!(stack.log(Agent::Mda).contains("disk_failed"));
     syncs.work_again()?;
-    stack.start(Agent::Mda)?;
-    stack.ready(Agent::Mda).await?;
+    stack.bring_up(&[Agent::Mda]).await?;
     stack.wait_for_empty_queue().await?;
     let mails = stack.delivered(BOB)?;
     ensure!(mails.len() == 1 && copies(&mails, "once") == 1, "{mails:?}");
@@ -250,10 +244,7 @@ async fn a_sync_of_the_index_that_fails_ends_the_queue_and_it_is_made_anew() -> 
     let Some(syncs) = Syncs::of(&mut stack, Agent::Queued, "state/queue/index/db")? else {
         return Ok(());
     };
-    for agent in [Agent::Queued, Agent::Msa] {
-        stack.start(agent)?;
-        stack.ready(agent).await?;
-    }
+    stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;
     let mut client = stack.login(ALICE).await?;
     client
         .deliver(ALICE, &[BOB], &mail("kept", "a\r\n"))
@@ -267,8 +258,7 @@ async fn a_sync_of_the_index_that_fails_ends_the_queue_and_it_is_made_anew() -> 
     syncs.work_again()?;
     stack.start(Agent::Queued)?;
     stack.wait_for_log(Agent::Queued, &["put aside"]).await?;
-    stack.start(Agent::Mda)?;
-    stack.ready(Agent::Mda).await?;
+    stack.bring_up(&[Agent::Mda]).await?;
     stack.wait_for_mails(BOB, 1).await?;
     stack.wait_for_empty_queue().await?;
     let mails = stack.delivered(BOB)?;
@@ -300,8 +290,7 @@ async fn the_name_of_a_new_index_that_cannot_be_made_durable_ends_the_queue() ->
     ends_for_the_disk(&mut stack).await?;
 
     syncs.work_again()?;
-    stack.start(Agent::Queued)?;
-    stack.ready(Agent::Queued).await?;
+    stack.bring_up(&[Agent::Queued]).await?;
     let again = wait_for("purge", async || admin.purge(all.clone()).await.ok());
     ensure!(again.await?.mails == 1);
     let welcome = mail("welcome", "a\r\n");
