@@ -6,11 +6,13 @@
 //! | job | id, number | the print of the sender, and the job's state, at most 4 KiB |
 //! | leaving | id | `Leaving`: a finished mail that is not retired yet; its jobs' last states are still in `job` |
 //! | done | id | time and digest of a finished mail, for the window of idempotency |
+//! | ended | the first id | a hundred of those, packed |
 //! | meta | name | format, epoch, checkpoint, places of blocks and snapshot |
 
 mod apply;
 mod check;
 mod count;
+mod done;
 mod jobs;
 mod keys;
 mod leaving;
@@ -30,6 +32,7 @@ use prost::Message;
 
 pub use check::{CheckCursor, CheckRules, Suspect};
 pub use count::side_by_side;
+use done::Packed;
 pub use jobs::directed;
 pub use leaving::LeavingMail;
 pub use open::{Former, Looked, Opened, look, open};
@@ -42,7 +45,8 @@ use crate::{
     record::{Finished, digest_from_wire, digest_to_wire, file_from_wire, wire},
 };
 
-/// 2: tenant, account and tags of each mail. 3: no keys by time, destination or sender; a job has the print of its sender.
+/// 2: tenant, account and tags of each mail. 3: no keys by time, destination or sender; a job has the
+/// print of its sender; finished ids are packed.
 const FORMAT: u64 = 3;
 
 /// What sled has open.
@@ -52,7 +56,7 @@ pub struct Raw {
     trees: [sled::Tree; NAMES.len()],
 }
 
-const NAMES: [&str; 5] = ["mail", "job", "leaving", "done", "meta"];
+const NAMES: [&str; 6] = ["mail", "job", "leaving", "done", "ended", "meta"];
 
 impl Raw {
     fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Self> {
@@ -63,8 +67,8 @@ impl Raw {
             // Only a checkpoint makes it durable; a flusher in between would compete with it for the disk.
             .flush_every_ms(None)
             .open()?;
-        let [mail, job, leaving, done, meta] = NAMES.map(|name| db.open_tree(name));
-        let trees = [mail?, job?, leaving?, done?, meta?];
+        let [mail, job, leaving, done, ended, meta] = NAMES.map(|name| db.open_tree(name));
+        let trees = [mail?, job?, leaving?, done?, ended?, meta?];
         Ok(Self { db, trees })
     }
 }
@@ -75,26 +79,35 @@ pub struct Trees {
     job: Tree,
     leaving: Tree,
     done: Tree,
+    ended: Tree,
     meta: Tree,
 }
 
 impl Trees {
     fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Box<Self>> {
         let Raw { db, trees } = Raw::open(path, cache_capacity, segment_size)?;
-        let [mail, job, leaving, done, meta] = trees.map(Tree::new);
+        let [mail, job, leaving, done, ended, meta] = trees.map(Tree::new);
         Ok(Box::new(Self {
             db: Mutex::new(db),
             mail,
             job,
             leaving,
             done,
+            ended,
             meta,
         }))
     }
 
     /// In the order of [`NAMES`].
     const fn all(&self) -> [&Tree; NAMES.len()] {
-        [&self.mail, &self.job, &self.leaving, &self.done, &self.meta]
+        [
+            &self.mail,
+            &self.job,
+            &self.leaving,
+            &self.done,
+            &self.ended,
+            &self.meta,
+        ]
     }
 
     fn db(&self) -> sled::Db {
@@ -177,6 +190,7 @@ pub struct FinishedMail {
 
 pub struct Index {
     trees: Box<Trees>,
+    packed: Box<Packed>,
     /// The folder of the queue.
     folder: PathBuf,
     cache_capacity: u64,
@@ -191,6 +205,7 @@ impl Index {
     pub fn new(opened: Opened, retire: bool) -> (Self, Former) {
         let Opened {
             trees,
+            packed,
             db_file,
             former,
             folder,
@@ -198,6 +213,7 @@ impl Index {
         } = opened;
         let index = Self {
             trees,
+            packed,
             folder,
             cache_capacity,
             db_file: Mutex::new(Arc::new(db_file)),
@@ -210,11 +226,6 @@ impl Index {
     pub fn mail(&self, id: QueueId) -> Result<Option<MailPlace>, QueueError> {
         let value = self.trees.mail.get(id.to_bytes())?;
         value.map(|value| mail_place(id, &value)).transpose()
-    }
-
-    pub fn finished(&self, id: QueueId) -> Result<Option<Finished>, QueueError> {
-        let value = self.trees.done.get(id.to_bytes())?;
-        value.map(|value| finished(id, &value)).transpose()
     }
 
     /// Mails by ascending id from `from` on.
@@ -268,21 +279,8 @@ impl Index {
     }
 
     /// Forgets ids that finished before `before`, and their blocks; a bounded number at a time.
-    pub fn forget_finished(&self, before: Timestamp) -> Result<usize, QueueError> {
-        const AT_ONCE: usize = 2000;
-        let mut forgotten = 0;
-        for item in self.trees.done.iter().take(AT_ONCE) {
-            let (key, value) = item?;
-            let id = keys::parse_id(&key).ok_or_else(|| unreadable("finished key", "length"))?;
-            // Ids sort by the time they were minted, and none finished before that.
-            if id.minted_at() >= before {
-                break;
-            }
-            if finished(id, &value)?.at < before {
-                self.trees.done.remove(key)?;
-                forgotten += 1;
-            }
-        }
+    pub fn forget_before(&self, before: Timestamp) -> Result<usize, QueueError> {
+        let forgotten = self.forget_ids(before)?;
         for (location, newest) in self.blocks()? {
             if newest < before {
                 self.trees.meta.remove(block_key(location.lsn))?;

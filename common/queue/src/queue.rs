@@ -417,7 +417,8 @@ impl Queue {
     /// Makes the index durable; a replay begins at `lsn` from now on. Also forgets finished ids whose window has
     /// passed. May run while others apply.
     pub fn checkpoint(&self, lsn: Lsn, now: Timestamp) -> Result<(), QueueError> {
-        self.index.forget_finished(self.window_from(now))?;
+        self.index.forget_before(self.window_from(now))?;
+        self.index.pack_finished()?;
         self.index.checkpoint(lsn)
     }
 

@@ -309,7 +309,7 @@ pub struct DiskConfig {
     pub reserve: ByteSize,
     /// Length of a journal segment.
     pub segment: ByteSize,
-    /// Old segments are given up once the journal is longer than this and than four times what lives in it.
+    /// Old segments are given up once all of them take more room than this.
     pub journal_target: ByteSize,
     /// Memory for the index.
     pub index_cache: ByteSize,
@@ -323,7 +323,7 @@ impl Default for DiskConfig {
             reserve_percent: 5,
             reserve: ByteSize::mib(256),
             segment: ByteSize::mib(32),
-            journal_target: ByteSize::mib(128),
+            journal_target: ByteSize::mib(64),
             index_cache: ByteSize::mib(8),
             index_spare: ByteSize::mib(48),
         }

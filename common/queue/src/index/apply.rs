@@ -5,7 +5,7 @@ use postroad_journal::{Location, Lsn};
 use prost::Message;
 use sled::IVec;
 
-use super::{FinishedMail, Index, block_key, finished_value, jobs, keys, location_to_wire};
+use super::{FinishedMail, Index, block_key, jobs, keys, location_to_wire};
 use crate::{
     Digest, JobState, QueueError, SenderPrint,
     queue::{Change, MailFacts},
@@ -75,7 +75,7 @@ impl Index {
                 usage.add_mail(&mail.tenant, mail.account.as_deref(), mail.digest.len);
             });
         }
-        if self.trees.done.remove(id.to_bytes())?.is_some() {
+        if self.forget_finished(id)? {
             // In a replay over what the index knows already, or of an id that was used again after its window: with the last
             // states of its jobs it would end before its records say so, or keep a job of its former life.
             self.remove_jobs(id)?;
@@ -122,7 +122,7 @@ impl Index {
         others.retain(|other| other.key != state.key);
         let all_known = u32::try_from(others.len()).is_ok_and(|known| known + 1 >= state.of_jobs);
         let done = all_known && others.iter().all(JobState::has_ended);
-        Ok(done || self.trees.done.contains_key(id.to_bytes())?)
+        Ok(done || self.is_finished(id)?)
     }
 
     fn write_state(&self, state: &JobState) -> Result<(), QueueError> {
@@ -180,9 +180,7 @@ impl Index {
         };
         let mail = self.mail(id)?;
         // First, so that a replay of half of this knows what it is about.
-        self.trees
-            .done
-            .insert(id.to_bytes(), finished_value(&finished))?;
+        self.remember_finished(&finished)?;
         let leaving = self.retire && self.put_leaving(&finished, lsn, mail.as_ref())?;
         if !leaving {
             self.remove_jobs(id)?;
@@ -222,7 +220,7 @@ impl Index {
                 continue;
             }
             if !self.trees.mail.contains_key(id)? {
-                self.trees.done.insert(id, finished_value(finished))?;
+                self.remember_finished(finished)?;
                 // In a rebuild, states whose mail went with an earlier segment.
                 if !self.is_leaving(finished.queue_id)? {
                     self.remove_jobs(finished.queue_id)?;

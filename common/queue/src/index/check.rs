@@ -4,7 +4,7 @@
 use postroad_envelope::{QueueId, Timestamp};
 use postroad_journal::Lsn;
 
-use super::{Index, MailPlace, finished, jobs, keys};
+use super::{Index, MailPlace, done, jobs, keys};
 use crate::{
     JobKey, QueueError, SenderPrint,
     ledger::{Ledger, print},
@@ -23,6 +23,7 @@ enum Stage {
     Mails,
     Jobs,
     Finished,
+    Packed,
 }
 
 impl Stage {
@@ -30,7 +31,8 @@ impl Stage {
         match self {
             Self::Mails => Some(Self::Jobs),
             Self::Jobs => Some(Self::Finished),
-            Self::Finished => None,
+            Self::Finished => Some(Self::Packed),
+            Self::Packed => None,
         }
     }
 }
@@ -98,24 +100,32 @@ impl Index {
             Stage::Mails => &self.trees.mail,
             Stage::Jobs => &self.trees.job,
             Stage::Finished => &self.trees.done,
+            Stage::Packed => &self.trees.ended,
         };
         let mut last = None;
         let from = (
             std::ops::Bound::Excluded(after),
             std::ops::Bound::<Vec<u8>>::Unbounded,
         );
-        for item in tree.range(from).take(limit) {
-            let (key, _) = item?;
-            let suspect = suspect_of(stage, &key);
-            if let Suspect::Mail(id) = suspect
-                && let Some(known) = ledger.mails.get_mut(&id)
-            {
-                known.met = true;
-            }
-            if problem(&suspect, ledger)?.is_some() {
-                found.push(suspect);
+        let mut looked = 0;
+        for item in tree.range(from) {
+            let (key, value) = item?;
+            let suspects = suspects_of(stage, &key, &value);
+            looked += suspects.len();
+            for suspect in suspects {
+                if let Suspect::Mail(id) = suspect
+                    && let Some(known) = ledger.mails.get_mut(&id)
+                {
+                    known.met = true;
+                }
+                if problem(&suspect, ledger)?.is_some() {
+                    found.push(suspect);
+                }
             }
             last = Some(key.to_vec());
+            if looked >= limit {
+                break;
+            }
         }
         Ok(match last {
             Some(after) => Some(CheckCursor { stage, after }),
@@ -242,8 +252,7 @@ impl Index {
         ledger: &Ledger,
         rules: &CheckRules,
     ) -> Result<Option<String>, QueueError> {
-        let here = self.trees.done.get(id.to_bytes())?;
-        let here = here.map(|value| finished(id, &value)).transpose()?;
+        let here = self.finished(id)?;
         let there = ledger.finished.get(&id);
         Ok(match (here, there) {
             (Some(here), None) if here.at >= rules.window_from => Some(format!(
@@ -275,11 +284,25 @@ fn is_replayed(ledger: &Ledger, rules: &CheckRules, id: QueueId) -> bool {
     ledger.newest(id).is_some_and(|newest| newest >= from)
 }
 
-fn suspect_of(stage: Stage, key: &[u8]) -> Suspect {
+/// What an entry is about.
+fn suspects_of(stage: Stage, key: &[u8], value: &[u8]) -> Vec<Suspect> {
+    let id = || keys::parse_id(key);
     let (tree, known) = match stage {
-        Stage::Mails => ("mail", keys::parse_id(key).map(Suspect::Mail)),
-        Stage::Jobs => ("job", keys::parse_job(key).map(Suspect::Job)),
-        Stage::Finished => ("finished", keys::parse_id(key).map(Suspect::Finished)),
+        Stage::Mails => ("mail", id().map(|id| vec![Suspect::Mail(id)])),
+        Stage::Jobs => (
+            "job",
+            keys::parse_job(key).map(|job| vec![Suspect::Job(job)]),
+        ),
+        Stage::Finished => ("finished", id().map(|id| vec![Suspect::Finished(id)])),
+        Stage::Packed => ("block of finished", packed(key, value)),
     };
-    known.unwrap_or_else(|| Suspect::Key(tree, key.to_vec()))
+    known.unwrap_or_else(|| vec![Suspect::Key(tree, key.to_vec())])
+}
+
+/// A block is found by the first of its ids.
+fn packed(key: &[u8], block: &[u8]) -> Option<Vec<Suspect>> {
+    let ids = done::decode(block).ok()?.into_iter();
+    let ids: Vec<QueueId> = ids.map(|end| end.queue_id).collect();
+    let is_in_place = ids.is_sorted() && ids.first()?.to_bytes()[..] == *key;
+    is_in_place.then(|| ids.into_iter().map(Suspect::Finished).collect())
 }

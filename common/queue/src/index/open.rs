@@ -12,7 +12,7 @@ use std::{
 use postroad_envelope::Timestamp;
 
 use super::{
-    Trees,
+    Packed, Trees,
     renewal::{NEW, OLD},
 };
 use crate::QueueError;
@@ -26,6 +26,7 @@ pub(super) const SEGMENT_SIZE: usize = 4 << 20;
 
 pub struct Opened {
     pub trees: Box<Trees>,
+    pub packed: Box<Packed>,
     pub db_file: File,
     pub former: Former,
     pub folder: PathBuf,
@@ -101,6 +102,7 @@ pub(super) fn open_within(
     sync_folder(&index).map_err(io_error("sync the index folder"))?;
     sync_folder(folder).map_err(io_error("sync the queue folder"))?;
     Ok(Opened {
+        packed: Box::new(Packed::of(&trees.ended)?),
         trees,
         db_file,
         former,
@@ -161,6 +163,7 @@ pub fn look(folder: &Path, cache_capacity: u64) -> Result<Looked, QueueError> {
         source,
     })?;
     Ok(Looked::Opened(super::Index {
+        packed: Box::new(Packed::of(&trees.ended)?),
         trees,
         folder: folder.to_owned(),
         cache_capacity,

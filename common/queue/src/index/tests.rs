@@ -37,7 +37,7 @@ fn mail(number: u8) -> Change {
 
 fn keys_of(index: &Index) -> usize {
     let t = &index.trees;
-    [&t.mail, &t.job, &t.done]
+    [&t.mail, &t.job, &t.done, &t.ended]
         .iter()
         .map(|tree| tree.len())
         .sum()

@@ -94,8 +94,6 @@ const SETTINGS: &str = r#"
 [queued.disk]
 reserve_percent = 0
 reserve = "256MiB"
-segment = "32MiB"
-journal_target = "128MiB"
 "#;
 
 /// A queue agent as a process of its own.
