@@ -11,8 +11,9 @@ use postroad_queue_client::{
     Change, Filter, Lease, ListQuery, MailDetails, MailState, QueueAdmin, QueueError, QueueService,
     RecipientDetails, WorkUp, collect_content,
 };
-use postroad_queued::LocalQueue;
-use tokio::time::timeout;
+use postroad_queued::{LocalQueue, ServeError};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     kill_config,
@@ -180,14 +181,39 @@ pub fn drain(folder: &Path, told: &Told) -> Result<(), String> {
     runtime.block_on(drain_queue(folder, told))
 }
 
+/// A queue of the parent, level with its journal.
+pub struct Opened {
+    pub queue: LocalQueue,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Opened {
+    pub async fn of(folder: &Path) -> Result<Self, String> {
+        let common = common(folder);
+        let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
+        let started = start_when_free(&kill_config(), &common, &directory).await;
+        let (queue, running) = started.map_err(|error| error.to_string())?;
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));
+        queue.caught_up().await;
+        Ok(Self {
+            queue,
+            stop,
+            running,
+        })
+    }
+
+    pub async fn stop(self) -> Result<(), String> {
+        self.stop.cancel();
+        let ended = self.running.await.map_err(|error| error.to_string())?;
+        ended.map_err(|error| error.to_string())
+    }
+}
+
 async fn drain_queue(folder: &Path, told: &Told) -> Result<(), String> {
-    let common = common(folder);
-    let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let started = start_when_free(&kill_config(), &common, &directory).await;
-    let (queue, running) = started.map_err(|error| error.to_string())?;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));
-    queue.caught_up().await;
+    let opened = Opened::of(folder).await?;
+    let queue = opened.queue.clone();
     let all = Timestamp::from_millis(u64::MAX);
     present(&queue, told, all).await?;
     let mut reports: BTreeMap<QueueId, u32> = BTreeMap::new();
@@ -231,9 +257,7 @@ async fn drain_queue(folder: &Path, told: &Told) -> Result<(), String> {
         }
     }
     known(&queue, told).await?;
-    stop.cancel();
-    let ended = running.await.map_err(|error| error.to_string())?;
-    ended.map_err(|error| error.to_string())?;
+    opened.stop().await?;
     drop(worker);
     drop(queue);
     retired::all_are_there(folder, told).await

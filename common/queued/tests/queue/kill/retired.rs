@@ -1,6 +1,6 @@
 //! Mails after their end: each is retired once, is shown whole, and stays.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path};
 
 use postroad_envelope::{Ending, QueueId};
 use postroad_queue_client::{
@@ -9,18 +9,14 @@ use postroad_queue_client::{
 use postroad_queued::LocalQueue;
 
 use super::{
-    check::LARGEST,
-    kill_config,
+    check::{LARGEST, Opened},
     told::{Mail, Told, content_of, say},
 };
-use crate::{
-    retired::retired,
-    setup::{common, start_when_free},
-};
+use crate::retired::retired;
 
 /// Of those seen before so many are looked at again by each life.
 const AGAIN: usize = 20;
-/// Rounds for which they stay at least, in the room that [`kill_config`] leaves them.
+/// Rounds for which they stay at least, in the room that [`super::kill_config`] leaves them.
 const STAY: u64 = 6;
 
 /// What ended is retired sooner or later, and what was seen retired stays so.
@@ -90,14 +86,8 @@ async fn check(
 
 /// After an orderly stop every mail is retired, once.
 pub async fn all_are_there(folder: &Path, told: &Told) -> Result<(), String> {
-    let common = common(folder);
-    let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let started = start_when_free(&kill_config(), &common, &directory).await;
-    let (queue, running) = started.map_err(|error| error.to_string())?;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));
-    queue.caught_up().await;
-    let listed = listed(&queue).await?;
+    let opened = Opened::of(folder).await?;
+    let listed = listed(&opened.queue).await?;
     let acknowledged = told
         .mails
         .iter()
@@ -111,9 +101,7 @@ pub async fn all_are_there(folder: &Path, told: &Told) -> Result<(), String> {
     if let Some((id, times)) = listed.iter().find(|(_, times)| **times != 1) {
         return Err(format!("{id} was retired {times} times"));
     }
-    stop.cancel();
-    let ended = running.await.map_err(|error| error.to_string())?;
-    ended.map_err(|error| error.to_string())
+    opened.stop().await
 }
 
 async fn listed(queue: &LocalQueue) -> Result<BTreeMap<QueueId, u32>, String> {
