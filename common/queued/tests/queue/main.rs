@@ -23,3 +23,4 @@ mod roles;
 mod rules;
 mod timeline;
 mod verify;
+mod workers;
