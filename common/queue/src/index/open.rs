@@ -22,7 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the threads of an index closed by this process may hold on to it: on a busy machine, seconds. Whoever comes here
 /// holds the folder, so nobody else has it open.
 const CLOSING: Duration = Duration::from_secs(60);
-pub(super) const SEGMENT_SIZE: usize = 4 << 20;
+/// Of what sled says where segments are not as long as it is told.
+const OTHER_SEGMENTS: &str = "change the io buffer size";
+/// sled writes a segment at once, from a buffer as large of which it has up to sixteen. What is longer than a quarter of it
+/// sled does not make durable: a leaf has at most 16 values of at most 4 KiB.
+pub(super) const SEGMENT_SIZE: usize = 1 << 20;
 
 pub struct Opened {
     pub trees: Box<Trees>,
@@ -195,6 +199,10 @@ fn guarded(index: &Path, cache_capacity: u64) -> Result<Found, QueueError> {
     let why = match opened.recv_timeout(PATIENCE) {
         Ok(Ok(Found::Damaged)) => "it has no format".to_owned(),
         Ok(Ok(found)) => return Ok(found),
+        // Another release had other segments.
+        Ok(Err(sled::Error::Unsupported(why))) if why.contains(OTHER_SEGMENTS) => {
+            return Ok(Found::OtherFormat);
+        }
         Ok(Err(sled::Error::Io(error))) if is_of_the_disk(&error) => {
             return Err(sled::Error::Io(error).into());
         }

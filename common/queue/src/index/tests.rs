@@ -193,6 +193,18 @@ fn an_index_of_another_format_goes_and_is_no_corruption() {
 }
 
 #[test]
+fn an_index_with_other_segments_is_of_another_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = 4 * open::SEGMENT_SIZE;
+    let before = Raw::open(&folder.path().join("index"), 1 << 20, segments).unwrap();
+    before.db.flush().unwrap();
+    drop(before);
+    assert_eq!(index(folder.path()).1, Former::Outdated);
+    assert!(!folder.path().join("quarantine").exists());
+    assert_eq!(index(folder.path()).1, Former::Kept);
+}
+
+#[test]
 fn an_index_whose_format_makes_no_sense_goes_to_quarantine() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = index(folder.path());
