@@ -1,6 +1,8 @@
 mod checks;
 mod crashes;
 mod lists;
+mod reclaim;
+mod restarts;
 
 use std::path::Path;
 
@@ -193,6 +195,34 @@ fn failed() -> Outcome {
     ))
 }
 
+/// A little of everything, with a checkpoint in the middle.
+fn lived_in(folder: &Path) -> House {
+    let mut house = House::open(folder, at(0));
+    for number in 1..=8 {
+        house.insert(
+            number,
+            &["bob@demo.test", "carol@a.example", "dave@b.example"],
+        );
+    }
+    for (n, leased) in house.lease(LOCAL, at(10)).iter().enumerate() {
+        house.settle(leased, [&delivered(), &delayed(), &failed()][n % 3], at(11));
+    }
+    house.checkpoint(at(12));
+    for (n, leased) in house.lease(RELAY, at(13)).iter().enumerate().take(12) {
+        house.settle(
+            leased,
+            [&delivered(), &delivered(), &delivered(), &delayed()][n % 4],
+            at(14),
+        );
+    }
+    let held = house
+        .queue
+        .prepare(key(8, 0), Instruction::Hold("why".to_owned()), at(15));
+    let held = held.unwrap();
+    house.commit(held);
+    house
+}
+
 #[test]
 fn one_job_for_each_route_and_domain_and_at_most_a_hundred_in_each() {
     let folder = tempfile::tempdir().unwrap();
@@ -330,33 +360,6 @@ fn delayed_is_tried_again_until_its_time_is_over_and_then_the_sender_is_told() {
 }
 
 #[test]
-fn a_debt_survives_a_restart_and_a_refused_report_leaves_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    house.insert(1, &["bob@a.example", "carol@b.example"]);
-    for leased in house.lease(RELAY, at(0)) {
-        house.settle(&leased, &failed(), at(1));
-    }
-    (house, _, _) = house.reopen(folder.path(), at(2));
-    assert_eq!(house.queue.tick(at(3)).reports, [id(1)]);
-    let debt = house.queue.debt(id(1)).unwrap().unwrap();
-    assert_eq!(debt.recipients.len(), 2);
-    let bad = Some((envelope(2, &[]), Content::Inline(Bytes::new())));
-    assert!(
-        house
-            .queue
-            .prepare_report(&debt, bad, at(3), &route)
-            .is_err()
-    );
-    let paid = house
-        .queue
-        .prepare_report(&debt, None, at(3), &route)
-        .unwrap()
-        .unwrap();
-    assert_eq!(house.commit(paid).finished.len(), 1);
-}
-
-#[test]
 fn instructions_change_jobs_that_nobody_holds() {
     let folder = tempfile::tempdir().unwrap();
     let mut house = House::open(folder.path(), at(0));
@@ -416,255 +419,6 @@ fn routes_that_hold_and_discard() {
     assert_eq!((stats.jobs, stats.by_phase["held"]), (1, 1));
 }
 
-#[test]
-fn late_results_are_refused_also_by_another_epoch() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    house.insert(1, &["bob@demo.test"]);
-    let leased = house.lease(LOCAL, at(0)).remove(0);
-    let hints = house.queue.lease_hints().unwrap();
-    house.append(&[hints]);
-    (house, _, _) = house.reopen(folder.path(), at(1));
-    let Lease {
-        job,
-        fence,
-        revision,
-        ..
-    } = leased.lease;
-    let late = house.queue.prepare_settle(job, fence, Vec::new(), at(2));
-    assert!(matches!(late, Err(QueueError::Stale(StaleLease { .. }))));
-    assert!(house.lease(LOCAL, at(2)).is_empty(), "waits for its worker");
-    let again = house
-        .queue
-        .resume(job, fence, revision, &holder(), at(3))
-        .unwrap()
-        .unwrap();
-    assert_eq!((again.lease.fence.epoch, again.state), (2, leased.state));
-    assert!(
-        house
-            .queue
-            .resume(job, fence, revision, &holder(), at(3))
-            .unwrap()
-            .is_none()
-    );
-}
-
-#[test]
-fn a_checkpoint_keeps_living_leases_for_the_resume() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    house.insert(1, &["bob@demo.test"]);
-    house.lease(LOCAL, at(0));
-    house.checkpoint(at(1));
-    let (house, from, _) = house.reopen(folder.path(), at(2));
-    assert!(from > Lsn(1));
-    let summary = house.queue.show(id(1)).unwrap().unwrap();
-    assert_eq!(summary.jobs[0].phase.unwrap().0, Phase::Resuming);
-}
-
-/// A little of everything, with a checkpoint in the middle.
-fn lived_in(folder: &Path) -> House {
-    let mut house = House::open(folder, at(0));
-    for number in 1..=8 {
-        house.insert(
-            number,
-            &["bob@demo.test", "carol@a.example", "dave@b.example"],
-        );
-    }
-    for (n, leased) in house.lease(LOCAL, at(10)).iter().enumerate() {
-        house.settle(leased, [&delivered(), &delayed(), &failed()][n % 3], at(11));
-    }
-    house.checkpoint(at(12));
-    for (n, leased) in house.lease(RELAY, at(13)).iter().enumerate().take(12) {
-        house.settle(
-            leased,
-            [&delivered(), &delivered(), &delivered(), &delayed()][n % 4],
-            at(14),
-        );
-    }
-    let held = house
-        .queue
-        .prepare(key(8, 0), Instruction::Hold("why".to_owned()), at(15));
-    let held = held.unwrap();
-    house.commit(held);
-    house
-}
-
-#[test]
-fn reopened_replayed_twice_or_rebuilt_it_is_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let house = lived_in(folder.path());
-    let all = |house: &House| {
-        let (mails, _, finished) = house.view();
-        let states = mails
-            .into_iter()
-            .flat_map(|mail| mail.jobs)
-            .map(|job| job.state);
-        (states.collect::<Vec<_>>(), finished)
-    };
-    let before = all(&house);
-    assert!(before.1.iter().flatten().count() > 0 && !before.0.is_empty());
-
-    let (house, from, rebuilt) = house.reopen(folder.path(), at(20));
-    assert!(from > Lsn(8) && !rebuilt);
-    assert_eq!(all(&house), before);
-    let (_, stats, _) = house.view();
-    // From a point long before the checkpoint, twice, although the index knows the end.
-    house.replay(Lsn(3));
-    house.replay(Lsn(1));
-    assert_eq!(all(&house), before);
-    let (house, ..) = house.reopen(folder.path(), at(20));
-    assert_eq!(house.view().1, stats);
-
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let (house, from, _) = house.reopen(folder.path(), at(20));
-    assert_eq!(from, Lsn(0));
-    assert_eq!(all(&house), before);
-    assert_eq!(house.view().1, stats);
-}
-
-#[test]
-fn a_broken_index_goes_to_quarantine_and_is_rebuilt() {
-    let folder = tempfile::tempdir().unwrap();
-    let house = lived_in(folder.path());
-    let House {
-        options,
-        queue,
-        log,
-        segment,
-        next,
-    } = house;
-    drop(queue);
-    let (reference, _, _) = {
-        let (queue, report) = Queue::open(folder.path(), Options::default(), at(20)).unwrap();
-        let house = House {
-            options: options.clone(),
-            queue,
-            log: log.clone(),
-            segment,
-            next,
-        };
-        house.replay(report.needs_replay_from);
-        house.view()
-    };
-    for damage in [&b"not a sled configuration"[..], &[0xff; 4096]] {
-        let index = folder.path().join("index");
-        for file in ["conf", "db"] {
-            std::fs::write(index.join(file), damage).unwrap();
-        }
-        let (queue, report) = Queue::open(folder.path(), Options::default(), at(20)).unwrap();
-        let aside = report.rebuilt.expect("quarantined");
-        assert_eq!(std::fs::read(aside.join("conf")).unwrap(), damage);
-        assert_eq!(report.needs_replay_from, Lsn(0));
-        let house = House {
-            options: options.clone(),
-            queue,
-            log: log.clone(),
-            segment,
-            next,
-        };
-        house.replay(Lsn(0));
-        assert_eq!(house.view().0, reference);
-    }
-}
-
-#[test]
-fn the_oldest_segment_can_go_when_what_lives_in_it_was_copied_forward() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = lived_in(folder.path());
-    let file = ContentRef {
-        nonce: ContentNonce([3; 16]),
-        len: 9,
-        crc: 1,
-    };
-    let admitted = house.queue.prepare_insert(
-        envelope(9, &["x@a.example"]),
-        Content::File(file),
-        at(16),
-        &route,
-    );
-    let Admission::New(prepared) = admitted.unwrap() else {
-        panic!()
-    };
-    house.commit(prepared);
-    let snapshot = house.queue.prepare_snapshot(&Snapshot::default());
-    house.commit(snapshot);
-    house.checkpoint(at(17));
-    house.segment = 2;
-    house.checkpoint(at(18));
-    let leased = house.lease(RELAY, at(18));
-    let before = house.view();
-    for (location, kind, payload) in house.log.clone() {
-        if location.segment == SegmentNumber(1)
-            && let Some(kept) = house.queue.prepare_keep(location, kind, &payload).unwrap()
-        {
-            house.commit(kept);
-        }
-    }
-    let live = house.queue.live_in_segment(SegmentNumber(1)).unwrap();
-    assert_eq!((live.mails, live.snapshot), (vec![], None));
-    house.queue.forget_segment(SegmentNumber(1)).unwrap();
-    house
-        .log
-        .retain(|(location, ..)| location.segment != SegmentNumber(1));
-    let same = |house: &House| {
-        let after = house.view();
-        assert_eq!(after.0.len(), before.0.len());
-        for (after, before) in after.0.iter().zip(&before.0) {
-            assert_eq!(after.mail.file, before.mail.file);
-            let states = |mail: &MailSummary| {
-                mail.jobs
-                    .iter()
-                    .map(|job| job.state.clone())
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(states(after), states(before));
-        }
-        assert_eq!(after.2, before.2, "finished ids");
-    };
-    same(&house);
-    // What was leased meanwhile is still held, and settles.
-    house.settle(&leased[0], &delayed(), at(19));
-    let before = house.view();
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let (house, ..) = house.reopen(folder.path(), at(20));
-    let after = house.view();
-    assert_eq!(after.0.len(), before.0.len());
-    assert_eq!(after.2, before.2);
-    assert_eq!(
-        house
-            .queue
-            .content_files()
-            .map(Result::unwrap)
-            .collect::<Vec<_>>(),
-        [file]
-    );
-}
-
-#[test]
-fn what_finished_after_the_checkpoint_is_known_when_its_first_segment_is_gone() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    house.insert(1, &["bob@demo.test", "carol@a.example"]);
-    let local = house.lease(LOCAL, at(1)).remove(0);
-    house.settle(&local, &delivered(), at(2));
-    house.segment = 2;
-    house.checkpoint(at(3));
-    let relay = house.lease(RELAY, at(4)).remove(0);
-    house.settle(&relay, &delivered(), at(5));
-    let block = house.queue.prepare_finished().unwrap();
-    house.commit(block);
-    assert!(house.queue.prepare_finished().is_none());
-    house.queue.forget_segment(SegmentNumber(1)).unwrap();
-    house
-        .log
-        .retain(|(location, ..)| location.segment != SegmentNumber(1));
-    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let (house, ..) = house.reopen(folder.path(), at(6));
-    assert_eq!(house.queue.finished(id(1)).unwrap().unwrap().at, at(5));
-    assert_eq!(house.queue.stats(), Stats::default());
-}
-
 /// A state that cannot be read must not take its job out of everyone's reach.
 #[test]
 fn a_change_that_cannot_be_prepared_leaves_the_job_where_it_was() {
@@ -683,27 +437,6 @@ fn a_change_that_cannot_be_prepared_leaves_the_job_where_it_was() {
     let held = house.queue.prepare(job, hold, at(3600));
     assert!(matches!(held, Err(QueueError::Unreadable { .. })));
     assert_eq!(house.queue.ready_len(LOCAL), 1);
-}
-
-#[test]
-fn a_mail_whose_job_is_being_changed_is_not_copied_forward() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    house.insert(1, &["bob@demo.test"]);
-    let leased = house.lease(LOCAL, at(1)).remove(0);
-    let place = leased.mail.location;
-    let record = house.log.iter().find(|(at, ..)| *at == place).unwrap();
-    let (kind, payload) = (record.1, record.2.clone());
-    let all = vec![(RecipientIndex(0), delivered())];
-    let lease = &leased.lease;
-    let settled = house
-        .queue
-        .prepare_settle(lease.job, lease.fence, all, at(2));
-    let kept = house.queue.prepare_keep(place, kind, &payload);
-    assert!(matches!(kept, Err(QueueError::Busy(_))), "{kept:?}");
-    house.commit(settled.unwrap().0);
-    let kept = house.queue.prepare_keep(place, kind, &payload).unwrap();
-    assert!(kept.is_none());
 }
 
 #[test]
@@ -746,36 +479,4 @@ fn a_settlement_of_another_revision_is_late() {
     assert!(matches!(settled, Err(QueueError::Stale(_))));
     assert!(house.lease(LOCAL, at(4)).is_empty());
     assert_eq!(house.lease(LOCAL, at(51)).len(), 1);
-}
-
-#[test]
-fn after_a_restart_only_what_a_worker_still_held_waits_for_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut house = House::open(folder.path(), at(0));
-    for number in 1..=3 {
-        house.insert(number, &["bob@demo.test"]);
-    }
-    let leased = house.lease(LOCAL, at(1));
-    let back = &leased[0].lease;
-    let soon = Duration::from_secs(1);
-    house
-        .queue
-        .hand_back(back.job, back.fence, soon, at(2))
-        .unwrap();
-    let hints = house.queue.lease_hints().unwrap();
-    house.append(&[hints]);
-    let (mut house, _, _) = house.reopen(folder.path(), at(4));
-    let given = |house: &House, now| -> Vec<JobKey> {
-        let leased = house.lease(LOCAL, now);
-        leased.iter().map(|leased| leased.lease.job).collect()
-    };
-    assert_eq!(given(&house, at(4)), [back.job]);
-
-    // A worker that left in peace holds nothing.
-    assert_eq!(given(&house, at(60)).len(), 2);
-    assert_eq!(house.queue.free_stream(1, at(61)), 3);
-    let hints = house.queue.lease_hints().unwrap();
-    house.append(&[hints]);
-    let (house, _, _) = house.reopen(folder.path(), at(62));
-    assert_eq!(given(&house, at(62)).len(), 3);
 }
