@@ -11,7 +11,7 @@ use postroad_queue::{Queue, QueueError, Renewal};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{info, warn};
 
-use crate::{committer::CommitError, core::Core};
+use crate::{clock, committer::CommitError, core::Core};
 
 /// Octets of index that a living job may take; one made anew has some 1,000.
 const FOR_A_JOB: u64 = 16 << 10;
@@ -62,11 +62,10 @@ impl Renewals {
             let begun = Instant::now();
             match renew_index(&core).await {
                 Ok(Some(len)) => {
-                    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0);
                     info!(
                         event = "index_renewed",
                         size = len,
-                        duration_ms,
+                        duration_ms = clock::millis_since(begun),
                         "the index took {} octets and was made anew",
                         now.len
                     );

@@ -175,11 +175,13 @@ impl Upkeep {
         if length <= target || rests || !may_go {
             return Ok(false);
         }
+        let begun = Instant::now();
         let given_up = self.give_up(oldest).instrument(debug_span!("reclaim"));
         let Some(kept) = given_up.await? else {
             return Ok(false);
         };
-        debug!(event = "reclaimed", segment = %oldest.number, size = kept);
+        let duration_ms = clock::millis_since(begun);
+        debug!(event = "reclaimed", segment = %oldest.number, size = kept, duration_ms);
         let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
         self.rest = mostly_living.then(|| Rest::after(kept, length, jobs));
         Ok(true)
@@ -318,6 +320,7 @@ pub(crate) async fn look_at_disk(front: &Arc<Front>) {
 /// Commits a checkpoint and makes the index durable up to it.
 pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitError> {
     let _turn = core.checkpointing.lock().await;
+    let begun = Instant::now();
     let prepare = |queue: &Queue, now| Ok((Some(queue.prepare_checkpoint(now)), ()));
     let committed = core.committer.commit_alone(prepare).await?;
     let Some(lsn) = committed.lsn else {
@@ -333,7 +336,8 @@ pub(crate) async fn checkpoint(core: &Arc<Core>) -> Result<Option<Lsn>, CommitEr
     let flushed = spawn_blocking(flush).await;
     let flushed = flushed.map_err(|_| CommitError::Ended)?;
     core.committer.unless_unsynced(flushed).await?;
-    debug!(event = "checkpoint", lsn = lsn.0);
+    let duration_ms = clock::millis_since(begun);
+    debug!(event = "checkpoint", lsn = lsn.0, duration_ms);
     Ok(Some(lsn))
 }
 

@@ -79,6 +79,35 @@ pub fn table(lines: &[Vec<String>]) -> String {
     text
 }
 
+/// One column of a table of rounds.
+pub struct Column<T> {
+    pub head: &'static str,
+    /// Its name in JSON.
+    pub key: &'static str,
+    pub of: fn(&T) -> f64,
+}
+
+/// What rounds of several kinds came to: a table with a line for each kind, and the same for JSON, where a kind is named
+/// `key`.
+pub fn report<T>(key: &str, kinds: &[(&str, &[T])], columns: &[Column<T>]) -> (String, Vec<Value>) {
+    let head = columns.iter().map(|column| column.head);
+    let head = std::iter::once(key).chain(head).map(str::to_owned);
+    let mut lines = vec![head.collect()];
+    let mut results = Vec::new();
+    for (kind, rounds) in kinds {
+        let mut line = vec![(*kind).to_owned()];
+        let mut result = json!({ key: kind, "rounds": rounds.len() });
+        for column in columns {
+            let figure = Figure::of(rounds.iter().map(column.of));
+            line.push(cell(figure));
+            result[column.key] = json_or_null(figure);
+        }
+        lines.push(line);
+        results.push(result);
+    }
+    (table(&lines), results)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +122,24 @@ mod tests {
             Some("3.00 (1.00–9.00)".to_owned())
         );
         assert_eq!(Figure::of([]), None);
+    }
+
+    #[test]
+    fn rounds_are_reported_by_their_kind() {
+        let columns = [Column {
+            head: "speed/s",
+            key: "speed",
+            of: |speed: &f64| *speed,
+        }];
+        let kinds: [(&str, &[f64]); 2] = [("fast", &[4.0, 2.0, 3.0]), ("none", &[])];
+        let (text, results) = report("way", &kinds, &columns);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "| way  | speed/s          |");
+        assert_eq!(lines[2], "| fast | 3.00 (2.00–4.00) |");
+        assert_eq!(lines[3], "| none | -                |");
+        assert_eq!(results[0]["way"], "fast");
+        assert_eq!(results[0]["speed"]["greatest"], 4.0);
+        assert_eq!(results[1]["speed"], Value::Null);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
@@ -42,19 +42,26 @@ pub struct Mails {
     pub seed: u64,
 }
 
+/// How a submission went.
+#[derive(Clone, Copy, Debug)]
+pub struct Submitted {
+    pub began: Timestamp,
+    pub took: Duration,
+}
+
 impl Mails {
-    /// Submits the mails of these numbers; tells how long each took.
+    /// Submits the mails of these numbers; tells of each when and how long.
     pub async fn submit(
         &self,
         queue: &Arc<dyn QueueService>,
         numbers: Range<usize>,
-    ) -> Result<Vec<Duration>> {
+    ) -> Result<Vec<Submitted>> {
         let next = Arc::new(AtomicUsize::new(numbers.start));
-        let latencies = Arc::new(Mutex::new(Vec::with_capacity(numbers.len())));
+        let all = Arc::new(Mutex::new(Vec::with_capacity(numbers.len())));
         let mut submitters = JoinSet::new();
         for submitter in 0..self.submitters {
             let (queue, next) = (Arc::clone(queue), Arc::clone(&next));
-            let (latencies, mails) = (Arc::clone(&latencies), self.clone());
+            let (all, mails) = (Arc::clone(&all), self.clone());
             // The ids of two runs differ by the time in them.
             let mut random = StdRng::seed_from_u64(self.seed ^ ((submitter as u64) << 32));
             let content: Vec<u8> = (0..self.size)
@@ -68,21 +75,22 @@ impl Mails {
                     if number >= numbers.end {
                         break;
                     }
-                    let began = tokio::time::Instant::now();
+                    let (began, clock) = (Timestamp::from(SystemTime::now()), Instant::now());
                     let envelope = mails.envelope(number, random.random())?;
                     submit(&*queue, envelope, &content).await?;
-                    own.push(began.elapsed());
+                    let took = clock.elapsed();
+                    own.push(Submitted { began, took });
                 }
-                let mut latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
-                latencies.append(&mut own);
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.append(&mut own);
                 anyhow::Ok(())
             });
         }
         while let Some(ended) = submitters.join_next().await {
             ended??;
         }
-        let mut latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(std::mem::take(&mut *latencies))
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *all))
     }
 
     fn envelope(&self, number: usize, id: [u8; 10]) -> Result<Envelope> {
@@ -114,6 +122,13 @@ async fn submit(
     };
     submission.finish(completion).await?;
     Ok(())
+}
+
+/// How long each took, the shortest first.
+pub fn latencies<'a>(submitted: impl IntoIterator<Item = &'a Submitted>) -> Vec<Duration> {
+    let mut latencies: Vec<Duration> = submitted.into_iter().map(|one| one.took).collect();
+    latencies.sort_unstable();
+    latencies
 }
 
 /// The latency that so many hundredths do not exceed, in milliseconds; 0 of none. `latencies` is sorted.

@@ -182,11 +182,15 @@ pub async fn agent(folder: &Path, name: &str, syncs: Syncs) -> Result<Kept> {
     Ok(kept)
 }
 
+/// As built in, and what the upkeep of the queue does, which are a few lines a second.
+const LOG: &str = "POSTROAD_LOG=warn,postroad=info,postroad_queued::upkeep=debug";
+
 /// Starts one agent and does not wait.
 pub fn launch(folder: &Path, name: &str, syncs: Syncs) -> Result<Kept> {
     let (program, config) = (program(folder, name), folder.join("postroad.toml"));
     let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
-    Kept::start(folder, name, &[&program, "--config", &config], syncs)
+    let command = ["env", LOG, &program, "--config", &config];
+    Kept::start(folder, name, &command, syncs)
 }
 
 /// Programs find out by their name what they are.

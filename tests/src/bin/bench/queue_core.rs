@@ -16,10 +16,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    figures::{Figure, cell, json_or_null, table},
+    figures::{self, Column},
     kept::Syncs,
     machine::Cpu,
-    mails::{Mails, Worker, percentile_ms},
+    mails::{Mails, Worker, latencies, percentile_ms},
     product,
 };
 
@@ -174,7 +174,7 @@ async fn measure(options: &Options, queue: Arc<dyn QueueService>) -> Result<Meas
 
     let (before, began) = (Cpu::now()?, Instant::now());
     let all = WARM_UP + options.mails;
-    let mut latencies = timeout(limit, mails.submit(&queue, WARM_UP..all))
+    let submissions = timeout(limit, mails.submit(&queue, WARM_UP..all))
         .await
         .context("too slow")??;
     let submitted = began.elapsed();
@@ -184,7 +184,7 @@ async fn measure(options: &Options, queue: Arc<dyn QueueService>) -> Result<Meas
     let (cpu, elapsed) = (Cpu::now()?.since(before), began.elapsed());
     worker.stop().await?;
 
-    latencies.sort_unstable();
+    let latencies = latencies(&submissions);
     let mails = options.mails as f64;
     Ok(Measured {
         submitted: mails / submitted.as_secs_f64(),
@@ -196,39 +196,46 @@ async fn measure(options: &Options, queue: Arc<dyn QueueService>) -> Result<Meas
     })
 }
 
+const COLUMNS: [Column<Measured>; 6] = [
+    Column {
+        head: "submitted/s",
+        key: "submitted_per_s",
+        of: |round| round.submitted,
+    },
+    Column {
+        head: "settled/s",
+        key: "settled_per_s",
+        of: |round| round.settled,
+    },
+    Column {
+        head: "CPU s/1000",
+        key: "cpu_s_per_1000",
+        of: |round| round.cpu,
+    },
+    Column {
+        head: "submit ms",
+        key: "submit_median_ms",
+        of: |round| round.median_ms,
+    },
+    Column {
+        head: "p99 ms",
+        key: "submit_p99_ms",
+        of: |round| round.p99_ms,
+    },
+    Column {
+        head: "others' CPU %",
+        key: "foreign_cpu_percent",
+        of: |round| round.foreign,
+    },
+];
+
 fn report(options: &Options, ways: &[(Way, Vec<Measured>)]) -> Value {
-    println!("\nmedian (least–greatest)\n");
-    let head = [
-        "",
-        "submitted/s",
-        "settled/s",
-        "CPU s/1000",
-        "submit ms",
-        "p99 ms",
-        "others' CPU %",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    let mut results = Vec::new();
-    for (way, rounds) in ways {
-        let figure = |of: fn(&Measured) -> f64| Figure::of(rounds.iter().map(of));
-        let figures = [
-            ("submitted_per_s", figure(|round| round.submitted)),
-            ("settled_per_s", figure(|round| round.settled)),
-            ("cpu_s_per_1000", figure(|round| round.cpu)),
-            ("submit_median_ms", figure(|round| round.median_ms)),
-            ("submit_p99_ms", figure(|round| round.p99_ms)),
-            ("foreign_cpu_percent", figure(|round| round.foreign)),
-        ];
-        let mut line = vec![way.name().to_owned()];
-        let mut result = json!({ "way": way.name(), "rounds": rounds.len() });
-        for (name, figure) in figures {
-            line.push(cell(figure));
-            result[name] = json_or_null(figure);
-        }
-        lines.push(line);
-        results.push(result);
-    }
-    print!("{}", table(&lines));
+    let kinds: Vec<(&str, &[Measured])> = ways
+        .iter()
+        .map(|(way, rounds)| (way.name(), rounds.as_slice()))
+        .collect();
+    let (table, results) = figures::report("way", &kinds, &COLUMNS);
+    print!("\nmedian (least–greatest)\n\n{table}");
     json!({ "bench": "queue-core", "seed": options.seed, "mails": options.mails, "size": options.size,
         "submitters": options.submitters, "credits": options.credits, "ways": results })
 }

@@ -1,7 +1,9 @@
 //! The queue with very many mails: what it costs to have them, to start with them, and to be rid of them.
 
+mod drain;
 mod lists;
 mod starts;
+mod upkeep;
 
 use std::{
     fs,
@@ -12,18 +14,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use postroad_queue_client::{QueueService, RemoteAdmin, RemoteQueue};
 use postroad_rpc::Endpoint;
 use postroad_tests::Stack;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
-    figures::{Figure, cell, json_or_null, table},
+    figures::{self, Column},
     kept::{Kept, Syncs},
     machine::{self, Cpu},
-    mails::{Mails, Worker, percentile_ms},
+    mails::{Mails, Submitted, Worker, latencies, percentile_ms},
     product,
 };
 
@@ -50,6 +52,15 @@ pub struct Options {
     /// Recipient domains.
     #[arg(long, default_value_t = 10_000)]
     destinations: usize,
+    /// Only these parts; all but `rates` fill the queue first.
+    #[arg(long)]
+    only: Vec<Part>,
+    /// `queued.disk.segment`, if another one than the built-in.
+    #[arg(long)]
+    segment: Option<String>,
+    /// `queued.disk.journal_target`, if another one than the built-in.
+    #[arg(long)]
+    journal_target: Option<String>,
     /// `queued.disk.index_cache`, if another one than the built-in.
     #[arg(long)]
     index_cache: Option<String>,
@@ -67,6 +78,19 @@ pub struct Options {
     pub json: bool,
 }
 
+/// What is measured, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Accepting and giving out, with an empty and with a full queue.
+    Rates,
+    /// Lists by each kind of filter.
+    Lists,
+    /// Starts with a full queue.
+    Starts,
+    /// Everything is settled while a little more comes.
+    Drain,
+}
+
 impl Options {
     fn mails(&self) -> Mails {
         Mails {
@@ -77,10 +101,23 @@ impl Options {
         }
     }
 
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// The built-in configuration but for the disk, which may be rather full.
     fn settings(&self) -> String {
-        let mut settings = SETTINGS.to_owned();
-        if let Some(cache) = &self.index_cache {
-            settings += &format!("index_cache = \"{cache}\"\n");
+        let mut settings =
+            "[queued.disk]\nreserve_percent = 0\nreserve = \"256MiB\"\n".to_owned();
+        let given = [
+            ("segment", &self.segment),
+            ("journal_target", &self.journal_target),
+            ("index_cache", &self.index_cache),
+        ];
+        for (key, value) in given {
+            if let Some(value) = value {
+                settings += &format!("{key} = \"{value}\"\n");
+            }
         }
         if !self.retention {
             settings += "[queued.retired]\nkeep = \"0s\"\ncontent_keep = \"0s\"\n[queued.timeline]\nkeep = \"0s\"\n";
@@ -88,13 +125,6 @@ impl Options {
         settings
     }
 }
-
-/// The built-in configuration but for the disk, which may be rather full.
-const SETTINGS: &str = r#"
-[queued.disk]
-reserve_percent = 0
-reserve = "256MiB"
-"#;
 
 /// A queue agent as a process of its own.
 struct Queued {
@@ -131,15 +161,14 @@ impl Queued {
         )?)
     }
 
-    async fn submit(&mut self, options: &Options, count: usize) -> Result<Vec<Duration>> {
+    async fn submit(&mut self, options: &Options, count: usize) -> Result<Vec<Submitted>> {
         let numbers = self.submitted..self.submitted + count;
         let limit = Duration::from_secs(options.time_limit);
-        let mut latencies = timeout(limit, options.mails().submit(&self.queue, numbers))
+        let submitted = timeout(limit, options.mails().submit(&self.queue, numbers))
             .await
             .context("submitting took too long")??;
         self.submitted += count;
-        latencies.sort_unstable();
-        Ok(latencies)
+        Ok(submitted)
     }
 
     /// Ends it and removes its folder.
@@ -171,7 +200,7 @@ struct Rates {
 impl Rates {
     async fn measure(options: &Options, queued: &mut Queued) -> Result<Self> {
         let (before, began) = (Cpu::now()?, Instant::now());
-        let latencies = queued.submit(options, options.probe).await?;
+        let probe = queued.submit(options, options.probe).await?;
         let accepted = began.elapsed();
         let between = Cpu::now()?;
         let mut worker = Worker::start(&queued.queue, options.credits);
@@ -188,7 +217,7 @@ impl Rates {
         Ok(Self {
             accepted: options.probe as f64 / accepted.as_secs_f64(),
             settled,
-            submit_p99: percentile_ms(&latencies, 99),
+            submit_p99: percentile_ms(&latencies(&probe), 99),
             accepting_cpu: between.since(before).product / options.probe as f64 * 1000.0,
             settling_cpu: after.since(between).product / all * 1000.0,
             foreign,
@@ -211,8 +240,15 @@ pub async fn run(options: &Options) -> Result<Value> {
             "no retention"
         }
     );
+    let mut result = json!({ "bench": "scale", "mails": options.mails, "size": options.size, "seed": options.seed,
+        "destinations": options.destinations, "retention": options.retention, "probe": options.probe });
+    let rounds = if options.wants(Part::Rates) {
+        options.rounds
+    } else {
+        0
+    };
     let mut empty = Vec::new();
-    for round in 0..options.rounds {
+    for round in 0..rounds {
         let mut queued = Queued::start(options).await?;
         empty.push(rates(options, &mut queued, "empty", round).await?);
         queued.end().await?;
@@ -221,24 +257,27 @@ pub async fn run(options: &Options) -> Result<Value> {
     fill(options, &mut queued).await?;
     let memory = machine::product_resident();
     let mut full = Vec::new();
-    for round in 0..options.rounds {
+    for round in 0..rounds {
         full.push(rates(options, &mut queued, "full", round).await?);
     }
-    let rates = report_rates(&[("empty", empty), ("full", full)]);
+    result["rates"] = report_rates(options, &empty, &full);
     println!(
         "\nresident with {} mails: {memory:.0} MiB; on disk: {:.0} MiB",
         options.mails,
         disk_use(queued.folder())
     );
-    let lists = lists::measure(&queued).await?;
-    let starts = starts::measure(options, &mut queued).await?;
-    let drained = drain(options, &mut queued).await?;
+    result["resident_mib"] = json!(memory);
+    if options.wants(Part::Lists) {
+        result["lists"] = lists::measure(&queued).await?;
+    }
+    if options.wants(Part::Starts) {
+        result["starts"] = starts::measure(options, &mut queued).await?;
+    }
+    if options.wants(Part::Drain) {
+        result["drain"] = drain::measure(options, &mut queued).await?;
+    }
     queued.end().await?;
-    Ok(
-        json!({ "bench": "scale", "mails": options.mails, "size": options.size, "seed": options.seed,
-        "destinations": options.destinations, "retention": options.retention, "rates": rates,
-        "resident_mib": memory, "lists": lists, "starts": starts, "drain": drained }),
-    )
+    Ok(result)
 }
 
 async fn rates(options: &Options, queued: &mut Queued, what: &str, round: usize) -> Result<Rates> {
@@ -267,109 +306,55 @@ async fn fill(options: &Options, queued: &mut Queued) -> Result<()> {
     Ok(())
 }
 
-fn report_rates(states: &[(&str, Vec<Rates>)]) -> Value {
-    let head = [
-        "queue",
-        "accepted/s",
-        "given out and settled/s",
-        "submit p99 ms",
-        "accepting CPU s/1000",
-        "giving out CPU s/1000",
-        "others' CPU %",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    let mut results = Vec::new();
-    for (state, rounds) in states {
-        let figure = |of: fn(&Rates) -> f64| Figure::of(rounds.iter().map(of));
-        let figures = [
-            ("accepted_per_s", figure(|round| round.accepted)),
-            ("settled_per_s", figure(|round| round.settled)),
-            ("submit_p99_ms", figure(|round| round.submit_p99)),
-            (
-                "accepting_cpu_s_per_1000",
-                figure(|round| round.accepting_cpu),
-            ),
-            (
-                "settling_cpu_s_per_1000",
-                figure(|round| round.settling_cpu),
-            ),
-            ("foreign_cpu_percent", figure(|round| round.foreign)),
-        ];
-        let mut line = vec![(*state).to_owned()];
-        let mut result = json!({ "queue": state });
-        for (name, figure) in figures {
-            line.push(cell(figure));
-            result[name] = json_or_null(figure);
-        }
-        lines.push(line);
-        results.push(result);
+const COLUMNS: [Column<Rates>; 6] = [
+    Column {
+        head: "accepted/s",
+        key: "accepted_per_s",
+        of: |round| round.accepted,
+    },
+    Column {
+        head: "given out and settled/s",
+        key: "settled_per_s",
+        of: |round| round.settled,
+    },
+    Column {
+        head: "submit p99 ms",
+        key: "submit_p99_ms",
+        of: |round| round.submit_p99,
+    },
+    Column {
+        head: "accepting CPU s/1000",
+        key: "accepting_cpu_s_per_1000",
+        of: |round| round.accepting_cpu,
+    },
+    Column {
+        head: "giving out CPU s/1000",
+        key: "settling_cpu_s_per_1000",
+        of: |round| round.settling_cpu,
+    },
+    Column {
+        head: "others' CPU %",
+        key: "foreign_cpu_percent",
+        of: |round| round.foreign,
+    },
+];
+
+fn report_rates(options: &Options, empty: &[Rates], full: &[Rates]) -> Value {
+    if empty.is_empty() {
+        return Value::Null;
     }
-    println!("\nmedian (least–greatest)\n\n{}", table(&lines));
+    let (none, many) = (
+        "empty before".to_owned(),
+        format!("{} mails before", options.mails),
+    );
+    let kinds = [(none.as_str(), empty), (many.as_str(), full)];
+    let (table, results) = figures::report("queue", &kinds, &COLUMNS);
+    println!(
+        "\n{} mails accepted, then as many given out and settled: median (least–greatest)\n\n{table}",
+        options.probe
+    );
     json!(results)
 }
-
-/// Most disk use that is waited for, in MiB.
-const SPACE: f64 = 256.0;
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// All mail is settled while a little more comes: what its senders notice, and what stays on the disk.
-async fn drain(options: &Options, queued: &mut Queued) -> Result<Value> {
-    let left = lists::living(&queued.admin()?).await?;
-    let began = Instant::now();
-    let mut worker = Worker::start(&queued.queue, options.credits);
-    let trickle = Mails {
-        submitters: 2,
-        ..options.mails()
-    };
-    let (mut latencies, mut came) = (Vec::new(), 0);
-    let mut told = 0;
-    while worker.count() < left {
-        let numbers = queued.submitted..queued.submitted + TRICKLE;
-        latencies.extend(trickle.submit(&queued.queue, numbers).await?);
-        queued.submitted += TRICKLE;
-        came += TRICKLE;
-        if worker.count() >= told + left / 10 {
-            told = worker.count();
-            eprintln!(
-                "bench: {told} of {left} settled after {:.0} s, {:.0} MiB on disk, {:.0} of them the index",
-                began.elapsed().as_secs_f64(),
-                disk_use(queued.folder()),
-                size_of(&queued.folder().join("state/queue/index"))
-            );
-        }
-        anyhow::ensure!(
-            began.elapsed() < Duration::from_secs(options.time_limit),
-            "giving all out took too long"
-        );
-    }
-    timeout(PATIENCE, worker.settled(left + came))
-        .await
-        .context("not all was settled")??;
-    let took = began.elapsed().as_secs_f64();
-    worker.stop().await?;
-    let emptied = Instant::now();
-    while disk_use(queued.folder()) > SPACE && emptied.elapsed() < PATIENCE {
-        sleep(Duration::from_millis(500)).await;
-    }
-    let (stays, after) = (disk_use(queued.folder()), emptied.elapsed().as_secs_f64());
-    latencies.sort_unstable();
-    let (median, p99) = (percentile_ms(&latencies, 50), percentile_ms(&latencies, 99));
-    let longest = latencies.last().map_or(0.0, Duration::as_secs_f64) * 1000.0;
-    let rate = (left + came) as f64 / took;
-    println!(
-        "\n{left} mails given out and settled in {took:.0} s ({rate:.0}/s), {came} more accepted meanwhile: submit median {median:.1} ms, \
-         p99 {p99:.1} ms, longest {longest:.0} ms\non disk {after:.1} s later: {stays:.0} MiB; resident: {:.0} MiB",
-        machine::product_resident()
-    );
-    Ok(
-        json!({ "mails": left, "seconds": took, "per_s": rate, "submit_median_ms": median, "submit_p99_ms": p99,
-        "submit_longest_ms": longest, "disk_mib": stays, "disk_after_s": after,
-        "resident_mib": machine::product_resident() }),
-    )
-}
-
-/// Mails between two looks at the worker.
-const TRICKLE: usize = 100;
 
 /// MiB of all files of the queue, as the disk counts them.
 fn disk_use(folder: &Path) -> f64 {
