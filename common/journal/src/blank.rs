@@ -58,7 +58,7 @@ impl Reader {
 
     fn replace(&self, number: SegmentNumber, draft: &Path) -> Result<()> {
         let path = self.shared.folder.segment(number);
-        let _turn = self.shared.changing();
+        let _turn = self.shared.changing()?;
         if self.segment(number).is_none() {
             // Given up meanwhile. It must not come back.
             return fs::remove_file(draft).map_err(failed("remove", draft));
@@ -143,6 +143,8 @@ impl Journal {
     /// What was prepared goes, and no segment is recycled until [`Journal::recycle_again`]: whatever becomes a segment
     /// meanwhile holds nothing old.
     pub fn stop_recycling(&mut self) -> Result<()> {
+        // A segment that is being given up at this moment is among what was prepared.
+        let _turn = self.shared.changing()?;
         self.pool.set_recycling(false)
     }
 

@@ -65,6 +65,9 @@ pub enum JournalError {
     /// Resource: an earlier write or sync failed; what is on disk is known only after opening anew.
     #[error("the journal is closed after an earlier failure of its disk")]
     Poisoned,
+    /// Caller: the journal that this belongs to was closed; its folder may belong to another one.
+    #[error("the journal is closed")]
+    Closed,
     /// Caller: the segment or content file was given up; the index that named it is out of date.
     #[error("what lay there has been given up")]
     Gone,

@@ -7,6 +7,7 @@ use crate::{
     pool::Pool,
     random_u64,
     reader::{Reader, Segment, Shared},
+    reclaim::Reclaimer,
     record::{
         Location, Lsn, Position, RecordDraft, RecordRef, Recovery, Replay, SegmentInfo,
         SegmentNumber,
@@ -15,6 +16,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
+    borrow::Borrow,
     fmt,
     fs::{self, File, OpenOptions},
     ops::{ControlFlow, Range},
@@ -144,13 +146,16 @@ impl Journal {
 
     /// Writes the records as one group and syncs once. **Its return is the instant of commit.** After a
     /// crash the group is there whole, or, if this had not returned, perhaps not at all.
-    pub fn append_group(&mut self, drafts: &[RecordDraft]) -> Result<Vec<Location>> {
+    pub fn append_group<D: Borrow<RecordDraft>>(&mut self, drafts: &[D]) -> Result<Vec<Location>> {
         self.append(drafts, true)
     }
 
     /// Writes the records as a group without syncing: they survive the end of this process at once and a
     /// power cut after the next `append_group` or `sync`. For hints only.
-    pub fn append_unsynced(&mut self, drafts: &[RecordDraft]) -> Result<Vec<Location>> {
+    pub fn append_unsynced<D: Borrow<RecordDraft>>(
+        &mut self,
+        drafts: &[D],
+    ) -> Result<Vec<Location>> {
         self.append(drafts, false)
     }
 
@@ -223,25 +228,18 @@ impl Journal {
         self.reader().segments()
     }
 
-    /// Gives up the oldest segment and names it; none if only the newest is left, which always stays.
-    /// What still lives in it must have been copied forward and committed before.
+    /// See [`Reclaimer::reclaim_oldest`].
     pub fn reclaim_oldest(&mut self) -> Result<Option<SegmentNumber>> {
         self.check()?;
-        let oldest = {
-            let table = self.shared.table();
-            table
-                .first_key_value()
-                .filter(|_| table.len() > 1)
-                .map(|(number, _)| *number)
-        };
-        let Some(number) = oldest else {
-            return Ok(None);
-        };
-        let path = self.shared.folder.segment(number);
-        let _turn = self.shared.changing();
-        self.shared.forget(number);
-        self.pool.recycle(&path)?;
-        Ok(Some(number))
+        self.reclaimer().reclaim_oldest()
+    }
+
+    /// Gives up segments on another thread: whoever appends need not wait for that.
+    pub fn reclaimer(&self) -> Reclaimer {
+        Reclaimer {
+            shared: Arc::clone(&self.shared),
+            shelf: self.pool.shelf(),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -252,7 +250,11 @@ impl Journal {
         }
     }
 
-    fn append(&mut self, drafts: &[RecordDraft], sync: bool) -> Result<Vec<Location>> {
+    fn append<D: Borrow<RecordDraft>>(
+        &mut self,
+        drafts: &[D],
+        sync: bool,
+    ) -> Result<Vec<Location>> {
         self.check()?;
         let shares = self.share_out(drafts)?;
         // Before the first byte is written all segments needed are in hand, so a full disk spoils nothing.
@@ -268,7 +270,7 @@ impl Journal {
     }
 
     /// How many drafts go into the active segment, and into each new one after it.
-    fn share_out(&self, drafts: &[RecordDraft]) -> Result<Vec<usize>> {
+    fn share_out<D: Borrow<RecordDraft>>(&self, drafts: &[D]) -> Result<Vec<usize>> {
         let room = |end: u32, from: u32| u64::from(end.saturating_sub(from));
         let fresh = room(self.segment_size - SEGMENT_HEADER, SEGMENT_HEADER);
         let mut left = self.active.as_ref().map_or(0, |active| {
@@ -276,7 +278,7 @@ impl Journal {
         });
         let mut shares = vec![0];
         for draft in drafts {
-            let (len, max) = (draft.payload_len(), self.longest_payload());
+            let (len, max) = (draft.borrow().payload_len(), self.longest_payload());
             let size = u32::try_from(len)
                 .ok()
                 .filter(|_| len <= max)
@@ -294,9 +296,9 @@ impl Journal {
         Ok(shares)
     }
 
-    fn write_group(
+    fn write_group<D: Borrow<RecordDraft>>(
         &mut self,
-        drafts: &[RecordDraft],
+        drafts: &[D],
         shares: &[usize],
         prepared: &[PathBuf],
         sync: bool,
@@ -322,9 +324,9 @@ impl Journal {
     }
 
     /// One write: the records of a group that go into the active segment.
-    fn write_share(
+    fn write_share<D: Borrow<RecordDraft>>(
         &mut self,
-        drafts: &[RecordDraft],
+        drafts: &[D],
         last_share: bool,
         locations: &mut Vec<Location>,
     ) -> Result<()> {
@@ -333,7 +335,7 @@ impl Journal {
         };
         self.buffer.clear();
         let start = self.end.offset;
-        for (at, draft) in drafts.iter().enumerate() {
+        for (at, draft) in drafts.iter().map(Borrow::borrow).enumerate() {
             let record = RecordHeader {
                 kind: draft.kind,
                 last_of_group: last_share && at + 1 == drafts.len(),
@@ -386,7 +388,8 @@ impl Journal {
             .map_err(failed("open", prepared))?;
         file.write_all_at(&bytes, 0)
             .and_then(|()| file.write_all_at(&bytes, header.records_end().into()))
-            .and_then(|()| file.sync_all())
+            // Its length and its place on the disk are durable since it was prepared.
+            .and_then(|()| file.sync_data())
             .map_err(failed("write", prepared))?;
         let path = self.shared.folder.segment(header.number);
         fs::rename(prepared, &path).map_err(failed("name", &path))?;
@@ -432,6 +435,12 @@ impl Journal {
             segment.end = self.end;
             segment.sealed = sealed;
         }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.end();
     }
 }
 

@@ -9,7 +9,7 @@
 //! [`Journal::replay`] shows the caller all records from its checkpoint on. One committer thread then calls
 //! [`Journal::append_group`]: one write, one `fdatasync`, and its return is the instant of commit. Other
 //! threads read through a [`Reader`]. When the oldest segment holds little that lives, the caller appends
-//! that anew and calls [`Journal::reclaim_oldest`]. Content too large for a record goes to a file of its
+//! that anew and calls [`Reclaimer::reclaim_oldest`]. Content too large for a record goes to a file of its
 //! own in a [`ContentStore`] before its record is offered.
 //!
 //! **What can fail.** See [`JournalError`]. After a failed write or sync the journal is poisoned: nothing is
@@ -30,6 +30,7 @@ mod journal;
 mod pool;
 mod quarantine;
 mod reader;
+mod reclaim;
 mod record;
 mod recovery;
 mod walk;
@@ -41,6 +42,7 @@ pub use folder::{Formats, Space, free_space};
 pub use inspect::Inspection;
 pub use journal::{Journal, Options};
 pub use reader::Reader;
+pub use reclaim::Reclaimer;
 pub use record::{
     Damage, Location, Lsn, Position, RecordDraft, RecordKind, RecordRef, Recovery, Replay,
     SegmentInfo, SegmentNumber, TornTail,

@@ -23,8 +23,9 @@ pub(crate) struct Pool {
     helper: Option<JoinHandle<()>>,
 }
 
+/// Where prepared segments lie.
 #[derive(Debug)]
-struct Shelf {
+pub(crate) struct Shelf {
     folder: PathBuf,
     size: u32,
     ahead: usize,
@@ -142,29 +143,9 @@ impl Pool {
         sync_folder(&self.shelf.folder)
     }
 
-    /// Gives up a segment: its file becomes a prepared one if we can use one more, else it goes.
-    /// The rename is synced before anyone may take the file: until then a power cut brings the old name
-    /// back, and it must find the old bytes.
-    pub(crate) fn recycle(&self, segment: &Path) -> Result<()> {
-        let mut state = self.shelf.lock();
-        // The helper fills up to `ahead`; room beyond that lets given-up segments take its work over.
-        let room = !state.spare_none
-            && state.ready.len() + usize::from(state.preparing) < 2 * self.shelf.ahead;
-        let fits = segment
-            .metadata()
-            .is_ok_and(|found| found.len() == u64::from(self.shelf.size));
-        if !(room && fits) {
-            drop(state);
-            fs::remove_file(segment).map_err(failed("remove", segment))?;
-            return sync_folder(&self.shelf.folder);
-        }
-        let path = self.shelf.next_name(&mut state);
-        drop(state);
-        fs::rename(segment, &path).map_err(failed("recycle", segment))?;
-        sync_folder(&self.shelf.folder)?;
-        self.shelf.lock().ready.push_back(path);
-        self.shelf.changed.notify_all();
-        Ok(())
+    /// For whoever gives up segments on another thread.
+    pub(crate) fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf)
     }
 }
 
@@ -180,6 +161,31 @@ impl Drop for Pool {
 }
 
 impl Shelf {
+    /// Gives up a segment: its file becomes a prepared one if we can use one more, else it goes.
+    /// The rename is synced before anyone may take the file: until then a power cut brings the old name
+    /// back, and it must find the old bytes.
+    pub(crate) fn recycle(&self, segment: &Path) -> Result<()> {
+        let mut state = self.lock();
+        // The helper fills up to `ahead`; room beyond that lets given-up segments take its work over.
+        let room =
+            !state.spare_none && state.ready.len() + usize::from(state.preparing) < 2 * self.ahead;
+        let fits = segment
+            .metadata()
+            .is_ok_and(|found| found.len() == u64::from(self.size));
+        if !(room && fits) {
+            drop(state);
+            fs::remove_file(segment).map_err(failed("remove", segment))?;
+            return sync_folder(&self.folder);
+        }
+        let path = self.next_name(&mut state);
+        drop(state);
+        fs::rename(segment, &path).map_err(failed("recycle", segment))?;
+        sync_folder(&self.folder)?;
+        self.lock().ready.push_back(path);
+        self.changed.notify_all();
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

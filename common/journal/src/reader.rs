@@ -14,7 +14,7 @@ use std::{
     io,
     ops::{ControlFlow, Range},
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 pub(crate) const BLOCK: usize = 4096;
@@ -28,14 +28,21 @@ pub(crate) struct Segment {
     pub(crate) sealed: bool,
 }
 
+/// Whether the journal that this belongs to is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Open,
+    Closed,
+}
+
 /// What the journal and its readers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) folder: Folder,
     table: RwLock<BTreeMap<SegmentNumber, Segment>>,
     files: Mutex<Vec<(SegmentNumber, Arc<File>)>>,
-    /// Held by whoever gives the file of a segment another name.
-    changing: Mutex<()>,
+    /// Held by whoever gives the file of a segment another name, which nobody may once the journal is closed.
+    changing: Mutex<Owner>,
     open_files: usize,
     /// Damaged ranges are copied to `quarantine/`; not where the folder is only looked at.
     keeps_damage: bool,
@@ -51,7 +58,7 @@ impl Shared {
             folder,
             table: RwLock::new(table),
             files: Mutex::default(),
-            changing: Mutex::default(),
+            changing: Mutex::new(Owner::Open),
             open_files: open_files.max(1),
             keeps_damage: true,
         }
@@ -85,11 +92,21 @@ impl Shared {
         self.files().retain(|(cached, _)| *cached != number);
     }
 
-    pub(crate) fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The turn to give the file of a segment another name.
+    pub(crate) fn changing(&self) -> Result<MutexGuard<'_, Owner>> {
+        let turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        match *turn {
+            Owner::Open => Ok(turn),
+            Owner::Closed => Err(JournalError::Closed),
+        }
     }
 
-    fn files(&self) -> std::sync::MutexGuard<'_, Vec<(SegmentNumber, Arc<File>)>> {
+    /// The folder may belong to another journal from now on. Waits for whoever changes it.
+    pub(crate) fn end(&self) {
+        *self.changing.lock().unwrap_or_else(PoisonError::into_inner) = Owner::Closed;
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<(SegmentNumber, Arc<File>)>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

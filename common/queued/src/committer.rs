@@ -18,7 +18,7 @@ use std::sync::{
 };
 
 use postroad_envelope::Timestamp;
-use postroad_journal::{Lsn, SegmentNumber};
+use postroad_journal::{JournalError, Lsn};
 use postroad_queue::{Prepared, Queue, QueueError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
@@ -154,13 +154,6 @@ impl Committer {
         answered.await.map_err(|_| CommitError::Ended)?
     }
 
-    /// Gives up the oldest segment, whose living records were committed anew.
-    pub async fn reclaim_oldest(&self) -> Result<Option<SegmentNumber>, CommitError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Offer::Reclaim(answer)).await?;
-        answered.await.map_err(|_| CommitError::Ended)
-    }
-
     /// A step of a purge; false: it cannot be done yet.
     pub async fn clean(&self, step: Clean) -> Result<bool, CommitError> {
         let (answer, answered) = oneshot::channel();
@@ -193,10 +186,21 @@ impl Committer {
             error = &failed as &dyn std::error::Error,
             "the index cannot be made durable"
         );
-        let failed = Box::new(ServeError::IndexUnsynced(failed));
+        Err(self.end(ServeError::IndexUnsynced(failed)).await)
+    }
+
+    /// The same where a segment cannot be given up.
+    pub async fn unless_failed<T>(&self, done: Result<T, JournalError>) -> Result<T, CommitError> {
+        match done {
+            Ok(done) => Ok(done),
+            Err(failed) => Err(self.end(thread::disk(failed)).await),
+        }
+    }
+
+    async fn end(&self, failed: ServeError) -> CommitError {
         // It may have ended already.
-        let _ = self.send(Offer::Fail(failed)).await;
-        Err(CommitError::Ended)
+        let _ = self.send(Offer::Fail(Box::new(failed))).await;
+        CommitError::Ended
     }
 
     /// Changes with each round that was committed.

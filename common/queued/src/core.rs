@@ -13,7 +13,7 @@ use postroad_directory::DirectoryHandle;
 use postroad_envelope::{
     Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
 };
-use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, SegmentInfo};
+use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, Reclaimer, SegmentInfo};
 use postroad_queue::{Content, MailPlace, MailRecord, Newcomers, Queue};
 use postroad_queue_client::QueueError;
 use tokio::{
@@ -47,6 +47,7 @@ pub(crate) struct Front {
     /// How far the queue is.
     pub standing: watch::Sender<Standing>,
     pub reader: Reader,
+    pub reclaimer: Reclaimer,
     pub contents: ContentStore,
     pub router: Router,
     pub directory: DirectoryHandle,

@@ -100,7 +100,7 @@ pub async fn start(
     } = opened.map_err(|error| ServeError::Task(error.to_string()))??;
 
     let inline_limit = INLINE_LIMIT.min(journal.longest_payload() / 4);
-    let reader = journal.reader();
+    let (reader, reclaimer) = (journal.reader(), journal.reclaimer());
     let format = journal.format();
     let trash = Arc::new(Trash::default());
     let unwanted = Arc::clone(&trash);
@@ -139,6 +139,7 @@ pub async fn start(
         config,
         newcomers,
         reader,
+        reclaimer,
         contents,
         router,
         directory,

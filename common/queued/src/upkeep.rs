@@ -1,20 +1,20 @@
 //! What is done about once a second, away from the mail: checkpoint, reclaim, reserve, mails whose time is over, routes
 //! after the directory changed, unlinking.
 
+mod reclaim;
+
 use std::{
     collections::BTreeMap,
-    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use postroad_address::Domain;
 use postroad_directory::Directory;
 use postroad_envelope::{Filter, QueueId, Route, RouteClass};
-use postroad_journal::{Location, Lsn, RecordKind, SegmentInfo};
+use postroad_journal::Lsn;
 use postroad_queue::{Instruction, JobKey, JobState, Listing, Prepared, Queue, QueueError};
-use tokio::{sync::mpsc, task::spawn_blocking, time::interval};
+use tokio::{task::spawn_blocking, time::interval};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 use crate::{
@@ -24,19 +24,12 @@ use crate::{
     disk,
     renewal::Renewals,
     routing::{self, Router},
-    store::damage,
 };
+use reclaim::Rest;
 
 pub(crate) const EVERY: Duration = Duration::from_millis(500);
 /// Checkpoints are this far apart at least.
 const CHECKPOINT_TURNS: u32 = 2;
-/// Most that one round of reclaiming copies forward: other mail waits for so much at most.
-const KEEP_OCTETS: usize = 1 << 20;
-const KEEP_RECORDS: usize = 500;
-/// Octets a second.
-const SLOW_COPY: u64 = 64 << 10;
-/// Segments given up in one turn.
-const SEGMENTS_A_TURN: usize = 8;
 /// Jobs changed, or looked at, in one commit or page.
 const PAGE: usize = 500;
 
@@ -88,29 +81,6 @@ struct Upkeep {
     renewals: Renewals,
 }
 
-/// Where most of a segment lives, copying it frees little: then it is done no faster than [`SLOW_COPY`], unless the journal
-/// grows by a quarter meanwhile, or half of the mail has gone: a full disk that empties must not wait.
-struct Rest {
-    until: Instant,
-    unless_above: u64,
-    unless_below: usize,
-}
-
-impl Rest {
-    fn after(kept: u64, length: u64, jobs: usize) -> Self {
-        let until = Instant::now() + Duration::from_millis(kept.saturating_mul(1000) / SLOW_COPY);
-        Self {
-            until,
-            unless_above: length + length / 4,
-            unless_below: jobs.div_ceil(2),
-        }
-    }
-
-    fn lasts(&self, length: u64, jobs: usize) -> bool {
-        Instant::now() < self.until && length <= self.unless_above && jobs >= self.unless_below
-    }
-}
-
 impl Upkeep {
     fn new(core: Arc<Core>) -> Self {
         Self {
@@ -135,15 +105,6 @@ impl Upkeep {
         self.reroute().await
     }
 
-    async fn shorten(&mut self) -> Result<(), CommitError> {
-        for _ in 0..SEGMENTS_A_TURN {
-            if !self.reclaim().await? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     async fn checkpoint(&mut self) -> Result<(), CommitError> {
         let before = *self.core.committer.rounds().borrow();
         if before == self.quiet_round {
@@ -156,66 +117,6 @@ impl Upkeep {
             self.quiet_round = before + 1;
         }
         Ok(())
-    }
-
-    /// Gives up the oldest segment if the journal is too long; tells whether it did.
-    async fn reclaim(&mut self) -> Result<bool, CommitError> {
-        let segments = self.core.segments();
-        let length = self.core.room_taken(&segments);
-        let Some(oldest) = segments.first().copied() else {
-            return Ok(false);
-        };
-        let may_go = segments.len() > 2 && oldest.sealed && oldest.last_lsn < self.checkpoint;
-        let target = self.core.config.disk.journal_target.as_u64();
-        let jobs = self.core.queue.living_jobs();
-        let rests = self
-            .rest
-            .as_ref()
-            .is_some_and(|rest| rest.lasts(length, jobs));
-        if length <= target || rests || !may_go {
-            return Ok(false);
-        }
-        let begun = Instant::now();
-        let given_up = self.give_up(oldest).instrument(debug_span!("reclaim"));
-        let Some(kept) = given_up.await? else {
-            return Ok(false);
-        };
-        let duration_ms = clock::millis_since(begun);
-        debug!(event = "reclaimed", segment = %oldest.number, size = kept, duration_ms);
-        let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
-        self.rest = mostly_living.then(|| Rest::after(kept, length, jobs));
-        Ok(true)
-    }
-
-    /// Copies forward what still counts in the oldest segment and gives it up; tells how many octets were copied. None: not
-    /// all of it can be kept now.
-    async fn give_up(&self, oldest: SegmentInfo) -> Result<Option<u64>, CommitError> {
-        let Some(_turn) = self.core.pins.reclaim(oldest.number).await else {
-            return Ok(None);
-        };
-        let Some(kept) = keep(&self.core, oldest).await? else {
-            return Ok(None);
-        };
-        self.retire().await?;
-        // What finished since the last checkpoint, and is known by records of that segment alone, must still be known.
-        let finished = |queue: &Queue, _| Ok((queue.prepare_finished(), ()));
-        self.core.committer.commit(finished).await?;
-        // What could not be read is told and held before its segment goes.
-        damage::let_go(&self.core, oldest.number).await?;
-        self.core.committer.reclaim_oldest().await?;
-        let core = Arc::clone(&self.core);
-        let forgotten = spawn_blocking(move || core.queue.forget_segment(oldest.number)).await;
-        if let Ok(Err(error)) = forgotten {
-            return Err(error.into());
-        }
-        Ok(Some(kept))
-    }
-
-    /// What finished since the last checkpoint, before the records of it go: some may lie in a segment before that.
-    async fn retire(&self) -> Result<(), CommitError> {
-        let core = Arc::clone(&self.core);
-        let retired = spawn_blocking(move || core.retired.retire(&core)).await;
-        Ok(retired.map_err(|_| CommitError::Ended)??)
     }
 
     async fn tend_retired(&self) {
@@ -415,84 +316,4 @@ fn route_of(router: &Router, directory: &Directory, state: &JobState) -> Option<
     let route = router.route_domain(&domain, |domain| directory.is_local_domain(domain));
     // A mail that was accepted is not thrown away since a rule changed.
     (route.class != RouteClass::Discard).then_some(route)
-}
-
-/// A record of a segment that is to go.
-type Old = (Location, RecordKind, Bytes);
-
-/// Copies forward what still counts in a segment, piece by piece; tells how many octets. None: not all of it can be kept
-/// now.
-async fn keep(core: &Arc<Core>, segment: SegmentInfo) -> Result<Option<u64>, CommitError> {
-    // The segment is read once; the next piece waits until this one is committed.
-    let (pieces, mut read) = mpsc::channel(1);
-    let reading = Arc::clone(core);
-    let reading = spawn_blocking(move || read_pieces(&reading, segment, &pieces));
-    let mut kept = 0_u64;
-    while let Some(mut records) = read.recv().await {
-        let mut tries = 0;
-        while !records.is_empty() {
-            let round = std::mem::take(&mut records);
-            let prepare = move |queue: &Queue, _| keep_piece(queue, round);
-            let (octets, busy) = core.committer.commit(prepare).await?.value;
-            kept += octets;
-            records = busy;
-            tries += 1;
-            if tries > 10 {
-                return Ok(None);
-            }
-        }
-    }
-    reading.await.map_err(|_| CommitError::Ended)??;
-    Ok(Some(kept))
-}
-
-/// Blocks until all of the segment was taken, or nobody takes any more.
-fn read_pieces(
-    core: &Core,
-    segment: SegmentInfo,
-    pieces: &mpsc::Sender<Vec<Old>>,
-) -> Result<(), CommitError> {
-    let (mut records, mut octets) = (Vec::new(), 0);
-    let replay = core.reader.replay_segment(segment.number, |record| {
-        octets += record.payload.len();
-        records.push((
-            record.location,
-            record.kind,
-            Bytes::copy_from_slice(record.payload),
-        ));
-        if octets < KEEP_OCTETS && records.len() < KEEP_RECORDS {
-            return ControlFlow::Continue(());
-        }
-        octets = 0;
-        match pieces.blocking_send(std::mem::take(&mut records)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    });
-    let replay = replay.map_err(|error| {
-        error!(event = "fault", segment = %segment.number, error = %error, "a segment cannot be read");
-        CommitError::Full
-    })?;
-    damage::tell(core, &replay);
-    // Nobody takes it if the round before it failed; then that is told.
-    let _ = pieces.blocking_send(records);
-    Ok(())
-}
-
-type Kept = (Option<Prepared>, (u64, Vec<Old>));
-
-fn keep_piece(queue: &Queue, records: Vec<Old>) -> Result<Kept, QueueError> {
-    let (mut all, mut octets, mut busy) = (None, 0, Vec::new());
-    for (location, kind, payload) in records {
-        match queue.prepare_keep(location, kind, &payload) {
-            Ok(Some(one)) => {
-                octets += u64::try_from(one.len()).unwrap_or(u64::MAX);
-                all = Some(join(all, one));
-            }
-            Ok(None) => {}
-            Err(QueueError::Busy(_)) => busy.push((location, kind, payload)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((all, (octets, busy)))
 }

@@ -25,7 +25,7 @@ fn assert_poisoned(journal: &mut Journal, kept: &Location) {
     };
     poisoned(journal.append_group(&[draft("later")]).map(drop));
     poisoned(journal.append_unsynced(&[draft("later")]).map(drop));
-    poisoned(journal.append_group(&[]).map(drop));
+    poisoned(journal.append_group::<RecordDraft>(&[]).map(drop));
     poisoned(journal.sync());
     poisoned(journal.reclaim_oldest().map(drop));
     poisoned(journal.read(kept).map(drop));
@@ -124,4 +124,62 @@ fn without_room_for_a_segment_nothing_is_written_and_later_calls_succeed() {
         journal.append_group(&[large.clone(), large]).unwrap().len(),
         2
     );
+}
+
+#[test]
+fn segments_are_given_up_by_another_thread_while_records_are_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(folder.path());
+    let reclaimer = journal.reclaimer();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let last = std::thread::scope(|scope| {
+        let reclaiming = scope.spawn(|| {
+            let mut given_up = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                given_up += u32::from(reclaimer.reclaim_oldest().unwrap().is_some());
+            }
+            given_up
+        });
+        let mut last = None;
+        // Some ten segments.
+        for _ in 0..400 {
+            last = journal.append_group(&[draft("another")]).unwrap().pop();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(reclaiming.join().unwrap() > 0);
+        last.unwrap()
+    });
+    assert_eq!(journal.read(&last).unwrap(), "another");
+    drop(journal);
+    let journal = open(folder.path());
+    assert_eq!(journal.last_lsn(), last.lsn);
+    assert_eq!(journal.read(&last).unwrap(), "another");
+}
+
+#[test]
+fn once_the_journal_is_closed_nothing_of_its_folder_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = open(folder.path());
+    for _ in 0..200 {
+        journal.append_group(&[draft("kept")]).unwrap();
+    }
+    let (reader, reclaimer) = (journal.reader(), journal.reclaimer());
+    let first = journal.segments()[0].number;
+    assert_eq!(reclaimer.reclaim_oldest().unwrap(), Some(first));
+    drop(journal);
+    let journal = open(folder.path());
+    let segments = journal.segments();
+    assert!(segments.len() > 1);
+    let refused = reclaimer.reclaim_oldest();
+    assert!(matches!(refused, Err(JournalError::Closed)), "{refused:?}");
+    let refused = reader.blank_segment(segments[0].number, |_| true);
+    assert!(matches!(refused, Err(JournalError::Closed)), "{refused:?}");
+    assert_eq!(journal.segments(), segments);
+    let mut read = 0;
+    let counted = journal.replay(Lsn(0), |_| {
+        read += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(counted.unwrap().damage.is_empty());
+    assert!(read > 0);
 }

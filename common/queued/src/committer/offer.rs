@@ -1,7 +1,7 @@
 //! What is offered to the committing thread, and what becomes of it there.
 
 use postroad_envelope::Timestamp;
-use postroad_journal::{Lsn, SegmentNumber};
+use postroad_journal::Lsn;
 use postroad_queue::{Prepared, Queue, QueueError};
 use tokio::sync::oneshot;
 
@@ -16,7 +16,6 @@ pub(super) enum Offer {
     Change(Box<dyn Offered>),
     /// In a group of its own: all before it is applied when it is prepared.
     Alone(Box<dyn Offered>),
-    Reclaim(oneshot::Sender<Option<SegmentNumber>>),
     Clean(Clean, oneshot::Sender<Result<bool, CommitError>>),
     TakeOver(Box<TakeOver>),
     Fail(Box<ServeError>),

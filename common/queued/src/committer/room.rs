@@ -47,12 +47,15 @@ impl Run {
         self.apply(ready, &locations)
     }
 
-    /// Pauses. Meanwhile new mail is refused at once, and segments are given up: that may make the room.
+    /// Pauses. Meanwhile new mail is refused at once.
     fn wait_for_room(&mut self) -> Result<(), ServeError> {
         thread::sleep(NO_ROOM_PAUSE);
         while self.held.len() < WAITING {
             match self.waiting.try_recv() {
-                Ok(Offer::Reclaim(answer)) => self.reclaim(answer)?,
+                Ok(Offer::Fail(failed)) => {
+                    self.stage.never_close_index();
+                    return Err(*failed);
+                }
                 Ok(Offer::Change(mut offer)) if offer.is_new_mail() => {
                     if let Some(prepared) = offer.prepare(self.stage.queue(), clock::now())? {
                         self.stage.abandon(prepared);

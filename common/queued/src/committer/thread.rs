@@ -8,7 +8,7 @@ use std::{
 };
 
 use postroad_envelope::Timestamp;
-use postroad_journal::{Journal, JournalError, Location, RecordDraft, SegmentNumber};
+use postroad_journal::{Journal, JournalError, Location, RecordDraft};
 use postroad_queue::{FinishedMail, Newcomers, Prepared, Queue, QueueError};
 use tokio::{
     runtime::{self, Runtime},
@@ -100,7 +100,7 @@ impl Stage {
     }
 
     /// sled syncs once more when it is closed, and panics where that fails. The process ends anyway, or puts this index aside.
-    fn never_close_index(&self) {
+    pub(super) fn never_close_index(&self) {
         if let Self::Live(queue) = self {
             std::mem::forget(Arc::clone(queue));
         }
@@ -149,7 +149,6 @@ pub(super) struct Run {
 #[derive(Default)]
 struct Round {
     ready: Vec<Ready>,
-    reclaims: Vec<oneshot::Sender<Option<SegmentNumber>>>,
     cleans: Vec<(Clean, oneshot::Sender<Result<bool, CommitError>>)>,
     stop: bool,
 }
@@ -160,9 +159,6 @@ impl Run {
             let round = self.gather(first)?;
             if !round.ready.is_empty() {
                 self.commit(round.ready)?;
-            }
-            for answer in round.reclaims {
-                self.reclaim(answer)?;
             }
             for (step, answer) in round.cleans {
                 self.clean(step, answer)?;
@@ -224,7 +220,6 @@ impl Run {
         let mut next = Some(first);
         while let Some(offer) = next.take() {
             match offer {
-                Offer::Reclaim(answer) => round.reclaims.push(answer),
                 Offer::Clean(step, answer) => round.cleans.push((step, answer)),
                 Offer::TakeOver(coming) => self.coming = Some(coming),
                 Offer::Fail(failed) => {
@@ -279,16 +274,6 @@ impl Run {
         Ok(octets)
     }
 
-    pub(super) fn reclaim(
-        &mut self,
-        answer: oneshot::Sender<Option<SegmentNumber>>,
-    ) -> Result<(), ServeError> {
-        let reclaimed = self.journal.reclaim_oldest().map_err(disk)?;
-        // Upkeep looks again anyway.
-        let _ = answer.send(reclaimed);
-        Ok(())
-    }
-
     fn clean(
         &mut self,
         step: Clean,
@@ -327,7 +312,6 @@ impl Run {
         let flows = self.last_mail.is_some_and(|last| last.elapsed() < FLOW);
         let mut ready = round.ready.iter();
         flows
-            && round.reclaims.is_empty()
             && round.cleans.is_empty()
             && !round.ready.is_empty()
             && ready.all(|(offer, _)| offer.is_patient())
@@ -340,9 +324,9 @@ impl Run {
     }
 
     pub(super) fn append(&mut self, ready: &[Ready]) -> Result<Vec<Location>, JournalError> {
+        let hints = self.stage.queue().and_then(Queue::lease_hints);
         let records = ready.iter().flat_map(|(_, prepared)| prepared.records());
-        let mut drafts: Vec<RecordDraft> = records.cloned().collect();
-        drafts.extend(self.stage.queue().and_then(Queue::lease_hints));
+        let drafts: Vec<&RecordDraft> = records.chain(&hints).collect();
         self.journal.append_group(&drafts)
     }
 
@@ -377,11 +361,7 @@ impl Run {
         while let Some(offer) = self.next_offer() {
             match offer {
                 Offer::Change(offer) | Offer::Alone(offer) => offer.answer(Err(CommitError::Ended)),
-                Offer::Reclaim(_)
-                | Offer::Clean(..)
-                | Offer::TakeOver(_)
-                | Offer::Fail(_)
-                | Offer::Stop => {}
+                Offer::Fail(_) | Offer::Clean(..) | Offer::TakeOver(_) | Offer::Stop => {}
             }
         }
         warn!("every waiting submission and settlement was told that the queue has ended");

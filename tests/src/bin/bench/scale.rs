@@ -107,8 +107,7 @@ impl Options {
 
     /// The built-in configuration but for the disk, which may be rather full.
     fn settings(&self) -> String {
-        let mut settings =
-            "[queued.disk]\nreserve_percent = 0\nreserve = \"256MiB\"\n".to_owned();
+        let mut settings = "[queued.disk]\nreserve_percent = 0\nreserve = \"256MiB\"\n".to_owned();
         let given = [
             ("segment", &self.segment),
             ("journal_target", &self.journal_target),
