@@ -1,5 +1,9 @@
-//! What one slow destination that owns half of all mails costs the others: the queue's own schedule with simulated
-//! arrivals and workers. Time is a number, so a run needs no quiet machine and gives the same figures every time.
+//! What one slow destination that owns half of all mails costs the others.
+//!
+//! Simulated: the queue's own schedule with simulated arrivals and workers. Time is a number, so a run needs no quiet
+//! machine and gives the same figures every time. With `--process` (`process.rs`): a queue process and real time.
+
+mod process;
 
 use std::{
     cmp::Reverse,
@@ -39,15 +43,27 @@ pub struct Options {
     /// Leases that one destination may have.
     #[arg(long, default_value_t = Fairness::default().max_leases)]
     max_leases: u32,
-    /// Seconds of simulated time.
-    #[arg(long, default_value_t = 600)]
-    seconds: u64,
+    /// Seconds for which mail comes: 600 of simulated time unless given, or 40 of real time.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// A queue process behind its socket, in real time.
+    #[arg(long)]
+    process: bool,
+    /// With `--process`: rounds without the slow destination and with it, in turn.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// What arrivals and attempts are made from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print the figures as JSON too.
     #[arg(long)]
     pub json: bool,
+}
+
+impl Options {
+    fn seconds(&self) -> u64 {
+        self.seconds.unwrap_or(if self.process { 40 } else { 600 })
+    }
 }
 
 /// What the mails for other destinations met with.
@@ -63,18 +79,27 @@ struct Measured {
     left: [usize; 2],
 }
 
-pub fn run(options: &Options) -> Result<Value> {
+pub async fn run(options: &Options) -> Result<Value> {
+    ensure!(options.destinations > 1, "there must be others");
     println!(
         "fairness: {} destinations, one of which owns half of all mails; {} credits, {} mails/s for the others, \
-         attempts of {} ms and {} ms (exponential), {} s, seed {}\n",
+         attempts of {} ms and {} ms (exponential), {} s{}, seed {}\n",
         options.destinations,
         options.credits,
         options.rate,
         options.attempt,
         options.slow_attempt,
-        options.seconds,
+        options.seconds(),
+        if options.process {
+            " with a queue process"
+        } else {
+            ""
+        },
         options.seed
     );
+    if options.process {
+        return process::run(options).await;
+    }
     let limited = Some(options.max_leases);
     let measured = [
         simulate(options, "without the slow one's mails", None)?,
@@ -108,7 +133,6 @@ struct Simulation<'a> {
 }
 
 fn simulate(options: &Options, name: &'static str, slow: Option<u32>) -> Result<Measured> {
-    ensure!(options.destinations > 1, "there must be others");
     let fairness = Fairness {
         max_leases: slow.unwrap_or(options.max_leases),
         ..Fairness::default()
@@ -136,7 +160,7 @@ fn simulate(options: &Options, name: &'static str, slow: Option<u32>) -> Result<
     if slow.is_some() {
         simulation.arrive_next(0, true);
     }
-    simulation.run(options.seconds * 1_000_000);
+    simulation.run(options.seconds() * 1_000_000);
     simulation.measured(name)
 }
 
@@ -224,8 +248,7 @@ impl Simulation<'_> {
     }
 
     fn exponential(&mut self, mean: Time) -> Time {
-        let uniform: f64 = self.random.random_range(f64::EPSILON..1.0);
-        (-uniform.ln() * mean as f64) as Time
+        exponential(&mut self.random, mean)
     }
 
     fn measured(mut self, name: &'static str) -> Result<Measured> {
@@ -246,6 +269,11 @@ impl Simulation<'_> {
             left: [slow, self.due.len() - slow],
         })
     }
+}
+
+fn exponential(random: &mut StdRng, mean: Time) -> Time {
+    let uniform: f64 = random.random_range(f64::EPSILON..1.0);
+    (-uniform.ln() * mean as f64) as Time
 }
 
 fn at(time: Time) -> Timestamp {
@@ -298,7 +326,9 @@ mod tests {
             attempt: 200,
             slow_attempt: 30_000,
             max_leases: Fairness::default().max_leases,
-            seconds: 60,
+            seconds: Some(60),
+            process: false,
+            rounds: 1,
             seed: 1,
             json: false,
         };

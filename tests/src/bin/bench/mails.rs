@@ -76,7 +76,8 @@ impl Mails {
                         break;
                     }
                     let (began, clock) = (Timestamp::from(SystemTime::now()), Instant::now());
-                    let envelope = mails.envelope(number, random.random())?;
+                    let to = number % mails.destinations;
+                    let envelope = envelope_to(to, number, random.random())?;
                     submit(&*queue, envelope, &content).await?;
                     let took = clock.elapsed();
                     own.push(Submitted { began, took });
@@ -92,24 +93,26 @@ impl Mails {
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::take(&mut *all))
     }
+}
 
-    fn envelope(&self, number: usize, id: [u8; 10]) -> Result<Envelope> {
-        let now = Timestamp::from(SystemTime::now());
-        let mailbox = |text: String| text.parse::<Mailbox>().ok().context("an address");
-        let sender = mailbox(format!("sender{}@client.test", number % SENDERS))?;
-        let friend = mailbox(format!("friend@world{}.test", number % self.destinations))?;
-        let mut envelope = Envelope::new(QueueId::mint(now, id), ReversePath::Mailbox(sender), now);
-        let friend = Recipient::new(RecipientIndex(0), friend);
-        envelope.recipients.push(friend);
-        // As an MSA brings it: to an MTA only certain clients' mail for others is allowed.
-        envelope.account = Some("sender@client.test".to_owned());
-        Ok(envelope)
-    }
+/// From the sender of this number to `friend` at the destination of this number; ids differ by the time and by `id`.
+pub fn envelope_to(destination: usize, sender: usize, id: [u8; 10]) -> Result<Envelope> {
+    let now = Timestamp::from(SystemTime::now());
+    let mailbox = |text: String| text.parse::<Mailbox>().ok().context("an address");
+    let sender = mailbox(format!("sender{}@client.test", sender % SENDERS))?;
+    let friend = mailbox(format!("friend@world{destination}.test"))?;
+    let mut envelope = Envelope::new(QueueId::mint(now, id), ReversePath::Mailbox(sender), now);
+    let friend = Recipient::new(RecipientIndex(0), friend);
+    envelope.recipients.push(friend);
+    // As an MSA brings it: to an MTA only certain clients' mail for others is allowed.
+    envelope.account = Some("sender@client.test".to_owned());
+    Ok(envelope)
 }
 
 const SENDERS: usize = 1000;
 
-async fn submit(
+/// Submits one mail; it is durable then.
+pub async fn submit(
     queue: &dyn QueueService,
     envelope: Envelope,
     content: &Bytes,
@@ -196,19 +199,24 @@ struct Settler {
 #[async_trait]
 impl Handler for Settler {
     async fn handle(&self, lease: Lease) -> Verdict {
-        let outcome = Outcome::Delivered(StatusReport::local(DELIVERED_2_6_0, "measured"));
-        let recipients = lease.envelope.recipients.iter();
-        Verdict::Settle(Settlement {
-            lease: lease.lease,
-            outcomes: recipients
-                .map(|recipient| (recipient.index, outcome.clone()))
-                .collect(),
-            site: None,
-            started_at: Timestamp::from(SystemTime::now()),
-        })
+        delivered(&lease)
     }
 
     async fn settled(&self, _lease: LeaseRef) {
         self.settled.send_modify(|count| *count += 1);
     }
+}
+
+/// All recipients of a lease have their mail.
+pub fn delivered(lease: &Lease) -> Verdict {
+    let outcome = Outcome::Delivered(StatusReport::local(DELIVERED_2_6_0, "measured"));
+    let recipients = lease.envelope.recipients.iter();
+    Verdict::Settle(Settlement {
+        lease: lease.lease,
+        outcomes: recipients
+            .map(|recipient| (recipient.index, outcome.clone()))
+            .collect(),
+        site: None,
+        started_at: Timestamp::from(SystemTime::now()),
+    })
 }

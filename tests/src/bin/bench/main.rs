@@ -6,7 +6,7 @@
 //! queue-core          submitters ─► queue (in this process, or behind its socket) ─► worker that settles at once
 //! scale               a million mails: rates, lists, starts, memory, and being rid of them
 //! schedule            the schedule alone: memory for each job, and the time of each step
-//! fairness            simulated arrivals ─► the schedule ─► simulated workers
+//! fairness            simulated arrivals ─► the schedule ─► simulated workers; or a queue process and workers that take time
 //! ```
 //!
 //! Called by the name of an agent it is that agent, so that one build has all that is measured.
@@ -60,7 +60,7 @@ enum What {
     Scale(scale::Options),
     /// The schedule alone with a million jobs: memory, and how fast each step is.
     Schedule(schedule::Options),
-    /// One slow destination with half of all mails: what the others notice of it. Simulated time.
+    /// One slow destination with half of all mails: what the others notice of it. Simulated, or with a queue process.
     Fairness(fairness::Options),
 }
 
@@ -94,7 +94,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         What::QueueCore(options) => (options.json, runtime.block_on(queue_core::run(options))?),
         What::Scale(options) => (options.json, runtime.block_on(scale::run(options))?),
         What::Schedule(options) => (options.json, schedule::run(options)?),
-        What::Fairness(options) => (options.json, fairness::run(options)?),
+        What::Fairness(options) => (options.json, runtime.block_on(fairness::run(options))?),
     };
     let after = Machine::look()?;
     let command: Vec<String> = env::args().skip(1).collect();
