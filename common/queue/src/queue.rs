@@ -42,6 +42,11 @@ use crate::{
     record::{COUNTS_JOBS, Checkpoint, FORMATS, Finished, LeaseHint, LeaseHints, encode_epoch},
 };
 
+/// Octets of a finished id in a block, at most.
+const LONGEST_FINISHED: usize = 64;
+/// Ids in a block, at most.
+const LONGEST_BLOCK: usize = 10_000;
+
 /// What an operator may choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -63,6 +68,8 @@ pub struct Options {
     pub epochs_ahead: u64,
     /// The format of the folder: what may be written into it.
     pub format: u32,
+    /// Octets of the longest record that the journal takes.
+    pub longest_record: usize,
 }
 
 impl Default for Options {
@@ -77,6 +84,7 @@ impl Default for Options {
             quotas: Arc::default(),
             epochs_ahead: 0,
             format: FORMATS.newest,
+            longest_record: 1 << 20,
         }
     }
 }
@@ -406,12 +414,22 @@ impl Queue {
             living_jobs: (self.options.format >= COUNTS_JOBS)
                 .then(|| u64::try_from(core.schedule.len()).unwrap_or(u64::MAX)),
         };
-        let mut prepared = Prepared::one(checkpoint.draft(), Change::Checkpoint(checkpoint));
-        let finished: Vec<Finished> = std::mem::take(&mut core.finished).into_values().collect();
-        if !finished.is_empty() {
-            prepared = prepared.and(Prepared::block(finished));
+        let prepared = Prepared::one(checkpoint.draft(), Change::Checkpoint(checkpoint));
+        let finished = std::mem::take(&mut core.finished);
+        match self.blocks_of(finished) {
+            Some(blocks) => prepared.and(blocks),
+            None => prepared,
         }
-        prepared
+    }
+
+    /// However many have finished since the last blocks, each of them fits into a record.
+    fn blocks_of(&self, finished: BTreeMap<QueueId, Finished>) -> Option<Prepared> {
+        let most = self.options.longest_record / LONGEST_FINISHED;
+        let finished: Vec<Finished> = finished.into_values().collect();
+        let blocks = finished.chunks(most.clamp(1, LONGEST_BLOCK));
+        blocks
+            .map(|block| Prepared::block(block.to_vec()))
+            .reduce(Prepared::and)
     }
 
     /// Makes the index durable; a replay begins at `lsn` from now on. Also forgets finished ids whose window has

@@ -102,6 +102,7 @@ pub async fn start(
     let inline_limit = INLINE_LIMIT.min(journal.longest_payload() / 4);
     let (reader, reclaimer) = (journal.reader(), journal.reclaimer());
     let format = journal.format();
+    let options = queue_options(&config, &folder, newcomers.quotas(), &journal);
     let trash = Arc::new(Trash::default());
     let unwanted = Arc::clone(&trash);
     let (committer, committer_end) =
@@ -119,7 +120,6 @@ pub async fn start(
     let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
     let memory = config.max_submission_memory.as_usize() / 1024;
-    let options = queue_options(&config, &folder, newcomers.quotas(), format);
     let front = Arc::new(Front {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
         memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
@@ -423,7 +423,12 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
     })
 }
 
-fn queue_options(config: &Config, folder: &Path, quotas: Arc<Quotas>, format: u32) -> Options {
+fn queue_options(
+    config: &Config,
+    folder: &Path,
+    quotas: Arc<Quotas>,
+    journal: &Journal,
+) -> Options {
     Options {
         retry: RetrySchedule::from(&config.retry),
         times: LeaseTimes {
@@ -438,7 +443,8 @@ fn queue_options(config: &Config, folder: &Path, quotas: Arc<Quotas>, format: u3
         epochs_ahead: backup::epochs_ahead(folder),
         finished_window: config.remember_finished.into(),
         retire: Retired::wanted(&config.retired),
-        format,
+        format: journal.format(),
+        longest_record: journal.longest_payload(),
     }
 }
 

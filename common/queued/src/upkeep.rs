@@ -30,6 +30,8 @@ use reclaim::Rest;
 pub(crate) const EVERY: Duration = Duration::from_millis(500);
 /// Checkpoints are this far apart at least.
 const CHECKPOINT_TURNS: u32 = 2;
+/// After so long a turn begins nothing more: the next checkpoint is not to wait until all of a long queue was looked at.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 /// Jobs changed, or looked at, in one commit or page.
 const PAGE: usize = 500;
 
@@ -44,7 +46,7 @@ pub(crate) async fn clear_away(core: &Arc<Core>) -> Result<(), CommitError> {
     }
     let mut upkeep = Upkeep::new(Arc::clone(core));
     upkeep.checkpoint().await?;
-    upkeep.shorten().await
+    upkeep.shorten(Instant::now() + LONGEST_TURN).await
 }
 
 /// Runs until the queue ends.
@@ -78,6 +80,8 @@ struct Upkeep {
     checkpoint: Lsn,
     rest: Option<Rest>,
     directory: Option<Arc<Directory>>,
+    /// Where the walk that follows it goes on, from the first mail or this one.
+    rerouting: Option<Option<QueueId>>,
     renewals: Renewals,
 }
 
@@ -89,20 +93,22 @@ impl Upkeep {
             checkpoint: Lsn(0),
             rest: None,
             directory: None,
+            rerouting: None,
             renewals: Renewals::default(),
         }
     }
 
     async fn turn(&mut self, checkpoint: bool) -> Result<(), CommitError> {
+        let until = Instant::now() + LONGEST_TURN;
         look_at_disk(self.core.front()).await;
         if checkpoint {
             self.checkpoint().await?;
             self.renewals.tend(&self.core)?;
             self.tend_retired().await;
         }
-        self.shorten().await?;
-        self.expire().await?;
-        self.reroute().await
+        self.shorten(until).await?;
+        self.expire(until).await?;
+        self.reroute(until).await
     }
 
     async fn checkpoint(&mut self) -> Result<(), CommitError> {
@@ -130,7 +136,7 @@ impl Upkeep {
     }
 
     /// Jobs whose time is over though no worker came for them fail now.
-    async fn expire(&self) -> Result<(), CommitError> {
+    async fn expire(&self, until: Instant) -> Result<(), CommitError> {
         loop {
             let over = self.core.queue.out_of_time(clock::now(), PAGE);
             let found = over.len();
@@ -139,36 +145,33 @@ impl Upkeep {
             }
             let over = over.into_iter().map(|job| (job, Instruction::Expire));
             let expired = instruct(&self.core, over.collect()).await?;
-            if found < PAGE || expired.changed.is_empty() {
+            if found < PAGE || expired.changed.is_empty() || Instant::now() >= until {
                 return Ok(());
             }
         }
     }
 
     /// Routes follow the directory and the configuration: at start, and whenever the directory changed.
-    async fn reroute(&mut self) -> Result<(), CommitError> {
+    async fn reroute(&mut self, until: Instant) -> Result<(), CommitError> {
         let directory = self.core.directory.current();
-        if self
-            .directory
-            .as_ref()
-            .is_some_and(|seen| Arc::ptr_eq(seen, &directory))
-        {
-            return Ok(());
+        let seen = self.directory.as_ref();
+        if seen.is_none_or(|seen| !Arc::ptr_eq(seen, &directory)) {
+            self.directory = Some(directory);
+            self.rerouting = Some(None);
         }
-        self.directory = Some(directory);
-        let mut from = None;
-        loop {
+        while let Some(from) = self.rerouting {
             let core = Arc::clone(&self.core);
             let page = spawn_blocking(move || wrongly_routed(&core, from)).await;
             let (wrong, next) = page.map_err(|_| CommitError::Ended)??;
             for (job, route) in wrong {
                 self.move_to(job, route).await?;
             }
-            if next.is_none() {
-                return Ok(());
+            self.rerouting = next.map(Some);
+            if Instant::now() >= until {
+                break;
             }
-            from = next;
         }
+        Ok(())
     }
 }
 

@@ -108,7 +108,7 @@ impl Queue {
     /// up: what a rebuild would know of them by may lie there, and the next checkpoint is still to come.
     pub fn prepare_finished(&self) -> Option<Prepared> {
         let finished = std::mem::take(&mut self.core().finished);
-        (!finished.is_empty()).then(|| Prepared::block(finished.into_values().collect()))
+        self.blocks_of(finished)
     }
 
     /// Forgets what the index still knows of a segment that is gone.

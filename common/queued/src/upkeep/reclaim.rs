@@ -47,9 +47,9 @@ impl Rest {
 }
 
 impl Upkeep {
-    pub(super) async fn shorten(&mut self) -> Result<(), CommitError> {
+    pub(super) async fn shorten(&mut self, until: Instant) -> Result<(), CommitError> {
         for _ in 0..SEGMENTS_A_TURN {
-            if !self.reclaim().await? {
+            if !self.reclaim().await? || Instant::now() >= until {
                 break;
             }
         }

@@ -108,15 +108,14 @@ impl Options {
     /// The built-in configuration but for the disk, which may be rather full.
     fn settings(&self) -> String {
         let mut settings = "[queued.disk]\nreserve_percent = 0\nreserve = \"256MiB\"\n".to_owned();
-        let given = [
-            ("segment", &self.segment),
-            ("journal_target", &self.journal_target),
-            ("index_cache", &self.index_cache),
-        ];
-        for (key, value) in given {
-            if let Some(value) = value {
-                settings += &format!("{key} = \"{value}\"\n");
-            }
+        // Those of the stack in tests are smaller than the built-in ones.
+        let built_in = postroad_queued::Config::default().disk;
+        let (segment, target) = (built_in.segment, built_in.journal_target);
+        let segment = self.segment.clone().unwrap_or(segment.to_string());
+        let target = self.journal_target.clone().unwrap_or(target.to_string());
+        settings += &format!("segment = \"{segment}\"\njournal_target = \"{target}\"\n");
+        if let Some(cache) = &self.index_cache {
+            settings += &format!("index_cache = \"{cache}\"\n");
         }
         if !self.retention {
             settings += "[queued.retired]\nkeep = \"0s\"\ncontent_keep = \"0s\"\n[queued.timeline]\nkeep = \"0s\"\n";

@@ -119,3 +119,38 @@ fn a_mail_whose_job_is_being_changed_is_not_copied_forward() {
     let kept = house.queue.prepare_keep(place, kind, &payload).unwrap();
     assert!(kept.is_none());
 }
+
+#[test]
+fn however_many_have_finished_each_record_of_them_fits_into_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        longest_record: 700,
+        ..Options::default()
+    };
+    let mut house = House::open_with(folder.path(), options, at(0));
+    for number in 1..=60 {
+        house.insert(number, &["x@a.example"]);
+    }
+    loop {
+        let some = house.lease(RELAY, at(1));
+        if some.is_empty() {
+            break;
+        }
+        for leased in some {
+            house.settle(&leased, &delivered(), at(2));
+        }
+    }
+    let checkpoint = house.queue.prepare_checkpoint(at(3));
+    let blocks = &checkpoint.records()[1..];
+    assert_eq!(blocks.len(), 6);
+    assert!(blocks.iter().all(|block| block.payload_len() <= 700));
+    house.commit(checkpoint);
+    assert!(house.queue.prepare_finished().is_none());
+    // Only the blocks are left, and are enough.
+    let is_block = |kind| kind == crate::record::FINISHED_BLOCK;
+    house.log.retain(|(_, kind, _)| is_block(*kind));
+    std::fs::remove_dir_all(folder.path().join("index")).unwrap();
+    let (house, ..) = house.reopen(folder.path(), at(4));
+    let known = (1..=60).filter(|number| house.queue.finished(id(*number)).unwrap().is_some());
+    assert_eq!(known.count(), 60);
+}
