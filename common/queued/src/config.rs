@@ -322,7 +322,7 @@ impl Default for DiskConfig {
         Self {
             reserve_percent: 5,
             reserve: ByteSize::mib(256),
-            segment: ByteSize::mib(32),
+            segment: ByteSize::mib(16),
             journal_target: ByteSize::mib(64),
             index_cache: ByteSize::mib(8),
             index_spare: ByteSize::mib(48),

@@ -150,8 +150,8 @@ resume_grace = "30s"
 [queued.disk]
 reserve_percent = 0
 reserve = "256MiB"
-segment = "32MiB"
-journal_target = "128MiB"
+segment = "16MiB"
+journal_target = "64MiB"
 [mta.inbound]
 relay_networks = ["127.0.0.0/8"]
 queue_timeout = "30s"

@@ -120,8 +120,8 @@ const SETTINGS: &str = r#"
 [queued.disk]
 reserve_percent = 0
 reserve = "256MiB"
-segment = "32MiB"
-journal_target = "128MiB"
+segment = "16MiB"
+journal_target = "64MiB"
 "#;
 
 async fn grpc(options: &Options) -> Result<Measured> {
