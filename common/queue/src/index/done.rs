@@ -449,6 +449,24 @@ mod tests {
     }
 
     #[test]
+    fn many_are_packed_by_checkpoints_until_few_are_loose() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = index(folder.path());
+        let many = u64::try_from(LOOSE + A_TIME).unwrap();
+        index.remember_finished(&end(0, 5)).unwrap();
+        index.pack_finished().unwrap();
+        for number in 1..many {
+            index.remember_finished(&end(number, 5)).unwrap();
+        }
+        let before = index.trees.done.len();
+        index.pack_finished().unwrap();
+        assert_eq!(before - index.trees.done.len(), A_TIME);
+        index.pack_finished().unwrap();
+        assert_eq!(index.trees.done.len(), LOOSE);
+        assert_eq!(index.trees.ended.len(), A_TIME / FULL);
+    }
+
+    #[test]
     fn what_a_crash_left_in_two_blocks_is_one_id() {
         let folder = tempfile::tempdir().unwrap();
         let index = index(folder.path());
