@@ -125,8 +125,7 @@ pub fn report(submitted: &[Submitted], done: &[Done]) -> (String, Value) {
 mod tests {
     use super::*;
 
-    const LINE: &str =
-        "2026-01-02T03:04:05.678Z DEBUG queued reclaimed segment=0000000001 size=7 duration_ms=78";
+    const LINE: &str = r#"{"agent":"queued","duration_ms":78,"event":"reclaimed","segment":"0000000001","ts":"2026-01-02T03:04:05.678Z"}"#;
 
     #[test]
     fn a_line_of_the_log_tells_when_it_began() {
