@@ -38,7 +38,9 @@ impl Index {
                 self.put_finished(block, location.lsn)?;
                 self.place_block(location, block)?;
             }
-            Change::KnownBlock(block) => self.place_block(location, block)?,
+            Change::KnownBlock(block) | Change::MovedBlock(block) => {
+                self.place_block(location, block)?;
+            }
             Change::Hints(_) | Change::Skip => {}
         }
         Ok(None)

@@ -28,6 +28,8 @@ pub enum Change {
     Block(FinishedBlock),
     /// A block of ids that the index knows already: only its place is new.
     KnownBlock(FinishedBlock),
+    /// A block copied forward: the same, and nothing is owed if it is given up.
+    MovedBlock(FinishedBlock),
     Hints(Vec<LeaseHint>),
     Skip,
 }

@@ -65,8 +65,11 @@ impl Queue {
             }
             record::FINISHED_BLOCK => {
                 let needed = self.index.blocks()?.iter().any(|(at, _)| *at == location);
-                let kept = needed.then(|| Ok(raw(kind, payload, change_of(kind, payload)?)));
-                kept.transpose()
+                let moved = || match change_of(kind, payload)? {
+                    Change::Block(block) => Ok(raw(kind, payload, Change::MovedBlock(block))),
+                    other => Ok(raw(kind, payload, other)),
+                };
+                needed.then(moved).transpose()
             }
             record::JOB_STATE
             | record::LEASE_HINTS

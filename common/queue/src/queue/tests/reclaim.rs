@@ -154,3 +154,27 @@ fn however_many_have_finished_each_record_of_them_fits_into_the_journal() {
     let known = (1..=60).filter(|number| house.queue.finished(id(*number)).unwrap().is_some());
     assert_eq!(known.count(), 60);
 }
+
+#[test]
+fn a_block_copied_forward_changes_nothing_but_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    house.insert(1, &["x@a.example"]);
+    let leased = house.lease(RELAY, at(1)).remove(0);
+    house.settle(&leased, &delivered(), at(2));
+    house.checkpoint(at(3));
+    let is_block = |kind| kind == crate::record::FINISHED_BLOCK;
+    let block = house.log.iter().find(|(_, kind, _)| is_block(*kind));
+    let (location, kind, payload) = block.unwrap().clone();
+    // As if it had been forgotten: whoever copies it has no reason to remember.
+    house.queue.index.forget_finished(id(1)).unwrap();
+    let kept = house.queue.prepare_keep(location, kind, &payload).unwrap();
+    house.segment = 2;
+    house.commit(kept.unwrap());
+    assert_eq!(house.queue.finished(id(1)).unwrap(), None);
+    let places = house.queue.index.blocks().unwrap();
+    assert!(places.iter().any(|(at, _)| at.segment == SegmentNumber(2)));
+    // A start that replays it knows the id again.
+    house.replay(Lsn(0));
+    assert_eq!(house.queue.finished(id(1)).unwrap().unwrap().at, at(2));
+}
