@@ -173,6 +173,14 @@ impl RecipientState {
     }
 }
 
+/// A report in the words an operator looks for: what the remote host replied, else what was found.
+pub fn said(report: &StatusReport) -> String {
+    match &report.reply {
+        Some(reply) => reply.to_string(),
+        None => format!("{} {}", report.status, report.text),
+    }
+}
+
 impl JobState {
     /// Whether anything is still to be tried.
     pub fn is_pending(&self) -> bool {
@@ -196,11 +204,7 @@ impl JobState {
             .iter()
             .filter(|recipient| recipient.is_pending());
         let mut reports = pending.filter_map(RecipientState::last_report);
-        let last = |report: &StatusReport| match &report.reply {
-            Some(reply) => reply.to_string(),
-            None => format!("{} {}", report.status, report.text),
-        };
-        self.hold.clone().or_else(|| reports.next().map(last))
+        self.hold.clone().or_else(|| reports.next().map(said))
     }
 
     /// The recipients still to be tried.

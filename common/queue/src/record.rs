@@ -19,7 +19,9 @@ pub use retired::{
     split_content,
 };
 pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
-pub(crate) use state::{digest_from_wire, digest_to_wire, facts as facts_of_state, is_open};
+pub(crate) use state::{
+    digest_from_wire, digest_to_wire, facts as facts_of_state, is_open, reason as reason_of_state,
+};
 
 use crate::{JobState, QueueError};
 

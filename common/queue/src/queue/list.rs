@@ -97,9 +97,9 @@ impl JobSummary {
 /// What a search comes upon.
 enum Step {
     Mail(QueueId),
-    Entry(Box<MailPlace>, Option<Vec<JobState>>),
-    /// So many jobs that do not fit, up to here.
-    Passed(QueueId, u64),
+    Entry(Box<MailPlace>),
+    /// So many jobs that do not fit, up to this mail; none: they were the last.
+    Passed(Option<QueueId>, u64),
 }
 
 /// What the schedule in memory tells of.
@@ -144,13 +144,13 @@ impl Queue {
         };
         let mut last = None;
         for step in self.search(&filter, range, listing.newest_first, now) {
-            let (id, entry, jobs) = match step? {
-                Step::Mail(id) => (id, None, None),
-                Step::Entry(mail, jobs) => (mail.queue_id, Some(*mail), jobs),
-                Step::Passed(id, looked) => {
+            let (id, entry) = match step? {
+                Step::Mail(id) => (id, None),
+                Step::Entry(mail) => (mail.queue_id, Some(*mail)),
+                Step::Passed(next, looked) => {
                     page.scanned += looked;
-                    if !go_on() {
-                        page.next = Some(id);
+                    if next.is_some() && !go_on() {
+                        page.next = next;
                         break;
                     }
                     continue;
@@ -165,8 +165,7 @@ impl Queue {
             }
             last = Some(id);
             page.scanned += 1;
-            page.mails
-                .extend(self.fitting(&filter, id, (entry, jobs), now)?);
+            page.mails.extend(self.fitting(&filter, id, entry, now)?);
         }
         Ok(page)
     }
@@ -202,15 +201,11 @@ impl Queue {
         if wanted.is_something() {
             return Box::new(self.in_schedule(wanted, range, newest_first, now));
         }
-        if filter.asks_jobs() {
-            let mails = self.index.mails_with_jobs(range, newest_first);
-            return Box::new(mails.map(|both| {
-                let (mail, jobs) = both?;
-                Ok(Step::Entry(Box::new(mail), Some(jobs)))
-            }));
+        if let Some(text) = &filter.reason_contains {
+            return Box::new(self.by_reason(text.clone(), range, newest_first));
         }
         let mails = self.index.mails_between(range);
-        let entry = |mail: Result<MailPlace, _>| Ok(Step::Entry(Box::new(mail?), None));
+        let entry = |mail: Result<MailPlace, _>| Ok(Step::Entry(Box::new(mail?)));
         directed(mails.map(entry), newest_first)
     }
 
@@ -230,24 +225,54 @@ impl Queue {
                 .schedule
                 .scan(&wanted.scan(), range, newest_first, STRETCH, now);
             drop(core);
-            let passed = found.next.map(|next| {
-                rest = Some(match newest_first {
-                    true => (range.0, next),
-                    false => (next, range.1),
-                });
-                let fitting = u64::try_from(found.mails.len()).unwrap_or(u64::MAX);
-                Step::Passed(next, found.looked.saturating_sub(fitting))
+            rest = found.next.map(|next| match newest_first {
+                true => (range.0, next),
+                false => (next, range.1),
             });
-            Some(found.mails.into_iter().map(Step::Mail).chain(passed))
+            let fitting = u64::try_from(found.mails.len()).unwrap_or(u64::MAX);
+            let passed = Step::Passed(found.next, found.looked.saturating_sub(fitting));
+            Some(found.mails.into_iter().map(Step::Mail).chain([passed]))
         });
         stretches.flatten().map(Ok)
+    }
+
+    /// By the index of jobs; of each only the reason is read.
+    fn by_reason(
+        &self,
+        text: String,
+        range: (QueueId, QueueId),
+        newest_first: bool,
+    ) -> impl Iterator<Item = Result<Step, QueueError>> + use<> {
+        let mut jobs = self.index.reasons(range, newest_first).peekable();
+        let (mut looked, mut last) = (0, None);
+        std::iter::from_fn(move || {
+            loop {
+                let next = match jobs.peek() {
+                    Some(Ok((id, _))) => Some(*id),
+                    Some(Err(_)) => last,
+                    None => None,
+                };
+                // Never inside a mail: a page that began with it again would end there again.
+                if (looked >= STRETCH && next != last) || (looked > 0 && next.is_none()) {
+                    return Some(Ok(Step::Passed(next, std::mem::take(&mut looked))));
+                }
+                last = next;
+                match jobs.next()? {
+                    Ok((id, Some(reason))) if reason.to_lowercase().contains(&text) => {
+                        return Some(Ok(Step::Mail(id)));
+                    }
+                    Ok(_) => looked += 1,
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        })
     }
 
     fn fitting(
         &self,
         filter: &Filter,
         id: QueueId,
-        (entry, jobs): (Option<MailPlace>, Option<Vec<JobState>>),
+        entry: Option<MailPlace>,
         now: Timestamp,
     ) -> Result<Option<MailSummary>, QueueError> {
         let entry = match entry {
@@ -257,11 +282,7 @@ impl Queue {
         let Some(mail) = entry.filter(|mail| filter.fits_mail(&mail.traits())) else {
             return Ok(None);
         };
-        let jobs = match jobs {
-            Some(jobs) => jobs,
-            None => self.index.jobs(id)?,
-        };
-        let summary = self.with_jobs(mail, jobs);
+        let summary = self.with_jobs(mail, self.index.jobs(id)?);
         let fits = !filter.asks_jobs() || summary.jobs.iter().any(|job| job.fits(filter, now));
         Ok(fits.then_some(summary))
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Digest, JobFacts, JobKey, JobState, Progress, QueueError, RecipientState, Revision,
-    SenderPrint, Wait, error::unreadable,
+    SenderPrint, Wait, error::unreadable, job::said,
 };
 
 /// A stored state is not longer, so that it fits into one value of the index.
@@ -113,6 +113,31 @@ pub fn facts(key: JobKey, bytes: &[u8]) -> Result<Option<JobFacts>, QueueError> 
             Timestamp::from_millis(job.due),
         ),
     }))
+}
+
+/// [`JobState::reason`] of a state that [`encode`] wrote. Reads little more than that.
+pub fn reason(bytes: &[u8]) -> Result<Option<String>, QueueError> {
+    let job = wire::JobReason::decode(bytes).map_err(|e| unreadable(WHAT, e))?;
+    if job.hold.is_some() {
+        return Ok(job.hold);
+    }
+    let mut pending = job.recipients.iter().filter(|r| r.progress == 0);
+    let Some(told) = pending.find(|recipient| recipient.report != 0) else {
+        return Ok(None);
+    };
+    let report = report_of(told, &job.reports)?.map(report_from_wire);
+    Ok(report.transpose()?.as_ref().map(said))
+}
+
+/// The report a recipient names, of those of its job; none: it names none.
+fn report_of<'a, T>(
+    recipient: &wire::RecipientState,
+    reports: &'a [T],
+) -> Result<Option<&'a T>, QueueError> {
+    let number = usize::try_from(recipient.report).unwrap_or(usize::MAX);
+    let report = number.checked_sub(1).map(|at| reports.get(at));
+    let unknown = || unreadable(WHAT, "no such report");
+    report.map(|report| report.ok_or_else(unknown)).transpose()
 }
 
 fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
@@ -219,17 +244,7 @@ fn recipient_from_wire(
     recipient: &wire::RecipientState,
     reports: &[StatusReport],
 ) -> Result<RecipientState, QueueError> {
-    let report = match usize::try_from(recipient.report)
-        .unwrap_or(usize::MAX)
-        .checked_sub(1)
-    {
-        None => None,
-        Some(at) => Some(
-            reports
-                .get(at)
-                .ok_or_else(|| unreadable(WHAT, "no such report"))?,
-        ),
-    };
+    let report = report_of(recipient, reports)?;
     let done = |make: fn(StatusReport) -> Outcome| {
         let report = report.ok_or_else(|| unreadable(WHAT, "done without a report"))?;
         Ok::<_, QueueError>(Progress::Done(make(report.clone())))

@@ -128,6 +128,39 @@ fn a_state_fits_into_the_index_however_long_a_remote_talks() {
 }
 
 #[test]
+fn why_a_job_is_not_done_is_read_without_the_rest_of_its_state() {
+    let found = StatusReport::local("4.4.1".parse().unwrap(), "nobody answers");
+    let told = StatusReport {
+        reply: Some(Reply::plain(MAILBOX_UNAVAILABLE_550, "nobody there")),
+        ..found.clone()
+    };
+    let mut states = vec![job_state(1, 3)];
+    for progress in [
+        Progress::Pending(Some(told)),
+        Progress::Pending(Some(found.clone())),
+        Progress::Done(Outcome::Failed(found)),
+    ] {
+        let mut state = job_state(1, 3);
+        state.recipients[1].progress = progress;
+        states.push(state);
+    }
+    let reasons = states.iter().filter_map(JobState::reason);
+    assert_eq!(reasons.count(), 2);
+    for state in &mut states {
+        assert_eq!(
+            reason_of_state(&encode_state(state)).unwrap(),
+            state.reason()
+        );
+        state.hold = Some("rule spam".to_owned());
+        assert_eq!(
+            reason_of_state(&encode_state(state)).unwrap(),
+            state.reason()
+        );
+    }
+    assert!(reason_of_state(b"\xff").is_err());
+}
+
+#[test]
 fn marks_come_back() {
     let hint = LeaseHint {
         job: key(1, 2),

@@ -472,3 +472,14 @@ pub struct ScheduledJob {
     #[prost(message, repeated, tag = "16")]
     pub recipients: Vec<RecipientState>,
 }
+
+/// What of a [`JobState`] tells why it is not done.
+#[derive(Clone, PartialEq, Message)]
+pub struct JobReason {
+    #[prost(string, optional, tag = "14")]
+    pub hold: Option<String>,
+    #[prost(message, repeated, tag = "16")]
+    pub recipients: Vec<RecipientState>,
+    #[prost(message, repeated, tag = "17")]
+    pub reports: Vec<StatusReport>,
+}
