@@ -45,12 +45,17 @@ impl Client {
     }
 
     /// EHLO, STARTTLS, EHLO again.
-    pub async fn starttls(mut self, ca_file: &Path) -> Result<Self> {
+    pub async fn starttls(self, ca_file: &Path) -> Result<Self> {
+        self.starttls_as("localhost", ca_file).await
+    }
+
+    /// The same with a server that must prove to be `name`.
+    pub async fn starttls_as(mut self, name: &str, ca_file: &Path) -> Result<Self> {
         self.expect("EHLO client.test", "250").await?;
         self.expect("STARTTLS", "220").await?;
         let stream = self
             .stream
-            .upgrade_client(&trust(ca_file)?, "localhost", &self.unread, PATIENCE)
+            .upgrade_client(&trust(ca_file)?, name, &self.unread, PATIENCE)
             .await?;
         let mut client = Self {
             stream,

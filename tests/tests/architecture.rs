@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// Crates that only these packages may name; everyone else goes through them.
-const OWNERS: [(&str, &[&str]); 7] = [
+const OWNERS: [(&str, &[&str]); 8] = [
     ("sled", &["postroad-queue"]),
     ("hickory-resolver", &["postroad-dns"]),
     ("rustls", &["postroad-net"]),
@@ -13,6 +13,7 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ("tonic-health", &["postroad-rpc"]),
     ("tonic-reflection", &["postroad-rpc"]),
     ("argon2", &["postroad-directory"]),
+    ("rcgen", &["postroad-pki", "postroad-tests"]),
 ];
 /// What a machine without sockets, files or clock has no use for.
 const BANNED_BELOW_FLOOR_2: [&str; 10] = [

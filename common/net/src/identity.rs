@@ -44,6 +44,11 @@ impl PeerRole {
         }
     }
 
+    /// The name a certificate of its owner carries.
+    pub fn uri(self) -> String {
+        format!("{ROLE_URI}{self}")
+    }
+
     fn bit(self) -> u8 {
         match self {
             Self::Msa => 1,
@@ -318,6 +323,8 @@ mod tests {
         for role in PeerRole::ALL {
             assert_eq!(role.to_string().parse::<PeerRole>().unwrap(), role);
             assert_eq!(serde_json::to_string(&role).unwrap(), format!("\"{role}\""));
+            let identity = PeerIdentity::from_certificate(&certificate(None, &[&role.uri()]));
+            assert!(identity.unwrap().roles.contains(role));
         }
         assert!("Msa".parse::<PeerRole>().is_err());
     }

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::cli::CheckArguments;
 use crate::fault::Fault;
+use crate::health::AGENTS;
 use crate::home::{choose, last_demo};
 use crate::terminal::{Terminal, lines, one_line, table};
 
@@ -23,7 +24,13 @@ pub fn carry_out(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     let (path, _) = choose(config, last_demo());
-    let report = inspect(&path);
+    let report = match arguments.agents.as_slice() {
+        [] => inspect(&path),
+        agents => {
+            let named: Vec<&str> = agents.iter().map(String::as_str).collect();
+            inspect_for(&path, &named)
+        }
+    };
     let ok = report.problems.is_empty();
     if terminal.wants_json() {
         terminal.object(report.json(arguments.print));
@@ -62,21 +69,26 @@ pub struct Report {
 
 /// Looks at a configuration and at everything it names.
 pub fn inspect(path: &Path) -> Report {
+    inspect_for(path, &AGENTS)
+}
+
+/// Looks at what these agents use of a configuration: on their host nothing else need be there.
+pub fn inspect_for(path: &Path, agents: &[&str]) -> Report {
     let mut report = Report::default();
     match ConfigFile::load(path) {
-        Ok(file) => report.look_at(&file),
+        Ok(file) => report.look_at(&file, agents),
         Err(error) => report.problems.push(error.to_string()),
     }
     report
 }
 
 impl Report {
-    fn look_at(&mut self, file: &ConfigFile) {
+    fn look_at(&mut self, file: &ConfigFile, agents: &[&str]) {
         let common = self.take(file, "common", file.common());
-        let queued = self.section::<postroad_queued::Config>(file, "queued");
-        let msa = self.section::<postroad_msa::Config>(file, "msa");
-        let mta = self.section::<postroad_mta::Config>(file, "mta");
-        let mda = self.section::<postroad_mda::Config>(file, "mda");
+        let queued = self.section::<postroad_queued::Config>(file, "queued", agents);
+        let msa = self.section::<postroad_msa::Config>(file, "msa", agents);
+        let mta = self.section::<postroad_mta::Config>(file, "mta", agents);
+        let mda = self.section::<postroad_mda::Config>(file, "mda", agents);
         // An agent without a section is at work with its defaults, or on another host.
         let meanings = [
             msa.filter(|_| file.is_set("msa"))
@@ -105,7 +117,11 @@ impl Report {
         &mut self,
         file: &ConfigFile,
         name: &str,
+        agents: &[&str],
     ) -> Option<T> {
+        if !agents.contains(&name) {
+            return None;
+        }
         let read = file.section(name);
         self.take(file, name, read)
     }

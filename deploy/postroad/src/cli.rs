@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand};
 use postroad_address::Mailbox;
 use postroad_envelope::{EventKind, HostPort};
 
+use crate::pki::PkiVerb;
 use crate::queue::ClassArgument;
 use crate::queue::filter::{FilterArguments, SelectionArguments};
 use crate::queue::usage::UsageArguments;
+use crate::setup::SetupArguments;
 
 /// Postroad carries mail: submission, transfer and delivery around one durable queue.
 #[derive(Debug, Parser)]
@@ -53,6 +55,11 @@ pub enum Verb {
     Health(HealthArguments),
     /// Check the configuration, the directory and every file they name
     Check(CheckArguments),
+    /// Make what a first start needs: configuration, directory, first account, certificates; what is there stays as it is
+    Setup(SetupArguments),
+    /// Certificates that agents on different hosts show each other
+    #[command(subcommand)]
+    Pki(PkiVerb),
     /// Read the stored mail of an account
     #[command(subcommand)]
     Mailbox(MailboxVerb),
@@ -118,6 +125,9 @@ pub enum AccountVerb {
 /// `postroad check`.
 #[derive(Debug, Args)]
 pub struct CheckArguments {
+    /// Only what these agents use; all four if none is named
+    #[arg(value_name = "AGENT", value_parser = crate::health::AGENTS)]
+    pub agents: Vec<String>,
     /// Show every value in force and where it was written
     #[arg(long)]
     pub print: bool,

@@ -29,10 +29,12 @@ pub mod fault;
 pub mod health;
 pub mod home;
 pub mod mailbox;
+pub mod pki;
 mod progress;
 pub mod queue;
 mod run;
 mod send;
+mod setup;
 mod submit;
 pub mod terminal;
 pub mod timeline;
@@ -86,6 +88,8 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         Verb::Send(arguments) => send::carry_out(&arguments, config, terminal),
         Verb::Account(verb) => account::carry_out(verb, config, terminal),
         Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),
+        Verb::Setup(arguments) => setup::carry_out(&arguments, terminal),
+        Verb::Pki(verb) => pki::carry_out(&verb, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
         Verb::Queue(verb) => queue::carry_out(*verb, config, terminal),
         Verb::Trace(arguments) => {

@@ -4,19 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, Error, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
-};
+use jiff::Timestamp;
+use postroad_pki::{Authority, AuthorityTerms, Error, Key, Permits, Request, SERVER_DAYS};
 
 use crate::fault::Fault;
 
 use super::folder::write_private;
 
 /// What the certificate is for.
-pub const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// Some programs refuse certificates that live longer than 398 days.
-const LIFE_DAYS: i64 = 390;
+const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const RENEW_AFTER: Duration = Duration::from_secs(300 * 24 * 3600);
 
 /// The files in a folder.
@@ -52,7 +48,7 @@ impl Files {
         if [&self.ca, &self.cert, &self.key].into_iter().all(young) {
             return Ok(());
         }
-        let (ca, cert, key) = make().map_err(Fault::not_done)?;
+        let (ca, cert, key) = make(Timestamp::now()).map_err(Fault::not_done)?;
         for (path, text) in [(&self.ca, ca), (&self.cert, cert), (&self.key, key)] {
             write_private(path, &text)?;
         }
@@ -61,43 +57,15 @@ impl Files {
 }
 
 /// Authority, certificate, key, as PEM.
-fn make() -> Result<(String, String, String), Error> {
-    let mut ca = CertificateParams::new(Vec::new())?;
-    ca.distinguished_name
-        .push(DnType::CommonName, "Postroad demo authority");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    dates(&mut ca);
-    let ca_key = KeyPair::generate()?;
-    let ca_pem = ca.self_signed(&ca_key)?.pem();
-    let issuer = Issuer::new(ca, ca_key);
-
-    let mut server = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
-    server
-        .distinguished_name
-        .push(DnType::CommonName, "Postroad demo");
-    server.use_authority_key_identifier_extension = true;
-    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    dates(&mut server);
-    let key = KeyPair::generate()?;
-    let pem = server.signed_by(&key, &issuer)?.pem();
-    Ok((ca_pem, pem, key.serialize_pem()))
-}
-
-/// From yesterday, for clocks that are behind.
-fn dates(params: &mut CertificateParams) {
-    let today = jiff::Zoned::now().date();
-    let day = |days| {
-        let date = today.saturating_add(jiff::Span::new().days(days));
-        date_time_ymd(
-            date.year().into(),
-            date.month().unsigned_abs(),
-            date.day().unsigned_abs(),
-        )
+fn make(now: Timestamp) -> Result<(String, String, String), Error> {
+    let terms = AuthorityTerms {
+        days: SERVER_DAYS,
+        ..AuthorityTerms::new("Postroad demo authority", Permits::default())
     };
-    params.not_before = day(-1);
-    params.not_after = day(LIFE_DAYS);
+    let authority = Authority::make(&terms, Key::generate()?, now)?;
+    let key = Key::generate()?;
+    let pem = authority.issue(&Request::server(&NAMES, SERVER_DAYS)?, &key, now)?;
+    Ok((authority.pem().to_owned(), pem, key.to_pem()))
 }
 
 #[cfg(test)]
