@@ -314,6 +314,7 @@ pub async fn drain(mount: &Path) -> Result<()> {
     let (queue, running) = open(mount).await?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(running.run(stop.clone(), Duration::ZERO));
+    queue.caught_up().await;
     let drainer = Arc::new(Drainer::default());
     let working = work(queue.clone(), drainer.clone(), 24, stop.clone());
     let working = tokio::spawn(working);

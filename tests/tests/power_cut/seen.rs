@@ -39,6 +39,7 @@ pub struct Seen(BTreeMap<QueueId, Mail>);
 impl Seen {
     /// Looks at each mail; one that is not as it was submitted, or is both scheduled and done, is an error.
     pub async fn of(queue: &LocalQueue) -> Result<Self> {
+        queue.caught_up().await;
         let mut seen = Self::default();
         for (id, details) in present(queue).await? {
             let mail = look_at(&details)?;
