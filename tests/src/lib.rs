@@ -18,7 +18,7 @@ pub use content::{body, envelope, is_same_mail, mail, submit, unwired};
 pub use link::{Link, Weather};
 pub use peer::{Kept, Peer, Stalled};
 pub use report::Report;
-pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Second, Stack, free_port};
+pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Second, Stack, free_port, mails_below};
 pub use wait::{PATIENCE, wait_for, wait_for_within};
 
 /// A [`Builder`] of a stack whose agents are the binary `agents` of this package, freshly built.

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 use self::process::Process;
 pub use self::{
-    maildir::Mail,
+    maildir::{Mail, mails_below},
     ports::{Ports, free_port},
     second::Second,
 };

@@ -29,6 +29,7 @@ pub mod fault;
 pub mod health;
 pub mod home;
 pub mod mailbox;
+mod multi_call;
 pub mod pki;
 mod progress;
 pub mod queue;
@@ -48,8 +49,12 @@ use cli::{Cli, Verb};
 use fault::Fault;
 use terminal::Terminal;
 
-/// What `main` does: the arguments and streams of this process, its exit status.
+/// What `main` does: the arguments and streams of this process, its exit status. Called by the name of an agent, like
+/// `postroad-msa`, it is that agent.
 pub fn main() -> ExitCode {
+    if let Some(agent) = multi_call::agent(std::env::args_os().next().as_deref()) {
+        return agent();
+    }
     let (mut out, mut talk) = (std::io::stdout(), std::io::stderr());
     ExitCode::from(execute(std::env::args_os(), &mut out, &mut talk))
 }

@@ -59,6 +59,11 @@ pub fn path(root: &Path, account: &str) -> Result<PathBuf> {
     Ok(postroad_maildir::maildir_path(root, domain, local_part)?)
 }
 
+/// What lies in the Maildir of an account below `root`, new and seen.
+pub fn mails_below(root: &Path, account: &str) -> Result<Vec<Mail>> {
+    delivered(&path(root, account)?)
+}
+
 /// How many mails there are, without reading them.
 pub fn count(maildir: &Path) -> usize {
     let leaves = ["new", "cur"].map(|leaf| fs::read_dir(maildir.join(leaf)));
