@@ -13,10 +13,11 @@ use hickory_resolver::net::{DnsError as HickoryError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType as WireType};
 
+use crate::resolv_conf::ResolvConf;
 use crate::{AddressFamily, Answer, DnsError, HostName, Record, RecordType};
 use crate::{Resolver, ResolverOptions, SetupError};
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Records live no longer than this in the cache, whatever their TTL says.
 const POSITIVE_MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Refusals live shorter, so that a mended domain gets its mail soon.
@@ -125,7 +126,7 @@ impl HickoryResolver {
     }
 }
 
-fn failure(name: &HostName, kind: RecordType, error: NetError) -> DnsError {
+pub(crate) fn failure(name: &HostName, kind: RecordType, error: NetError) -> DnsError {
     let detail = match error {
         NetError::Dns(HickoryError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => {
@@ -189,7 +190,7 @@ fn from_wire(data: &RData) -> Option<Record> {
     })
 }
 
-fn name_server(server: &SocketAddr) -> NameServerConfig {
+pub(crate) fn name_server(server: &SocketAddr) -> NameServerConfig {
     let mut config = NameServerConfig::udp_and_tcp(server.ip());
     for connection in &mut config.connections {
         connection.port = server.port();
@@ -202,7 +203,7 @@ fn system_servers() -> Result<Vec<SocketAddr>, SetupError> {
         file: RESOLV_CONF.into(),
         source,
     })?;
-    let servers = servers_in(&text);
+    let servers = ResolvConf::parse(&text).servers;
     if servers.is_empty() {
         return Err(SetupError::Option {
             key: "servers",
@@ -210,35 +211,4 @@ fn system_servers() -> Result<Vec<SocketAddr>, SetupError> {
         });
     }
     Ok(servers)
-}
-
-/// The `nameserver` lines of a resolv.conf(5); like the C library, at most three.
-fn servers_in(resolv_conf: &str) -> Vec<SocketAddr> {
-    resolv_conf
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let address = (words.next()? == "nameserver")
-                .then(|| words.next())
-                .flatten()?;
-            Some(SocketAddr::new(address.parse().ok()?, 53))
-        })
-        .take(3)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn name_servers_of_the_system_are_read() {
-        let text = "# nameserver 192.0.2.9\nsearch example.com\nnameserver 192.0.2.1\n\
-                    nameserver\t2001:db8::1 # comment\noptions rotate\nnameserver oops\n\
-                    nameserver 192.0.2.3\nnameserver 192.0.2.4\n";
-        let expected: Vec<SocketAddr> = ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.3:53"]
-            .map(|server| server.parse().unwrap())
-            .into();
-        assert_eq!(servers_in(text), expected);
-    }
 }

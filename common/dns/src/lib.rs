@@ -14,6 +14,9 @@
 //! - [`FixedZone`] is plain data read from a zone file, so that everything can be rehearsed offline;
 //! - a zone that answers first and lets unknown names through is both, one above the other.
 //!
+//! Hosts of our own surroundings, such as the one where the queue is, are found by [`SystemNames`]: the hosts file and
+//! the name servers of this system, search domains included.
+//!
 //! **What can fail.** A [`DnsError`] says whose fault it is: the name does not exist, it has no such
 //! records, it publishes nonsense, it takes no mail - all permanent - or the DNS could not say
 //! ([`DnsError::is_temporary`]). [`SetupError`] belongs to start-up and names file, line and remedy.
@@ -37,7 +40,9 @@ mod hickory;
 mod layered;
 mod name;
 mod options;
+mod resolv_conf;
 mod resolver;
+mod system;
 mod words;
 mod zone;
 
@@ -47,5 +52,6 @@ pub use name::{HostName, NameError};
 pub use options::ResolverOptions;
 pub use postroad_daemon::AddressFamily;
 pub use resolver::{MAX_ADDRESSES, MAX_MAIL_HOSTS, Resolver};
+pub use system::SystemNames;
 pub use words::{Answer, MailHosts, MxHost, Record};
 pub use zone::FixedZone;

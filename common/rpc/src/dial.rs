@@ -1,11 +1,12 @@
 //! Calling: lazy channels that find their way again after a loss.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper_util::rt::TokioIo;
+use postroad_dns::SystemNames;
 use postroad_net::{ClientTls, Stream, connect_tcp, connect_unix};
-use tokio::net::lookup_host;
 use tokio::task::spawn_blocking;
 use tonic::transport::{Channel, Uri};
 use tower::service_fn;
@@ -144,18 +145,19 @@ async fn refreshed(tls: ClientTls) -> ClientTls {
     tls
 }
 
-/// The first address of `host` that answers.
+/// The first address of `host` that answers; looked up anew each time, since a host that comes back may have another.
 async fn connect_any(host: &str, port: u16) -> Result<Stream, Error> {
-    let resolve = |source| Error::Resolve {
+    let addresses = SystemNames::default().addresses(host).await;
+    let addresses = addresses.map_err(|source| Error::Resolve {
         host: host.to_owned(),
         source,
-    };
-    let mut failure = resolve(std::io::ErrorKind::NotFound.into());
-    for address in lookup_host((host, port)).await.map_err(resolve)? {
-        match connect_tcp(address, CONNECT_TIMEOUT, None).await {
+    })?;
+    let mut failure = None;
+    for address in addresses {
+        match connect_tcp(SocketAddr::new(address, port), CONNECT_TIMEOUT, None).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => failure = error.into(),
+            Err(error) => failure = Some(error),
         }
     }
-    Err(failure)
+    Err(failure.map_or_else(|| Error::Endpoint(host.to_owned()), Error::Net))
 }

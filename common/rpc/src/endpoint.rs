@@ -16,9 +16,9 @@ use crate::{ALPN, Error};
 pub enum Endpoint {
     /// A Unix socket at an absolute path.
     Unix(PathBuf),
-    /// A host (name, IPv4 address, or IPv6 address without brackets) and port. When serving, an address.
+    /// A host (name, IPv4 address, or IPv6 address without brackets) and port.
     Tcp {
-        /// The name the server's certificate must carry, or the address to bind.
+        /// The name the server's certificate must carry; when serving, the address to bind, or a name of it.
         host: String,
         /// The port; 0 takes a free one when serving.
         port: u16,

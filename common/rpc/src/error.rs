@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use postroad_dns::DnsError;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,7 +38,7 @@ pub enum Error {
         host: String,
         /// What the resolver said.
         #[source]
-        source: io::Error,
+        source: DnsError,
     },
     /// Sockets, certificates, handshakes.
     #[error(transparent)]

@@ -1,12 +1,13 @@
 //! Serving: bind, add health and reflection, serve until shutdown, drain, cut.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use postroad_net::{Limits, ListenAddr, Listener, ServerTls};
-use tokio::net::lookup_host;
+use postroad_dns::{DnsError, SystemNames};
+use postroad_net::{Error as NetError, Limits, ListenAddr, Listener, ServerTls};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -29,6 +30,9 @@ const ACCEPTED_AHEAD: usize = 16;
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(30);
 /// How long cut connections may take to notice.
 const CUT_GRACE: Duration = Duration::from_secs(2);
+/// How long the name of an address to listen at may take to lead to us.
+const NAME_PATIENCE: Duration = Duration::from_secs(30);
+const NAME_PAUSE: Duration = Duration::from_millis(250);
 
 /// How to serve, besides where.
 #[derive(Clone, Debug)]
@@ -99,7 +103,7 @@ impl Server {
             Endpoint::Tcp { host, port } => {
                 let tls = tls.ok_or_else(|| Error::TlsMissing(endpoint.to_string()))?;
                 let tls = server_tls(tls)?;
-                let listener = Listener::bind(ListenAddr(first_address(host, *port).await?))?;
+                let listener = listen(host, *port).await?;
                 let endpoint = Endpoint::Tcp {
                     host: host.clone(),
                     port: listener.local_addr().port(),
@@ -229,15 +233,56 @@ async fn retire(mut health: HealthReporter) {
     health.clear_service_status("").await;
 }
 
-async fn first_address(host: &str, port: u16) -> Result<SocketAddr, Error> {
-    let resolve = |source| Error::Resolve {
+/// Takes the port at the first address of `host` that is ours. By a host name a host with several networks tells in
+/// which one it listens; that of a container may become known only after its start.
+async fn listen(host: &str, port: u16) -> Result<Listener, Error> {
+    let is_name = host.parse::<IpAddr>().is_err();
+    let until = Instant::now() + NAME_PATIENCE;
+    let mut told = false;
+    loop {
+        let error = match listen_now(host, port).await {
+            Err(error) if is_name && may_pass(&error) && Instant::now() < until => error,
+            result => return result,
+        };
+        if !told {
+            warn!(
+                event = "fault",
+                address = host,
+                "trying again for {NAME_PATIENCE:?}: {error}"
+            );
+            told = true;
+        }
+        sleep(NAME_PAUSE).await;
+    }
+}
+
+async fn listen_now(host: &str, port: u16) -> Result<Listener, Error> {
+    let addresses = SystemNames::default().addresses(host).await;
+    let addresses = addresses.map_err(|source| Error::Resolve {
         host: host.to_owned(),
         source,
-    };
-    let mut addresses = lookup_host((host, port)).await.map_err(resolve)?;
-    addresses
-        .next()
-        .ok_or_else(|| resolve(std::io::ErrorKind::NotFound.into()))
+    })?;
+    let mut failure = None;
+    for address in addresses {
+        match Listener::bind(ListenAddr(SocketAddr::new(address, port))) {
+            // Another host's with the same name, or one that a name server still remembers.
+            Err(error) if is_elsewhere(&error) => failure = Some(error),
+            result => return Ok(result?),
+        }
+    }
+    Err(failure.map_or_else(|| Error::Endpoint(host.to_owned()), Error::Net))
+}
+
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Resolve { source, .. } => !matches!(source, DnsError::NotAName { .. }),
+        Error::Net(error) => is_elsewhere(error),
+        _ => false,
+    }
+}
+
+fn is_elsewhere(error: &NetError) -> bool {
+    matches!(error, NetError::Bind { source, .. } if source.kind() == ErrorKind::AddrNotAvailable)
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroad_address::Domain;
-use postroad_dns::{AddressFamily, DnsError, FixedZone, HostName, Resolver, ResolverOptions};
+use postroad_dns::{
+    AddressFamily, DnsError, FixedZone, HostName, Resolver, ResolverOptions, SystemNames,
+};
 use server::Server;
 
 const ZONE: &str = "\
@@ -66,6 +68,51 @@ async fn a_zone_above_hickory_conforms_wherever_the_line_is() {
         ..server.options(Duration::from_secs(10))
     };
     conform(options.open().unwrap().as_ref()).await;
+}
+
+#[tokio::test]
+async fn the_system_knows_hosts_by_its_file_by_search_domains_and_anew_each_time() {
+    let server = Server::start(ZONE).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, conf) = (folder.path().join("hosts"), folder.path().join("conf"));
+    let write_conf = |address| {
+        let lines =
+            format!("nameserver {address}\nsearch none.test example.test\noptions timeout:1\n");
+        std::fs::write(&conf, lines).unwrap();
+    };
+    write_conf(server.address());
+    let names = SystemNames::new(&hosts, &conf);
+    let ips =
+        |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|ip| ip.parse().unwrap()).collect() };
+    for (host, found) in [
+        ("192.0.2.7", &["192.0.2.7"][..]),
+        ("2001:db8::7", &["2001:db8::7"]),
+        ("localhost", &["127.0.0.1", "::1"]),
+        ("mx1", &["192.0.2.1", "2001:db8::1"]),
+        ("MX2.example.test", &["192.0.2.2"]),
+        ("aaaa", &["2001:db8::2"]),
+        ("aliashost.example.test.", &["192.0.2.1", "2001:db8::1"]),
+    ] {
+        assert_eq!(names.addresses(host).await.unwrap(), ips(found), "{host}");
+    }
+    for absent in ["mx1.", "nobody", "a b"] {
+        let error = names.addresses(absent).await.unwrap_err();
+        assert!(!error.is_temporary(), "{error}");
+    }
+    std::fs::write(&hosts, "192.0.2.9 mx1\n").unwrap();
+    assert_eq!(names.addresses("mx1").await.unwrap(), ips(&["192.0.2.9"]));
+
+    // The host has another address, and then the name server too.
+    std::fs::remove_file(&hosts).unwrap();
+    let other = Server::start("mx1.example.test. A 192.0.2.8").await;
+    write_conf(other.address());
+    assert_eq!(names.addresses("mx1").await.unwrap(), ips(&["192.0.2.8"]));
+    std::fs::remove_file(&conf).unwrap();
+    let error = names.addresses("mx1").await.unwrap_err();
+    assert!(
+        error.to_string().contains("names no name server"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
