@@ -28,6 +28,8 @@ pub struct LmtpConfig {
     pub listeners: BTreeMap<String, LmtpAddr>,
     /// Who may hand us mail over TCP. Over a Unix socket it is who may open it.
     pub allow_networks: Networks,
+    /// Balancers: from there, each connection must say whose it is by a header of the PROXY protocol.
+    pub proxy_networks: Networks,
     /// Octets of content.
     pub size_limit: ByteSize,
     /// Recipients of one mail; never fewer than 100.
@@ -65,6 +67,7 @@ impl Default for LmtpConfig {
         Self {
             listeners: BTreeMap::new(),
             allow_networks: Networks::parse(["127.0.0.0/8", "::1"]).unwrap_or_default(),
+            proxy_networks: Networks::default(),
             size_limit: ByteSize::mib(50),
             max_recipients: 1000,
             max_hops: 100,
@@ -94,6 +97,13 @@ impl Config {
                 "mda.concurrency",
                 "nothing would ever be delivered",
                 "write 1 or more",
+            ));
+        }
+        if self.lmtp.proxy_networks.names_everyone() {
+            problems.push(file.error(
+                "mda.lmtp.proxy_networks",
+                "anybody could claim to be any client",
+                "name the addresses of your balancers alone, such as \"192.0.2.7\"",
             ));
         }
         if self.lmtp.max_recipients < 100 {

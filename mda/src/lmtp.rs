@@ -61,6 +61,7 @@ impl Lmtp {
             ports.push(match address {
                 LmtpAddr::Tcp(tcp) => {
                     let listener = Listener::bind(*tcp).map_err(failed)?;
+                    let listener = listener.behind(&config.proxy_networks);
                     tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
                     Port::Tcp(listener, smtpd(name, Some(config.allow_networks.clone())))
                 }

@@ -1,7 +1,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
-use postroad_net::{CertFiles, Limits, ListenAddr, ServerTls};
+use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
 use serde::{Deserialize, Serialize};
 
 /// The section `[msa]`.
@@ -12,6 +12,8 @@ pub struct Config {
     pub submission: Vec<ListenAddr>,
     /// Where clients begin with TLS (RFC 8314 §3.3).
     pub submissions: Vec<ListenAddr>,
+    /// Balancers: from there, each connection must say whose it is by a header of the PROXY protocol, before TLS.
+    pub proxy_networks: Networks,
     /// Certificates; the one that fits the name a client asks for is shown. At least one is needed.
     pub certificates: Vec<CertFiles>,
     /// Octets of content. An attachment grows by a third on its way.
@@ -52,6 +54,7 @@ impl Default for Config {
         Self {
             submission: vec![everywhere(587)],
             submissions: vec![everywhere(465)],
+            proxy_networks: Networks::default(),
             certificates: Vec::new(),
             size_limit: ByteSize::mib(50),
             max_recipients: 1000,
@@ -88,6 +91,13 @@ impl Config {
                 "msa.submission",
                 "there is no listener".to_owned(),
                 "write `submission = [\"[::]:587\"]` or `submissions = [\"[::]:465\"]`",
+            );
+        }
+        if self.proxy_networks.names_everyone() {
+            problem(
+                "msa.proxy_networks",
+                "anybody could claim to be any client".to_owned(),
+                "name the addresses of your balancers alone, such as \"192.0.2.7\"",
             );
         }
         if self.certificates.is_empty() {

@@ -140,7 +140,7 @@ impl Msa {
             ));
             for &address in addresses {
                 ports.push(Port {
-                    listener: listen(name, address)?,
+                    listener: listen(name, address)?.behind(&config.proxy_networks),
                     smtpd: Arc::clone(&smtpd),
                     farewell: farewell(implicit_tls),
                 });

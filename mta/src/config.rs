@@ -35,6 +35,8 @@ pub struct InboundConfig {
     pub max_recipients: usize,
     /// Clients in these networks may send to anyone.
     pub relay_networks: Networks,
+    /// Balancers: from there, each connection must say whose it is by a header of the PROXY protocol.
+    pub proxy_networks: Networks,
     /// How long the name of a client is looked up.
     pub rdns_timeout: Interval,
     /// How long the queue is waited for before the client is told to come again.
@@ -56,6 +58,7 @@ impl Config {
             listeners,
             certificates,
             max_recipients,
+            proxy_networks,
             ..
         } = &self.inbound;
         if self.inbound.enabled && listeners.is_empty() {
@@ -77,6 +80,13 @@ impl Config {
                 "mta.inbound.max_recipients",
                 format!("{max_recipients} is fewer than RFC 5321 §4.5.3.1.8 demands"),
                 "write 100 or more",
+            );
+        }
+        if proxy_networks.names_everyone() {
+            problem(
+                "mta.inbound.proxy_networks",
+                "anybody could claim to be any client".to_owned(),
+                "name the addresses of your balancers alone, such as \"192.0.2.7\"",
             );
         }
         if self.outbound.concurrency == 0 || self.outbound.per_destination == 0 {
@@ -108,6 +118,7 @@ impl Default for InboundConfig {
             size_limit: ByteSize::mib(50),
             max_recipients: 1000,
             relay_networks: Networks::default(),
+            proxy_networks: Networks::default(),
             rdns_timeout: Interval::seconds(2),
             queue_timeout: Interval::seconds(30),
             max_hops: 100,

@@ -56,6 +56,7 @@ impl Inbound {
                 name: name.clone(),
                 source,
             })?;
+            let listener = listener.behind(&config.proxy_networks);
             tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
             let server = Smtpd::new(
                 server_config(name, config, common),

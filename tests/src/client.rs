@@ -21,7 +21,13 @@ pub struct Client {
 impl Client {
     /// Connects in plain text and returns the greeting.
     pub async fn connect(server: SocketAddr) -> Result<(Self, String)> {
-        let stream = connect_tcp(server, PATIENCE, None).await?;
+        Self::carried(server, b"").await
+    }
+
+    /// As a balancer would, which first says by `header` whose connection it is.
+    pub async fn carried(server: SocketAddr, header: &[u8]) -> Result<(Self, String)> {
+        let mut stream = connect_tcp(server, PATIENCE, None).await?;
+        stream.write_all(header).await?;
         let mut client = Self {
             stream,
             unread: Vec::new(),
@@ -32,7 +38,17 @@ impl Client {
 
     /// Connects with implicit TLS, verifies the certificate, and returns the greeting.
     pub async fn connect_tls(server: SocketAddr, ca_file: &Path) -> Result<(Self, String)> {
-        let stream = connect_tcp(server, PATIENCE, None).await?;
+        Self::carried_tls(server, b"", ca_file).await
+    }
+
+    /// As a balancer would, which says whose connection it is before it passes the TLS handshake on.
+    pub async fn carried_tls(
+        server: SocketAddr,
+        header: &[u8],
+        ca_file: &Path,
+    ) -> Result<(Self, String)> {
+        let mut stream = connect_tcp(server, PATIENCE, None).await?;
+        stream.write_all(header).await?;
         let stream = stream
             .upgrade_client(&trust(ca_file)?, "localhost", &[], PATIENCE)
             .await?;

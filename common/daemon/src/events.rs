@@ -149,6 +149,10 @@ pub const FIELDS: &[(&str, &str)] = &[
         "peer",
         "`[ip]:port` of the other side, `local` over a Unix socket, or the name of an agent.",
     ),
+    (
+        "proxy",
+        "`[ip]:port` of the balancer that carries a connection.",
+    ),
     ("helo", "What the client called itself."),
     ("account", "The account a client proved to be."),
     ("mail_from", "The reverse-path."),

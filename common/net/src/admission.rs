@@ -9,11 +9,13 @@ use ipnet::{IpNet, Ipv6Net};
 use crate::Limits;
 
 /// The open connections of one listener.
-pub struct Admission {
+pub struct Admission(Arc<Shared>);
+
+struct Shared {
     max: usize,
     max_per_ip: usize,
     ipv6_prefix: u8,
-    counts: Arc<Mutex<Counts>>,
+    counts: Mutex<Counts>,
 }
 
 #[derive(Default)]
@@ -40,36 +42,54 @@ impl Refusal {
 
 /// One admitted connection; dropping it gives the place back.
 pub struct Permit {
-    network: IpNet,
-    counts: Arc<Mutex<Counts>>,
+    shared: Arc<Shared>,
+    /// Whose it is, once that is known: behind a balancer it takes a while.
+    network: Option<IpNet>,
 }
 
 impl Admission {
     pub fn new(limits: &Limits) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             max: limits.max_connections,
             max_per_ip: limits.max_connections_per_ip,
             ipv6_prefix: limits.ipv6_prefix.min(128),
-            counts: Arc::default(),
-        }
+            counts: Mutex::default(),
+        }))
     }
 
-    pub fn admit(&self, ip: IpAddr) -> Result<Permit, Refusal> {
-        let network = self.network_of(ip);
-        let mut counts = lock(&self.counts);
-        if counts.all >= self.max {
+    /// A place for a connection, whosever it is.
+    pub fn enter(&self) -> Result<Permit, Refusal> {
+        let mut counts = self.0.lock();
+        if counts.all >= self.0.max {
             return Err(Refusal::TooMany);
         }
+        counts.all += 1;
+        Ok(Permit {
+            shared: Arc::clone(&self.0),
+            network: None,
+        })
+    }
+}
+
+impl Permit {
+    /// Counts the connection as one of the peer at `ip`; once.
+    pub fn belongs_to(mut self, ip: IpAddr) -> Result<Self, Refusal> {
+        let network = self.shared.network_of(ip);
+        self.shared.count(network)?;
+        self.network = Some(network);
+        Ok(self)
+    }
+}
+
+impl Shared {
+    fn count(&self, network: IpNet) -> Result<(), Refusal> {
+        let mut counts = self.lock();
         let from_peer = counts.by_network.get(&network).copied().unwrap_or(0);
         if from_peer >= self.max_per_ip {
             return Err(Refusal::TooManyFromPeer);
         }
-        counts.all += 1;
         counts.by_network.insert(network, from_peer + 1);
-        Ok(Permit {
-            network,
-            counts: Arc::clone(&self.counts),
-        })
+        Ok(())
     }
 
     fn network_of(&self, ip: IpAddr) -> IpNet {
@@ -80,24 +100,27 @@ impl Admission {
             }
         }
     }
+
+    /// A panic elsewhere cannot leave the counts half changed, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = lock(&self.counts);
+        let mut counts = self.shared.lock();
         counts.all -= 1;
-        if let Some(count) = counts.by_network.get_mut(&self.network) {
+        let Some(network) = self.network else {
+            return;
+        };
+        if let Some(count) = counts.by_network.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                counts.by_network.remove(&self.network);
+                counts.by_network.remove(&network);
             }
         }
     }
-}
-
-/// A panic elsewhere cannot leave the counts half changed, so a poisoned lock is still good.
-fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -112,39 +135,52 @@ mod tests {
         })
     }
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn admit(admission: &Admission, ip: &str) -> Result<Permit, Refusal> {
+        admission.enter()?.belongs_to(ip.parse().unwrap())
     }
 
     #[test]
     fn an_ipv6_network_counts_as_one_peer() {
         let admission = admission(10, 1);
-        let first = admission.admit(ip("2001:db8::1")).unwrap();
+        let first = admit(&admission, "2001:db8::1").unwrap();
         assert_eq!(
-            admission.admit(ip("2001:db8::2:3")).err(),
+            admit(&admission, "2001:db8::2:3").err(),
             Some(Refusal::TooManyFromPeer)
         );
-        let _other = admission.admit(ip("2001:db8:0:1::1")).unwrap();
+        let _other = admit(&admission, "2001:db8:0:1::1").unwrap();
         drop(first);
-        assert!(admission.admit(ip("2001:db8::2:3")).is_ok());
+        assert!(admit(&admission, "2001:db8::2:3").is_ok());
     }
 
     #[test]
     fn the_total_holds_across_peers_and_places_come_back() {
         let admission = admission(2, 2);
-        let first = admission.admit(ip("192.0.2.1")).unwrap();
-        let _second = admission.admit(ip("192.0.2.2")).unwrap();
-        assert_eq!(
-            admission.admit(ip("192.0.2.3")).err(),
-            Some(Refusal::TooMany)
-        );
+        let first = admit(&admission, "192.0.2.1").unwrap();
+        let _second = admit(&admission, "192.0.2.2").unwrap();
+        assert_eq!(admit(&admission, "192.0.2.3").err(), Some(Refusal::TooMany));
         drop(first);
-        let third = admission.admit(ip("192.0.2.3"));
+        let third = admit(&admission, "192.0.2.3");
         assert!(third.is_ok());
         assert_eq!(
-            lock(&admission.counts).by_network.len(),
+            admission.0.lock().by_network.len(),
             2,
             "no memory of peers that left"
+        );
+    }
+
+    #[test]
+    fn who_is_not_known_yet_takes_a_place_of_the_total() {
+        let admission = admission(2, 1);
+        let first = admission.enter().unwrap();
+        let second = admission.enter().unwrap();
+        assert_eq!(admission.enter().err(), Some(Refusal::TooMany));
+        let ip = "192.0.2.1".parse().unwrap();
+        let _first = first.belongs_to(ip).unwrap();
+        assert_eq!(second.belongs_to(ip).err(), Some(Refusal::TooManyFromPeer));
+        assert_eq!(
+            admission.0.lock().all,
+            1,
+            "a refused one gives its place back"
         );
     }
 }

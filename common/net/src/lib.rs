@@ -4,11 +4,14 @@
 //!
 //! ```text
 //! Listener::bind ─► serve ─► Connection { stream, peer, … } ─► upgrade_server (implicit TLS or STARTTLS)
+//!   (behind a balancer: PROXY header first)
 //! connect_tcp / connect_unix ─► Stream ─► upgrade_client
 //! ```
 //!
 //! * [`Listener`] accepts under [`Limits`]: over them a peer gets a short farewell and is closed. Each connection
 //!   is one task of `serve`, which ends only when they have ended.
+//! * Behind a balancer that is trusted ([`Listener::behind`]) each connection begins with a header of the PROXY
+//!   protocol, and the client it names is the peer: for limits, policy, logs and whatever else asks.
 //! * [`Stream`] is one type over TCP, both ends of TLS, and Unix sockets. [`TlsInfo`] says what TLS gave.
 //! * [`ServerTls`] and [`ClientTls`] read PEM files and read them again when they change; a bad new file leaves
 //!   the old certificate in use. TLS 1.2 is the least we speak, with the `ring` provider, never a global one.
@@ -29,6 +32,7 @@ mod limits;
 mod listener;
 mod networks;
 mod peer;
+mod proxy;
 mod stream;
 mod tls;
 

@@ -19,11 +19,14 @@ use tracing::{error, info, warn};
 
 use crate::admission::{Admission, Permit, Refusal};
 use crate::peer::unmapped;
-use crate::{Error, Limits, Peer, Stream};
+use crate::proxy::{Carried, HeaderError, read_header};
+use crate::{Error, Limits, Networks, Peer, Stream};
 
 const BACKLOG: u32 = 1024;
 /// Refused peers told why at a time; beyond them a connection is closed without a word.
 const FAREWELLS: usize = 64;
+/// How long a balancer may take to say whose connection it carries. It knows when it connects.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -37,14 +40,18 @@ pub struct ListenAddr(pub SocketAddr);
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
+    balancers: Networks,
+    header_timeout: Duration,
 }
 
 /// What a handler gets for one accepted connection.
 pub struct Connection {
     /// The open stream.
     pub stream: Stream,
-    /// The other end.
+    /// The other end; behind a balancer the client it told of.
     pub peer: Peer,
+    /// The balancer that carries the connection.
+    pub proxy: Option<Peer>,
     /// Our end, unmapped.
     pub local: SocketAddr,
     /// Cancelled when the listener shuts down: finish what was begun, then leave within the grace period.
@@ -70,7 +77,19 @@ impl Listener {
             source,
         })?;
         let local = socket.local_addr()?;
-        Ok(Self { socket, local })
+        Ok(Self {
+            socket,
+            local,
+            balancers: Networks::default(),
+            header_timeout: HEADER_TIMEOUT,
+        })
+    }
+
+    /// Trusts the balancers in `networks` to say whose connections they carry: from there a header of the PROXY
+    /// protocol is required before anything else, TLS included. From elsewhere it is never looked for.
+    pub fn behind(mut self, networks: &Networks) -> Self {
+        self.balancers = networks.clone();
+        self
     }
 
     /// The bound address, with the port the system chose for port 0.
@@ -93,8 +112,12 @@ impl Listener {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
-        let mut porter = Porter {
+        // Connections whose balancer has not told yet whose they are.
+        let mut arriving = JoinSet::new();
+        let porter = Porter {
             admission: Admission::new(limits),
+            balancers: self.balancers,
+            header_timeout: self.header_timeout,
             farewell: farewell.into(),
             farewell_timeout: limits.farewell_timeout,
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
@@ -105,75 +128,132 @@ impl Listener {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(ended) = tasks.join_next() => { report(ended); continue }
-                accepted = self.socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, addr)) => {
-                    pause = FIRST_PAUSE;
-                    let peer = Peer::new(addr);
-                    let Some((permit, stream)) = porter.admit(peer, stream, &mut tasks) else {
-                        continue;
-                    };
-                    let local = stream.local_addr().map_or(self.local, unmapped);
-                    let shutdown = shutdown.child_token();
-                    let work = handler(Connection {
-                        stream: Stream::from(stream),
-                        peer,
-                        local,
-                        shutdown,
-                    });
-                    tasks.spawn(async move {
-                        let _permit = permit;
-                        work.await;
-                    });
+                Some(arrived) = arriving.join_next() => {
+                    let arrived = arrived.map_err(|error| report(Err(error))).ok().flatten();
+                    arrived.and_then(|arrival| porter.admit(arrival, &mut tasks))
                 }
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(error) => {
-                    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog, so an immediate
-                    // retry would spin; connections that end free what is missing.
-                    error!(event = "fault", listener = %self.local, "pausing {pause:?}: {error}");
-                    tokio::select! {
-                        () = shutdown.cancelled() => break,
-                        () = sleep(pause) => {}
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, addr)) => {
+                        pause = FIRST_PAUSE;
+                        porter.receive(stream, Peer::new(addr), &mut arriving, &mut tasks)
                     }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
+                    Err(error) if concerns_one_connection(&error) => continue,
+                    Err(error) => {
+                        // EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog, so an immediate
+                        // retry would spin; connections that end free what is missing.
+                        error!(event = "fault", listener = %self.local, "pausing {pause:?}: {error}");
+                        tokio::select! {
+                            () = shutdown.cancelled() => break,
+                            () = sleep(pause) => {}
+                        }
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        continue;
+                    }
+                },
+            };
+            let Some(arrival) = accepted else {
+                continue;
+            };
+            let local = arrival.stream.local_addr().map_or(self.local, unmapped);
+            let work = handler(Connection {
+                stream: Stream::from(arrival.stream),
+                peer: arrival.peer,
+                proxy: arrival.proxy,
+                local,
+                shutdown: shutdown.child_token(),
+            });
+            let permit = arrival.permit;
+            tasks.spawn(async move {
+                let _permit = permit;
+                work.await;
+            });
         }
-        let Self { socket, local } = self;
-        drop(socket);
-        wait_for(tasks, limits.grace, local).await;
+        drop((self.socket, arriving));
+        wait_for(tasks, limits.grace, self.local).await;
     }
+}
+
+/// A connection that has a place.
+struct Arrival {
+    stream: TcpStream,
+    peer: Peer,
+    proxy: Option<Peer>,
+    permit: Permit,
 }
 
 /// Lets connections in or sends them away.
 struct Porter {
     admission: Admission,
+    balancers: Networks,
+    header_timeout: Duration,
     farewell: Arc<[u8]>,
     farewell_timeout: Duration,
     farewells: Arc<Semaphore>,
 }
 
 impl Porter {
-    fn admit(
-        &mut self,
-        peer: Peer,
+    /// A new connection; one of a balancer goes on in `arriving`.
+    fn receive(
+        &self,
         stream: TcpStream,
+        peer: Peer,
+        arriving: &mut JoinSet<Option<Arrival>>,
         tasks: &mut JoinSet<()>,
-    ) -> Option<(Permit, TcpStream)> {
+    ) -> Option<Arrival> {
         // Replies are small and waited for: no Nagle. A socket that refuses is already dead.
         let _ = stream.set_nodelay(true);
-        match self.admission.admit(peer.ip()) {
-            Ok(permit) => Some((permit, stream)),
+        let permit = match self.admission.enter() {
+            Ok(permit) => permit,
             Err(refusal) => {
-                self.refuse(peer, refusal, stream, tasks);
+                self.refuse(stream, peer, None, refusal, tasks);
+                return None;
+            }
+        };
+        let arrival = Arrival {
+            stream,
+            peer,
+            proxy: None,
+            permit,
+        };
+        if self.balancers.contains(peer.ip()) {
+            arriving.spawn(hear_balancer(arrival, self.header_timeout));
+            return None;
+        }
+        self.admit(arrival, tasks)
+    }
+
+    /// Whose connection it is, is known.
+    fn admit(&self, arrival: Arrival, tasks: &mut JoinSet<()>) -> Option<Arrival> {
+        let Arrival {
+            stream,
+            peer,
+            proxy,
+            permit,
+        } = arrival;
+        match permit.belongs_to(peer.ip()) {
+            Ok(permit) => Some(Arrival {
+                stream,
+                peer,
+                proxy,
+                permit,
+            }),
+            Err(refusal) => {
+                self.refuse(stream, peer, proxy, refusal, tasks);
                 None
             }
         }
     }
 
-    fn refuse(&self, peer: Peer, refusal: Refusal, stream: TcpStream, tasks: &mut JoinSet<()>) {
-        info!(event = "connection_refused", %peer, rule = refusal.rule());
+    fn refuse(
+        &self,
+        stream: TcpStream,
+        peer: Peer,
+        proxy: Option<Peer>,
+        refusal: Refusal,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let proxy = proxy.map(tracing::field::display);
+        info!(event = "connection_refused", %peer, proxy, rule = refusal.rule());
         if self.farewell.is_empty() {
             return;
         }
@@ -186,6 +266,24 @@ impl Porter {
             // Whether the peer hears it or not, it is gone afterwards.
             let _ = timeout(within, say_farewell(stream, &farewell)).await;
         });
+    }
+}
+
+/// Waits for the header that says whose connection it is. Without one it ends here: what came instead is not to be
+/// taken for the words of a client.
+async fn hear_balancer(mut arrival: Arrival, within: Duration) -> Option<Arrival> {
+    let header = timeout(within, read_header(&mut arrival.stream)).await;
+    match header.unwrap_or(Err(HeaderError::TimedOut)) {
+        Ok(Carried::Own) => Some(arrival),
+        Ok(Carried::Client(client)) => Some(Arrival {
+            peer: Peer::new(client),
+            proxy: Some(arrival.peer),
+            ..arrival
+        }),
+        Err(error) => {
+            info!(event = "connection_refused", peer = %arrival.peer, rule = "proxy_networks", %error);
+            None
+        }
     }
 }
 

@@ -26,6 +26,11 @@ impl Networks {
         self.0.is_empty()
     }
 
+    /// Whether one of the networks is all of its family.
+    pub fn names_everyone(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+
     /// Parses every text of a list.
     pub fn parse<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<Self, Error> {
         texts
@@ -85,6 +90,10 @@ mod tests {
         }
         assert_eq!(networks.to_string(), "127.0.0.0/8, ::1/128, 2001:db8::/32");
         assert!(!Networks::default().contains("127.0.0.1".parse().unwrap()));
+        assert!(!networks.names_everyone());
+        for everyone in ["0.0.0.0/0", "::/0", "192.0.2.1/0"] {
+            assert!(Networks::parse(["::1", everyone]).unwrap().names_everyone());
+        }
     }
 
     #[test]

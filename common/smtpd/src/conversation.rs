@@ -74,6 +74,7 @@ impl<'a> Conversation<'a> {
         let Connection {
             stream,
             peer,
+            proxy,
             shutdown,
             ..
         } = connection;
@@ -91,6 +92,7 @@ impl<'a> Conversation<'a> {
             session_id = client.session_id,
             listener = client.listener,
             peer = %client.peer,
+            proxy = proxy.map(tracing::field::display),
         );
         let began = Instant::now();
         let mut conversation = Self {

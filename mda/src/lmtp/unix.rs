@@ -89,6 +89,7 @@ fn connection(stream: Stream, shutdown: CancellationToken) -> Connection {
     Connection {
         stream,
         peer: Peer::local(),
+        proxy: None,
         local: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         shutdown,
     }

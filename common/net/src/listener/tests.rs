@@ -173,6 +173,150 @@ async fn a_dual_stack_socket_unmaps_its_ipv4_clients() {
     serving.await.unwrap();
 }
 
+/// A listener behind balancers on this host, whose connections say who they are and last until the client leaves.
+struct Balanced {
+    addr: SocketAddr,
+    told: mpsc::Receiver<(Peer, Option<Peer>)>,
+    shutdown: CancellationToken,
+}
+
+impl Balanced {
+    fn start(balancers: &str, limits: Limits) -> Self {
+        let mut listener = local().behind(&Networks::parse([balancers]).unwrap());
+        listener.header_timeout = Duration::from_millis(300);
+        let addr = listener.local_addr();
+        let shutdown = CancellationToken::new();
+        let (tell, told) = mpsc::channel(8);
+        let handler = move |mut connection: Connection| {
+            let tell = tell.clone();
+            async move {
+                tell.send((connection.peer, connection.proxy))
+                    .await
+                    .unwrap();
+                let mut heard = [0; 64];
+                while let Ok(1..) = connection.stream.read(&mut heard).await {
+                    connection.stream.write_all(&heard[..1]).await.unwrap();
+                }
+            }
+        };
+        let stop = shutdown.clone();
+        tokio::spawn(async move { listener.serve(&limits, *b"421\r\n", stop, handler).await });
+        Self {
+            addr,
+            told,
+            shutdown,
+        }
+    }
+
+    async fn send(&self, octets: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        stream.write_all(octets).await.unwrap();
+        stream
+    }
+
+    async fn told(&mut self) -> (String, Option<String>) {
+        let (peer, proxy) = timeout(SOON, self.told.recv()).await.unwrap().unwrap();
+        (peer.to_string(), proxy.map(|proxy| proxy.to_string()))
+    }
+}
+
+impl Drop for Balanced {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn carrying(client: &str) -> Vec<u8> {
+    format!("PROXY TCP6 {client} 2001:db8::25 4711 25\r\n").into_bytes()
+}
+
+fn at(stream: &TcpStream) -> String {
+    Peer::new(stream.local_addr().unwrap()).to_string()
+}
+
+async fn rest(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    let read = timeout(SOON, stream.read_to_string(&mut text))
+        .await
+        .unwrap();
+    // Closed over what was not read.
+    read.map_or_else(|_| "reset".to_owned(), |_| text)
+}
+
+#[tokio::test]
+async fn a_balancer_tells_whose_connection_it_carries() {
+    let mut balanced = Balanced::start("127.0.0.0/8", Limits::default());
+    let stream = balanced.send(&carrying("2001:db8::7")).await;
+    let client = "[2001:db8::7]:4711".to_owned();
+    assert_eq!(balanced.told().await, (client, Some(at(&stream))));
+    // RFC 4291 §2.5.5.2, from a balancer with one socket for both families.
+    let stream = balanced.send(&carrying("::ffff:192.0.2.1")).await;
+    let client = "[192.0.2.1]:4711".to_owned();
+    assert_eq!(balanced.told().await, (client, Some(at(&stream))));
+    let mut stream = balanced
+        .send(b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00first")
+        .await;
+    assert_eq!(balanced.told().await, (at(&stream), None));
+    assert_eq!(
+        stream.read_u8().await.unwrap(),
+        b'f',
+        "nothing is swallowed"
+    );
+}
+
+#[tokio::test]
+async fn from_elsewhere_a_header_is_never_looked_for() {
+    let mut balanced = Balanced::start("192.0.2.0/24", Limits::default());
+    let mut stream = balanced.send(&carrying("2001:db8::7")).await;
+    assert_eq!(balanced.told().await, (at(&stream), None));
+    assert_eq!(stream.read_u8().await.unwrap(), b'P');
+}
+
+#[tokio::test]
+async fn a_balancer_that_tells_nothing_is_turned_away() {
+    let mut balanced = Balanced::start("127.0.0.1", Limits::default());
+    let commands = balanced.send(b"EHLO client.example.org\r\n").await;
+    assert!(matches!(&*rest(commands).await, "" | "reset"));
+    let silent = balanced.send(b"PROXY TCP4 ").await;
+    assert_eq!(rest(silent).await, "", "after the time-out");
+    assert!(balanced.told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn limits_count_the_client_and_who_is_not_known_yet() {
+    let limits = Limits {
+        max_connections: 2,
+        max_connections_per_ip: 1,
+        ..Limits::default()
+    };
+    let mut balanced = Balanced::start("127.0.0.1", limits);
+    let _first = balanced.send(&carrying("2001:db8::7")).await;
+    balanced.told().await;
+    let second = balanced.send(&carrying("2001:db8::7")).await;
+    assert_eq!(rest(second).await, "421\r\n");
+    let _third = balanced.send(&carrying("2001:db8:1::7")).await;
+    balanced.told().await;
+    let over = balanced.send(b"").await;
+    assert_eq!(
+        rest(over).await,
+        "421\r\n",
+        "without waiting for its header"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_awaited_takes_a_place() {
+    let limits = Limits {
+        max_connections: 1,
+        ..Limits::default()
+    };
+    let balanced = Balanced::start("127.0.0.1", limits);
+    let silent = balanced.send(b"").await;
+    let over = balanced.send(&carrying("2001:db8::7")).await;
+    assert!(matches!(&*rest(over).await, "421\r\n" | "reset"));
+    assert_eq!(rest(silent).await, "");
+}
+
 #[tokio::test]
 async fn a_busy_port_is_explained() {
     let listener = local();
