@@ -35,7 +35,7 @@ use std::time::Duration;
 
 pub use config::{Config, LmtpAddr, LmtpConfig};
 pub use error::MdaError;
-use postroad_daemon::{CommonConfig, DaemonError, Start};
+use postroad_daemon::{CommonConfig, DaemonError, Start, machine_name};
 use postroad_directory::DirectoryHandle;
 use postroad_envelope::RouteClass;
 use postroad_maildir::{MaildirError, Recovery, Store};
@@ -158,7 +158,7 @@ impl Mda {
         };
         let options = WorkerOptions {
             agent: format!("mda@{}", self.host),
-            host: self.host,
+            host: machine_name(),
             classes: vec![RouteClass::Local],
             concurrency: self.concurrency,
             grace: self.grace,

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use postroad_address::ForwardPath;
-use postroad_daemon::CommonConfig;
+use postroad_daemon::{CommonConfig, machine_name};
 use postroad_dns::Resolver;
 use postroad_envelope::{
     Notify, Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport, Timestamp,
@@ -50,7 +50,6 @@ use crate::config::{OutboundConfig, TlsPolicy};
 pub struct Outbound {
     config: OutboundConfig,
     agent: String,
-    host: String,
     grace: Duration,
     helo_name: HeloName,
     around: Surroundings,
@@ -75,10 +74,8 @@ impl Outbound {
         let name = own::helo_name(&config, common).a_label().to_owned();
         let helo_name = HeloName::parse(&name).ok_or(Error::HeloName(name))?;
         let around = own::surroundings(&config, common, listening);
-        let host = common.hostname.a_label().to_owned();
         Ok(Self {
-            agent: format!("mta@{host}"),
-            host,
+            agent: format!("mta@{}", common.hostname.a_label()),
             grace: common.shutdown_grace.as_duration(),
             helo_name,
             own_names: around.own_names.iter().map(ToString::to_string).collect(),
@@ -97,7 +94,7 @@ impl Outbound {
     pub async fn run(self, shutdown: CancellationToken) {
         let options = WorkerOptions {
             agent: self.agent.clone(),
-            host: self.host.clone(),
+            host: machine_name(),
             classes: vec![RouteClass::Relay, RouteClass::Lmtp],
             concurrency: self.config.concurrency,
             grace: self.grace,

@@ -219,12 +219,16 @@ pub struct TlsFiles {
     pub key_file: PathBuf,
 }
 
+/// What the system calls this machine: copies of an agent that share a host name have each its own, in a container its
+/// id.
+pub fn machine_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
 /// What the system calls this host, if that is a fully qualified name; else the name it has.
 pub(crate) fn system_hostname() -> Result<Domain, String> {
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let name = machine_name();
     match Domain::parse(&name) {
         Ok(domain) if name.contains('.') => Ok(domain),
         _ => Err(name),

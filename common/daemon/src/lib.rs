@@ -43,6 +43,7 @@ mod units;
 
 pub use common::{
     AddressFamily, CommonConfig, DnsConfig, LogConfig, LogFormat, LogLevel, NameServer, TlsFiles,
+    machine_name,
 };
 pub use config::{
     ConfigError, ConfigFile, DEFAULT_CONFIG_FILE, ENVIRONMENT_PREFIX, EffectiveValue, Place,

@@ -29,11 +29,11 @@ pub struct Lease {
 /// How a worker introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkHello {
-    /// Name of the agent, unique among the workers: `mta@host`.
+    /// Name of the agent, which its copies share: `mta@host`.
     pub agent: String,
     /// Software version of the agent.
     pub version: String,
-    /// The host it runs on.
+    /// The machine it runs on, in a container its id.
     pub host: String,
     /// What it can carry out.
     pub classes: Vec<RouteClass>,

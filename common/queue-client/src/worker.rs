@@ -48,7 +48,7 @@ pub enum Verdict {
 /// Who a worker is and how much it takes on.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
-    /// Name of the agent, unique among the workers: `mta@host`.
+    /// Name of the agent, which its copies share: `mta@host`.
     pub agent: String,
     /// The host it runs on.
     pub host: String,

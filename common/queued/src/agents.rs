@@ -56,10 +56,11 @@ impl Agents {
             .collect()
     }
 
-    /// Marks the workers of this name, so that they are given no more leases; tells how many there are.
+    /// Marks the workers of this name, so that they are given no more leases; tells how many there are. Copies of an
+    /// agent have one name; `name/host` is the one of that machine.
     pub fn drain(&self, name: &str) -> usize {
         let all = self.lock();
-        let named = all.values().filter(|connected| connected.name == name);
+        let named = all.values().filter(|connected| connected.is_called(name));
         named
             .inspect(|connected| connected.draining.store(true, Ordering::Relaxed))
             .count()
@@ -71,6 +72,11 @@ impl Agents {
 }
 
 impl Connected {
+    fn is_called(&self, name: &str) -> bool {
+        let host = name.strip_prefix(&*self.name);
+        host.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/') == Some(&*self.host))
+    }
+
     pub fn count_settled(&self) {
         self.counts().add(clock::now());
     }
@@ -143,6 +149,39 @@ const fn slot(second: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_of_an_agent_are_drained_together_or_by_their_machine() {
+        let agents = Agents::default();
+        for (stream, host) in [(1, "3f2a"), (2, "9c1d")] {
+            let hello = WorkHello {
+                agent: "mta@mail.example.org".to_owned(),
+                version: "0".to_owned(),
+                host: host.to_owned(),
+                classes: vec![RouteClass::Relay],
+                held: Vec::new(),
+            };
+            agents.connect(stream, &hello);
+        }
+        let draining = || -> Vec<bool> {
+            let all = agents.all();
+            all.iter()
+                .map(|(_, connected)| connected.is_draining())
+                .collect()
+        };
+        for stranger in [
+            "mta@mail.example.org/3f2",
+            "mta@mail.example.org3f2a",
+            "mta",
+            "",
+        ] {
+            assert_eq!(agents.drain(stranger), 0, "{stranger}");
+        }
+        assert_eq!(agents.drain("mta@mail.example.org/9c1d"), 1);
+        assert_eq!(draining(), [false, true]);
+        assert_eq!(agents.drain("mta@mail.example.org"), 2);
+        assert_eq!(draining(), [true, true]);
+    }
 
     #[test]
     fn results_count_for_a_minute() {

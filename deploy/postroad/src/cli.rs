@@ -344,7 +344,7 @@ pub enum AgentVerb {
     List,
     /// Give an agent no more mail until it connects again, and let it finish what it holds
     Drain {
-        /// Its name, as `agent list` shows it
+        /// Its name, as `agent list` shows it; NAME/HOST is one of several copies
         name: String,
     },
 }
