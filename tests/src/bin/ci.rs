@@ -57,8 +57,8 @@ const STEPS: [Step; 5] = [
         needs: None,
         command: &["cargo", "test", "--workspace"],
     },
-    // Foreign peers, power cuts and disks that fail: each test names what it needs; with CI=true what is missing fails. The whole workspace is
-    // selected so that dependencies keep the features of the step before and are not built again.
+    // Foreign peers, power cuts, disks that fail, and the containers: each test names what it needs; with CI=true what is missing fails.
+    // The whole workspace is selected so that dependencies keep the features of the step before and are not built again.
     Step {
         name: "interop",
         needs: None,
@@ -74,6 +74,8 @@ const STEPS: [Step; 5] = [
             "power_cut",
             "--test",
             "io_errors",
+            "--test",
+            "compose",
         ],
     },
 ];
