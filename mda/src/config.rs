@@ -3,7 +3,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
+use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig, Interval};
 use postroad_net::{Limits, ListenAddr, Networks};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub struct Config {
     pub concurrency: u32,
     /// Mail from other mail systems, by LMTP.
     pub lmtp: LmtpConfig,
+    /// `/healthz`, `/readyz` and `/metrics`.
+    pub http: HttpConfig,
 }
 
 /// `[mda.lmtp]` (RFC 2033).
@@ -58,6 +60,7 @@ impl Default for Config {
             mail_root: "/var/lib/postroad/mail".into(),
             concurrency: 64,
             lmtp: LmtpConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -78,6 +81,12 @@ impl Default for LmtpConfig {
                 ..Limits::default()
             },
         }
+    }
+}
+
+impl AgentConfig for Config {
+    fn http(&self) -> &HttpConfig {
+        &self.http
     }
 }
 

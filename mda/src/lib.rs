@@ -39,8 +39,9 @@ use postroad_daemon::{CommonConfig, DaemonError, Start, machine_name};
 use postroad_directory::DirectoryHandle;
 use postroad_envelope::RouteClass;
 use postroad_maildir::{MaildirError, Recovery, Store};
+use postroad_metrics::Metrics;
 use postroad_queue_client::worker::WorkerOptions;
-use postroad_queue_client::{QueueService, RemoteQueue};
+use postroad_queue_client::{AttemptCounts, QueueService, RemoteQueue};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,8 @@ pub struct Dependencies {
     pub queue: Arc<dyn QueueService>,
     /// Domains, accounts, aliases; kept current by its owner.
     pub directory: DirectoryHandle,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 /// The agent, its store open and its ports taken.
@@ -75,23 +78,25 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         return Err(problem.into());
     }
     let ready = start.health.check("maildir");
+    let stop = start.shutdown.token().child_token();
     let common = &start.common;
     let queue = RemoteQueue::configured(common).map_err(DaemonError::config)?;
+    let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::new(queue),
         directory: directory.clone(),
+        metrics: start.metrics,
     };
     let mda = Mda::bind(start.config, common, dependencies).await?;
     ready.ready();
-    let stop = start.shutdown.token().child_token();
     let serving = async {
         let served = mda.run(stop.clone()).await;
         stop.cancel();
         served
     };
     let watching = directory.watch(DIRECTORY_WATCH, stop.clone());
-    let (served, ()) = tokio::join!(serving, watching);
+    let (served, (), ()) = tokio::join!(serving, watching, asking);
     Ok(served?)
 }
 
@@ -122,6 +127,7 @@ impl Mda {
             common,
             &dependencies.queue,
             &dependencies.directory,
+            &dependencies.metrics,
         )?;
         Ok(Self {
             store,
@@ -155,6 +161,7 @@ impl Mda {
             store_closed: store_closed.clone(),
             decided: worker::Decided::default(),
             under_way: worker::UnderWay::default(),
+            counts: AttemptCounts::new(&self.dependencies.metrics, &[RouteClass::Local]),
         };
         let options = WorkerOptions {
             agent: format!("mda@{}", self.host),

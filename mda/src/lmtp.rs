@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
+use postroad_metrics::Metrics;
 use postroad_net::{Limits, Listener};
 use postroad_queue_client::QueueService;
 use postroad_smtp_session::{Flavour, ServerConfig};
@@ -42,6 +43,7 @@ impl Lmtp {
         common: &CommonConfig,
         queue: &Arc<dyn QueueService>,
         directory: &DirectoryHandle,
+        metrics: &Metrics,
     ) -> Result<Self, MdaError> {
         let smtpd = |name: &str, allow| {
             let directory = directory.clone();
@@ -50,6 +52,7 @@ impl Lmtp {
                 Arc::new(Local { directory, allow }),
                 Arc::clone(queue),
                 None,
+                metrics,
             ))
         };
         let mut ports = Vec::new();
@@ -63,6 +66,7 @@ impl Lmtp {
                     let listener = Listener::bind(*tcp).map_err(failed)?;
                     let listener = listener.behind(&config.proxy_networks);
                     tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
+                    let listener = listener.counted(metrics, name);
                     Port::Tcp(listener, smtpd(name, Some(config.allow_networks.clone())))
                 }
                 LmtpAddr::Unix(path) => {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -11,7 +11,7 @@ use postroad_directory::DirectoryHandle;
 use postroad_envelope::{Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, Timestamp};
 use postroad_maildir::{Delivered, DeliveryId, MaildirError, Store};
 use postroad_queue_client::worker::{Handler, Verdict};
-use postroad_queue_client::{HandBack, Lease, QueueError, QueueService, Settlement};
+use postroad_queue_client::{AttemptCounts, HandBack, Lease, QueueError, QueueService, Settlement};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -45,6 +45,7 @@ pub struct Worker {
     pub store_closed: CancellationToken,
     pub decided: Decided,
     pub under_way: UnderWay,
+    pub counts: AttemptCounts,
 }
 
 /// How the content reached the thread that files.
@@ -75,8 +76,11 @@ impl Handler for Worker {
         let Some(_turn) = self.under_way.begin(lease.lease.job) else {
             return untried("an earlier attempt at this job goes on");
         };
-        let started_at = Timestamp::from(SystemTime::now());
+        let _worked_on = self.counts.begin();
+        let (began, started_at) = (Instant::now(), Timestamp::from(SystemTime::now()));
         let outcomes = self.deliver(&lease).await;
+        let each = outcomes.iter().map(|(_, outcome)| outcome);
+        self.counts.tried(lease.route.class, each, began.elapsed());
         if outcomes.is_empty() {
             return untried("the mail could not be filed now");
         }

@@ -17,6 +17,7 @@ use postroad_envelope::{
 };
 use postroad_maildir::{Entry, list, maildir_path};
 use postroad_mda::{Config, Dependencies, MdaError, serve};
+use postroad_metrics::Metrics;
 use postroad_queue_client::{QueueError, WorkUp};
 use queue::{FakeQueue, PATIENCE, Session};
 use tempfile::TempDir;
@@ -69,6 +70,7 @@ impl Agent {
         let dependencies = Dependencies {
             queue: queue.clone(),
             directory: DirectoryHandle::from_directory(directory),
+            metrics: Metrics::new("mda"),
         };
         let config = Config {
             mail_root: root.to_owned(),

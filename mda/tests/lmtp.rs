@@ -12,6 +12,7 @@ use client::Client;
 use postroad_daemon::CommonConfig;
 use postroad_directory::{Directory, DirectoryHandle};
 use postroad_mda::{Config, Dependencies, LmtpAddr, LmtpConfig, Mda, MdaError};
+use postroad_metrics::Metrics;
 use postroad_net::Networks;
 use postroad_queue_client::QueueError;
 use queue::{FakeQueue, PATIENCE};
@@ -67,6 +68,7 @@ impl Agent {
         let dependencies = Dependencies {
             queue: queue.clone(),
             directory: DirectoryHandle::from_directory(directory),
+            metrics: Metrics::new("mda"),
         };
         let common = CommonConfig::default();
         let mda = Mda::bind(config, &common, dependencies).await.unwrap();
@@ -218,6 +220,7 @@ async fn a_second_agent_is_told_that_the_socket_is_taken() {
         directory: DirectoryHandle::from_directory(
             Directory::parse(Path::new("d.toml"), DIRECTORY).unwrap(),
         ),
+        metrics: Metrics::new("mda"),
     };
     let refused = Mda::bind(config, &CommonConfig::default(), dependencies).await;
     assert!(matches!(refused, Err(MdaError::Listen { .. })));

@@ -1,6 +1,6 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
-use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
+use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig, Interval};
 use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Connections.
     pub limits: Limits,
+    /// `/healthz`, `/readyz` and `/metrics`.
+    pub http: HttpConfig,
 }
 
 /// `[msa.auth]`.
@@ -63,6 +65,7 @@ impl Default for Config {
             queue_timeout: Interval::seconds(30),
             auth: AuthConfig::default(),
             limits: Limits::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -76,6 +79,12 @@ impl Default for AuthConfig {
             delay: Interval::seconds(1),
             max_delay: Interval::seconds(8),
         }
+    }
+}
+
+impl AgentConfig for Config {
+    fn http(&self) -> &HttpConfig {
+        &self.http
     }
 }
 

@@ -31,6 +31,7 @@ pub use error::MsaError;
 use postroad_daemon::{CommonConfig, DaemonError, Start};
 use postroad_directory::{AuthGate, DirectoryHandle};
 use postroad_dns::{Resolver, ResolverOptions};
+use postroad_metrics::Metrics;
 use postroad_net::{Connection, Limits, ListenAddr, Listener, ServerTls};
 use postroad_queue_client::{QueueService, RemoteQueue};
 use postroad_sasl::Mechanism;
@@ -55,6 +56,8 @@ pub struct Dependencies {
     pub directory: DirectoryHandle,
     /// Names of clients.
     pub resolver: Arc<dyn Resolver>,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 /// The agent, its ports taken.
@@ -79,8 +82,10 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         return Err(problem.into());
     }
     let ready = start.health.check("listeners");
+    let stop = start.shutdown.token().clone();
     let common = &start.common;
     let queue = RemoteQueue::configured(common).map_err(DaemonError::config)?;
+    let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::new(queue),
@@ -88,13 +93,14 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         resolver: ResolverOptions::from(&common.dns)
             .open()
             .map_err(DaemonError::config)?,
+        metrics: start.metrics,
     };
     let msa = Msa::bind(start.config, common, dependencies)?;
     ready.ready();
-    let stop = start.shutdown.token().clone();
     tokio::join!(
         msa.run(stop.clone()),
-        directory.watch(DIRECTORY_WATCH, stop)
+        directory.watch(DIRECTORY_WATCH, stop),
+        asking
     );
     Ok(())
 }
@@ -137,10 +143,13 @@ impl Msa {
                 policy.clone(),
                 Arc::clone(&dependencies.queue),
                 Some(tls.clone()),
+                &dependencies.metrics,
             ));
             for &address in addresses {
                 ports.push(Port {
-                    listener: listen(name, address)?.behind(&config.proxy_networks),
+                    listener: listen(name, address)?
+                        .behind(&config.proxy_networks)
+                        .counted(&dependencies.metrics, name),
                     smtpd: Arc::clone(&smtpd),
                     farewell: farewell(implicit_tls),
                 });

@@ -16,6 +16,7 @@ use client::Client;
 use postroad_daemon::{CommonConfig, Interval};
 use postroad_directory::{DirectoryHandle, hash_password};
 use postroad_dns::FixedZone;
+use postroad_metrics::Metrics;
 use postroad_msa::{AuthConfig, Config, Dependencies, Msa};
 use postroad_net::{CertFiles, ClientTls, Trust};
 use postroad_queue_client::QueueError;
@@ -94,6 +95,7 @@ impl Agent {
             queue: queue.clone(),
             directory: directory.clone(),
             resolver: Arc::new(FixedZone::parse(Path::new("zone"), ZONE).unwrap()),
+            metrics: Metrics::new("msa"),
         };
         let common = CommonConfig {
             hostname: "mail.example.org".parse().unwrap(),

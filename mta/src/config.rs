@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use postroad_address::Domain;
-use postroad_daemon::{ByteSize, ConfigError, ConfigFile, Interval};
+use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig, Interval};
 use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
 use postroad_smtp_session::ClientTimeouts;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ pub struct Config {
     pub inbound: InboundConfig,
     /// Mail to the world.
     pub outbound: OutboundConfig,
+    /// `/healthz`, `/readyz` and `/metrics`.
+    pub http: HttpConfig,
 }
 
 /// `[mta.inbound]`.
@@ -45,6 +47,12 @@ pub struct InboundConfig {
     pub max_hops: u32,
     /// Connections.
     pub limits: Limits,
+}
+
+impl AgentConfig for Config {
+    fn http(&self) -> &HttpConfig {
+        &self.http
+    }
 }
 
 impl Config {

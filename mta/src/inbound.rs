@@ -63,9 +63,10 @@ impl Inbound {
                 Arc::clone(&policy) as _,
                 Arc::clone(&dependencies.queue),
                 tls.clone(),
+                &dependencies.metrics,
             );
             doors.push(Door {
-                listener,
+                listener: listener.counted(&dependencies.metrics, name),
                 server: Arc::new(server),
                 resolver: Arc::clone(&dependencies.resolver),
                 rdns_timeout: config.rdns_timeout.into(),

@@ -26,6 +26,7 @@ pub use error::Error;
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_dns::Resolver;
+use postroad_metrics::Metrics;
 use postroad_queue_client::QueueService;
 pub use process::run;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub struct Dependencies {
     pub directory: DirectoryHandle,
     /// Names.
     pub resolver: Arc<dyn Resolver>,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 /// The agent with its ports taken, not yet at work.
@@ -63,7 +66,10 @@ impl Mta {
         };
         let listening = inbound.as_ref().map(Inbound::addresses).unwrap_or_default();
         let Dependencies {
-            queue, resolver, ..
+            queue,
+            resolver,
+            metrics,
+            ..
         } = dependencies;
         let outbound = match config.outbound.enabled {
             true => Some(Outbound::new(
@@ -72,6 +78,7 @@ impl Mta {
                 &listening,
                 queue,
                 resolver,
+                &metrics,
             )?),
             false => None,
         };

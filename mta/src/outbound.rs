@@ -10,6 +10,7 @@
 
 mod content;
 mod conversation;
+mod counts;
 mod ledger;
 pub mod next_hop;
 mod own;
@@ -28,6 +29,7 @@ use postroad_dns::Resolver;
 use postroad_envelope::{
     Notify, Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport, Timestamp,
 };
+use postroad_metrics::Metrics;
 use postroad_net::{ClientTls, Trust};
 use postroad_queue_client::worker::{self, Handler, Verdict, WorkerOptions};
 use postroad_queue_client::{HandBack, Lease, QueueService, Settlement};
@@ -40,6 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use self::content::{Content, ContentError};
 use self::conversation::{Conversation, Disposition, Manners, Trouble};
+use self::counts::{CLASSES, Counts};
 use self::ledger::Ledger;
 use self::next_hop::{Candidate, NextHop, Surroundings, Target};
 use self::places::Places;
@@ -58,6 +61,7 @@ pub struct Outbound {
     queue: Arc<dyn QueueService>,
     resolver: Arc<dyn Resolver>,
     places: Places,
+    counts: Counts,
     /// Conversations that only wait for the answer to QUIT.
     partings: TaskTracker,
 }
@@ -70,6 +74,7 @@ impl Outbound {
         listening: &[SocketAddr],
         queue: Arc<dyn QueueService>,
         resolver: Arc<dyn Resolver>,
+        metrics: &Metrics,
     ) -> Result<Self, Error> {
         let name = own::helo_name(&config, common).a_label().to_owned();
         let helo_name = HeloName::parse(&name).ok_or(Error::HeloName(name))?;
@@ -85,6 +90,7 @@ impl Outbound {
             queue,
             resolver,
             places: Places::new(config.per_destination),
+            counts: Counts::new(metrics),
             partings: TaskTracker::new(),
             config,
         })
@@ -95,7 +101,7 @@ impl Outbound {
         let options = WorkerOptions {
             agent: self.agent.clone(),
             host: machine_name(),
-            classes: vec![RouteClass::Relay, RouteClass::Lmtp],
+            classes: CLASSES.to_vec(),
             concurrency: self.config.concurrency,
             grace: self.grace,
         };
@@ -234,6 +240,7 @@ impl Outbound {
                 ..ClientConfig::new(self.helo_name.clone())
             },
             tls: &self.tls,
+            counts: &self.counts.connections,
             // An LMTP server of this host rightly has its name.
             own_names: if lmtp { &[] } else { &self.own_names },
             routed: route.next_hop.is_some(),
@@ -248,6 +255,7 @@ impl Handler for Outbound {
         let _place = match self.places.take(&lease.route.destination, now) {
             Ok(place) => place,
             Err(delay) => {
+                self.counts.limited.count();
                 return Verdict::HandBack(HandBack {
                     lease: lease.lease,
                     delay,
@@ -255,8 +263,12 @@ impl Handler for Outbound {
                 });
             }
         };
+        let _worked_on = self.counts.attempts.begin();
         let started_at = Timestamp::from(SystemTime::now());
         let Attempted { outcomes, site } = self.attempt(&lease).await;
+        let (class, took) = (lease.route.class, now.elapsed());
+        let each = outcomes.iter().map(|(_, outcome)| outcome);
+        self.counts.attempts.tried(class, each, took);
         let events = record::attempt(&self.agent, &lease, &outcomes, started_at);
         // The timeline is worth a moment, the settlement is worth more.
         let _ = timeout(record::PATIENCE, self.queue.record(events)).await;

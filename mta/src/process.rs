@@ -21,25 +21,30 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         file,
         shutdown,
         health,
+        metrics,
     } = start;
     if let Some(problem) = config.check(&file).into_iter().next() {
         return Err(problem.into());
     }
     let ready = health.check("mta");
+    let stop = shutdown.token().clone();
+    let queue = RemoteQueue::configured(&common).map_err(DaemonError::config)?;
+    let asking = queue.keep_check(health.dependency("queue"), stop.clone());
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
-        queue: Arc::new(RemoteQueue::configured(&common).map_err(DaemonError::config)?),
+        queue: Arc::new(queue),
         directory: directory.clone(),
         resolver: ResolverOptions::from(&common.dns)
             .open()
             .map_err(DaemonError::config)?,
+        metrics,
     };
     let mta = Mta::bind(config, &common, dependencies)?;
     ready.ready();
-    let stop = shutdown.token().clone();
     tokio::join!(
         mta.run(stop.clone()),
-        directory.watch(DIRECTORY_WATCH, stop)
+        directory.watch(DIRECTORY_WATCH, stop),
+        asking
     );
     Ok(())
 }

@@ -8,6 +8,7 @@
 pub mod client;
 mod content;
 mod link;
+mod metrics;
 mod peer;
 mod report;
 mod stack;
@@ -16,6 +17,7 @@ mod wait;
 pub use client::Client;
 pub use content::{body, envelope, is_same_mail, mail, submit, unwired};
 pub use link::{Link, Weather};
+pub use metrics::{Labels, MetricsPage, http_get};
 pub use peer::{Kept, Peer, Stalled};
 pub use report::Report;
 pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Second, Stack, free_port, mails_below};

@@ -8,7 +8,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     // The life of a process.
     ("config_loaded", "The configuration was read and is valid."),
     ("listening", "A listener takes connections."),
-    ("ready", "Every check is ready; the process does its work."),
+    (
+        "ready",
+        "Every check of what the process does by itself is ready; it does its work.",
+    ),
     (
         "stopping",
         "The process was told to stop, or one of its tasks ended.",

@@ -23,7 +23,23 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 /// The checks of one process. Clones share them. Without any check the process is still starting.
 #[derive(Clone, Debug)]
 pub struct HealthState {
-    checks: watch::Sender<BTreeMap<String, CheckState>>,
+    checks: watch::Sender<Checks>,
+}
+
+type Checks = BTreeMap<String, Kept>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    state: CheckState,
+    whose: Whose,
+}
+
+/// Who must do something that a check may turn ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    /// Another process, which may be started later.
+    Others,
 }
 
 /// How one check stands.
@@ -54,6 +70,7 @@ pub struct Health {
 pub struct Check {
     state: HealthState,
     name: String,
+    whose: Whose,
 }
 
 impl Default for HealthState {
@@ -72,9 +89,20 @@ impl HealthState {
 
     /// Adds a check that is not ready yet. Add all of them before the first one turns ready.
     pub fn check(&self, name: impl Into<String>) -> Check {
+        self.add(name.into(), Whose::Ours)
+    }
+
+    /// As [`HealthState::check`], of another process that this one leans on. Without it the process is not ready, but it has
+    /// started: agents may start in any order.
+    pub fn dependency(&self, name: impl Into<String>) -> Check {
+        self.add(name.into(), Whose::Others)
+    }
+
+    fn add(&self, name: String, whose: Whose) -> Check {
         let check = Check {
             state: self.clone(),
-            name: name.into(),
+            name,
+            whose,
         };
         check.not_ready("starting");
         check
@@ -91,56 +119,67 @@ impl HealthState {
         let _ = self.checks.subscribe().wait_for(all_ready).await;
     }
 
+    /// Waits until all is ready that depends on this process alone.
+    pub async fn started(&self) {
+        // As in `ready`.
+        let _ = self.checks.subscribe().wait_for(has_started).await;
+    }
+
     /// A picture of now.
     pub fn snapshot(&self, agent: &str) -> Health {
-        let checks = self.checks.borrow().clone();
+        let checks = self.checks.borrow();
+        let states = checks
+            .iter()
+            .map(|(name, kept)| (name.clone(), kept.state.clone()));
         Health {
             schema: 1,
             agent: agent.to_owned(),
             ready: all_ready(&checks),
-            checks,
+            checks: states.collect(),
         }
     }
 
-    fn set(&self, name: &str, state: CheckState) {
+    fn set(&self, name: &str, kept: Kept) {
         self.checks.send_if_modified(|checks| {
-            let changed = checks.get(name) != Some(&state);
-            checks.insert(name.to_owned(), state);
+            let changed = checks.get(name) != Some(&kept);
+            checks.insert(name.to_owned(), kept);
             changed
         });
     }
 }
 
-fn all_ready(checks: &BTreeMap<String, CheckState>) -> bool {
-    !checks.is_empty() && checks.values().all(|check| check.ready)
+fn all_ready(checks: &Checks) -> bool {
+    !checks.is_empty() && checks.values().all(|kept| kept.state.ready)
+}
+
+fn has_started(checks: &Checks) -> bool {
+    let mut ours = checks
+        .values()
+        .filter(|kept| kept.whose == Whose::Ours)
+        .peekable();
+    ours.peek().is_some() && ours.all(|kept| kept.state.ready)
 }
 
 impl Check {
     /// This part can do its work.
     pub fn ready(&self) {
-        let state = CheckState {
-            ready: true,
-            reason: None,
-        };
-        self.state.set(&self.name, state);
+        self.set(true, None);
     }
 
     /// This part can do the work that others wait for, though not all of it yet.
     pub fn ready_but(&self, reason: impl Into<String>) {
-        let state = CheckState {
-            ready: true,
-            reason: Some(reason.into()),
-        };
-        self.state.set(&self.name, state);
+        self.set(true, Some(reason.into()));
     }
 
     /// This part cannot do its work.
     pub fn not_ready(&self, reason: impl Into<String>) {
-        let state = CheckState {
-            ready: false,
-            reason: Some(reason.into()),
-        };
-        self.state.set(&self.name, state);
+        self.set(false, Some(reason.into()));
+    }
+
+    fn set(&self, ready: bool, reason: Option<String>) {
+        let state = CheckState { ready, reason };
+        let whose = self.whose;
+        self.state.set(&self.name, Kept { state, whose });
     }
 }
 
@@ -223,7 +262,7 @@ mod tests {
         let state = HealthState::new();
         assert!(!state.is_ready());
         let listener = state.check("listener");
-        let queue = state.check("queue");
+        let queue = state.dependency("queue");
         listener.ready();
         queue.not_ready("no answer");
 
@@ -245,6 +284,9 @@ mod tests {
         let second = serve_health(&path, "msa", state.clone(), shutdown.clone()).await;
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
 
+        // It has started all the same.
+        state.started().await;
+        assert!(!state.is_ready());
         queue.ready();
         state.ready().await;
         assert!(query_health(&path).await.unwrap().ready);

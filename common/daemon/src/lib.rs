@@ -23,6 +23,9 @@
 //! **Health.** [`HealthState`] holds named checks; [`serve_health`] answers at
 //! `<run_dir>/<agent>.health`, [`query_health`] asks; systemd hears `READY=1` and `STOPPING=1`.
 //!
+//! **HTTP.** [`HttpServer`] answers `/healthz`, `/readyz` and `/metrics` where `http.listen` of the
+//! agent's section says; what is counted is the closed list of `postroad-metrics`.
+//!
 //! **What can fail.** [`DaemonError`] says whose fault it is and with it the exit status: 78 the
 //! configuration, 75 the surroundings (try again), 70 ours.
 #![forbid(unsafe_code)]
@@ -34,6 +37,7 @@ mod config;
 mod daemon;
 mod error;
 mod health;
+mod http;
 mod logging;
 mod process;
 mod run;
@@ -55,9 +59,10 @@ pub use events::log_reference;
 pub use health::{
     Check, CheckState, Health, HealthState, health_socket, query_health, serve_health,
 };
+pub use http::{AgentConfig, HttpAddr, HttpConfig, HttpServer, Observed};
 pub use logging::{LOG_VARIABLE, LogLines, init_logging};
 pub use process::{keep_files_private, notify_supervisor, raise_open_files, refuse_root};
-pub use run::{Start, run_main};
+pub use run::{Start, counted, run_main};
 pub use secret::{SecretError, SecretFile};
 pub use shutdown::Shutdown;
 pub use units::{ByteSize, Interval, UnitError};

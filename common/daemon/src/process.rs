@@ -10,7 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
+use postroad_metrics::{Metrics, list};
 use rustix::fs::Mode;
+use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit, umask};
 
 use crate::common::CommonConfig;
@@ -53,6 +55,51 @@ pub fn refuse_root(file: &ConfigFile, common: &CommonConfig) -> Result<(), Confi
         "this process runs as root",
         "run it as a user of its own, or write `allow_root = true` in section [common]",
     ))
+}
+
+/// Lets these numbers of the process be told, each looked up in `/proc` when somebody asks.
+pub fn count_process(metrics: &Metrics) {
+    let ticks = clock_ticks_per_second() as f64;
+    let page = page_size() as f64;
+    let booted = boot_time();
+    metrics.read(&list::CPU, &[], move || {
+        Some((stat(11)? + stat(12)?) / ticks)
+    });
+    metrics.read(&list::START, &[], move || Some(booted? + stat(19)? / ticks));
+    metrics.read(&list::RESIDENT, &[], move || Some(stat(21)? * page));
+    metrics.read(&list::VIRTUAL, &[], || stat(20));
+    metrics.read(&list::THREADS, &[], || stat(17));
+    metrics.read(&list::OPEN_FILES, &[], || {
+        // The one that reads the folder is open too.
+        Some(
+            fs::read_dir("/proc/self/fd")
+                .ok()?
+                .count()
+                .saturating_sub(1) as f64,
+        )
+    });
+    metrics.read(&list::MOST_FILES, &[], || {
+        Some(
+            getrlimit(Resource::Nofile)
+                .current
+                .map_or(f64::INFINITY, |most| most as f64),
+        )
+    });
+}
+
+/// proc_pid_stat(5): a number behind the name of the program, from 0.
+fn stat(place: usize) -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name may hold anything, also blanks and parentheses.
+    let (_, numbers) = stat.rsplit_once(')')?;
+    numbers.split_ascii_whitespace().nth(place)?.parse().ok()
+}
+
+/// Seconds since 1970.
+fn boot_time() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let time = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    time.trim().parse().ok()
 }
 
 /// True if the user is root: allowed, but worth a warning.
@@ -102,6 +149,29 @@ mod tests {
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         notify(&OsString::from(format!("@{name}")), "STOPPING=1").unwrap();
         assert_eq!(heard(&socket), b"STOPPING=1");
+    }
+
+    #[test]
+    fn the_numbers_of_the_process_are_those_of_the_system() {
+        let metrics = Metrics::new("msa");
+        count_process(&metrics);
+        let page = postroad_metrics::page(&[&metrics]);
+        let value = |name: &str| -> f64 {
+            let start = format!("{name}{{agent=\"msa\"}} ");
+            let line = page.lines().find_map(|line| line.strip_prefix(&start));
+            line.unwrap_or_else(|| panic!("{name} in {page}"))
+                .parse()
+                .unwrap()
+        };
+        let started = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
+            - value("process_start_time_seconds");
+        assert!((-5.0..24.0 * 3600.0).contains(&started), "{started}");
+        let resident = value("process_resident_memory_bytes");
+        assert!(resident > 1e6 && resident < value("process_virtual_memory_bytes"));
+        assert!(value("process_threads") >= 1.0);
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_max_fds") >= value("process_open_fds"));
+        assert!(value("process_cpu_seconds_total") >= 0.0);
     }
 
     #[test]

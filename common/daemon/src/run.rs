@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use postroad_metrics::{Metrics, list};
 use serde::de::DeserializeOwned;
 use tracing::{error, info, warn};
 
@@ -15,6 +16,7 @@ use crate::config::{ConfigFile, DEFAULT_CONFIG_FILE};
 use crate::daemon::Daemon;
 use crate::error::DaemonError;
 use crate::health::{HealthState, health_socket, serve_health};
+use crate::http::{AgentConfig, HttpServer, Observed};
 use crate::logging::init_logging;
 use crate::process;
 use crate::shutdown::Shutdown;
@@ -29,8 +31,10 @@ pub struct Start<C> {
     pub file: ConfigFile,
     /// When to stop.
     pub shutdown: Shutdown,
-    /// Where the agent tells what works; once all checks are ready the supervisor is told.
+    /// Where the agent tells what works; once all its own checks are ready the supervisor is told.
     pub health: HealthState,
+    /// Where the agent counts.
+    pub metrics: Metrics,
 }
 
 /// The whole of an agent's `main`: arguments (`--config`, `--check`, `--version`), configuration
@@ -38,7 +42,7 @@ pub struct Start<C> {
 /// 2 usage, 70 our fault, 75 try again, 78 configuration.
 pub fn run_main<C, S, F>(agent: &'static str, version: &'static str, serve: S) -> ExitCode
 where
-    C: DeserializeOwned,
+    C: DeserializeOwned + AgentConfig,
     S: FnOnce(Start<C>) -> F,
     F: Future<Output = Result<(), DaemonError>> + Send + 'static,
 {
@@ -125,6 +129,7 @@ fn run<C, S, F>(
     serve: S,
 ) -> Result<(), DaemonError>
 where
+    C: AgentConfig,
     S: FnOnce(Start<C>) -> F,
     F: Future<Output = Result<(), DaemonError>> + Send + 'static,
 {
@@ -144,23 +149,46 @@ where
         .enable_all()
         .build()
         .map_err(DaemonError::temporary)?;
-    let result = runtime.block_on(supervise(agent, ready, serve));
+    let metrics = counted(agent, version);
+    let result = runtime.block_on(supervise(agent, metrics, ready, serve));
     // Blocking calls that hang on a dead disk must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
+/// What every process counts.
+pub fn counted(agent: &'static str, version: &str) -> Metrics {
+    let metrics = Metrics::new(agent);
+    metrics.gauge(&list::BUILD, &[version]).set(1);
+    process::count_process(&metrics);
+    metrics
+}
+
 async fn supervise<C, S, F>(
     agent: &'static str,
+    metrics: Metrics,
     ready: Ready<C>,
     serve: S,
 ) -> Result<(), DaemonError>
 where
+    C: AgentConfig,
     S: FnOnce(Start<C>) -> F,
     F: Future<Output = Result<(), DaemonError>> + Send + 'static,
 {
     let mut daemon = Daemon::new(ready.common.shutdown_grace.into());
     let health = HealthState::new();
+    if let Some(address) = ready.config.http().listen.0 {
+        // Before the work begins: what cannot be watched as it was configured does not start.
+        let server = HttpServer::bind(address).await?;
+        let observed = Observed {
+            health: health.clone(),
+            metrics: metrics.clone(),
+        };
+        daemon.spawn_support("http", async move |stop| {
+            server.serve(vec![observed], None, stop).await;
+            Ok(())
+        });
+    }
     let socket = health_socket(&ready.common.run_dir, agent);
     let state = health.clone();
     daemon.spawn_support("health", async move |stop| {
@@ -175,7 +203,7 @@ where
     let (state, stopping) = (health.clone(), daemon.shutdown());
     daemon.spawn_support("readiness", async move |_| {
         tokio::select! {
-            () = state.ready() => {
+            () = state.started() => {
                 info!(event = "ready");
                 tell("READY=1");
                 stopping.requested().await;
@@ -192,6 +220,7 @@ where
             file: ready.file,
             shutdown,
             health,
+            metrics,
         })
     });
     daemon.run().await

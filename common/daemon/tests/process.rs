@@ -11,13 +11,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use postroad_daemon::{DaemonError, Start, query_health, run_main};
+use postroad_daemon::{AgentConfig, DaemonError, HttpConfig, Start, query_health, run_main};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Config {
     work: Work,
+    #[serde(default)]
+    http: HttpConfig,
+}
+
+impl AgentConfig for Config {
+    fn http(&self) -> &HttpConfig {
+        &self.http
+    }
 }
 
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::{IpNet, Ipv6Net};
+use postroad_metrics::labels::Rule;
 
 use crate::Limits;
 
@@ -32,10 +33,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub fn rule(self) -> &'static str {
+    pub fn rule(self) -> Rule {
         match self {
-            Self::TooMany => "max_connections",
-            Self::TooManyFromPeer => "max_connections_per_ip",
+            Self::TooMany => Rule::MaxConnections,
+            Self::TooManyFromPeer => Rule::MaxConnectionsPerIp,
         }
     }
 }

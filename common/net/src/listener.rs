@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postroad_metrics::labels::Rule;
+use postroad_metrics::{Counter, Metrics, Table, list};
 use rustix::net::sockopt::set_ipv6_v6only;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,6 +44,7 @@ pub struct Listener {
     local: SocketAddr,
     balancers: Networks,
     header_timeout: Duration,
+    refused: Option<Table<Rule, Counter>>,
 }
 
 /// What a handler gets for one accepted connection.
@@ -82,7 +85,14 @@ impl Listener {
             local,
             balancers: Networks::default(),
             header_timeout: HEADER_TIMEOUT,
+            refused: None,
         })
+    }
+
+    /// Counts whom it turns away, under this name.
+    pub fn counted(mut self, metrics: &Metrics, name: &str) -> Self {
+        self.refused = Some(metrics.counters(&list::CONNECTIONS_REFUSED, &[name]));
+        self
     }
 
     /// Trusts the balancers in `networks` to say whose connections they carry: from there a header of the PROXY
@@ -121,6 +131,7 @@ impl Listener {
             farewell: farewell.into(),
             farewell_timeout: limits.farewell_timeout,
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
+            refused: self.refused.clone(),
         };
         let mut pause = FIRST_PAUSE;
         loop {
@@ -189,6 +200,7 @@ struct Porter {
     farewell: Arc<[u8]>,
     farewell_timeout: Duration,
     farewells: Arc<Semaphore>,
+    refused: Option<Table<Rule, Counter>>,
 }
 
 impl Porter {
@@ -252,8 +264,11 @@ impl Porter {
         refusal: Refusal,
         tasks: &mut JoinSet<()>,
     ) {
-        let proxy = proxy.map(tracing::field::display);
-        info!(event = "connection_refused", %peer, proxy, rule = refusal.rule());
+        let (proxy, rule) = (proxy.map(tracing::field::display), refusal.rule());
+        info!(event = "connection_refused", %peer, proxy, rule = rule.text());
+        if let Some(refused) = &self.refused {
+            refused.count(rule);
+        }
         if self.farewell.is_empty() {
             return;
         }

@@ -16,6 +16,7 @@
 mod admin;
 mod backup;
 pub mod conformance;
+mod counts;
 mod error;
 mod import;
 mod remote;
@@ -32,6 +33,7 @@ pub use admin::{
     Resend, Resent, RetiredFacts, SiteStats, Usage, UsageQuery, UsageScope,
 };
 pub use backup::{BackupPiece, BackupStream};
+pub use counts::AttemptCounts;
 pub use error::QueueError;
 pub use import::{ImportedMail, ImportedRecipient};
 pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};

@@ -40,9 +40,9 @@ pub use index::{CheckCursor, CheckRules, FinishedMail, LeavingMail, MailPlace, R
 pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
 pub use ledger::{Jobs, Known, KnownEnd, KnownJob, Ledger, Part};
 pub use queue::{
-    Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobSummary, Leased, Listing,
-    LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared, Queue, Reception,
-    Settled, Standing, Stats, UsageOf,
+    Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobCounts, JobSummary,
+    Leased, Listing, LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared,
+    Queue, Reception, Settled, Standing, Stats, UsageOf,
 };
 pub use record::{Content, MailRecord, RetiredContent, RetiredMail};
 pub use retry::RetrySchedule;

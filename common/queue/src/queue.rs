@@ -23,7 +23,7 @@ use std::{
 
 pub(crate) use change::{Change, MailFacts};
 pub use change::{Instruction, Prepared};
-pub use destinations::DestinationStats;
+pub use destinations::{DestinationStats, JobCounts};
 pub use holds::HoldRule;
 pub use insert::Admission;
 pub use list::{JobSummary, Listing, MailSummary, Page, Stats};

@@ -52,6 +52,17 @@ pub struct Schedule {
     destinations: Destinations,
     /// Where the look for jobs out of time goes on.
     looked_to: Option<JobKey>,
+    /// What it has seen since it began at the front.
+    look: Look,
+    /// Since when the job is due that waits longest for a worker, as the last look found it.
+    oldest_due: Option<Timestamp>,
+}
+
+/// A look at all jobs, in stretches.
+#[derive(Debug, Clone, Copy, Default)]
+struct Look {
+    jobs: usize,
+    oldest_due: Option<Timestamp>,
 }
 
 impl Schedule {
@@ -378,16 +389,25 @@ impl Schedule {
     }
 
     /// Jobs that are ready though their time is over: no worker came for them. Each call looks at a stretch of the
-    /// schedule, the next one goes on behind it, and from the end to the beginning.
+    /// schedule, the next one goes on behind it, and from the end to the beginning. On its way it finds
+    /// [`Schedule::oldest_due`].
     pub fn out_of_time(&mut self, now: Timestamp, max: usize) -> Vec<JobKey> {
         let begin = self.looked_to;
         let before = begin.map(|begin| self.entries.range(..=begin));
         let before = before.into_iter().flatten();
         let mut over = Vec::new();
         let mut last = None;
+        let Look {
+            mut jobs,
+            mut oldest_due,
+        } = self.look;
         for entry in self.after(begin).chain(before).take(STRETCH) {
             let job = entry.job();
             last = Some(job);
+            jobs += 1;
+            if entry.phase == Phase::Ready {
+                oldest_due = Some(oldest_due.unwrap_or(entry.at).min(entry.at));
+            }
             // An attempt that falls on the end of its time must still have its chance.
             let is_over = entry.expires_at.plus(self.times.duration) <= now;
             if entry.phase == Phase::Ready && !entry.changing && is_over {
@@ -398,7 +418,22 @@ impl Schedule {
             }
         }
         self.looked_to = last;
+        self.look = Look { jobs, oldest_due };
+        if jobs >= self.entries.len() {
+            self.oldest_due = std::mem::take(&mut self.look).oldest_due;
+        }
         over
+    }
+
+    /// Since when the job is due that waits longest for a worker; none: none waited when all were last looked at by
+    /// [`Schedule::out_of_time`]. Whoever has taken it since is not known here.
+    pub fn oldest_due(&self) -> Option<Timestamp> {
+        self.oldest_due.filter(|_| self.in_phase(Phase::Ready) > 0)
+    }
+
+    /// How many jobs are in this phase.
+    pub fn in_phase(&self, phase: Phase) -> usize {
+        self.entries.in_phase(phase)
     }
 
     /// Whether a job lives, and where it stands; with the time it is due, leased until, or reported at.

@@ -1,6 +1,7 @@
 //! What log and timeline say of a mail that the queue begins to keep.
 
 use postroad_envelope::{Envelope, EventKind, QueueId, RecipientIndex, Route, Timestamp};
+use postroad_metrics::labels::Source;
 use tracing::info;
 
 use crate::{clock, core::Front, timeline::Entry};
@@ -55,11 +56,12 @@ impl AcceptedFacts {
             1 => "kept for 1 recipient".to_owned(),
             many => format!("kept for {many} recipients"),
         };
-        self.record(core, text);
+        self.record(core, Source::Submitted, text);
     }
 
-    /// For the timeline alone.
-    pub fn record(self, core: &Front, text: String) {
+    /// For the timeline, and counted.
+    pub fn record(self, core: &Front, source: Source, text: String) {
+        core.counts.mails.count(source);
         let (at, id) = (self.at, self.queue_id);
         let event = core.event(at, id, EventKind::Accepted, Vec::new(), text, self.fields);
         let accepted = Entry {

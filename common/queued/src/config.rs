@@ -5,7 +5,7 @@ mod sharing;
 
 use std::path::PathBuf;
 
-use postroad_daemon::{ByteSize, CommonConfig, Interval};
+use postroad_daemon::{AgentConfig, ByteSize, CommonConfig, HttpConfig, Interval};
 use postroad_envelope::{HostPort, RouteClass};
 use postroad_net::{Networks, UnixRole};
 use postroad_queue::RetrySchedule;
@@ -60,6 +60,8 @@ pub struct Config {
     pub disk: DiskConfig,
     /// Backups of the running queue.
     pub backup: BackupConfig,
+    /// `/healthz`, `/readyz` and `/metrics`.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -84,7 +86,14 @@ impl Default for Config {
             retired: RetiredConfig::default(),
             disk: DiskConfig::default(),
             backup: BackupConfig::default(),
+            http: HttpConfig::default(),
         }
+    }
+}
+
+impl AgentConfig for Config {
+    fn http(&self) -> &HttpConfig {
+        &self.http
     }
 }
 

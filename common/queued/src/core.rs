@@ -29,6 +29,7 @@ use crate::{
     catch_up::Standing,
     clock,
     committer::{CommitError, Committer},
+    counts::Counts,
     dispatch::ToDispatcher,
     quota,
     retired::Retired,
@@ -56,6 +57,7 @@ pub(crate) struct Front {
     pub retired: Retired,
     pub agents: Agents,
     pub sites: Sites,
+    pub counts: Counts,
     /// None: new mail is taken; else why not.
     pub admission: watch::Sender<Option<String>>,
     pub submissions: Arc<Semaphore>,

@@ -226,6 +226,7 @@ impl Dispatcher {
     }
 
     fn expired(&mut self, lease: Grant) {
+        self.core.counts.leases_expired.count();
         info!(
             event = "lease_expired", queue_id = %lease.job.queue_id, worker = %lease.holder.agent,
             duration_ms = u64::try_from(clock::now().since(lease.granted_at).as_millis()).unwrap_or(0)
@@ -259,6 +260,7 @@ async fn hand_out(core: &Arc<Core>, worker: &Worker, leased: Leased) -> Result<(
     let place = place.map_err(|_| leased.lease.clone())?;
     // Told first: whatever the worker tells comes after it.
     tell(core, &leased, reference, attempt);
+    core.counts.leased(leased.state.class);
     place.send(Ok(WorkDown::Lease(Box::new(lease))));
     Ok(())
 }

@@ -27,6 +27,7 @@ mod clock;
 mod committer;
 mod config;
 mod core;
+mod counts;
 mod disk;
 mod dispatch;
 mod error;

@@ -99,29 +99,14 @@ impl std::fmt::Debug for LocalQueue {
 #[async_trait]
 impl QueueService for LocalQueue {
     async fn admit(&self, request: AdmitRequest) -> Result<(), QueueError> {
-        let core = &self.front;
-        core.takes_mail()?;
-        if request
-            .size
-            .is_some_and(|size| size > core.config.size_limit.as_u64())
-        {
-            return Err(too_large());
-        }
-        if core.submissions.available_permits() == 0 {
-            return Err(QueueError::Full("too many mails under way".to_owned()));
-        }
-        let account = request.account.as_deref();
-        let domains = request.recipients.iter().map(|to| to.domain().a_label());
-        let claim = Claim::announced(&request.tenant, account, request.size, domains);
-        let room = core.newcomers.admit(&claim);
-        room.map_err(|over| quota::refused(&over, account))
+        let admitted = self.room_for(request);
+        admitted.inspect_err(|error| self.front.counts.refused(error))
     }
 
     async fn submit(&self, envelope: Envelope) -> Result<Box<dyn Submission>, QueueError> {
-        Ok(Box::new(LocalSubmission::begin(
-            Arc::clone(&self.front),
-            envelope,
-        )?))
+        let begun = LocalSubmission::begin(Arc::clone(&self.front), envelope);
+        let begun = begun.inspect_err(|error| self.front.counts.refused(error))?;
+        Ok(Box::new(begun))
     }
 
     async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError> {
@@ -146,6 +131,27 @@ impl QueueService for LocalQueue {
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
         self.front.timeline.record(events);
         Ok(())
+    }
+}
+
+impl LocalQueue {
+    fn room_for(&self, request: AdmitRequest) -> Result<(), QueueError> {
+        let core = &self.front;
+        core.takes_mail()?;
+        if request
+            .size
+            .is_some_and(|size| size > core.config.size_limit.as_u64())
+        {
+            return Err(too_large());
+        }
+        if core.submissions.available_permits() == 0 {
+            return Err(QueueError::Full("too many mails under way".to_owned()));
+        }
+        let account = request.account.as_deref();
+        let domains = request.recipients.iter().map(|to| to.domain().a_label());
+        let claim = Claim::announced(&request.tenant, account, request.size, domains);
+        let room = core.newcomers.admit(&claim);
+        room.map_err(|over| quota::refused(&over, account))
     }
 }
 

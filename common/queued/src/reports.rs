@@ -8,6 +8,7 @@ use postroad_directory::Resolution;
 use postroad_dsn::{RETURN_LIMIT, RecipientStatus, Report, ReportKind, Returned, decide};
 use postroad_envelope::{Envelope, EventKind, Notify, QueueId, Recipient, RecipientIndex};
 use postroad_message::MessageId;
+use postroad_metrics::labels::{self, Source};
 use postroad_queue::{Admission, Content, Debt, Prepared, Queue, QueueError};
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{error, info};
@@ -67,6 +68,7 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
         return Ok(());
     }
     for (report, kind, to, facts) in sent {
+        core.counts.reports.count(label(kind));
         let kind = word(kind);
         info!(
             event = "dsn_sent", queue_id = %id, report = %report, rcpt_to = to, outcome = kind,
@@ -79,7 +81,11 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
             ("outcome", kind.to_owned()),
         ];
         core.tell(id, EventKind::DsnSent, recipients.clone(), text, fields);
-        facts.record(core, format!("made here: report about {id}"));
+        facts.record(
+            core,
+            Source::Report,
+            format!("made here: report about {id}"),
+        );
     }
     Ok(())
 }
@@ -190,6 +196,14 @@ fn to_of(envelope: &Envelope) -> String {
         .map(|to| to.address.to_string())
         .collect::<Vec<_>>()
         .join(",")
+}
+
+fn label(kind: ReportKind) -> labels::Report {
+    match kind {
+        ReportKind::Failed => labels::Report::Failed,
+        ReportKind::Delayed => labels::Report::Delayed,
+        ReportKind::Succeeded => labels::Report::Delivered,
+    }
 }
 
 fn word(kind: ReportKind) -> &'static str {

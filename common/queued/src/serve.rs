@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use postroad_daemon::{CommonConfig, DaemonError, HealthState, Shutdown, Start};
 use postroad_directory::DirectoryHandle;
+use postroad_metrics::Metrics;
 use postroad_net::UnixRoles;
 use postroad_proto::{
     FILE_DESCRIPTOR_SET,
@@ -31,6 +32,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         &start.common,
         directory,
         &start.health,
+        &start.metrics,
         start.shutdown,
     );
     served.await.map_err(ServeError::into_daemon_error)
@@ -42,12 +44,13 @@ pub async fn serve(
     common: &CommonConfig,
     directory: DirectoryHandle,
     health: &HealthState,
+    metrics: &Metrics,
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let (ready, listening) = (health.check("queue"), health.check("sockets"));
     let sockets_config = config.clone();
     let grace = common.shutdown_grace.as_duration();
-    let (queue, running) = start(config, common, directory.clone()).await?;
+    let (queue, running) = start(config, common, directory.clone(), metrics).await?;
     // The sockets outlive the leases: workers must be able to settle while the queue drains.
     let (stop_queue, stop_sockets) = (CancellationToken::new(), CancellationToken::new());
     let watch = directory.watch(DIRECTORY_WATCH, shutdown.token().clone());
@@ -168,7 +171,11 @@ fn agent_routes(queue: &LocalQueue) -> Routes {
     let front = &queue.front;
     let agents = AgentsRpc {
         queue: Arc::new(queue.clone()),
-        gate: Gate::new(front.directory.clone(), front.config.relay_networks.clone()),
+        gate: Gate::new(
+            front.directory.clone(),
+            front.config.relay_networks.clone(),
+            front.counts.not_allowed(),
+        ),
         admission: front.admission.subscribe(),
         stopping: front.stopping.clone(),
         tasks: front.tasks.clone(),

@@ -10,6 +10,7 @@ use std::{
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_journal::{ContentNonce, ContentStore, Journal, JournalError, Recovery};
+use postroad_metrics::Metrics;
 use postroad_queue::{LeaseTimes, Newcomers, Options, Quotas, RetrySchedule, record::FORMATS};
 use tokio::{
     runtime::Handle,
@@ -27,6 +28,7 @@ use crate::{
     catch_up::{self, CaughtUp, Standing, millis},
     clock, committer,
     core::{Core, Front, Trash},
+    counts::Counts,
     disk,
     dispatch::{self, ToDispatcher},
     holds, reports,
@@ -84,6 +86,7 @@ pub async fn start(
     config: Config,
     common: &CommonConfig,
     directory: DirectoryHandle,
+    metrics: &Metrics,
 ) -> Result<(LocalQueue, RunningQueue), ServeError> {
     let router = Router::new(&config.routes, config.foreign)?;
     let folder = config.folder(common);
@@ -105,8 +108,12 @@ pub async fn start(
     let options = queue_options(&config, &folder, newcomers.quotas(), &journal);
     let trash = Arc::new(Trash::default());
     let unwanted = Arc::clone(&trash);
-    let (committer, committer_end) =
-        committer::start(journal, Arc::clone(&newcomers), move |mails| {
+    let counts = Counts::new(metrics);
+    let (committer, committer_end) = committer::start(
+        journal,
+        Arc::clone(&newcomers),
+        counts.commits.clone(),
+        move |mails| {
             unwanted.add(
                 mails
                     .iter()
@@ -115,7 +122,8 @@ pub async fn start(
                     .filter_map(|mail| mail.file)
                     .map(|file| file.nonce),
             );
-        })?;
+        },
+    )?;
     let disk = (folder.clone(), config.disk.clone());
     let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
@@ -131,6 +139,7 @@ pub async fn start(
         retired,
         agents: Agents::default(),
         sites: Sites::default(),
+        counts,
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
         stopping: CancellationToken::new(),
@@ -153,6 +162,10 @@ pub async fn start(
         folder,
         format,
     });
+    front.counts.tell_front(&front);
+    if let Ok(room) = disk::room(&front.folder, &front.config.disk) {
+        front.counts.room(room);
+    }
     info!(
         event = "queue_started", path = %front.folder.display(), duration_ms = millis(begun),
         "mail is accepted; the folder is in format {format}"
@@ -217,6 +230,7 @@ async fn bring_to_life(
     helpers.spawn(core.tasks.track_future(reports));
     let upkeep = upkeep::run(Arc::clone(&core));
     helpers.spawn(core.tasks.track_future(upkeep));
+    core.counts.tell_core(&core);
     core.standing.send_replace(Standing::Live);
     live.send_replace(Some(Arc::clone(&core)));
     info!(

@@ -80,6 +80,52 @@ impl LocalSubmission {
         Ok(())
     }
 
+    async fn take(&mut self, bytes: Bytes) -> Result<(), QueueError> {
+        let len = self.len + u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if len > self.core.config.size_limit.as_u64() {
+            return Err(too_large());
+        }
+        self.len = len;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let fits = usize::try_from(len).is_ok_and(|len| len <= self.core.inline_limit);
+        if fits && matches!(self.body, Body::Memory(_)) {
+            self.take_memory(bytes.len())?;
+            if let Body::Memory(chunks) = &mut self.body {
+                chunks.push(bytes);
+            }
+            return Ok(());
+        }
+        self.spill(bytes).await
+    }
+
+    async fn complete(mut self, completion: Completion) -> Result<Accepted, QueueError> {
+        if completion.size != self.len {
+            return Err(QueueError::Invalid(format!(
+                "{} octets arrived of {}",
+                self.len, completion.size
+            )));
+        }
+        complete(&mut self.envelope, completion);
+        let Self {
+            core,
+            envelope,
+            body,
+            under_way,
+            memory,
+            ..
+        } = self;
+        let tasks = core.tasks.clone();
+        // A caller that stops waiting must not stop a commit half-way.
+        let stored = tasks.spawn(async move {
+            let outcome = store(&core, envelope, body).await;
+            drop((under_way, memory));
+            outcome
+        });
+        stored.await.map_err(task_failed)?
+    }
+
     async fn spill(&mut self, bytes: Bytes) -> Result<(), QueueError> {
         match std::mem::replace(&mut self.body, Body::Broken) {
             Body::Memory(mut chunks) => {
@@ -147,49 +193,14 @@ impl LocalSubmission {
 #[async_trait]
 impl Submission for LocalSubmission {
     async fn chunk(&mut self, bytes: Bytes) -> Result<(), QueueError> {
-        let len = self.len + u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if len > self.core.config.size_limit.as_u64() {
-            return Err(too_large());
-        }
-        self.len = len;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let fits = usize::try_from(len).is_ok_and(|len| len <= self.core.inline_limit);
-        if fits && matches!(self.body, Body::Memory(_)) {
-            self.take_memory(bytes.len())?;
-            if let Body::Memory(chunks) = &mut self.body {
-                chunks.push(bytes);
-            }
-            return Ok(());
-        }
-        self.spill(bytes).await
+        let taken = self.take(bytes).await;
+        taken.inspect_err(|error| self.core.counts.refused(error))
     }
 
-    async fn finish(mut self: Box<Self>, completion: Completion) -> Result<Accepted, QueueError> {
-        if completion.size != self.len {
-            return Err(QueueError::Invalid(format!(
-                "{} octets arrived of {}",
-                self.len, completion.size
-            )));
-        }
-        complete(&mut self.envelope, completion);
-        let Self {
-            core,
-            envelope,
-            body,
-            under_way,
-            memory,
-            ..
-        } = *self;
-        let tasks = core.tasks.clone();
-        // A caller that stops waiting must not stop a commit half-way.
-        let stored = tasks.spawn(async move {
-            let outcome = store(&core, envelope, body).await;
-            drop((under_way, memory));
-            outcome
-        });
-        stored.await.map_err(task_failed)?
+    async fn finish(self: Box<Self>, completion: Completion) -> Result<Accepted, QueueError> {
+        let core = Arc::clone(&self.core);
+        let stored = self.complete(completion).await;
+        stored.inspect_err(|error| core.counts.refused(error))
     }
 }
 

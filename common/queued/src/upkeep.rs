@@ -196,7 +196,11 @@ pub(crate) async fn look_at_disk(front: &Arc<Front>) {
                 warn!(event = "fault", error = %error, "a content file stays until the next start");
             }
         }
-        disk::shortage(&core.folder, &core.config.disk)
+        let room = disk::room(&core.folder, &core.config.disk);
+        if let Ok(room) = &room {
+            core.counts.room(*room);
+        }
+        disk::shortage_of(&room, &core.config.disk)
     };
     let Ok(shortage) = spawn_blocking(look).await else {
         return;
@@ -256,18 +260,41 @@ pub(crate) struct Told {
     pub busy: Vec<JobKey>,
 }
 
+/// Recipients that came to their end without an attempt.
+#[derive(Debug, Default)]
+struct Ended {
+    failed: usize,
+    dropped: usize,
+}
+
+impl Ended {
+    /// Where those are counted that this instruction ends.
+    fn by(&mut self, instruction: &Instruction) -> Option<&mut usize> {
+        match instruction {
+            Instruction::Fail(_) | Instruction::Expire => Some(&mut self.failed),
+            Instruction::Drop => Some(&mut self.dropped),
+            _ => None,
+        }
+    }
+}
+
 /// Gives each job its instruction, in one commit; jobs that are busy or gone are passed over.
 pub(crate) async fn instruct(
     core: &Core,
     jobs: Vec<(JobKey, Instruction)>,
 ) -> Result<Told, CommitError> {
+    let mut ended = Ended::default();
     let prepare = move |queue: &Queue, now| {
         let mut all: Option<Prepared> = None;
         let mut told = Told::default();
         for (job, instruction) in jobs {
+            let end = ended.by(&instruction);
             match queue.prepare(job, instruction, now) {
                 Ok(one) => {
                     told.changed.push(job);
+                    if let Some(end) = end {
+                        *end += one.ended();
+                    }
                     let held = one.hold().map(|why| (job, why.to_owned()));
                     told.held.extend(held);
                     all = Some(join(all, one));
@@ -281,9 +308,14 @@ pub(crate) async fn instruct(
                 }
             }
         }
-        Ok((all, told))
+        Ok((all, (told, ended)))
     };
-    Ok(core.committer.commit(prepare).await?.value)
+    let (told, ended) = core.committer.commit(prepare).await?.value;
+    core.counts.given_up(ended.failed);
+    core.counts
+        .dropped
+        .add(u64::try_from(ended.dropped).unwrap_or(u64::MAX));
+    Ok(told)
 }
 
 fn join(all: Option<Prepared>, one: Prepared) -> Prepared {

@@ -265,6 +265,7 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
         let Some((_, outcome)) = of.first() else {
             continue;
         };
+        core.counts.settled(outcome, of.len());
         let report = outcome.report();
         info!(
             event = "settled", %queue_id, destination = state.destination, attempt = state.attempts,

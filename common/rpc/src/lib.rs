@@ -7,6 +7,7 @@
 //! ```text
 //! Server::bind(endpoint, …) ─► .serve(routes, shutdown)     health and reflection are added
 //! dial / dial_pool(endpoint, …) ─► Channel, ChannelPool     lazy: connects at the first call, and again after a loss
+//! serves(channel)                                           whether somebody answers there, by the health service
 //! handler: require_role(&request, &[PeerRole::Mta])?        who may call
 //! ```
 //!
@@ -22,6 +23,7 @@ mod endpoint;
 mod error;
 mod incoming;
 mod peer;
+mod probe;
 mod server;
 mod unix;
 
@@ -32,6 +34,7 @@ pub use endpoint::Endpoint;
 pub use error::Error;
 pub use peer::{peer_identity, require_role};
 pub use postroad_daemon::TlsFiles;
+pub use probe::serves;
 pub use server::{ServeOptions, Server, serve};
 pub use tonic_health::ServingStatus;
 pub use tonic_health::server::HealthReporter;

@@ -94,6 +94,8 @@ impl<'a> Conversation<'a> {
             peer = %client.peer,
             proxy = proxy.map(tracing::field::display),
         );
+        smtpd.counts.connections.count();
+        let _open = smtpd.counts.open.hold();
         let began = Instant::now();
         let mut conversation = Self {
             smtpd,
@@ -227,6 +229,9 @@ impl<'a> Conversation<'a> {
         };
         let within = self.smtpd.config.timeouts.handshake;
         let stream = stream.upgrade_server(tls, &self.input, within).await?;
+        if let Some(tls) = stream.tls_info() {
+            self.smtpd.counts.encrypted(tls);
+        }
         self.client.tls = stream.tls_info().map(tls_facts);
         // RFC 3207 §4.2.
         (self.client.hello, self.client.identity) = (None, None);
@@ -258,6 +263,7 @@ impl<'a> Conversation<'a> {
             Ending::Said(_) | Ending::HungUp => None,
         };
         if let Ending::Tls(_) = ending {
+            self.smtpd.counts.tls_failures.count();
             info!(
                 event = "tls_failed",
                 session_id = client.session_id,

@@ -1,6 +1,6 @@
 //! The way of one mail's content into the queue.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use postroad_envelope::{BULK_PRIORITY, BodyKind, EditPlace, Envelope, HeaderEdit, Timestamp};
@@ -10,7 +10,7 @@ use postroad_reply::*;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use crate::{ClientFacts, HeaderTerms, Smtpd, TransactionFacts};
+use crate::{ClientFacts, HeaderTerms, Smtpd, TransactionFacts, counts::Counts};
 
 /// Octets handed to the queue at a time.
 const CHUNK: usize = 64 << 10;
@@ -62,6 +62,7 @@ struct MailLog {
     mail_from: String,
     recipients: usize,
     message_id: Option<String>,
+    counts: Arc<Counts>,
 }
 
 impl Intake {
@@ -165,6 +166,7 @@ async fn begin(
         mail_from: envelope.reverse_path.to_string(),
         recipients: envelope.recipients.len(),
         message_id,
+        counts: Arc::clone(&smtpd.counts),
     };
     let submission = in_time(smtpd, smtpd.queue.submit(envelope)).await?;
     let mut streaming = Box::new(Streaming {
@@ -291,6 +293,12 @@ impl Streaming {
         };
         let result = submission.finish(completion).await;
         let client = &log.client;
+        if result.is_ok() {
+            log.counts.mails.count();
+            let recipients = u64::try_from(log.recipients).unwrap_or(u64::MAX);
+            log.counts.recipients.add(recipients);
+            log.counts.sizes.observe(size);
+        }
         match &result {
             Ok(accepted) => info!(
                 event = "accepted",

@@ -28,6 +28,7 @@
 
 mod config;
 mod conversation;
+mod counts;
 mod facts;
 mod intake;
 mod policy;
@@ -37,11 +38,13 @@ use std::sync::Arc;
 pub use config::{ServerTimeouts, SmtpdConfig};
 pub use facts::{ClientFacts, TransactionFacts};
 pub use policy::{AuthDecision, HeaderTerms, MailTerms, Policy, RecipientDraft};
+use postroad_metrics::Metrics;
 use postroad_net::{Connection, ServerTls};
 use postroad_queue_client::QueueService;
 use tokio_util::task::TaskTracker;
 
 use conversation::Conversation;
+use counts::Counts;
 
 /// One listener's server; all its connections share it.
 pub struct Smtpd {
@@ -51,19 +54,26 @@ pub struct Smtpd {
     queue: Arc<dyn QueueService>,
     tls: Option<ServerTls>,
     commits: TaskTracker,
+    counts: Arc<Counts>,
 }
 
 impl Smtpd {
     /// A server with this policy before this queue. Without `tls` STARTTLS is not offered, whatever the
-    /// configuration says.
+    /// configuration says. What it does is counted under the listener's name.
     pub fn new(
         mut config: SmtpdConfig,
         policy: Arc<dyn Policy>,
         queue: Arc<dyn QueueService>,
         tls: Option<ServerTls>,
+        metrics: &Metrics,
     ) -> Self {
         config.session.offers.starttls &= tls.is_some() && !config.implicit_tls;
         Self {
+            counts: Arc::new(Counts::new(
+                metrics,
+                &config.listener,
+                !config.session.offers.auth.is_empty(),
+            )),
             session: Arc::new(config.session.clone()),
             config,
             policy,

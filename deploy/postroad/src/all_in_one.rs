@@ -2,17 +2,21 @@
 
 mod queue;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postroad_daemon::{
-    CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, health_socket, serve_health,
+    AgentConfig, CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, HttpServer, Observed,
+    Shutdown, counted, health_socket, serve_health,
 };
 use postroad_directory::DirectoryHandle;
 use postroad_dns::ResolverOptions;
+use postroad_metrics::Metrics;
 use postroad_queue_client::QueueService;
 use tracing::{Instrument, info_span, warn};
 
@@ -65,22 +69,27 @@ impl Whole {
             .map_err(DaemonError::config)?;
         let slot = Arc::new(QueueSlot::default());
         let queue: Arc<dyn QueueService> = slot.clone();
-        let health = Agents::default();
+        let agents = Agents::new();
+        let http = agents
+            .bind([&self.queued, &self.msa, &self.mta, &self.mda])
+            .await?;
 
         // The ports first: a busy one shall not cost the opening of a queue.
-        let ready = health.msa.check("listeners");
+        let ready = agents.msa.health.check("listeners");
         let dependencies = postroad_msa::Dependencies {
             queue: Arc::clone(&queue),
             directory: directory.clone(),
             resolver: Arc::clone(&resolver),
+            metrics: agents.msa.metrics.clone(),
         };
         let msa = postroad_msa::Msa::bind(self.msa, &common, dependencies)?;
         ready.ready();
-        let ready = health.mta.check("mta");
+        let ready = agents.mta.health.check("mta");
         let dependencies = postroad_mta::Dependencies {
             queue: Arc::clone(&queue),
             directory: directory.clone(),
             resolver: Arc::clone(&resolver),
+            metrics: agents.mta.metrics.clone(),
         };
         let mta = postroad_mta::Mta::bind(self.mta, &common, dependencies)?;
         ready.ready();
@@ -90,7 +99,8 @@ impl Whole {
             common: Arc::clone(&common),
             directory: directory.clone(),
             slot: Arc::clone(&slot),
-            ready: health.queued.check("queue"),
+            ready: agents.queued.health.check("queue"),
+            metrics: agents.queued.metrics.clone(),
         };
         let first = keeper
             .open()
@@ -108,7 +118,7 @@ impl Whole {
                 Ok(())
             },
         );
-        health.serve(daemon, &common);
+        agents.serve(daemon, &common, http);
 
         work(daemon, "msa", async move |stop| {
             msa.run(stop).await;
@@ -118,8 +128,12 @@ impl Whole {
             mta.run(stop).await;
             Ok(())
         });
-        let ready = health.mda.check("maildir");
-        let dependencies = postroad_mda::Dependencies { queue, directory };
+        let ready = agents.mda.health.check("maildir");
+        let dependencies = postroad_mda::Dependencies {
+            queue,
+            directory,
+            metrics: agents.mda.metrics.clone(),
+        };
         let mda = postroad_mda::Mda::bind(self.mda, &common, dependencies).await?;
         ready.ready();
         work(daemon, "mda", async move |stop| Ok(mda.run(stop).await?));
@@ -153,37 +167,70 @@ fn support<F>(
     });
 }
 
-/// How each agent stands, behind the socket it would have in a process of its own.
-#[derive(Default)]
+/// How each agent stands and what it counts, behind the addresses it would have in a process of its own.
 struct Agents {
-    queued: HealthState,
-    msa: HealthState,
-    mta: HealthState,
-    mda: HealthState,
+    queued: Observed,
+    msa: Observed,
+    mta: Observed,
+    mda: Observed,
 }
 
+/// Addresses that are taken, with the agents that are told about there.
+type Http = Vec<(HttpServer, Vec<Observed>)>;
+
 impl Agents {
-    fn serve(&self, daemon: &mut Daemon, common: &CommonConfig) {
-        let states = [
-            ("queued", &self.queued),
-            ("msa", &self.msa),
-            ("mta", &self.mta),
-            ("mda", &self.mda),
-        ];
-        for (agent, state) in states {
-            let (socket, state) = (health_socket(&common.run_dir, agent), state.clone());
-            support(
-                daemon,
-                agent,
-                async move |stop: postroad_daemon::Shutdown| {
-                    if let Err(error) = serve_health(&socket, agent, state, stop.clone()).await {
-                        // Without it nobody can ask, but the mail goes on.
-                        warn!(path = %socket.display(), %error, "cannot serve the health socket");
-                        stop.requested().await;
-                    }
-                    Ok(())
-                },
-            );
+    fn new() -> Self {
+        let agent = |name| Observed {
+            health: HealthState::new(),
+            metrics: Metrics::new(name),
+        };
+        Self {
+            queued: agent("queued"),
+            msa: agent("msa"),
+            mta: agent("mta"),
+            mda: agent("mda"),
+        }
+    }
+
+    fn all(&self) -> [&Observed; 4] {
+        [&self.queued, &self.msa, &self.mta, &self.mda]
+    }
+
+    /// Agents may share an address.
+    async fn bind(&self, sections: [&dyn AgentConfig; 4]) -> Result<Http, DaemonError> {
+        let mut by_address: BTreeMap<SocketAddr, Vec<Observed>> = BTreeMap::new();
+        for (agent, section) in self.all().into_iter().zip(sections) {
+            if let Some(address) = section.http().listen.0 {
+                by_address.entry(address).or_default().push(agent.clone());
+            }
+        }
+        let mut http = Vec::new();
+        for (address, agents) in by_address {
+            http.push((HttpServer::bind(address).await?, agents));
+        }
+        Ok(http)
+    }
+
+    fn serve(&self, daemon: &mut Daemon, common: &CommonConfig, http: Http) {
+        for agent in self.all() {
+            let (name, state) = (agent.metrics.agent(), agent.health.clone());
+            let socket = health_socket(&common.run_dir, name);
+            support(daemon, name, async move |stop: Shutdown| {
+                if let Err(error) = serve_health(&socket, name, state, stop.clone()).await {
+                    // Without it nobody can ask, but the mail goes on.
+                    warn!(path = %socket.display(), %error, "cannot serve the health socket");
+                    stop.requested().await;
+                }
+                Ok(())
+            });
+        }
+        let process = counted("postroad", env!("CARGO_PKG_VERSION"));
+        for (server, agents) in http {
+            let process = Some(process.clone());
+            support(daemon, "http", async move |stop: Shutdown| {
+                server.serve(agents, process, stop).await;
+                Ok(())
+            });
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use comfy_table::Cell;
-use postroad_daemon::{CommonConfig, ConfigError, ConfigFile, EffectiveValue, TlsFiles};
+use postroad_daemon::{
+    AgentConfig, CommonConfig, ConfigError, ConfigFile, EffectiveValue, TlsFiles,
+};
 use postroad_directory::{Directory, DirectoryError};
 use postroad_dns::ResolverOptions;
 use postroad_rpc::Endpoint;
@@ -41,6 +43,9 @@ pub fn carry_out(
         for problem in &report.problems {
             terminal.line(problem);
         }
+        for note in &report.notes {
+            terminal.say(note);
+        }
         match (ok, report.problems.len()) {
             (true, _) => terminal.say(format_args!("{}: all is well", path.display())),
             (false, 1) => terminal.say("1 problem"),
@@ -63,6 +68,8 @@ fn tls_files(tls: &TlsFiles) -> [(&'static str, &Path); 3] {
 pub struct Report {
     /// One line each: place, what is wrong, what to do.
     pub problems: Vec<String>,
+    /// What is right and worth knowing.
+    pub notes: Vec<String>,
     /// Every value of every section.
     pub values: Vec<EffectiveValue>,
 }
@@ -89,6 +96,10 @@ impl Report {
         let msa = self.section::<postroad_msa::Config>(file, "msa", agents);
         let mta = self.section::<postroad_mta::Config>(file, "mta", agents);
         let mda = self.section::<postroad_mda::Config>(file, "mda", agents);
+        self.note(file, "queued", queued.as_ref());
+        self.note(file, "msa", msa.as_ref());
+        self.note(file, "mta", mta.as_ref());
+        self.note(file, "mda", mda.as_ref());
         // An agent without a section is at work with its defaults, or on another host.
         let meanings = [
             msa.filter(|_| file.is_set("msa"))
@@ -110,6 +121,14 @@ impl Report {
                 self.problems.push(format!("{}: {error}", file.place(key)));
             }
             self.look_at_common(file, &common);
+        }
+    }
+
+    fn note(&mut self, file: &ConfigFile, agent: &str, section: Option<&impl AgentConfig>) {
+        if let Some(note) = section.and_then(|section| section.http().note()) {
+            let key = format!("{agent}.http.listen");
+            self.notes
+                .push(format!("{}: {key}: {note}", file.place(&key)));
         }
     }
 
@@ -194,7 +213,11 @@ impl Report {
     }
 
     fn json(&self, print: bool) -> serde_json::Value {
-        let mut object = json!({ "ok": self.problems.is_empty(), "problems": self.problems });
+        let mut object = json!({
+            "ok": self.problems.is_empty(),
+            "problems": self.problems,
+            "notes": self.notes,
+        });
         if print {
             let values = self.values.iter().map(|value| {
                 json!({ "key": value.key, "value": value.value, "from": value.place.to_string() })

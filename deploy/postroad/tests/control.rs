@@ -11,6 +11,7 @@ use postroad_directory::DirectoryHandle;
 use postroad_envelope::{
     EditPlace, Envelope, HeaderEdit, QueueId, Recipient, RecipientIndex, RouteClass, Timestamp,
 };
+use postroad_metrics::Metrics;
 use postroad_queue_client::{Completion, QueueService, WorkChannel, WorkDown, WorkHello};
 use postroad_queued::LocalQueue;
 use serde_json::Value;
@@ -57,9 +58,10 @@ impl Site {
         let stop = CancellationToken::new();
         let (queue, running) = runtime.block_on(async {
             let directory = DirectoryHandle::open(&common.directory).unwrap();
-            let (queue, running) = postroad_queued::start(config, &common, directory)
-                .await
-                .unwrap();
+            let (queue, running) =
+                postroad_queued::start(config, &common, directory, &Metrics::new("queued"))
+                    .await
+                    .unwrap();
             let (serving, stopping, ending) = (queue.clone(), stop.clone(), stop.clone());
             let sockets = tokio::spawn(async move {
                 postroad_queued::serve_rpc(&serving, &common, stopping)

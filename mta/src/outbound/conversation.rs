@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use postroad_envelope::TlsFacts;
+use postroad_metrics::{Held, labels::Connect};
 use postroad_net::{ClientTls, Error as NetError, Stream, connect_tcp};
 use postroad_queue_client::QueueError;
 use postroad_reply::{
@@ -19,6 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::content::Content;
+use super::counts::ConnectionCounts;
 use super::next_hop::Candidate;
 use crate::config::OutboundConfig;
 
@@ -138,6 +140,7 @@ pub struct Conversation {
     input: BytesMut,
     /// When patience with the whole conversation ends.
     until: Instant,
+    _open: Held,
 }
 
 /// What a conversation needs beside its host.
@@ -148,6 +151,8 @@ pub struct Manners<'a> {
     pub client: ClientConfig,
     /// For STARTTLS.
     pub tls: &'a ClientTls,
+    /// Where it is counted.
+    pub counts: &'a ConnectionCounts,
     /// A host that greets with one of these is ourselves.
     pub own_names: &'a [String],
     /// Whether a route of ours named the host.
@@ -160,10 +165,14 @@ impl Conversation {
         let (config, address) = (manners.config, candidate.address);
         let within = config.timeouts.connect.as_duration();
         let source = config.source(address.ip());
-        let stream = connect_tcp(address, within, source)
-            .await
-            .map_err(Trouble::Connect)?;
+        let connected = connect_tcp(address, within, source).await;
+        manners.counts.tried.count(match connected {
+            Ok(_) => Connect::Connected,
+            Err(_) => Connect::Failed,
+        });
+        let stream = connected.map_err(Trouble::Connect)?;
         Ok(Self {
+            _open: manners.counts.open.hold(),
             stream,
             session: ClientSession::new(manners.client.clone(), false),
             input: BytesMut::with_capacity(4096),
@@ -210,6 +219,7 @@ impl Conversation {
             .stream
             .upgrade_client(manners.tls, &name, &self.input, within)
             .await
+            .inspect_err(|_| manners.counts.tls_failures.count())
             .map_err(Trouble::Handshake)?;
         self.session.tls_started();
         Ok(self)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use postroad_daemon::CommonConfig;
 use postroad_directory::{Directory, DirectoryHandle};
 use postroad_dns::FixedZone;
+use postroad_metrics::Metrics;
 use postroad_mta::{Config, Dependencies};
 use postroad_net::Networks;
 
@@ -57,5 +58,6 @@ pub fn deps(queue: &FakeQueue, zone: &str) -> Dependencies {
         queue: Arc::new(queue.clone()),
         directory: DirectoryHandle::from_directory(directory),
         resolver: Arc::new(FixedZone::parse(Path::new("zone"), zone).unwrap()),
+        metrics: Metrics::new("mta"),
     }
 }

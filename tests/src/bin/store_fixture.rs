@@ -12,6 +12,7 @@ use postroad_envelope::{
     Envelope, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass, StatusReport,
     Timestamp,
 };
+use postroad_metrics::Metrics;
 use postroad_queue_client::{
     Change, Completion, Filter, Lease, QueueAdmin as _, QueueService as _, SettleResult,
     Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
@@ -72,7 +73,8 @@ async fn live(place: &Path) -> Result<String> {
         ..CommonConfig::default()
     };
     let directory = DirectoryHandle::open(&common.directory)?;
-    let (queue, running) = postroad_queued::start(config(), &common, directory).await?;
+    let (queue, running) =
+        postroad_queued::start(config(), &common, directory, &Metrics::new("queued")).await?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(running.run(stop.clone(), Duration::from_millis(100)));
     queue.caught_up().await;

@@ -18,6 +18,7 @@ use postroad_envelope::{
     Envelope, JobKey, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass,
     StatusReport, Timestamp,
 };
+use postroad_metrics::Metrics;
 use postroad_queue_client::{
     Completion, HandBack, Lease, ListQuery, QueueAdmin as _, QueueService as _, Settlement,
     worker::{self, Handler, Verdict, WorkerOptions},
@@ -112,7 +113,7 @@ pub async fn open_with(mount: &Path, config: Config) -> Result<(LocalQueue, Runn
     let common = common(mount);
     fs::write(&common.directory, DIRECTORY)?;
     let directory = DirectoryHandle::open(&common.directory)?;
-    Ok(postroad_queued::start(config, &common, directory).await?)
+    Ok(postroad_queued::start(config, &common, directory, &Metrics::new("queued")).await?)
 }
 
 /// Submits and settles until the power is cut.

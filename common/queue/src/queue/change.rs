@@ -13,6 +13,7 @@ use crate::{
 pub struct Prepared {
     records: Vec<RecordDraft>,
     changes: Vec<Change>,
+    ended: usize,
 }
 
 /// What one record means to index and schedule.
@@ -92,6 +93,7 @@ impl Prepared {
         Self {
             records: vec![record],
             changes: vec![change],
+            ended: 0,
         }
     }
 
@@ -99,6 +101,7 @@ impl Prepared {
         Self {
             records: Vec::new(),
             changes: Vec::new(),
+            ended: 0,
         }
     }
 
@@ -121,7 +124,13 @@ impl Prepared {
     pub fn and(mut self, other: Self) -> Self {
         self.records.extend(other.records);
         self.changes.extend(other.changes);
+        self.ended += other.ended;
         self
+    }
+
+    /// Recipients that an instruction brings to their end.
+    pub const fn ended(&self) -> usize {
+        self.ended
     }
 
     /// What to append, in order.
@@ -181,6 +190,7 @@ impl Queue {
     ) -> Result<Prepared, QueueError> {
         let state = self.begin_change(job)?;
         let by_route = state.class == RouteClass::Hold && state.hold.is_some();
+        let pending = state.pending().count();
         let mut next = instructed(state, instruction, now);
         if by_route && next.hold.is_none() {
             match self.hold_beyond_route(&next) {
@@ -191,7 +201,11 @@ impl Queue {
                 }
             }
         }
-        Ok(Prepared::state(next))
+        let ended = pending.saturating_sub(next.pending().count());
+        Ok(Prepared {
+            ended,
+            ..Prepared::state(next)
+        })
     }
 
     /// Keeps others off a job that nobody holds, and reads its state.

@@ -68,7 +68,37 @@ impl DestinationStats {
     }
 }
 
+/// The living jobs, in numbers; as of [`DestinationStats`], of all destinations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JobCounts {
+    /// Their time has come.
+    pub due: usize,
+    /// Their time has not come, or their senders are to be told.
+    pub delayed: usize,
+    /// Workers hold them, or held them before a restart.
+    pub leased: usize,
+    /// Someone holds them back.
+    pub held: usize,
+}
+
 impl Queue {
+    /// How many jobs there are. Costs nothing, however many: they are counted as they move.
+    pub fn job_counts(&self) -> JobCounts {
+        let core = self.core();
+        let count = |phase| core.schedule.in_phase(phase);
+        JobCounts {
+            due: count(Phase::Ready),
+            delayed: count(Phase::Waiting) + count(Phase::Owing),
+            leased: count(Phase::Leased) + count(Phase::Resuming),
+            held: count(Phase::Held),
+        }
+    }
+
+    /// See [`crate::Schedule::oldest_due`].
+    pub fn oldest_due(&self) -> Option<Timestamp> {
+        self.core().schedule.oldest_due()
+    }
+
     /// How many jobs the workers hold, by the number of their stream.
     pub fn leases_by_stream(&self) -> HashMap<u64, u32> {
         let core = self.core();

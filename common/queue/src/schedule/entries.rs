@@ -50,6 +50,8 @@ pub(super) struct Entries {
     /// The earliest wake-up of each chunk that has one, and the chunk's bound.
     wakes: BTreeSet<(Timestamp, Key)>,
     len: usize,
+    /// How many there are in each phase.
+    phases: [usize; Phase::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,11 @@ impl Entry {
 impl Entries {
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many are in this phase.
+    pub fn in_phase(&self, phase: Phase) -> usize {
+        self.phases[phase as usize]
     }
 
     pub fn get(&self, job: JobKey) -> Option<&Entry> {
@@ -134,6 +141,8 @@ impl Entries {
         let before = *entry;
         change(entry);
         let after = entry.wake();
+        self.phases[before.phase as usize] -= 1;
+        self.phases[entry.phase as usize] += 1;
         chunk.moved(bound, before.wake(), after, &mut self.wakes);
         Some(before)
     }
@@ -159,6 +168,7 @@ impl Entries {
             }
         }
         self.len += 1;
+        self.phases[entry.phase as usize] += 1;
         None
     }
 
@@ -168,6 +178,7 @@ impl Entries {
         let entry = chunk.entries.remove(chunk.place(key).ok()?);
         chunk.moved(bound, entry.wake(), None, &mut self.wakes);
         self.len -= 1;
+        self.phases[entry.phase as usize] -= 1;
         match chunk.entries.len() {
             0 => drop(self.chunks.remove(&bound)),
             left if left <= FEW / 2 && left % 4 == 0 => self.join_neighbours(bound),

@@ -46,6 +46,16 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Waiting,
+        Self::Ready,
+        Self::Leased,
+        Self::Resuming,
+        Self::Held,
+        Self::Owing,
+    ];
+
     /// The word in tables, logs and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -326,6 +326,22 @@ fn much_mail_is_looked_at_in_stretches() {
     assert_eq!(seen, STRETCH + 5);
 }
 
+#[test]
+fn the_oldest_due_job_is_found_by_looking_at_stretches() {
+    let schedule = &mut ready(&[job_state(1, 1), job_state(2, 2)]);
+    assert_eq!(schedule.oldest_due(), None, "nobody has looked");
+    schedule.out_of_time(at(9), 9);
+    assert_eq!(schedule.oldest_due(), Some(at(0)));
+    let leases = schedule.lease(CLASS, &holder(1), 2, at(9));
+    assert_eq!(schedule.oldest_due(), None, "all are with workers");
+    schedule
+        .hand_back(leases[0].job, leases[0].fence, Duration::ZERO, at(9))
+        .unwrap();
+    schedule.tick(at(9));
+    schedule.out_of_time(at(9), 9);
+    assert_eq!(schedule.oldest_due(), Some(at(9)));
+}
+
 fn hint(lease: &Lease) -> LeaseHint {
     LeaseHint {
         job: lease.job,

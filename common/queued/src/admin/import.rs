@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use postroad_envelope::EventKind;
+use postroad_metrics::labels::Source;
 use postroad_queue::{Admission, Content, Progress, Queue, Standing};
 use postroad_queue_client::{
     Accepted, ContentStream, ImportedMail, ImportedRecipient, QueueError, Submission as _,
@@ -162,7 +163,7 @@ fn tell(core: &Core, facts: AcceptedFacts, mail: &Gathered, standing: &[Standing
         0 => format!("imported, recipients: {all}"),
         done => format!("imported, recipients: {all}, of which done: {done}"),
     };
-    facts.record(core, text);
+    facts.record(core, Source::Imported, text);
     let who = if by.is_empty() { "an operator" } else { by };
     let fields = [("verb", "import".to_owned()), ("by", by.to_owned())];
     let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());

@@ -2,6 +2,7 @@
 
 use postroad_envelope::Timestamp;
 use postroad_journal::Lsn;
+use postroad_metrics::labels;
 use postroad_queue::{Prepared, Queue, QueueError};
 use tokio::sync::oneshot;
 
@@ -39,10 +40,15 @@ pub(super) trait Offered: Send + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<Option<Prepared>, ServeError>;
     fn answer(self: Box<Self>, outcome: Result<Option<Lsn>, CommitError>);
+    fn kind(&self) -> Kind;
     /// Whether it brings new mail, which is refused when there is no room.
-    fn is_new_mail(&self) -> bool;
+    fn is_new_mail(&self) -> bool {
+        self.kind() == Kind::NewMail
+    }
     /// Whether nobody minds if it is durable a moment later.
-    fn is_patient(&self) -> bool;
+    fn is_patient(&self) -> bool {
+        self.kind() == Kind::Settlement
+    }
 }
 
 /// What an offer brings.
@@ -51,6 +57,16 @@ pub(super) enum Kind {
     NewMail,
     Settlement,
     Other,
+}
+
+impl Kind {
+    pub(super) const fn label(self) -> labels::Offer {
+        match self {
+            Self::NewMail => labels::Offer::Mail,
+            Self::Settlement => labels::Offer::Settlement,
+            Self::Other => labels::Offer::Other,
+        }
+    }
 }
 
 pub(super) enum Wanted<F> {
@@ -131,12 +147,8 @@ where
         self.reply(outcome);
     }
 
-    fn is_new_mail(&self) -> bool {
-        self.kind == Kind::NewMail
-    }
-
-    fn is_patient(&self) -> bool {
-        self.kind == Kind::Settlement
+    fn kind(&self) -> Kind {
+        self.kind
     }
 }
 
@@ -151,12 +163,8 @@ impl Offered for Unasked {
 
     fn answer(self: Box<Self>, _: Result<Option<Lsn>, CommitError>) {}
 
-    fn is_new_mail(&self) -> bool {
-        false
-    }
-
-    fn is_patient(&self) -> bool {
-        false
+    fn kind(&self) -> Kind {
+        Kind::Other
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     ServeError,
     catch_up::{CaughtUp, Level, PIECE},
     clock,
+    counts::CommitCounts,
 };
 
 /// Most of one round.
@@ -39,6 +40,7 @@ const FLOW: Duration = Duration::from_millis(20);
 pub(crate) fn start(
     journal: Journal,
     newcomers: Arc<Newcomers>,
+    counts: CommitCounts,
     on_finished: impl Fn(Vec<FinishedMail>) + Send + 'static,
 ) -> Result<(Committer, oneshot::Receiver<Result<Journal, ServeError>>), ServeError> {
     let (offers, waiting) = mpsc::channel(WAITING);
@@ -60,6 +62,7 @@ pub(crate) fn start(
         waiting,
         held: VecDeque::new(),
         rounds,
+        counts,
         on_finished,
     };
     let thread = move || {
@@ -143,6 +146,7 @@ pub(super) struct Run {
     /// Taken from the channel, and left to a later round.
     pub(super) held: VecDeque<Offer>,
     rounds: watch::Sender<u64>,
+    counts: CommitCounts,
     on_finished: Box<dyn Fn(Vec<FinishedMail>) + Send>,
 }
 
@@ -327,7 +331,16 @@ impl Run {
         let hints = self.stage.queue().and_then(Queue::lease_hints);
         let records = ready.iter().flat_map(|(_, prepared)| prepared.records());
         let drafts: Vec<&RecordDraft> = records.chain(&hints).collect();
-        self.journal.append_group(&drafts)
+        let began = Instant::now();
+        let appended = self.journal.append_group(&drafts)?;
+        self.counts.time.took(began.elapsed());
+        self.counts
+            .size
+            .observe(u64::try_from(ready.len()).unwrap_or(u64::MAX));
+        for (offer, _) in ready {
+            self.counts.kinds.count(offer.kind().label());
+        }
+        Ok(appended)
     }
 
     /// What is committed becomes visible, then its waiters are answered.

@@ -3,6 +3,7 @@
 use postroad_address::{Domain, ForwardPath, Mailbox};
 use postroad_directory::{Directory, DirectoryHandle, Resolution};
 use postroad_envelope::{Envelope, Recipient, RouteClass};
+use postroad_metrics::Counter;
 use postroad_net::{Networks, PeerIdentity, PeerRole};
 use tonic::Status;
 use tracing::warn;
@@ -13,13 +14,16 @@ pub(crate) struct Gate {
     directory: DirectoryHandle,
     /// Clients for which an MTA submits mail to anyone.
     relay_networks: Networks,
+    refused: Counter,
 }
 
 impl Gate {
-    pub fn new(directory: DirectoryHandle, relay_networks: Networks) -> Self {
+    /// `refused` counts mails.
+    pub fn new(directory: DirectoryHandle, relay_networks: Networks, refused: Counter) -> Self {
         Self {
             directory,
             relay_networks,
+            refused,
         }
     }
 
@@ -33,6 +37,7 @@ impl Gate {
                 Err(why) => reason = why,
             }
         }
+        self.refused.count();
         warn!(
             event = "rejected", queue_id = %envelope.queue_id, peer = peer.name,
             role = %peer.roles, mail_from = %envelope.reverse_path, reason

@@ -15,6 +15,7 @@ use std::{
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{QueueId, RouteClass};
 use postroad_journal::{Inspection, Lsn};
+use postroad_metrics::Metrics;
 use postroad_queue::record::{MAIL, MailRecord};
 use postroad_queue_client::{ListQuery, MailState, QueueAdmin, QueueService, collect_content};
 use postroad_queued::{Config, LocalQueue};
@@ -240,7 +241,9 @@ async fn lives(filled: &Filled, folder: &Arc<TempDir>) -> bool {
     let common = crate::setup::common(folder.path());
     crate::setup::prepare(folder.path());
     let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let Ok((queue, running)) = postroad_queued::start(small(), &common, directory).await else {
+    let Ok((queue, running)) =
+        postroad_queued::start(small(), &common, directory, &Metrics::new("queued")).await
+    else {
         return false;
     };
     let stop = tokio_util::sync::CancellationToken::new();

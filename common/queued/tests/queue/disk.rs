@@ -12,6 +12,7 @@ use std::{
 
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{QueueId, RouteClass};
+use postroad_metrics::Metrics;
 use postroad_queue_client::{
     QueueAdmin, QueueError, QueueService, SettleResult, WorkUp, collect_content,
 };
@@ -231,8 +232,13 @@ async fn content_files_that_nobody_names_are_swept_and_those_of_finished_mails_g
 async fn two_processes_cannot_have_one_queue() {
     let stack = Stack::new().await;
     let common = crate::setup::common(stack.folder.path());
-    let second =
-        postroad_queued::start(stack.config.clone(), &common, stack.directory.clone()).await;
+    let second = postroad_queued::start(
+        stack.config.clone(),
+        &common,
+        stack.directory.clone(),
+        &Metrics::new("queued"),
+    )
+    .await;
     assert!(matches!(second.map(drop), Err(ServeError::Open { .. })));
     stack.stop().await;
 }

@@ -9,6 +9,7 @@ use std::{fs, ops::ControlFlow, path::Path, path::PathBuf, sync::Arc};
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{QueueId, RouteClass};
 use postroad_journal::{Formats, Inspection, JournalError, Lsn, complete_segment};
+use postroad_metrics::Metrics;
 use postroad_queue::record::{CHECKPOINT, FORMATS, Record};
 use postroad_queue_client::{
     Change, Filter, ListQuery, MailState, Order, QueueAdmin, QueueError, QueueService,
@@ -274,7 +275,13 @@ async fn a_new_folder_is_in_the_newest_format_and_a_later_one_is_refused() {
     assert!(opened.to_string().contains("a later one"), "{opened}");
     let common = crate::setup::common(place.path());
     let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-    let started = postroad_queued::start(fixture_config(), &common, directory).await;
+    let started = postroad_queued::start(
+        fixture_config(),
+        &common,
+        directory,
+        &Metrics::new("queued"),
+    )
+    .await;
     assert_eq!(started.map(drop).unwrap_err().exit_status(), 78);
 }
 

@@ -16,6 +16,7 @@ use postroad_envelope::{
     Timestamp,
 };
 use postroad_journal::JournalError;
+use postroad_metrics::Metrics;
 use postroad_queue_client::{
     Accepted, Change, Completion, Filter, HeldLease, Lease, QueueAdmin, QueueError, QueueService,
     SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
@@ -152,7 +153,14 @@ pub async fn start_when_free(
 ) -> Result<(LocalQueue, RunningQueue), ServeError> {
     let begun = Instant::now();
     loop {
-        match start(config.clone(), common, directory.clone()).await {
+        match start(
+            config.clone(),
+            common,
+            directory.clone(),
+            &Metrics::new("queued"),
+        )
+        .await
+        {
             Err(ServeError::Open {
                 source: JournalError::Locked { .. },
                 ..

@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use postroad_address::Mailbox;
 use postroad_envelope::{Recipient, RecipientIndex};
+use postroad_metrics::labels::{Login, Stage};
 use postroad_queue_client::AdmitRequest;
 use postroad_reply::*;
 use postroad_sasl::{Credentials, Identity};
 use postroad_smtp_session::{Event, MailRequest, PolicyReply, RcptRequest};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{Conversation, Mail, Next, mint};
@@ -23,7 +25,7 @@ impl Conversation<'_> {
             Event::Connected => {
                 let answer = self.smtpd.policy.connect(&self.client).await;
                 if let PolicyReply::Refuse(reply) | PolicyReply::Close(reply) = &answer {
-                    self.log_rejected(&reply.clone().into(), None, None);
+                    self.log_rejected(Stage::Client, &reply.clone().into(), None, None);
                 }
                 self.session.answer(answer);
             }
@@ -43,6 +45,7 @@ impl Conversation<'_> {
             Event::ContentRefused(reply) => {
                 let mail = self.mail.take();
                 self.log_rejected(
+                    Stage::Mail,
                     &reply.into(),
                     mail.as_ref().map(|mail| &mail.facts.mail),
                     None,
@@ -62,6 +65,7 @@ impl Conversation<'_> {
         let (client, mechanism) = (&self.client, credentials.mechanism);
         match self.smtpd.policy.auth(client, credentials).await {
             AuthDecision::Accept { account } => {
+                self.smtpd.counts.login(Login::Succeeded);
                 info!(
                     event = "auth_succeeded",
                     session_id = client.session_id,
@@ -75,6 +79,10 @@ impl Conversation<'_> {
                 self.session.authenticated(identity);
             }
             AuthDecision::Refuse(reply) => {
+                self.smtpd.counts.login(match reply.severity() {
+                    Severity::Permanent => Login::Failed,
+                    _ => Login::Postponed,
+                });
                 // People type their password where the name belongs; what is no address is not logged.
                 let account = credentials.authcid.parse::<Mailbox>().ok();
                 info!(
@@ -108,7 +116,7 @@ impl Conversation<'_> {
                 self.session.answer(PolicyReply::Accept);
             }
             Err(reply) => {
-                self.log_rejected(&reply.clone().into(), Some(&mail), None);
+                self.log_rejected(Stage::Sender, &reply.clone().into(), Some(&mail), None);
                 self.session.answer(PolicyReply::Refuse(reply));
             }
         }
@@ -119,7 +127,7 @@ impl Conversation<'_> {
             Ok(()) => PolicyReply::Accept,
             Err(reply) => {
                 let mail = self.mail.as_ref().map(|mail| &mail.facts.mail);
-                self.log_rejected(&reply.clone().into(), mail, Some(rcpt));
+                self.log_rejected(Stage::Recipient, &reply.clone().into(), mail, Some(rcpt));
                 PolicyReply::Refuse(reply)
             }
         };
@@ -162,7 +170,7 @@ impl Conversation<'_> {
             Ok(()) => PolicyReply::Accept,
             Err(refusal) => {
                 let mail = self.mail.as_ref().map(|mail| &mail.facts.mail);
-                self.log_rejected(&refusal, mail, None);
+                self.log_rejected(Stage::Mail, &refusal, mail, None);
                 PolicyReply::Refuse(refusal.reply)
             }
         });
@@ -177,7 +185,8 @@ impl Conversation<'_> {
         if let Err(refusal) = taken {
             // Dropping the submission leaves nothing in the queue.
             let mail = self.mail.take();
-            self.log_rejected(&refusal, mail.as_ref().map(|mail| &mail.facts.mail), None);
+            let mail = mail.as_ref().map(|mail| &mail.facts.mail);
+            self.log_rejected(Stage::Mail, &refusal, mail, None);
             self.session.refuse_content(refusal.reply);
         }
     }
@@ -186,14 +195,16 @@ impl Conversation<'_> {
         let answer = match self.mail.take() {
             None => PolicyReply::Refuse(our_fault()),
             Some(Mail { facts, intake, .. }) => {
+                let began = Instant::now();
                 match intake.finish(self.smtpd, &self.client, &facts).await {
                     Ok(accepted) => {
+                        self.smtpd.counts.times.took(began.elapsed());
                         self.accepted += 1;
                         let text = format!("{} queued", accepted.queue_id);
                         PolicyReply::AcceptWith(Reply::new(OK_250, SUCCESS_2_0_0, text))
                     }
                     Err(refusal) => {
-                        self.log_rejected(&refusal, Some(&facts.mail), None);
+                        self.log_rejected(Stage::Mail, &refusal, Some(&facts.mail), None);
                         PolicyReply::Refuse(refusal.reply)
                     }
                 }
@@ -204,11 +215,13 @@ impl Conversation<'_> {
 
     fn log_rejected(
         &self,
+        stage: Stage,
         refusal: &Refusal,
         mail: Option<&MailRequest>,
         rcpt: Option<&RcptRequest>,
     ) {
         let (client, reply) = (&self.client, &refusal.reply);
+        self.smtpd.counts.refused(stage, reply);
         info!(
             event = "rejected",
             session_id = client.session_id,

@@ -366,3 +366,52 @@ async fn leaving_ends_what_was_begun_and_nothing_else() {
     server.shutdown.cancel();
     assert!(busy.reply().await.starts_with("421 4.3.2 "));
 }
+
+#[tokio::test]
+async fn what_happens_is_counted_under_the_listeners_name() {
+    let mut config = config();
+    config.session.offers.starttls = true;
+    config.session.offers.auth = Mechanism::ALL.to_vec();
+    let server = Server::start(config, MemoryQueue::default(), GRACE);
+    let count = |name: &str, labels: &str| -> f64 {
+        let page = postroad_metrics::page(&[&server.metrics]);
+        let start = format!("{name}{{agent=\"msa\",listener=\"test\"{labels}}} ");
+        let line = page.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("{start} in {page}"))
+            .parse()
+            .unwrap()
+    };
+    let mut client = greeted(&server).await;
+    client.say("EHLO client.example").await;
+    client.say("STARTTLS").await;
+    client.start_tls().await;
+    client.say("EHLO client.example").await;
+    client.say("AUTH PLAIN AGJvYgB3cm9uZw==").await;
+    client.say("AUTH PLAIN AGJvYgBzZWNyZXQ=").await;
+    client.say("MAIL FROM:<a@client.example>").await;
+    client.say("RCPT TO:<nobody@mx.example>").await;
+    client.say("RCPT TO:<all@mx.example>").await;
+    client.say("DATA").await;
+    client.send(b"Subject: x\r\n\r\nx\r\n.\r\n").await;
+    assert!(client.reply().await.starts_with("250 2.0.0 "));
+    assert_eq!(count("postroad_connections_total", ""), 1.0);
+    assert_eq!(count("postroad_connections_open", ""), 1.0);
+    assert_eq!(
+        count("postroad_tls_sessions_total", ",version=\"TLS1.3\""),
+        1.0
+    );
+    assert_eq!(count("postroad_logins_total", ",result=\"succeeded\""), 1.0);
+    assert_eq!(count("postroad_logins_total", ",result=\"failed\""), 1.0);
+    assert_eq!(count("postroad_mails_accepted_total", ""), 1.0);
+    assert_eq!(count("postroad_accept_seconds_count", ""), 1.0);
+    assert_eq!(count("postroad_mail_size_bytes_sum", ""), 17.0);
+    let [mail] = &server.mails()[..] else {
+        panic!("one mail")
+    };
+    let recipients = mail.envelope.recipients.len() as f64;
+    assert_eq!(count("postroad_recipients_accepted_total", ""), recipients);
+    let refused = ",stage=\"recipient\",severity=\"permanent\",reason=\"address\"";
+    assert_eq!(count("postroad_refusals_total", refused), 1.0);
+    client.say("QUIT").await;
+    assert_eq!(client.line().await, None);
+}

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use postroad_metrics::Metrics;
 use postroad_net::{
     CertFiles, ClientTls, Limits, ListenAddr, Listener, ServerTls, Stream, Trust, connect_tcp,
 };
@@ -21,6 +22,7 @@ const SOON: Duration = Duration::from_secs(20);
 pub struct Server {
     pub queue: Arc<MemoryQueue>,
     pub smtpd: Arc<Smtpd>,
+    pub metrics: Metrics,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<()>,
     address: std::net::SocketAddr,
@@ -44,6 +46,7 @@ impl Server {
         )
         .unwrap();
         let tls = ServerTls::load(&[files]).unwrap();
+        let metrics = Metrics::new("msa");
         let listener = Listener::bind(ListenAddr("127.0.0.1:0".parse().unwrap())).unwrap();
         let (address, implicit_tls) = (listener.local_addr(), config.implicit_tls);
         let (queue, shutdown) = (Arc::new(queue), CancellationToken::new());
@@ -52,6 +55,7 @@ impl Server {
             Arc::new(FixedPolicy),
             queue.clone(),
             Some(tls),
+            &metrics,
         ));
         let limits = Limits {
             grace,
@@ -69,6 +73,7 @@ impl Server {
         Self {
             queue,
             smtpd,
+            metrics,
             shutdown,
             task,
             address,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use postroad_daemon::{Check, CommonConfig, DaemonError, Shutdown};
 use postroad_directory::DirectoryHandle;
 use postroad_envelope::{Envelope, Event, QueueId};
+use postroad_metrics::Metrics;
 use postroad_queue_client::{
     AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkHello,
 };
@@ -68,14 +69,19 @@ pub struct QueueKeeper {
     pub directory: DirectoryHandle,
     pub slot: Arc<QueueSlot>,
     pub ready: Check,
+    pub metrics: Metrics,
 }
 
 impl QueueKeeper {
     /// Opens the queue and gives it to the agents.
     pub async fn open(&self) -> Result<(LocalQueue, RunningQueue), ServeError> {
-        let (queue, running) =
-            postroad_queued::start(self.config.clone(), &self.common, self.directory.clone())
-                .await?;
+        let (queue, running) = postroad_queued::start(
+            self.config.clone(),
+            &self.common,
+            self.directory.clone(),
+            &self.metrics,
+        )
+        .await?;
         self.slot.current.store(Some(Arc::new(queue.clone())));
         Ok((queue, running))
     }

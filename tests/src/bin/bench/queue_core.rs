@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
+use postroad_metrics::Metrics;
 use postroad_queue_client::{QueueService, RemoteQueue};
 use postroad_rpc::Endpoint;
 use serde_json::{Value, json};
@@ -146,7 +147,8 @@ async fn local(options: &Options) -> Result<Measured> {
     let mut config = postroad_queued::Config::default();
     config.disk.reserve_percent = 0;
     let directory = DirectoryHandle::open(&stack.directory_file())?;
-    let (queue, running) = postroad_queued::start(config, &common, directory).await?;
+    let (queue, running) =
+        postroad_queued::start(config, &common, directory, &Metrics::new("queued")).await?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(running.run(stop.clone(), Duration::from_secs(1)));
     let measured = measure(options, Arc::new(queue)).await;

@@ -9,6 +9,10 @@ impl Entries {
         let keys: Vec<_> = self.range(..).map(Entry::job).collect();
         assert!(keys.is_sorted_by(|a, b| a < b));
         assert_eq!(keys.len(), self.len);
+        for phase in Phase::ALL {
+            let there = self.range(..).filter(|entry| entry.phase == phase);
+            assert_eq!(there.count(), self.in_phase(phase), "{phase:?}");
+        }
         let mut wakes = BTreeSet::new();
         let mut last = None;
         for (&bound, chunk) in &self.chunks {

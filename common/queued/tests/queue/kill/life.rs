@@ -14,6 +14,7 @@ use std::{
 };
 
 use postroad_envelope::{Fence, JobKey, LeaseRef, QueueId, RecipientIndex, Timestamp};
+use postroad_metrics::Metrics;
 use postroad_queue_client::{QueueAdmin, SettleResult};
 use postroad_queued::LocalQueue;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -98,9 +99,10 @@ async fn work(folder: PathBuf, told: Told, seed: u64) {
     let common = crate::setup::common(&folder);
     let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
     let born = Timestamp::from(SystemTime::now());
-    let (queue, running) = postroad_queued::start(kill_config(), &common, directory)
-        .await
-        .unwrap_or_else(|error| complain(&format!("the queue does not open: {error:?}")));
+    let (queue, running) =
+        postroad_queued::start(kill_config(), &common, directory, &Metrics::new("queued"))
+            .await
+            .unwrap_or_else(|error| complain(&format!("the queue does not open: {error:?}")));
     say(format_args!("open"));
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(running.run(stop, Duration::ZERO));

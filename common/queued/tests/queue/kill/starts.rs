@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use postroad_metrics::Metrics;
+
 use super::{
     check::queue_folder,
     kill_config,
@@ -20,7 +22,9 @@ pub fn start(folder: &Path) {
     runtime.block_on(async {
         let common = common(folder);
         let directory = postroad_directory::DirectoryHandle::open(&common.directory).unwrap();
-        let started = postroad_queued::start(kill_config(), &common, directory).await;
+        let started =
+            postroad_queued::start(kill_config(), &common, directory, &Metrics::new("queued"))
+                .await;
         let (queue, running) =
             started.unwrap_or_else(|error| complain(&format!("it does not open: {error:?}")));
         let running = tokio::spawn(running.run(Default::default(), Duration::ZERO));

@@ -1,0 +1,281 @@
+//! The closed list of metrics. Dashboards and alerts rely on it: names and labels are only added, never changed or removed.
+//! Only what stands here can be counted, and a test compares it with what the sources count and what processes tell.
+
+use crate::labels::{
+    CHECK, CONNECT, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON, REFUSED, REPORT, ROUTE, RULE,
+    SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION, VERSION,
+};
+
+/// Something that is counted.
+#[derive(Debug)]
+pub struct Metric {
+    /// As Prometheus calls it.
+    pub name: &'static str,
+    /// What sort of number it is.
+    pub kind: Kind,
+    /// Its labels besides `agent`, in the order in which values are given.
+    pub labels: &'static [&'static Label],
+    /// Which agents tell it.
+    pub agents: &'static [&'static str],
+    /// What it tells.
+    pub meaning: &'static str,
+}
+
+/// What sort of number a metric is.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Only grows, from 0 at the start of the process.
+    Counter,
+    /// How it stands.
+    Gauge,
+    /// How many were up to which size.
+    Histogram(&'static Buckets),
+}
+
+impl Kind {
+    /// As the text format says it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// The bounds of a histogram.
+#[derive(Debug)]
+pub struct Buckets {
+    /// What is observed.
+    pub unit: Unit,
+    /// Upper bounds, ascending; in microseconds, octets or ones.
+    pub bounds: &'static [u64],
+}
+
+/// What a histogram's numbers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Observed in microseconds, told in seconds.
+    Seconds,
+    /// Octets.
+    Bytes,
+    /// A number of things.
+    Ones,
+}
+
+const MS: u64 = 1000;
+const S: u64 = 1000 * MS;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// What waits for the disk, or for one process of ours.
+static SHORT: Buckets = Buckets {
+    unit: Unit::Seconds,
+    bounds: &[
+        500,
+        MS,
+        2 * MS,
+        5 * MS,
+        10 * MS,
+        20 * MS,
+        50 * MS,
+        100 * MS,
+        200 * MS,
+        500 * MS,
+        S,
+        2 * S,
+        5 * S,
+        10 * S,
+        30 * S,
+    ],
+};
+
+/// What waits for other hosts.
+static LONG: Buckets = Buckets {
+    unit: Unit::Seconds,
+    bounds: &[
+        5 * MS,
+        10 * MS,
+        25 * MS,
+        50 * MS,
+        100 * MS,
+        250 * MS,
+        500 * MS,
+        S,
+        2500 * MS,
+        5 * S,
+        10 * S,
+        30 * S,
+        60 * S,
+        120 * S,
+        300 * S,
+        600 * S,
+    ],
+};
+
+static SIZES: Buckets = Buckets {
+    unit: Unit::Bytes,
+    bounds: &[
+        KIB,
+        4 * KIB,
+        16 * KIB,
+        64 * KIB,
+        256 * KIB,
+        MIB,
+        4 * MIB,
+        16 * MIB,
+        64 * MIB,
+    ],
+};
+
+static GROUPS: Buckets = Buckets {
+    unit: Unit::Ones,
+    bounds: &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000],
+};
+
+const ALL: &[&str] = &["queued", "msa", "mta", "mda"];
+const DOORS: &[&str] = &["msa", "mta", "mda"];
+const WORKERS: &[&str] = &["mta", "mda"];
+const MSA: &[&str] = &["msa"];
+const MTA: &[&str] = &["mta"];
+const QUEUED: &[&str] = &["queued"];
+
+macro_rules! metrics {
+    ($($ident:ident $name:literal $kind:expr, $agents:expr, [$($label:expr),*] $meaning:literal;)+) => {
+        $(
+            #[doc = $meaning]
+            pub static $ident: Metric = Metric {
+                name: $name,
+                kind: $kind,
+                labels: &[$(&$label),*],
+                agents: $agents,
+                meaning: $meaning,
+            };
+        )+
+
+        /// All of them, in the order in which they are told.
+        pub static METRICS: &[&Metric] = &[$(&$ident),+];
+    };
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+metrics! {
+    // Every process.
+    BUILD "postroad_build_info" Gauge, ALL, [VERSION] "Always 1; the label tells which version runs.";
+    READY "postroad_ready" Gauge, ALL, [] "1 if every check is ready, as `/readyz` tells it; else 0.";
+    CHECK_READY "postroad_check_ready" Gauge, ALL, [CHECK] "1 if this check is ready; else 0.";
+    CPU "process_cpu_seconds_total" Counter, ALL, [] "Processor time of the process, its own and the system's for it, in seconds.";
+    START "process_start_time_seconds" Gauge, ALL, [] "When the process started, in seconds since 1970.";
+    RESIDENT "process_resident_memory_bytes" Gauge, ALL, [] "Memory of the process that is in RAM, in octets.";
+    VIRTUAL "process_virtual_memory_bytes" Gauge, ALL, [] "Address space of the process, in octets.";
+    OPEN_FILES "process_open_fds" Gauge, ALL, [] "Open files and sockets of the process.";
+    MOST_FILES "process_max_fds" Gauge, ALL, [] "How many files and sockets it may open.";
+    THREADS "process_threads" Gauge, ALL, [] "Threads of the process.";
+
+    // Listeners for mail.
+    CONNECTIONS "postroad_connections_total" Counter, DOORS, [LISTENER] "Connections that were let in.";
+    CONNECTIONS_OPEN "postroad_connections_open" Gauge, DOORS, [LISTENER] "Connections that are open now.";
+    CONNECTIONS_REFUSED "postroad_connections_refused_total" Counter, DOORS, [LISTENER, RULE] "Connections turned away, since there were too many.";
+    TLS_SESSIONS "postroad_tls_sessions_total" Counter, DOORS, [LISTENER, TLS_VERSION] "Handshakes of TLS that succeeded, by STARTTLS or from the first octet.";
+    TLS_FAILURES "postroad_tls_failures_total" Counter, DOORS, [LISTENER] "Handshakes of TLS that failed.";
+    LOGINS "postroad_logins_total" Counter, MSA, [LISTENER, LOGIN] "Attempts to log in.";
+    MAILS_ACCEPTED "postroad_mails_accepted_total" Counter, DOORS, [LISTENER] "Mails accepted: from their 250 on they are ours.";
+    RECIPIENTS_ACCEPTED "postroad_recipients_accepted_total" Counter, DOORS, [LISTENER] "Recipients of accepted mails, aliases expanded.";
+    REFUSALS "postroad_refusals_total" Counter, DOORS, [LISTENER, STAGE, SEVERITY, REASON] "Clients, senders, recipients and mails refused. What is no proper SMTP is not counted.";
+    MAIL_SIZE "postroad_mail_size_bytes" Histogram(&SIZES), DOORS, [LISTENER] "Sizes of accepted mails, in octets.";
+    ACCEPT_TIME "postroad_accept_seconds" Histogram(&SHORT), DOORS, [LISTENER] "From the end of a mail's content to its 250, in seconds: the queue's commit and the way to it.";
+
+    // Workers.
+    LEASES_WORKED_ON "postroad_worker_leases" Gauge, WORKERS, [] "Leases that the agent works on now.";
+    ATTEMPTS "postroad_attempts_total" Counter, WORKERS, [ROUTE, OUTCOME, TLS] "Recipients tried, by what became of them and how the last host was spoken to.";
+    ATTEMPT_TIME "postroad_attempt_seconds" Histogram(&LONG), WORKERS, [ROUTE] "How long attempts took, from the lease to the outcome of every recipient in it, in seconds.";
+    OUTBOUND "postroad_outbound_connections_total" Counter, MTA, [CONNECT] "Connections to other hosts that were tried.";
+    OUTBOUND_OPEN "postroad_outbound_connections_open" Gauge, MTA, [] "Connections to other hosts that are open now.";
+    OUTBOUND_TLS_FAILURES "postroad_outbound_tls_failures_total" Counter, MTA, [] "Handshakes of TLS with other hosts that failed.";
+    LIMITED "postroad_attempts_limited_total" Counter, MTA, [] "Leases handed back, since their destination had as many conversations as it may have.";
+
+    // The queue: in and out.
+    QUEUE_MAILS "postroad_queue_mails_total" Counter, QUEUED, [SOURCE] "Mails the queue began to keep.";
+    QUEUE_REFUSALS "postroad_queue_refusals_total" Counter, QUEUED, [REFUSED] "Mails the queue refused, before or after their content came.";
+    QUEUE_SUBMISSIONS "postroad_queue_submissions_open" Gauge, QUEUED, [] "Mails being received now.";
+    QUEUE_LEASES "postroad_queue_leases_total" Counter, QUEUED, [ROUTE] "Leases given out.";
+    QUEUE_LEASES_EXPIRED "postroad_queue_leases_expired_total" Counter, QUEUED, [] "Leases that ended without a result.";
+    QUEUE_SETTLED "postroad_queue_settled_total" Counter, QUEUED, [SETTLED] "Recipients with a result, once it is durable.";
+    QUEUE_DROPPED "postroad_queue_dropped_total" Counter, QUEUED, [] "Recipients that operators removed without delivery.";
+    QUEUE_REPORTS "postroad_queue_reports_total" Counter, QUEUED, [REPORT] "Reports sent (RFC 3464).";
+
+    // The queue: how it stands.
+    QUEUE_JOBS "postroad_queue_jobs" Gauge, QUEUED, [STATE] "Jobs in the queue: a mail's recipients of one destination, up to a hundred, are a job.";
+    QUEUE_OLDEST_DUE "postroad_queue_oldest_due_seconds" Gauge, QUEUED, [] "For how long the job that waits longest for a worker is due, in seconds; 0 if none waits. With many jobs it is some seconds late.";
+    QUEUE_WORKERS "postroad_queue_workers" Gauge, QUEUED, [ROUTE] "Workers that are connected, by what they carry out.";
+    QUEUE_ACCEPTING "postroad_queue_accepting" Gauge, QUEUED, [] "1 if new mail is taken; 0 if the disk has no room, or the queue stops.";
+    QUEUE_CAUGHT_UP "postroad_queue_caught_up" Gauge, QUEUED, [] "1 once mail is given out; 0 while the index follows the journal after a start.";
+
+    // The queue: disk.
+    QUEUE_COMMIT_TIME "postroad_queue_commit_seconds" Histogram(&SHORT), QUEUED, [] "How long writing and syncing one group of changes took, in seconds.";
+    QUEUE_COMMIT_SIZE "postroad_queue_commit_changes" Histogram(&GROUPS), QUEUED, [] "Changes in one group.";
+    QUEUE_COMMITTED "postroad_queue_committed_total" Counter, QUEUED, [OFFER] "Changes committed.";
+    QUEUE_JOURNAL "postroad_queue_journal_bytes" Gauge, QUEUED, [] "Room that the journal takes, in octets.";
+    QUEUE_DISK_FREE "postroad_queue_disk_free_bytes" Gauge, QUEUED, [] "Free room on the disk of the queue, in octets.";
+    QUEUE_DISK_RESERVE "postroad_queue_disk_reserve_bytes" Gauge, QUEUED, [] "Below this much free room new mail is refused, in octets.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_customs_of_prometheus() {
+        let mut seen = HashSet::new();
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(seen.insert(name), "{name} is listed twice");
+            assert!(
+                name.starts_with("postroad_") || name.starts_with("process_"),
+                "{name}"
+            );
+            assert!(
+                name.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
+                "{name}"
+            );
+            assert_eq!(
+                matches!(metric.kind, Kind::Counter),
+                name.ends_with("_total"),
+                "{name}: counters and only they end with _total"
+            );
+            assert!(metric.meaning.ends_with('.'), "{name}");
+            assert!(!metric.meaning.contains(['|', '\n', '\\']), "{name}");
+            assert!(!metric.agents.is_empty(), "{name}");
+            if let Kind::Histogram(buckets) = metric.kind {
+                let unit = match buckets.unit {
+                    Unit::Seconds => "_seconds",
+                    Unit::Bytes => "_bytes",
+                    Unit::Ones => "",
+                };
+                assert!(name.ends_with(unit), "{name}");
+                assert!(buckets.bounds.is_sorted_by(|a, b| a < b), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_unique_words_with_a_meaning() {
+        for metric in METRICS {
+            let mut seen = HashSet::from(["agent"]);
+            for label in metric.labels {
+                assert!(seen.insert(label.name), "{}: {}", metric.name, label.name);
+                assert!(
+                    !matches!(label.name, "le" | "job" | "instance"),
+                    "{}",
+                    label.name
+                );
+                let words = label.words.unwrap_or_default();
+                let texts: HashSet<_> = words.iter().map(|(text, _)| text).collect();
+                assert_eq!(texts.len(), words.len(), "{}", label.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What the queue counts, and what it tells of how it stands.
+
+use std::sync::{Arc, Weak};
+
+use postroad_envelope::{Outcome, RouteClass};
+use postroad_metrics::{
+    Counter, Gauge, Histogram, Metrics, Table, labels,
+    labels::{Offer, Refused, Report, Route, Settled, Source, State},
+    list,
+};
+use postroad_queue::JobCounts;
+use postroad_queue_client::QueueError;
+
+use crate::{
+    catch_up::Standing,
+    clock,
+    core::{Core, Front},
+    disk::Room,
+};
+
+/// Counted as it happens.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    metrics: Metrics,
+    pub mails: Table<Source, Counter>,
+    refusals: Table<Refused, Counter>,
+    leases: Table<Route, Counter>,
+    pub leases_expired: Counter,
+    settled: Table<Settled, Counter>,
+    pub dropped: Counter,
+    pub reports: Table<Report, Counter>,
+    pub commits: CommitCounts,
+    disk_free: Gauge,
+    disk_reserve: Gauge,
+}
+
+/// What the committing thread counts.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitCounts {
+    pub time: Histogram,
+    pub size: Histogram,
+    pub kinds: Table<Offer, Counter>,
+}
+
+impl Counts {
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            mails: metrics.counters(&list::QUEUE_MAILS, &[]),
+            refusals: metrics.counters(&list::QUEUE_REFUSALS, &[]),
+            leases: metrics.counters(&list::QUEUE_LEASES, &[]),
+            leases_expired: metrics.counter(&list::QUEUE_LEASES_EXPIRED, &[]),
+            settled: metrics.counters(&list::QUEUE_SETTLED, &[]),
+            dropped: metrics.counter(&list::QUEUE_DROPPED, &[]),
+            reports: metrics.counters(&list::QUEUE_REPORTS, &[]),
+            commits: CommitCounts {
+                time: metrics.histogram(&list::QUEUE_COMMIT_TIME, &[]),
+                size: metrics.histogram(&list::QUEUE_COMMIT_SIZE, &[]),
+                kinds: metrics.counters(&list::QUEUE_COMMITTED, &[]),
+            },
+            disk_free: metrics.gauge(&list::QUEUE_DISK_FREE, &[]),
+            disk_reserve: metrics.gauge(&list::QUEUE_DISK_RESERVE, &[]),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// A mail was not taken, for this reason.
+    pub fn refused(&self, error: &QueueError) {
+        self.refusals.count(match error {
+            QueueError::Full(_) => Refused::Full,
+            QueueError::OverQuota(_) => Refused::Quota,
+            QueueError::Refused(_) => Refused::Size,
+            QueueError::NotAllowed(_) => Refused::NotAllowed,
+            QueueError::Unavailable(_) => Refused::Unavailable,
+            QueueError::IdTaken
+            | QueueError::NotFound
+            | QueueError::Conflict(_)
+            | QueueError::Invalid(_)
+            | QueueError::Unsupported(_) => Refused::Other,
+        });
+    }
+
+    /// Counts mails that the agent who came with them may not submit.
+    pub fn not_allowed(&self) -> Counter {
+        self.refusals.of_key(Refused::NotAllowed).clone()
+    }
+
+    pub fn leased(&self, class: RouteClass) {
+        if let Some(route) = route_of(class) {
+            self.leases.count(route);
+        }
+    }
+
+    /// So many recipients came to this.
+    pub fn settled(&self, outcome: &Outcome, recipients: usize) {
+        let settled = match outcome {
+            Outcome::Delivered(_) => Settled::Delivered,
+            Outcome::Relayed(_) => Settled::Relayed,
+            Outcome::Delayed(_) => Settled::Delayed,
+            Outcome::Failed(_) => Settled::Bounced,
+            Outcome::Expanded(_) => Settled::Expanded,
+        };
+        self.settled.add(settled, number(recipients));
+    }
+
+    /// So many recipients fail without an attempt.
+    pub fn given_up(&self, recipients: usize) {
+        self.settled.add(Settled::Bounced, number(recipients));
+    }
+
+    pub fn room(&self, room: Room) {
+        self.disk_free.set(room.free);
+        self.disk_reserve.set(room.reserve);
+    }
+
+    /// Tells of what there is from the first moment on. A queue that has ended is not kept by it.
+    pub fn tell_front(&self, front: &Arc<Front>) {
+        let flag = |metric, is: fn(&Front) -> bool| {
+            let front = Arc::downgrade(front);
+            // One that has ended takes no mail, and gives none.
+            let read = move || front.upgrade().is_some_and(|front| is(&front));
+            self.metrics
+                .read(metric, &[], move || Some(f64::from(read())));
+        };
+        flag(&list::QUEUE_ACCEPTING, |front| front.takes_mail().is_ok());
+        flag(&list::QUEUE_CAUGHT_UP, |front| {
+            *front.standing.borrow() == Standing::Live
+        });
+        let told = |metric, labels: &[&str], read: Box<Read<Front>>| {
+            let front = Arc::downgrade(front);
+            self.metrics
+                .read(metric, labels, move || asked(&front, &read));
+        };
+        told(
+            &list::QUEUE_SUBMISSIONS,
+            &[],
+            Box::new(|front| {
+                let free = front.submissions.available_permits();
+                front.config.max_submissions.saturating_sub(free) as f64
+            }),
+        );
+        told(
+            &list::QUEUE_JOURNAL,
+            &[],
+            Box::new(|front| front.room_taken(&front.segments()) as f64),
+        );
+        for &route in <labels::Route as labels::Word>::ALL {
+            let workers = move |front: &Front| {
+                let all = front.agents.all();
+                let takes = |class: &RouteClass| route_of(*class) == Some(route);
+                let them = all
+                    .iter()
+                    .filter(|(_, agent)| agent.classes.iter().any(takes));
+                them.count() as f64
+            };
+            told(&list::QUEUE_WORKERS, &[route.text()], Box::new(workers));
+        }
+    }
+
+    /// Tells of what there is once the queue has caught up.
+    pub fn tell_core(&self, core: &Arc<Core>) {
+        type Part = fn(JobCounts) -> usize;
+        let parts: [(State, Part); 4] = [
+            (State::Due, |jobs| jobs.due),
+            (State::Leased, |jobs| jobs.leased),
+            (State::Delayed, |jobs| jobs.delayed),
+            (State::Held, |jobs| jobs.held),
+        ];
+        for (state, part) in parts {
+            let core = Arc::downgrade(core);
+            let read: Box<Read<Core>> = Box::new(move |core| part(core.queue.job_counts()) as f64);
+            let labels = [state.text()];
+            self.metrics
+                .read(&list::QUEUE_JOBS, &labels, move || asked(&core, &read));
+        }
+        let core = Arc::downgrade(core);
+        let read: Box<Read<Core>> = Box::new(|core| {
+            let since = core.queue.oldest_due();
+            since.map_or(0.0, |since| clock::now().since(since).as_secs_f64())
+        });
+        self.metrics
+            .read(&list::QUEUE_OLDEST_DUE, &[], move || asked(&core, &read));
+    }
+}
+
+type Read<T> = dyn Fn(&T) -> f64 + Send + Sync;
+
+/// None, if what is asked about is gone.
+fn asked<T>(about: &Weak<T>, read: &Read<T>) -> Option<f64> {
+    about.upgrade().map(|about| read(&about))
+}
+
+/// Classes that workers take.
+fn route_of(class: RouteClass) -> Option<Route> {
+    match class {
+        RouteClass::Local => Some(Route::Local),
+        RouteClass::Relay => Some(Route::Relay),
+        RouteClass::Lmtp => Some(Route::Lmtp),
+        RouteClass::Hold | RouteClass::Discard => None,
+    }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,18 @@
+//! Asking a server whether it serves, by the health service that each of ours has.
+
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// Whether the server at the other end serves; if not, why, for a person.
+pub async fn serves(channel: Channel) -> Result<(), String> {
+    let whole = HealthCheckRequest {
+        service: String::new(),
+    };
+    match HealthClient::new(channel).check(whole).await {
+        Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
+        Ok(_) => Err("it is stopping".to_owned()),
+        Err(status) => Err(status.message().to_owned()),
+    }
+}
