@@ -41,7 +41,8 @@ async fn main() -> ExitCode {
     let wanted = arguments
         .iter()
         .find(|argument| !argument.starts_with("--"));
-    if wanted.is_some_and(|name| !"compose".contains(name.as_str())) {
+    let only_guide = wanted.is_some_and(|name| name == "guide");
+    if !only_guide && wanted.is_some_and(|name| !"compose".contains(name.as_str())) {
         println!("test result: ok. 0 passed; 0 failed");
         return ExitCode::SUCCESS;
     }
