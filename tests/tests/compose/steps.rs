@@ -163,6 +163,30 @@ pub async fn only_agents_reach_the_queue(on: &Journey) -> Result<()> {
         reaches(&inside, "queue").await?,
         "the look itself does not work"
     );
+    metrics_are_told(on).await
+}
+
+/// Every process tells them in the network of metrics.
+async fn metrics_are_told(on: &Journey) -> Result<()> {
+    let network = format!("--network={}", on.compose.network("metrics"));
+    for (agent, port) in AGENTS.iter().zip(9700..) {
+        let ask = format!(
+            "exec 3<>/dev/tcp/{agent}/{port}; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+        );
+        let call = [
+            "run",
+            "--rm",
+            &network,
+            elsewhere::TAG,
+            "timeout",
+            "10",
+            "bash",
+            "-c",
+            &ask,
+        ];
+        let told = docker(&call).await?;
+        ensure!(told.contains("postroad_ready 1"), "{agent}: {told}");
+    }
     Ok(())
 }
 
