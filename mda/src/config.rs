@@ -7,6 +7,15 @@ use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig
 use postroad_net::{Limits, ListenAddr, Networks};
 use serde::{Deserialize, Serialize};
 
+/// Keys that can change while the agent runs; others need a restart.
+pub const LIVE: &[&str] = &[
+    "mda.lmtp.allow_networks",
+    "mda.lmtp.size_limit",
+    "mda.lmtp.max_recipients",
+    "mda.lmtp.max_hops",
+    "mda.lmtp.queue_timeout",
+];
+
 /// The section `[mda]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]

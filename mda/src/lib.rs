@@ -35,7 +35,7 @@ use std::time::Duration;
 
 pub use config::{Config, LmtpAddr, LmtpConfig};
 pub use error::MdaError;
-use postroad_daemon::{CommonConfig, DaemonError, Start, machine_name};
+use postroad_daemon::{CommonConfig, DaemonError, ReloadPart, Start, machine_name};
 use postroad_directory::DirectoryHandle;
 use postroad_envelope::RouteClass;
 use postroad_maildir::{MaildirError, Recovery, Store};
@@ -80,23 +80,29 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let ready = start.health.check("maildir");
     let stop = start.shutdown.token().child_token();
     let common = &start.common;
-    let queue = RemoteQueue::configured(common).map_err(DaemonError::config)?;
+    let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
     let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
-        queue: Arc::new(queue),
+        queue: Arc::clone(&queue) as _,
         directory: directory.clone(),
         metrics: start.metrics,
     };
     let mda = Mda::bind(start.config, common, dependencies).await?;
     ready.ready();
+    let reloads = vec![mda.reload_part()];
     let serving = async {
         let served = mda.run(stop.clone()).await;
         stop.cancel();
         served
     };
-    let watching = directory.watch(DIRECTORY_WATCH, stop.clone());
-    let (served, (), ()) = tokio::join!(serving, watching, asking);
+    let (served, (), (), (), ()) = tokio::join!(
+        serving,
+        start.reload.serve(reloads, stop.clone()),
+        queue.watch_certificates(stop.clone()),
+        directory.watch(DIRECTORY_WATCH, stop.clone()),
+        asking
+    );
     Ok(served?)
 }
 
@@ -142,6 +148,19 @@ impl Mda {
     /// The bound TCP addresses for LMTP, in the order of the listeners' names.
     pub fn lmtp_addresses(&self) -> Vec<SocketAddr> {
         self.lmtp.addresses()
+    }
+
+    /// How a changed configuration is put into force while the agent runs: for conversations that begin from then on.
+    pub fn reload_part(&self) -> ReloadPart {
+        let renewal = self.lmtp.renewal();
+        ReloadPart::new(
+            "mda",
+            config::LIVE,
+            move |file, _, config: Config| match config.check(file).into_iter().next() {
+                Some(problem) => Err(problem),
+                None => Ok(renewal(config.lmtp)),
+            },
+        )
     }
 
     /// Works until `shutdown`, or until the store fails.

@@ -8,7 +8,8 @@ mod unix;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use postroad_daemon::CommonConfig;
+use arc_swap::ArcSwap;
+use postroad_daemon::{Apply, CommonConfig};
 use postroad_directory::DirectoryHandle;
 use postroad_metrics::Metrics;
 use postroad_net::{Limits, Listener};
@@ -28,12 +29,23 @@ const FAREWELL: &[u8] = b"421 4.7.0 too many connections, please try again later
 /// The bound listeners.
 pub struct Lmtp {
     ports: Vec<Port>,
+    common: CommonConfig,
     limits: Limits,
 }
 
 enum Port {
-    Tcp(Listener, Arc<Smtpd>),
-    Unix(UnixSocket, Arc<Smtpd>),
+    Tcp(Listener, Door),
+    Unix(UnixSocket, Door),
+}
+
+/// What a listener serves with; clones share it, so that a changed configuration reaches the listener.
+#[derive(Clone)]
+pub struct Door {
+    name: String,
+    directory: DirectoryHandle,
+    /// Whether anyone may connect who can open the socket.
+    by_file: bool,
+    smtpd: Arc<ArcSwap<Smtpd>>,
 }
 
 impl Lmtp {
@@ -45,21 +57,25 @@ impl Lmtp {
         directory: &DirectoryHandle,
         metrics: &Metrics,
     ) -> Result<Self, MdaError> {
-        let smtpd = |name: &str, allow| {
-            let directory = directory.clone();
-            Arc::new(Smtpd::new(
-                smtpd_config(name, config, common),
-                Arc::new(Local { directory, allow }),
-                Arc::clone(queue),
-                None,
-                metrics,
-            ))
-        };
         let mut ports = Vec::new();
         for (name, address) in &config.listeners {
             let failed = |source| MdaError::Listen {
                 name: name.clone(),
                 source,
+            };
+            let by_file = matches!(address, LmtpAddr::Unix(_));
+            let smtpd = Smtpd::new(
+                smtpd_config(name, config, common),
+                policy(config, directory, by_file),
+                Arc::clone(queue),
+                None,
+                metrics,
+            );
+            let door = Door {
+                name: name.clone(),
+                directory: directory.clone(),
+                by_file,
+                smtpd: Arc::new(ArcSwap::from_pointee(smtpd)),
             };
             ports.push(match address {
                 LmtpAddr::Tcp(tcp) => {
@@ -67,12 +83,12 @@ impl Lmtp {
                     let listener = listener.behind(&config.proxy_networks);
                     tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
                     let listener = listener.counted(metrics, name);
-                    Port::Tcp(listener, smtpd(name, Some(config.allow_networks.clone())))
+                    Port::Tcp(listener, door)
                 }
                 LmtpAddr::Unix(path) => {
                     let socket = UnixSocket::bind(path).map_err(|error| failed(error.into()))?;
                     tracing::info!(event = "listening", listener = name, %address);
-                    Port::Unix(socket, smtpd(name, None))
+                    Port::Unix(socket, door)
                 }
             });
         }
@@ -80,7 +96,11 @@ impl Lmtp {
             grace: common.shutdown_grace.as_duration(),
             ..config.limits.clone()
         };
-        Ok(Self { ports, limits })
+        Ok(Self {
+            ports,
+            common: common.clone(),
+            limits,
+        })
     }
 
     /// The bound TCP addresses, in the order of the listeners' names.
@@ -92,29 +112,50 @@ impl Lmtp {
         tcp.collect()
     }
 
+    /// How another configuration is put into force, for conversations that begin from then on.
+    pub fn renewal(&self) -> impl Fn(LmtpConfig) -> Apply + use<> {
+        let doors = self.ports.iter().map(|port| match port {
+            Port::Tcp(_, door) | Port::Unix(_, door) => door.clone(),
+        });
+        let (doors, common) = (doors.collect::<Vec<_>>(), self.common.clone());
+        move |config| {
+            let (doors, common) = (doors.clone(), common.clone());
+            Apply::new(move || {
+                for door in doors {
+                    let smtpd = door.smtpd.load().successor(
+                        smtpd_config(&door.name, &config, &common),
+                        policy(&config, &door.directory, door.by_file),
+                        None,
+                    );
+                    door.smtpd.store(Arc::new(smtpd));
+                }
+            })
+        }
+    }
+
     /// Works until `shutdown`; then running transactions may end within the grace period.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
         for port in self.ports {
             let (limits, shutdown) = (self.limits.clone(), shutdown.clone());
             tasks.spawn(async move {
-                let smtpd = match port {
-                    Port::Tcp(listener, smtpd) => {
-                        let serving = Arc::clone(&smtpd);
+                let door = match port {
+                    Port::Tcp(listener, door) => {
+                        let serving = door.clone();
                         listener
                             .serve(&limits, FAREWELL, shutdown, move |connection| {
-                                let smtpd = Arc::clone(&serving);
+                                let smtpd = serving.smtpd();
                                 async move { smtpd.serve(connection, None).await }
                             })
                             .await;
-                        smtpd
+                        door
                     }
-                    Port::Unix(socket, smtpd) => {
-                        socket.serve(&limits, &smtpd, shutdown).await;
-                        smtpd
+                    Port::Unix(socket, door) => {
+                        socket.serve(&limits, &door, shutdown).await;
+                        door
                     }
                 };
-                let _ = timeout(limits.grace, smtpd.drain()).await;
+                let _ = timeout(limits.grace, door.smtpd().drain()).await;
             });
         }
         while let Some(ended) = tasks.join_next().await {
@@ -123,6 +164,20 @@ impl Lmtp {
             }
         }
     }
+}
+
+impl Door {
+    /// The server for a conversation that begins now.
+    pub fn smtpd(&self) -> Arc<Smtpd> {
+        self.smtpd.load_full()
+    }
+}
+
+fn policy(config: &LmtpConfig, directory: &DirectoryHandle, by_file: bool) -> Arc<Local> {
+    Arc::new(Local {
+        directory: directory.clone(),
+        allow: (!by_file).then(|| config.allow_networks.clone()),
+    })
 }
 
 fn smtpd_config(name: &str, config: &LmtpConfig, common: &CommonConfig) -> SmtpdConfig {

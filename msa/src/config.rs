@@ -4,6 +4,17 @@ use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig
 use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
 use serde::{Deserialize, Serialize};
 
+/// Keys that can change while the agent runs; others need a restart.
+pub const LIVE: &[&str] = &[
+    "msa.certificates",
+    "msa.size_limit",
+    "msa.max_recipients",
+    "msa.max_hops",
+    "msa.rdns_timeout",
+    "msa.queue_timeout",
+    "msa.auth",
+];
+
 /// The section `[msa]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]

@@ -20,32 +20,29 @@ mod complete;
 mod config;
 mod error;
 mod policy;
+mod port;
 mod slowdown;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{AuthConfig, Config};
 pub use error::MsaError;
-use postroad_daemon::{CommonConfig, DaemonError, Start};
-use postroad_directory::{AuthGate, DirectoryHandle};
+use postroad_daemon::{Apply, CommonConfig, DaemonError, ReloadPart, Start};
+use postroad_directory::DirectoryHandle;
 use postroad_dns::{Resolver, ResolverOptions};
 use postroad_metrics::Metrics;
-use postroad_net::{Connection, Limits, ListenAddr, Listener, ServerTls};
+use postroad_net::{Limits, ServerTls};
 use postroad_queue_client::{QueueService, RemoteQueue};
-use postroad_sasl::Mechanism;
-use postroad_smtp_session::{Flavour, ServerConfig};
-use postroad_smtpd::{Smtpd, SmtpdConfig};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::policy::Submission;
-use crate::slowdown::Slowdown;
+use crate::port::Port;
 
 const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
-const CERTIFICATE_WATCH: Duration = Duration::from_secs(60);
 
 /// What the agent leans on.
 #[derive(Clone)]
@@ -63,17 +60,11 @@ pub struct Dependencies {
 /// The agent, its ports taken.
 pub struct Msa {
     ports: Vec<Port>,
-    tls: ServerTls,
+    policy: Arc<Submission>,
+    tls: watch::Sender<Option<ServerTls>>,
     resolver: Arc<dyn Resolver>,
-    rdns_timeout: Duration,
     limits: Limits,
-}
-
-/// A bound listener and its server.
-struct Port {
-    listener: Listener,
-    smtpd: Arc<Smtpd>,
-    farewell: Vec<u8>,
+    common: CommonConfig,
 }
 
 /// The whole of a process of its own: connects to the queue, reads and watches the directory, serves.
@@ -84,11 +75,11 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let ready = start.health.check("listeners");
     let stop = start.shutdown.token().clone();
     let common = &start.common;
-    let queue = RemoteQueue::configured(common).map_err(DaemonError::config)?;
+    let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
     let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
-        queue: Arc::new(queue),
+        queue: Arc::clone(&queue) as _,
         directory: directory.clone(),
         resolver: ResolverOptions::from(&common.dns)
             .open()
@@ -97,8 +88,11 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     };
     let msa = Msa::bind(start.config, common, dependencies)?;
     ready.ready();
+    let reloads = vec![msa.reload_part()];
     tokio::join!(
         msa.run(stop.clone()),
+        start.reload.serve(reloads, stop.clone()),
+        queue.watch_certificates(stop.clone()),
         directory.watch(DIRECTORY_WATCH, stop),
         asking
     );
@@ -127,75 +121,80 @@ impl Msa {
             return Err(MsaError::NoCertificate);
         }
         let tls = ServerTls::load(&config.certificates).map_err(MsaError::Tls)?;
-        let policy = Arc::new(Submission {
-            directory: dependencies.directory,
-            gate: gate(&config.auth),
-            slowdown: Slowdown::new(config.auth.delay.into(), config.auth.max_delay.into()),
-            host: common.hostname.clone(),
-        });
+        let policy = Arc::new(Submission::new(
+            &config.auth,
+            common,
+            dependencies.directory.clone(),
+        ));
         let mut ports = Vec::new();
         for (name, implicit_tls, addresses) in [
             ("submission", false, &config.submission),
             ("submissions", true, &config.submissions),
         ] {
-            let smtpd = Arc::new(Smtpd::new(
-                smtpd_config(name, implicit_tls, &config, common),
-                policy.clone(),
-                Arc::clone(&dependencies.queue),
-                Some(tls.clone()),
-                &dependencies.metrics,
-            ));
             for &address in addresses {
-                ports.push(Port {
-                    listener: listen(name, address)?
-                        .behind(&config.proxy_networks)
-                        .counted(&dependencies.metrics, name),
-                    smtpd: Arc::clone(&smtpd),
-                    farewell: farewell(implicit_tls),
-                });
+                ports.push(Port::bind(
+                    (name, implicit_tls, address),
+                    (&config, common),
+                    &policy,
+                    &dependencies,
+                    &tls,
+                )?);
             }
         }
         Ok(Self {
             ports,
-            tls,
+            policy,
+            tls: watch::Sender::new(Some(tls)),
             resolver: dependencies.resolver,
-            rdns_timeout: config.rdns_timeout.into(),
             limits: Limits {
                 grace: common.shutdown_grace.as_duration(),
                 ..config.limits
             },
+            common: common.clone(),
         })
     }
 
     /// The bound addresses, those with STARTTLS first, each in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let ports = self.ports.iter();
-        ports.map(|port| port.listener.local_addr()).collect()
+        self.ports.iter().map(Port::address).collect()
+    }
+
+    /// How a changed configuration is put into force while the agent runs: for conversations that begin from then on.
+    pub fn reload_part(&self) -> ReloadPart {
+        let doors: Vec<_> = self.ports.iter().map(Port::door).collect();
+        let (policy, tls, own) = (
+            Arc::clone(&self.policy),
+            self.tls.clone(),
+            self.common.clone(),
+        );
+        ReloadPart::new("msa", config::LIVE, move |file, _, config: Config| {
+            if let Some(problem) = config.check(file).into_iter().next() {
+                return Err(problem);
+            }
+            let new = ServerTls::load(&config.certificates).map_err(|error| {
+                file.error("msa.certificates", error.to_string(), "mend the files")
+            })?;
+            let policy = Arc::new(policy.successor(&config.auth));
+            let (doors, tls, own) = (doors.clone(), tls.clone(), own.clone());
+            Ok(Apply::new(move || {
+                for door in doors {
+                    door.renew(&config, &own, &policy, &new);
+                }
+                tls.send_replace(Some(new));
+            }))
+        })
     }
 
     /// Works until `shutdown`; then running transactions may end within the grace period.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.tls.watch(CERTIFICATE_WATCH, shutdown.clone()));
+        tasks.spawn(ServerTls::watch_latest(
+            self.tls.subscribe(),
+            shutdown.clone(),
+        ));
         for port in self.ports {
-            let (resolver, rdns_timeout) = (Arc::clone(&self.resolver), self.rdns_timeout);
-            let (limits, shutdown) = (self.limits.clone(), shutdown.clone());
-            tasks.spawn(async move {
-                let smtpd = Arc::clone(&port.smtpd);
-                let handler = move |connection: Connection| {
-                    let (smtpd, resolver) = (Arc::clone(&smtpd), Arc::clone(&resolver));
-                    async move {
-                        let client = connection.peer.ip();
-                        let rdns = reverse(&*resolver, client, rdns_timeout).await;
-                        smtpd.serve(connection, rdns).await;
-                    }
-                };
-                port.listener
-                    .serve(&limits, port.farewell, shutdown, handler)
-                    .await;
-                // What hangs longer is a commit nobody waits for any more.
-                let _ = timeout(limits.grace, port.smtpd.drain()).await;
-            });
+            let resolver = Arc::clone(&self.resolver);
+            tasks.spawn(port.serve(resolver, self.limits.clone(), shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -203,55 +202,4 @@ impl Msa {
             }
         }
     }
-}
-
-fn listen(name: &'static str, address: ListenAddr) -> Result<Listener, MsaError> {
-    let listener = Listener::bind(address).map_err(|source| MsaError::Listen {
-        listener: name,
-        source,
-    })?;
-    tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
-    Ok(listener)
-}
-
-fn smtpd_config(
-    name: &str,
-    implicit_tls: bool,
-    config: &Config,
-    common: &CommonConfig,
-) -> SmtpdConfig {
-    let mut session = ServerConfig::new(common.hostname.clone(), Flavour::Submission);
-    session.offers.starttls = true;
-    session.offers.auth = Mechanism::ALL.to_vec();
-    session.limits.size = config.size_limit.as_u64();
-    session.limits.recipients = config.max_recipients.max(100);
-    session.limits.auth_failures = config.auth.max_failures.max(1);
-    let mut smtpd = SmtpdConfig::new(name, session);
-    smtpd.implicit_tls = implicit_tls;
-    smtpd.max_hops = config.max_hops;
-    smtpd.timeouts.queue = config.queue_timeout.into();
-    smtpd
-}
-
-fn gate(config: &AuthConfig) -> AuthGate {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let permits = match config.concurrency {
-        0 => 2 * processors,
-        permits => permits,
-    };
-    AuthGate::new(permits, config.patience.into())
-}
-
-/// Said to those beyond the limits; a client that waits for TLS could not read it.
-fn farewell(implicit_tls: bool) -> Vec<u8> {
-    match implicit_tls {
-        true => Vec::new(),
-        false => b"421 4.7.0 too many connections, please try again later\r\n".to_vec(),
-    }
-}
-
-/// The client's name for Received; a slow DNS must not keep people from sending.
-async fn reverse(resolver: &dyn Resolver, client: IpAddr, within: Duration) -> Option<String> {
-    let name = timeout(within, resolver.reverse(client)).await.ok()?;
-    Some(name.ok()??.to_string())
 }

@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use postroad_address::{Domain, Mailbox};
+use postroad_daemon::CommonConfig;
 use postroad_directory::{AuthGate, AuthVerdict, DirectoryHandle};
 use postroad_envelope::Timestamp;
 use postroad_message::HeaderBlock;
@@ -14,15 +15,48 @@ use postroad_smtpd::{
     AuthDecision, ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, TransactionFacts,
 };
 
+use crate::AuthConfig;
 use crate::complete::complete;
 use crate::slowdown::Slowdown;
 
 /// The policy of all listeners of one agent.
 pub struct Submission {
-    pub directory: DirectoryHandle,
-    pub gate: AuthGate,
-    pub slowdown: Slowdown,
-    pub host: Domain,
+    directory: DirectoryHandle,
+    gate: AuthGate,
+    slowdown: Slowdown,
+    host: Domain,
+}
+
+impl Submission {
+    /// Decides by this directory.
+    pub fn new(config: &AuthConfig, common: &CommonConfig, directory: DirectoryHandle) -> Self {
+        Self {
+            directory,
+            gate: gate(config),
+            slowdown: Slowdown::new(config.delay.into(), config.max_delay.into()),
+            host: common.hostname.clone(),
+        }
+    }
+
+    /// The same under another configuration; who failed to log in is not forgotten.
+    pub fn successor(&self, config: &AuthConfig) -> Self {
+        let (first, longest) = (config.delay.into(), config.max_delay.into());
+        Self {
+            directory: self.directory.clone(),
+            gate: gate(config),
+            slowdown: self.slowdown.with_delays(first, longest),
+            host: self.host.clone(),
+        }
+    }
+}
+
+fn gate(config: &AuthConfig) -> AuthGate {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let permits = match config.concurrency {
+        0 => 2 * processors,
+        permits => permits,
+    };
+    AuthGate::new(permits, config.patience.into())
 }
 
 #[async_trait]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Failures older than this are forgotten.
@@ -14,7 +14,7 @@ const NETWORKS: usize = 10_000;
 pub struct Slowdown {
     first: Duration,
     longest: Duration,
-    failures: Mutex<HashMap<IpAddr, Failures>>,
+    failures: Arc<Mutex<HashMap<IpAddr, Failures>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -28,7 +28,16 @@ impl Slowdown {
         Self {
             first,
             longest,
-            failures: Mutex::default(),
+            failures: Arc::default(),
+        }
+    }
+
+    /// With other delays and the same memory.
+    pub fn with_delays(&self, first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            longest,
+            failures: Arc::clone(&self.failures),
         }
     }
 

@@ -9,6 +9,27 @@ use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
 use postroad_smtp_session::ClientTimeouts;
 use serde::{Deserialize, Serialize};
 
+/// Keys that can change while the agent runs; others need a restart.
+pub const LIVE: &[&str] = &[
+    "mta.inbound.certificates",
+    "mta.inbound.size_limit",
+    "mta.inbound.max_recipients",
+    "mta.inbound.relay_networks",
+    "mta.inbound.rdns_timeout",
+    "mta.inbound.queue_timeout",
+    "mta.inbound.max_hops",
+    "mta.outbound.port",
+    "mta.outbound.helo_name",
+    "mta.outbound.bind_ipv4",
+    "mta.outbound.bind_ipv6",
+    "mta.outbound.tls",
+    "mta.outbound.allow_networks",
+    "mta.outbound.own_addresses",
+    "mta.outbound.per_destination",
+    "mta.outbound.max_hops",
+    "mta.outbound.timeouts",
+];
+
 /// The section `[mta]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

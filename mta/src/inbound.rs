@@ -9,11 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postroad_daemon::CommonConfig;
+use arc_swap::ArcSwap;
+use postroad_daemon::{Apply, CommonConfig};
 use postroad_dns::Resolver;
 use postroad_net::{Connection, Limits, Listener, ServerTls};
 use postroad_smtp_session::{Flavour, ServerConfig};
 use postroad_smtpd::{ServerTimeouts, Smtpd, SmtpdConfig};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,22 +24,26 @@ use self::policy::InboundPolicy;
 use crate::config::{InboundConfig, load_certificates};
 use crate::{Dependencies, Error};
 
-/// How often certificate files are looked at.
-const CERTIFICATE_WATCH: Duration = Duration::from_secs(60);
-
 /// The listeners, bound and not yet accepting.
 pub struct Inbound {
-    doors: Vec<Door>,
-    tls: Option<ServerTls>,
+    doors: Vec<(Listener, Door)>,
+    policy: InboundPolicy,
+    tls: watch::Sender<Option<ServerTls>>,
+    resolver: Arc<dyn Resolver>,
+    common: CommonConfig,
     limits: Limits,
     farewell: Arc<[u8]>,
 }
 
-/// One listener with its server.
+/// What a listener serves with; clones share it, so that a changed configuration reaches the listener.
+#[derive(Clone)]
 struct Door {
-    listener: Listener,
-    server: Arc<Smtpd>,
-    resolver: Arc<dyn Resolver>,
+    name: String,
+    serving: Arc<ArcSwap<Serving>>,
+}
+
+struct Serving {
+    server: Smtpd,
     rdns_timeout: Duration,
 }
 
@@ -49,7 +55,7 @@ impl Inbound {
         dependencies: &Dependencies,
     ) -> Result<Self, Error> {
         let tls = load_certificates(&config.certificates).map_err(Error::Certificates)?;
-        let policy = Arc::new(InboundPolicy::new(config, dependencies.directory.clone()));
+        let policy = InboundPolicy::new(config, dependencies.directory.clone());
         let mut doors = Vec::new();
         for (name, address) in &config.listeners {
             let listener = Listener::bind(*address).map_err(|source| Error::Listen {
@@ -60,24 +66,30 @@ impl Inbound {
             tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
             let server = Smtpd::new(
                 server_config(name, config, common),
-                Arc::clone(&policy) as _,
+                Arc::new(policy.clone()),
                 Arc::clone(&dependencies.queue),
                 tls.clone(),
                 &dependencies.metrics,
             );
-            doors.push(Door {
-                listener: listener.counted(&dependencies.metrics, name),
-                server: Arc::new(server),
-                resolver: Arc::clone(&dependencies.resolver),
+            let serving = Serving {
+                server,
                 rdns_timeout: config.rdns_timeout.into(),
-            });
+            };
+            let door = Door {
+                name: name.clone(),
+                serving: Arc::new(ArcSwap::from_pointee(serving)),
+            };
+            doors.push((listener.counted(&dependencies.metrics, name), door));
         }
         let grace = common.shutdown_grace.as_duration().min(config.limits.grace);
         let host = common.hostname.a_label();
         let farewell = format!("421 4.7.0 {host} too many connections, please try again later\r\n");
         Ok(Self {
             doors,
-            tls,
+            policy,
+            tls: watch::Sender::new(tls),
+            resolver: Arc::clone(&dependencies.resolver),
+            common: common.clone(),
             limits: Limits {
                 grace,
                 ..config.limits.clone()
@@ -89,7 +101,33 @@ impl Inbound {
     /// Where the listeners are, in the order of their names.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let doors = self.doors.iter();
-        doors.map(|door| door.listener.local_addr()).collect()
+        doors.map(|(listener, _)| listener.local_addr()).collect()
+    }
+
+    /// How another configuration is put into force, for conversations that begin from then on. Reads certificates.
+    pub fn renewal(&self) -> impl Fn(&InboundConfig) -> Result<Apply, postroad_net::Error> + use<> {
+        let doors: Vec<Door> = self.doors.iter().map(|(_, door)| door.clone()).collect();
+        let (policy, tls, common) = (self.policy.clone(), self.tls.clone(), self.common.clone());
+        move |config| {
+            let new = load_certificates(&config.certificates)?;
+            let policy = Arc::new(policy.successor(config));
+            let (doors, tls) = (doors.clone(), tls.clone());
+            let (config, common) = (config.clone(), common.clone());
+            Ok(Apply::new(move || {
+                for door in doors {
+                    let server = door.serving.load().server.successor(
+                        server_config(&door.name, &config, &common),
+                        Arc::clone(&policy) as _,
+                        new.clone(),
+                    );
+                    door.serving.store(Arc::new(Serving {
+                        server,
+                        rdns_timeout: config.rdns_timeout.into(),
+                    }));
+                }
+                tls.send_replace(new);
+            }))
+        }
     }
 
     /// Serves until `shutdown`; running transactions may end within the grace period.
@@ -97,43 +135,42 @@ impl Inbound {
         let mut tasks = JoinSet::new();
         // Certificates matter as long as somebody may still say STARTTLS.
         let served = CancellationToken::new();
-        let watching = self
-            .tls
-            .map(|tls| tls.watch(CERTIFICATE_WATCH, served.clone()));
-        for door in self.doors {
+        let watching = ServerTls::watch_latest(self.tls.subscribe(), served.clone());
+        for (listener, door) in self.doors {
+            let resolver = Arc::clone(&self.resolver);
             let (limits, farewell) = (self.limits.clone(), Arc::clone(&self.farewell));
-            tasks.spawn(door.serve(limits, farewell, shutdown.clone()));
+            tasks.spawn(door.serve(listener, resolver, limits, farewell, shutdown.clone()));
         }
         let serving = async {
             while tasks.join_next().await.is_some() {}
             served.cancel();
         };
-        match watching {
-            Some(watching) => drop(tokio::join!(serving, watching)),
-            None => serving.await,
-        }
+        tokio::join!(serving, watching);
     }
 }
 
 impl Door {
-    async fn serve(self, limits: Limits, farewell: Arc<[u8]>, shutdown: CancellationToken) {
-        let Self {
-            listener,
-            server,
-            resolver,
-            rdns_timeout,
-        } = self;
+    async fn serve(
+        self,
+        listener: Listener,
+        resolver: Arc<dyn Resolver>,
+        limits: Limits,
+        farewell: Arc<[u8]>,
+        shutdown: CancellationToken,
+    ) {
         let handle = |connection: Connection| {
-            let (server, resolver) = (Arc::clone(&server), Arc::clone(&resolver));
+            let (serving, resolver) = (self.serving.load_full(), Arc::clone(&resolver));
             async move {
-                let rdns = name_of(&*resolver, connection.peer.ip(), rdns_timeout).await;
-                server.serve(connection, rdns).await;
+                let client = connection.peer.ip();
+                let rdns = name_of(&*resolver, client, serving.rdns_timeout).await;
+                serving.server.serve(connection, rdns).await;
             }
         };
         let grace = limits.grace;
         listener.serve(&limits, farewell, shutdown, handle).await;
         // A mail whose client is gone is still committed, or it comes again.
-        let _ = timeout(grace, server.drain()).await;
+        let last = self.serving.load_full();
+        let _ = timeout(grace, last.server.drain()).await;
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use config::{Config, HostText, InboundConfig, OutboundConfig, Timeouts, TlsPolicy};
 pub use error::Error;
-use postroad_daemon::CommonConfig;
+use postroad_daemon::{Apply, CommonConfig, ReloadPart};
 use postroad_directory::DirectoryHandle;
 use postroad_dns::Resolver;
 use postroad_metrics::Metrics;
@@ -89,6 +89,33 @@ impl Mta {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let inbound = self.inbound.as_ref();
         inbound.map(Inbound::addresses).unwrap_or_default()
+    }
+
+    /// How a changed configuration is put into force while the agent runs: for what begins from then on.
+    pub fn reload_part(&self) -> ReloadPart {
+        let receive = self.inbound.as_ref().map(Inbound::renewal);
+        let send = self.outbound.clone();
+        ReloadPart::new("mta", config::LIVE, move |file, _, config: Config| {
+            if let Some(problem) = config.check(file).into_iter().next() {
+                return Err(problem);
+            }
+            let wrong = |key, error: &dyn std::error::Error| {
+                file.error(key, error.to_string(), "mend it, or leave the key out")
+            };
+            let receive = receive.as_ref().map(|renewal| {
+                let renewed = renewal(&config.inbound);
+                renewed.map_err(|error| wrong("mta.inbound.certificates", &error))
+            });
+            let send = send.as_ref().map(|outbound| {
+                let renewed = outbound.renewal(&config.outbound);
+                renewed.map_err(|error| wrong("mta.outbound.helo_name", &error))
+            });
+            let (receive, send) = (receive.transpose()?, send.transpose()?);
+            Ok(Apply::new(move || {
+                let both = [receive, send].into_iter().flatten();
+                both.for_each(Apply::run);
+            }))
+        })
     }
 
     /// Works until `shutdown`, then ends what it holds within the grace period.

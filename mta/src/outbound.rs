@@ -20,11 +20,12 @@ pub mod resolve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use postroad_address::ForwardPath;
-use postroad_daemon::{CommonConfig, machine_name};
+use postroad_daemon::{Apply, CommonConfig, machine_name};
 use postroad_dns::Resolver;
 use postroad_envelope::{
     Notify, Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport, Timestamp,
@@ -49,11 +50,20 @@ use self::places::Places;
 use crate::Error;
 use crate::config::{OutboundConfig, TlsPolicy};
 
-/// The worker for mail to the world, and to named hosts by SMTP and LMTP.
+/// The worker for mail to the world, and to named hosts by SMTP and LMTP. Clones share what it is like, so that a changed
+/// configuration reaches the jobs that begin from then on.
+#[derive(Clone)]
 pub struct Outbound {
+    current: Arc<ArcSwap<Sender>>,
+    common: CommonConfig,
+    listening: Vec<SocketAddr>,
+    concurrency: u32,
+}
+
+/// How jobs are tried that begin now.
+struct Sender {
     config: OutboundConfig,
     agent: String,
-    grace: Duration,
     helo_name: HeloName,
     around: Surroundings,
     own_names: Vec<String>,
@@ -61,7 +71,7 @@ pub struct Outbound {
     queue: Arc<dyn QueueService>,
     resolver: Arc<dyn Resolver>,
     places: Places,
-    counts: Counts,
+    counts: Arc<Counts>,
     /// Conversations that only wait for the answer to QUIT.
     partings: TaskTracker,
 }
@@ -76,12 +86,11 @@ impl Outbound {
         resolver: Arc<dyn Resolver>,
         metrics: &Metrics,
     ) -> Result<Self, Error> {
-        let name = own::helo_name(&config, common).a_label().to_owned();
-        let helo_name = HeloName::parse(&name).ok_or(Error::HeloName(name))?;
+        let concurrency = config.concurrency;
+        let helo_name = helo_name(&config, common)?;
         let around = own::surroundings(&config, common, listening);
-        Ok(Self {
+        let sender = Sender {
             agent: format!("mta@{}", common.hostname.a_label()),
-            grace: common.shutdown_grace.as_duration(),
             helo_name,
             own_names: around.own_names.iter().map(ToString::to_string).collect(),
             around,
@@ -90,29 +99,69 @@ impl Outbound {
             queue,
             resolver,
             places: Places::new(config.per_destination),
-            counts: Counts::new(metrics),
+            counts: Arc::new(Counts::new(metrics)),
             partings: TaskTracker::new(),
             config,
+        };
+        Ok(Self {
+            current: Arc::new(ArcSwap::from_pointee(sender)),
+            common: common.clone(),
+            listening: listening.to_vec(),
+            concurrency,
         })
+    }
+
+    /// How another configuration is put into force, for jobs that begin from then on.
+    pub fn renewal(&self, config: &OutboundConfig) -> Result<Apply, Error> {
+        let helo_name = helo_name(config, &self.common)?;
+        let around = own::surroundings(config, &self.common, &self.listening);
+        let (current, config) = (Arc::clone(&self.current), config.clone());
+        Ok(Apply::new(move || {
+            let old = current.load();
+            let new = Sender {
+                agent: old.agent.clone(),
+                helo_name,
+                own_names: around.own_names.iter().map(ToString::to_string).collect(),
+                around,
+                tls: old.tls.clone(),
+                queue: Arc::clone(&old.queue),
+                resolver: Arc::clone(&old.resolver),
+                places: old.places.with_limit(config.per_destination),
+                counts: Arc::clone(&old.counts),
+                partings: old.partings.clone(),
+                config,
+            };
+            current.store(Arc::new(new));
+        }))
     }
 
     /// Takes leases until `shutdown`, then ends what it holds within the grace period.
     pub async fn run(self, shutdown: CancellationToken) {
+        let sender = self.current.load_full();
         let options = WorkerOptions {
-            agent: self.agent.clone(),
+            agent: sender.agent.clone(),
             host: machine_name(),
             classes: CLASSES.to_vec(),
-            concurrency: self.config.concurrency,
-            grace: self.grace,
+            concurrency: self.concurrency,
+            grace: self.common.shutdown_grace.as_duration(),
         };
-        let (queue, partings) = (Arc::clone(&self.queue), self.partings.clone());
-        let quit = self.config.timeouts.quit.as_duration();
+        let (queue, partings) = (Arc::clone(&sender.queue), sender.partings.clone());
+        drop(sender);
+        let current = Arc::clone(&self.current);
         worker::run(queue, options, Arc::new(self), shutdown).await;
         partings.close();
+        let quit = current.load().config.timeouts.quit.as_duration();
         // Their outcomes are settled; a host that does not even say good-bye is left standing.
         let _ = timeout(quit, partings.wait()).await;
     }
+}
 
+fn helo_name(config: &OutboundConfig, common: &CommonConfig) -> Result<HeloName, Error> {
+    let name = own::helo_name(config, common).a_label().to_owned();
+    HeloName::parse(&name).ok_or(Error::HeloName(name))
+}
+
+impl Sender {
     /// Tries a job at one host after the other.
     async fn attempt(&self, lease: &Lease) -> Attempted {
         let mut ledger = Ledger::new(&lease.envelope.recipients);
@@ -251,6 +300,12 @@ impl Outbound {
 #[async_trait]
 impl Handler for Outbound {
     async fn handle(&self, lease: Lease) -> Verdict {
+        self.current.load_full().carry_out(lease).await
+    }
+}
+
+impl Sender {
+    async fn carry_out(&self, lease: Lease) -> Verdict {
         let now = Instant::now();
         let _place = match self.places.take(&lease.route.destination, now) {
             Ok(place) => place,

@@ -22,17 +22,18 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         shutdown,
         health,
         metrics,
+        reload,
     } = start;
     if let Some(problem) = config.check(&file).into_iter().next() {
         return Err(problem.into());
     }
     let ready = health.check("mta");
     let stop = shutdown.token().clone();
-    let queue = RemoteQueue::configured(&common).map_err(DaemonError::config)?;
+    let queue = Arc::new(RemoteQueue::configured(&common).map_err(DaemonError::config)?);
     let asking = queue.keep_check(health.dependency("queue"), stop.clone());
     let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
-        queue: Arc::new(queue),
+        queue: Arc::clone(&queue) as _,
         directory: directory.clone(),
         resolver: ResolverOptions::from(&common.dns)
             .open()
@@ -41,8 +42,11 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     };
     let mta = Mta::bind(config, &common, dependencies)?;
     ready.ready();
+    let reloads = vec![mta.reload_part()];
     tokio::join!(
         mta.run(stop.clone()),
+        reload.serve(reloads, stop.clone()),
+        queue.watch_certificates(stop.clone()),
         directory.watch(DIRECTORY_WATCH, stop),
         asking
     );

@@ -11,6 +11,7 @@ mod link;
 mod metrics;
 mod peer;
 mod report;
+pub mod setup;
 mod stack;
 mod wait;
 

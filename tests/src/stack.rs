@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use postroad_daemon::{health_socket, query_health};
+use postroad_envelope::MailState;
 use postroad_queue_client::{ListQuery, QueueAdmin as _};
 use tempfile::TempDir;
 
@@ -300,6 +301,17 @@ impl Stack {
         self.process(agent)?.freeze(false)
     }
 
+    /// Lets a process read its configuration again (SIGHUP), and waits until it has said what came of it: that line of its log.
+    pub async fn reload(&mut self, agent: Agent) -> Result<String> {
+        let before = reloads(&self.log(agent)).len();
+        self.process(agent)?.hang_up()?;
+        wait_for(&format!("reload of {agent}"), async || {
+            let log = self.log(agent);
+            reloads(&log).get(before).map(|line| (*line).to_owned())
+        })
+        .await
+    }
+
     /// Sends SIGTERM and waits for the end; the exit status.
     pub async fn terminate(&mut self, agent: Agent) -> Result<i32> {
         self.process(agent)?.terminate()?;
@@ -401,6 +413,20 @@ impl Stack {
         .await
     }
 
+    /// Waits until so many mails are held.
+    pub async fn wait_for_held(&self, count: usize) -> Result<()> {
+        let admin = self.admin()?;
+        wait_for(&format!("{count} held mails"), async || {
+            let page = admin.list(ListQuery::default()).await.ok()?;
+            let held = page
+                .mails
+                .iter()
+                .filter(|mail| mail.state == MailState::Held);
+            (held.count() == count).then_some(())
+        })
+        .await
+    }
+
     /// Waits until the queue has nothing left to do.
     pub async fn wait_for_empty_queue(&self) -> Result<()> {
         let admin = self.admin()?;
@@ -424,6 +450,15 @@ impl Stack {
         let process = self.processes.get_mut(&agent).and_then(Option::as_mut);
         process.with_context(|| format!("{agent} was not started"))
     }
+}
+
+/// What a process said of reloads of its configuration.
+fn reloads(log: &str) -> Vec<&str> {
+    let of_config = |line: &&str| {
+        line.contains("\"event\":\"reloaded\"")
+            || (line.contains("\"event\":\"reload_failed\"") && line.contains("the configuration"))
+    };
+    log.lines().filter(of_config).collect()
 }
 
 impl Drop for Stack {

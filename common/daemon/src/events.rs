@@ -34,6 +34,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "A certificate or its key needs the attention of a person.",
     ),
     (
+        "reloaded",
+        "The configuration was read again; what is live of it is in force.",
+    ),
+    (
         "reload_failed",
         "A file was changed and cannot be used; what was read before stays in force.",
     ),
@@ -210,8 +214,12 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("retry_at", "When the next attempt is due."),
     ("task", "A task of the process."),
     ("verb", "What an admin did."),
+    ("name", "A name that a certificate is for."),
+    ("not_after", "When a certificate runs out."),
     ("version", "The version of the program."),
     ("status", "The exit status."),
+    ("changed", "Keys whose new values are in force."),
+    ("restart", "Keys whose new values need a restart."),
     ("reason", "Why."),
     ("error", "What failed, with its cause."),
     ("remedy", "What a person can do about it."),

@@ -13,6 +13,9 @@
 //! [`ByteSize`]; secrets are [`SecretFile`]s; other values with a text form use
 //! `#[serde(with = "postroad_daemon::text")]`.
 //!
+//! **Reload.** On SIGHUP [`Reload`] reads it all again; a bad one changes nothing, of a good one each agent's
+//! [`ReloadPart`] puts the live keys into force, and the log names those that need a restart.
+//!
 //! **Logs.** [`init_logging`]: one line per fact on standard error, text or JSON; the names of events
 //! and fields are the closed list of [`events`].
 //!
@@ -40,6 +43,7 @@ mod health;
 mod http;
 mod logging;
 mod process;
+mod reload;
 mod run;
 mod secret;
 mod shutdown;
@@ -60,8 +64,9 @@ pub use health::{
     Check, CheckState, Health, HealthState, health_socket, query_health, serve_health,
 };
 pub use http::{AgentConfig, HttpAddr, HttpConfig, HttpServer, Observed};
-pub use logging::{LOG_VARIABLE, LogLines, init_logging};
+pub use logging::{LOG_VARIABLE, LogControl, LogLines, init_logging};
 pub use process::{keep_files_private, notify_supervisor, raise_open_files, refuse_root};
+pub use reload::{Apply, Reload, ReloadPart};
 pub use run::{Start, counted, run_main};
 pub use secret::{SecretError, SecretFile};
 pub use shutdown::Shutdown;

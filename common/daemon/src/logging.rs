@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -11,28 +13,62 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload;
 
 use crate::common::{LogConfig, LogFormat};
 use crate::config::{ConfigError, Place};
+use crate::reload::Apply;
 
 /// Overrides the level, also by target: `info,postroad_mta=debug`.
 pub const LOG_VARIABLE: &str = "POSTROAD_LOG";
 
 /// Sends the events of this process to standard error under the name of `agent`. A span or an event
 /// with a field `agent` speaks for another one. A process that has a subscriber already keeps it.
-pub fn init_logging(config: &LogConfig, agent: &str) -> Result<(), ConfigError> {
+pub fn init_logging(config: &LogConfig, agent: &str) -> Result<LogControl, ConfigError> {
+    let (filter, handle) = reload::Layer::new(wanted(config)?);
+    let lines = LogLines::new(config.format, agent, std::io::stderr);
+    let json = Arc::clone(&lines.json);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(LogControl {
+        filter: handle,
+        json,
+    })
+}
+
+/// Changes the logs of this process while it runs.
+#[derive(Clone)]
+pub struct LogControl {
+    filter: reload::Handle<Targets, Registry>,
+    json: Arc<AtomicBool>,
+}
+
+impl LogControl {
+    /// How level and format are put into force.
+    pub(crate) fn prepare(&self, config: &LogConfig) -> Result<Apply, ConfigError> {
+        let (control, filter) = (self.clone(), wanted(config)?);
+        let json = is_json(config.format);
+        Ok(Apply::new(move || {
+            control.json.store(json, Ordering::Relaxed);
+            // It fails only where another subscriber is in the place of ours.
+            let _ = control.filter.reload(filter);
+        }))
+    }
+}
+
+fn wanted(config: &LogConfig) -> Result<Targets, ConfigError> {
     let directives = std::env::var(LOG_VARIABLE).ok();
-    let filter = filter(config, directives.as_deref()).map_err(|error| ConfigError::Meaning {
+    filter(config, directives.as_deref()).map_err(|error| ConfigError::Meaning {
         place: Place::Environment(LOG_VARIABLE.into()),
         key: LOG_VARIABLE.to_owned(),
         problem: error.to_string(),
         remedy: "write for example \"info,postroad_mta=debug\"".to_owned(),
-    })?;
-    let lines = LogLines::new(config.format, agent, std::io::stderr);
-    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-    let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(())
+    })
+}
+
+fn is_json(format: LogFormat) -> bool {
+    matches!(format, LogFormat::Json)
 }
 
 /// What libraries have to say below WARN is of no use to an operator.
@@ -51,7 +87,7 @@ fn filter(config: &LogConfig, directives: Option<&str>) -> Result<Targets, Parse
 
 /// Writes events as lines.
 pub struct LogLines<W> {
-    format: LogFormat,
+    json: Arc<AtomicBool>,
     agent: String,
     writer: W,
 }
@@ -60,7 +96,7 @@ impl<W> LogLines<W> {
     /// Lines of `agent` into what `writer` makes.
     pub fn new(format: LogFormat, agent: &str, writer: W) -> Self {
         Self {
-            format,
+            json: Arc::new(AtomicBool::new(is_json(format))),
             agent: agent.to_owned(),
             writer,
         }
@@ -114,9 +150,9 @@ where
             },
             fields,
         };
-        let line = match self.format {
-            LogFormat::Text => line.text(),
-            LogFormat::Json => line.json(),
+        let line = match self.json.load(Ordering::Relaxed) {
+            false => line.text(),
+            true => line.json(),
         };
         // A process that cannot log goes on: mail matters more.
         let _ = self.writer.make_writer().write_all(line.as_bytes());

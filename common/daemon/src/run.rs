@@ -17,8 +17,9 @@ use crate::daemon::Daemon;
 use crate::error::DaemonError;
 use crate::health::{HealthState, health_socket, serve_health};
 use crate::http::{AgentConfig, HttpServer, Observed};
-use crate::logging::init_logging;
+use crate::logging::{LogControl, init_logging};
 use crate::process;
+use crate::reload::Reload;
 use crate::shutdown::Shutdown;
 
 /// What an agent starts with.
@@ -35,6 +36,8 @@ pub struct Start<C> {
     pub health: HealthState,
     /// Where the agent counts.
     pub metrics: Metrics,
+    /// To be served with the agent's part, so that SIGHUP is heeded.
+    pub reload: Reload,
 }
 
 /// The whole of an agent's `main`: arguments (`--config`, `--check`, `--version`), configuration
@@ -75,6 +78,7 @@ struct Ready<C> {
     common: CommonConfig,
     config: C,
     file: ConfigFile,
+    log: LogControl,
 }
 
 fn command(agent: &'static str, version: &'static str) -> Command {
@@ -114,11 +118,12 @@ fn prepare<C: DeserializeOwned>(
         return Ok(None);
     }
     process::refuse_root(&file, &common)?;
-    init_logging(&common.log, agent)?;
+    let log = init_logging(&common.log, agent)?;
     Ok(Some(Ready {
         common,
         config,
         file,
+        log,
     }))
 }
 
@@ -176,6 +181,7 @@ where
     F: Future<Output = Result<(), DaemonError>> + Send + 'static,
 {
     let mut daemon = Daemon::new(ready.common.shutdown_grace.into());
+    let reload = Reload::new(ready.file.clone(), ready.log)?;
     let health = HealthState::new();
     if let Some(address) = ready.config.http().listen.0 {
         // Before the work begins: what cannot be watched as it was configured does not start.
@@ -221,6 +227,7 @@ where
             shutdown,
             health,
             metrics,
+            reload,
         })
     });
     daemon.run().await

@@ -11,15 +11,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use postroad_daemon::{AgentConfig, DaemonError, HttpConfig, Start, query_health, run_main};
+use postroad_daemon::{
+    AgentConfig, Apply, DaemonError, HttpConfig, ReloadPart, Start, query_health, run_main,
+};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Config {
     work: Work,
     #[serde(default)]
     http: HttpConfig,
+    #[serde(default)]
+    limit: u32,
+    #[serde(default)]
+    port: u32,
 }
 
 impl AgentConfig for Config {
@@ -28,7 +34,7 @@ impl AgentConfig for Config {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Work {
     Serve,
@@ -42,7 +48,16 @@ async fn serve(start: Start<Config>) -> Result<(), DaemonError> {
         return Err(DaemonError::temporary("port 25 is busy"));
     }
     check.ready();
-    start.shutdown.requested().await;
+    let live = ReloadPart::new("msa", &["msa.limit"], |file, _, config: Config| {
+        if config.limit > 99 {
+            return Err(file.error("msa.limit", "is too much", "write less"));
+        }
+        Ok(Apply::new(move || {
+            tracing::warn!(event = "listening", count = config.limit)
+        }))
+    });
+    let stop = start.shutdown.token().clone();
+    start.reload.serve(vec![live], stop).await;
     match start.config.work {
         Work::Hang => std::future::pending().await,
         _ => Ok(()),
@@ -53,7 +68,7 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--config") {
         return run_main("msa", "0.0.0", serve);
     }
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         (
             "a_wrong_configuration_ends_with_78",
             a_wrong_configuration_ends_with_78,
@@ -68,6 +83,10 @@ fn main() -> ExitCode {
         ),
         ("a_signal_stops_in_order", a_signal_stops_in_order),
         ("a_second_signal_ends_at_once", a_second_signal_ends_at_once),
+        (
+            "sighup_reads_the_configuration_again",
+            sighup_reads_the_configuration_again,
+        ),
     ];
     let only: Vec<String> = std::env::args()
         .skip(1)
@@ -112,7 +131,7 @@ impl Host {
         self.folder.path().join(name)
     }
 
-    fn start(&self, msa: &str, arguments: &[&str]) -> Agent {
+    fn configure(&self, msa: &str) -> PathBuf {
         let config = self.path("postroad.toml");
         let run = self.path("run");
         let text = format!(
@@ -120,6 +139,11 @@ impl Host {
              shutdown_grace = \"1h\"\n[msa]\n{msa}\n"
         );
         fs::write(&config, text).unwrap();
+        config
+    }
+
+    fn start(&self, msa: &str, arguments: &[&str]) -> Agent {
+        let config = self.configure(msa);
         let child = Command::new(std::env::current_exe().unwrap())
             .arg("--config")
             .arg(&config)
@@ -132,7 +156,7 @@ impl Host {
     }
 
     fn heard(&self) -> String {
-        let mut buffer = [0; 64];
+        let mut buffer = [0; 128];
         let length = self.notify.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     }
@@ -226,6 +250,63 @@ fn a_second_signal_ends_at_once() {
         "{dropped}"
     );
     lines.for_each(drop);
+    assert_eq!(agent.0.wait().unwrap().code(), Some(0));
+}
+
+fn sighup_reads_the_configuration_again() {
+    let host = Host::new();
+    let mut agent = host.start("work = \"serve\"", &[]);
+    assert_eq!(host.heard(), "READY=1");
+    let mut lines = BufReader::new(agent.0.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("ready")));
+    let mut reload = |msa: &str| {
+        host.configure(msa);
+        signal(&agent, Signal::HUP);
+        let told = host.heard();
+        let since = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(since.parse::<u64>().unwrap() > 0);
+        assert_eq!(host.heard(), "READY=1");
+        let mut said = Vec::new();
+        for line in &mut lines {
+            let line = line.unwrap();
+            let last = line.contains("reload");
+            said.push(line);
+            if last {
+                break;
+            }
+        }
+        said
+    };
+    let said = reload("work = \"serve\"\nlimit = 7\nport = 5");
+    assert!(said[0].ends_with("WARN msa listening count=7"), "{said:?}");
+    assert!(
+        said[1].contains("INFO msa reloaded path=")
+            && said[1].contains(" changed=msa.limit restart=msa.port "),
+        "{said:?}"
+    );
+    let said = reload("work = \"serve\"\nlimit = 100");
+    assert!(
+        said[0].contains("ERROR msa reload_failed path=")
+            && said[0].contains("postroad.toml:8: msa.limit: is too much; write less; "),
+        "{said:?}"
+    );
+    let said = reload("wrok = 1");
+    assert!(said[0].contains("unknown key `wrok` in [msa]"), "{said:?}");
+    // The port it was started with is back; the format follows at once.
+    let json = "work = \"serve\"\nlimit = 7\n[common.log]\nformat = \"json\"";
+    let said = reload(json);
+    let last: serde_json::Value = serde_json::from_str(said.last().unwrap()).unwrap();
+    assert_eq!(last["event"], "reloaded");
+    assert_eq!(last["changed"], "common.log.format");
+    assert!(last["restart"].is_null(), "{last}");
+    let said = reload(
+        &json
+            .replace("json\"", "json\"\nlevel = \"error\"")
+            .replace('7', "500"),
+    );
+    let last: serde_json::Value = serde_json::from_str(&said[0]).unwrap();
+    assert_eq!((said.len(), &last["event"]), (1, &"reload_failed".into()));
+    signal(&agent, Signal::TERM);
     assert_eq!(agent.0.wait().unwrap().code(), Some(0));
 }
 

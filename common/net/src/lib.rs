@@ -45,6 +45,7 @@ pub use listener::{Connection, ListenAddr, Listener};
 pub use networks::Networks;
 pub use peer::Peer;
 pub use stream::Stream;
+pub use tls::CERTIFICATE_WATCH;
 pub use tls::client::{ClientTls, Trust};
 pub use tls::files::CertFiles;
 pub use tls::info::{PeerCertificate, TlsInfo, TlsVersion};

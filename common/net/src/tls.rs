@@ -6,13 +6,63 @@ pub mod info;
 pub mod server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::{TLS12, TLS13};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use files::Facts;
 
 /// RFC 8996 retired TLS 1.0 and 1.1.
 const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+/// How often files of certificates are looked at.
+pub const CERTIFICATE_WATCH: Duration = Duration::from_secs(10);
+/// How often a certificate that soon runs out is told of.
+const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Certificates that are read again when their files change.
+trait Reloads: Clone + Send + 'static {
+    /// Whether there was a change that was taken up. On an error the old ones stay in use. Blocks.
+    fn reload_if_changed(&self) -> Result<bool, crate::Error>;
+
+    /// What is told of those in use.
+    fn facts(&self) -> Vec<Facts>;
+
+    /// The same, and tells of it.
+    fn refresh(&self) {
+        match self.reload_if_changed() {
+            Ok(true) => self.facts().iter().for_each(Facts::announce),
+            Ok(false) => {}
+            Err(error) => error!(event = "reload_failed", "the old ones stay in use: {error}"),
+        }
+    }
+}
+
+/// Looks at the files `every` so often until `shutdown`.
+async fn watch(tls: impl Reloads, every: Duration, shutdown: CancellationToken) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut warned = Instant::now();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let this = tls.clone();
+        // It panics only by a fault of ours, and then the next look is as good.
+        let _ = spawn_blocking(move || this.refresh()).await;
+        if warned.elapsed() >= WARN_EVERY {
+            tls.facts().iter().for_each(Facts::warn);
+            warned = Instant::now();
+        }
+    }
+}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())

@@ -79,7 +79,7 @@ impl Certificate {
             not_before: time(validity.not_before.timestamp())?,
             not_after: time(validity.not_after.timestamp())?,
             serial: hex(certificate.raw_serial()),
-            fingerprint: hex(digest(&SHA256, der).as_ref()),
+            fingerprint: fingerprint(der),
             public_key: certificate.public_key().raw.to_vec(),
             der: der.to_vec(),
         })
@@ -108,6 +108,11 @@ impl Certificate {
             _ => false,
         }
     }
+}
+
+/// SHA-256 of a certificate, in hexadecimal digits.
+pub fn fingerprint(der: &[u8]) -> String {
+    hex(digest(&SHA256, der).as_ref())
 }
 
 fn time(seconds: i64) -> Result<Timestamp, Error> {

@@ -31,7 +31,7 @@ mod key;
 mod permits;
 
 pub use authority::{Authority, AuthorityTerms, Request};
-pub use certificate::Certificate;
+pub use certificate::{Certificate, fingerprint};
 pub use error::Error;
 pub use file::{Owner, make_folder, read, write};
 pub use folder::{AUTHORITY_FOLDER, Done, Holder, Kind, Pki, Renewal, Renewed, SERVER_FOLDER};

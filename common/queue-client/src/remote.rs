@@ -97,6 +97,11 @@ impl RemoteQueue {
         }
     }
 
+    /// See [`ChannelPool::watch_certificates`].
+    pub async fn watch_certificates(&self, shutdown: CancellationToken) {
+        self.pool.watch_certificates(shutdown).await;
+    }
+
     fn client(&self) -> QueueClient<Channel> {
         QueueClient::new(self.pool.pick())
     }

@@ -124,6 +124,13 @@ pub struct Queue {
     pub(crate) index: Index,
     core: Mutex<Core>,
     hold_rules: RwLock<Arc<[HoldRule]>>,
+    terms: RwLock<Arc<Terms>>,
+}
+
+/// Of what an operator may choose, what can change while the queue runs, and is asked for with each mail.
+pub(crate) struct Terms {
+    pub(crate) retry: RetrySchedule,
+    pub(crate) quotas: Arc<Quotas>,
 }
 
 pub(crate) struct Core {
@@ -174,15 +181,39 @@ impl Queue {
             replayed_hints: BTreeMap::new(),
             retired_before: Lsn(0),
         };
+        let terms = Terms {
+            retry: options.retry.clone(),
+            quotas: Arc::clone(&options.quotas),
+        };
         Ok((
             Self {
                 options,
                 index,
                 core: Mutex::new(core),
                 hold_rules: RwLock::new(Arc::from([])),
+                terms: RwLock::new(Arc::new(terms)),
             },
             report,
         ))
+    }
+
+    /// Other intervals, quotas, times and limits hold from now on. What was decided by the old ones stays: when a job is due,
+    /// when a mail's time is over, and leases that were granted. How jobs age does not change; and quotas are of use only if
+    /// there were some when the queue was opened, since otherwise nothing is counted.
+    pub fn renew_terms(
+        &self,
+        retry: RetrySchedule,
+        quotas: Arc<Quotas>,
+        times: LeaseTimes,
+        fairness: Fairness,
+    ) {
+        let terms = Arc::new(Terms { retry, quotas });
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = terms;
+        self.core().schedule.renew_terms(times, fairness);
+    }
+
+    pub(crate) fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The commit of a new epoch, first of all changes after a replay; leases are granted once it is applied.

@@ -75,6 +75,19 @@ impl Schedule {
         }
     }
 
+    /// Other times and limits hold from now on, for leases that are granted or extended. Jobs keep the ranks they have, so
+    /// how they age does not change.
+    pub fn renew_terms(&mut self, times: LeaseTimes, fairness: Fairness) {
+        let fairness = Arc::new(Fairness {
+            aging_step: self.fairness.aging_step,
+            ..fairness
+        });
+        for ready in self.ready.values_mut() {
+            ready.renew_limits(&fairness, |number| self.destinations.name(number));
+        }
+        (self.times, self.fairness) = (times, fairness);
+    }
+
     /// From now on fences carry this epoch, which is durable.
     pub fn begin_epoch(&mut self, epoch: u64) {
         self.last_fence = Fence { epoch, counter: 0 };

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use postroad_address::Domain;
 use postroad_directory::DirectoryHandle;
@@ -42,7 +43,13 @@ use crate::{
 
 /// What accepts mail, from the first moment on: also while the index is behind the journal.
 pub(crate) struct Front {
-    pub config: Config,
+    pub config: Arc<ArcSwap<Config>>,
+    /// Whether there were quotas at the start: without, nobody counts.
+    pub counts_quotas: bool,
+    /// Mails that may be received at one time, as this start has it.
+    pub max_submissions: usize,
+    /// Octets of a journal segment, as this start makes them.
+    pub segment: u64,
     /// Admits new mail until the queue has caught up.
     pub newcomers: Arc<Newcomers>,
     /// How far the queue is.
@@ -50,7 +57,7 @@ pub(crate) struct Front {
     pub reader: Reader,
     pub reclaimer: Reclaimer,
     pub contents: ContentStore,
-    pub router: Router,
+    pub router: ArcSwap<Router>,
     pub directory: DirectoryHandle,
     pub committer: Committer,
     pub timeline: Timeline,
@@ -170,11 +177,18 @@ impl Front {
 
     /// Where recipients' mail goes, all under one snapshot of the directory.
     pub fn routes(&self) -> impl Fn(&Envelope, &Recipient) -> Route + '_ {
-        let directory = self.directory.current();
-        move |_, recipient| {
-            self.router
-                .route(recipient, |domain| directory.is_local_domain(domain))
-        }
+        let (directory, router) = (self.directory.current(), self.router());
+        move |_, recipient| router.route(recipient, |domain| directory.is_local_domain(domain))
+    }
+
+    /// What is configured now. Taken once for each deed.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// The routing table now.
+    pub fn router(&self) -> Arc<Router> {
+        self.router.load_full()
     }
 
     /// The record of a mail. Blocks.
@@ -243,7 +257,7 @@ impl Front {
     /// Octets these take on the disk: each has its full length from the beginning on, however little lies in it.
     pub fn room_taken(&self, segments: &[SegmentInfo]) -> u64 {
         let count = u64::try_from(segments.len()).unwrap_or(u64::MAX);
-        count.saturating_mul(self.config.disk.segment.as_u64())
+        count.saturating_mul(self.segment)
     }
 }
 

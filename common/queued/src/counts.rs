@@ -135,7 +135,7 @@ impl Counts {
             &[],
             Box::new(|front| {
                 let free = front.submissions.available_permits();
-                front.config.max_submissions.saturating_sub(free) as f64
+                front.max_submissions.saturating_sub(free) as f64
             }),
         );
         told(

@@ -288,7 +288,7 @@ pub(crate) fn build(core: &Core, leased: &Leased) -> Result<Lease, ReadError> {
     let state = &leased.state;
     Ok(Lease {
         lease: words::lease_ref(&leased.lease),
-        duration: core.config.lease.duration.into(),
+        duration: core.config().lease.duration.into(),
         route: Route {
             class: state.class,
             destination: state.destination.clone(),

@@ -91,3 +91,15 @@ pub enum ConfigError {
     #[error("queued.listen.tcp needs the certificates of common.tls")]
     NoCertificates,
 }
+
+impl ConfigError {
+    /// The key that is to blame.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::NotADomain(_) | Self::NoNextHop(_) | Self::MaxLeasesOfAny => "queued.routes",
+            Self::MinimumShare(_) => "queued.priority.minimum_share",
+            Self::Quota { .. } => "queued.quota",
+            Self::NoCertificates => "queued.listen.tcp",
+        }
+    }
+}

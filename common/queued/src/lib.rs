@@ -36,6 +36,7 @@ mod holds;
 mod local;
 mod purge;
 mod quota;
+mod reload;
 mod renewal;
 mod reports;
 mod retention;
@@ -59,6 +60,7 @@ pub use config::{
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;
+pub use reload::reload_part;
 pub use serve::{run, serve, serve_rpc};
 pub use start::{RunningQueue, start};
 pub use store::{Offline, OfflineError, Rebuilt};

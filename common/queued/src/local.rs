@@ -140,7 +140,7 @@ impl LocalQueue {
         core.takes_mail()?;
         if request
             .size
-            .is_some_and(|size| size > core.config.size_limit.as_u64())
+            .is_some_and(|size| size > core.config().size_limit.as_u64())
         {
             return Err(too_large());
         }

@@ -54,7 +54,7 @@ impl Renewals {
             return Ok(());
         }
         let now = Size::of(&core.queue)?;
-        if now.len <= core.config.disk.index_spare.as_u64() || !now.is_too_large(self.made) {
+        if now.len <= core.config().disk.index_spare.as_u64() || !now.is_too_large(self.made) {
             return Ok(());
         }
         let core = Arc::clone(core);

@@ -29,12 +29,27 @@ impl Limits {
             return None;
         }
         let segment = SEGMENT.min(size / 8).max(SHORTEST_SEGMENT);
+        Some(Self::in_segments(keep, size, segment))
+    }
+
+    /// Others, for a store whose segments are as long as they are; nothing is kept by none of both.
+    pub fn renewed(self, keep: Interval, size: ByteSize) -> Option<Self> {
+        Self::of(keep, size)?;
+        let segment = u64::from(self.segment_bytes);
+        Some(Self::in_segments(
+            keep.as_duration(),
+            size.as_u64(),
+            segment,
+        ))
+    }
+
+    fn in_segments(keep: Duration, size: u64, segment: u64) -> Self {
         let segments = (size / segment).saturating_sub(PREPARED).max(2);
-        Some(Self {
+        Self {
             keep,
             segment_bytes: u32::try_from(segment).unwrap_or(u32::MAX),
             segments: usize::try_from(segments).unwrap_or(usize::MAX),
-        })
+        }
     }
 }
 
@@ -97,6 +112,10 @@ mod tests {
         let day = Interval::days(1);
         let limits = of(day, "1GiB").unwrap();
         assert_eq!((limits.segment_bytes, limits.segments), (4 << 20, 254));
+        let renewed = limits.renewed(Interval::days(2), "64MiB".parse().unwrap());
+        let renewed = renewed.unwrap();
+        assert_eq!((renewed.segment_bytes, renewed.segments), (4 << 20, 14));
+        assert_eq!(renewed.keep, Duration::from_secs(2 * 86_400));
         let limits = of(day, "512KiB").unwrap();
         assert_eq!((limits.segment_bytes, limits.segments), (64 << 10, 6));
         assert!(of(day, "0B").is_none());

@@ -65,16 +65,34 @@ pub(crate) struct Retired {
 }
 
 struct Kept {
-    keep: Duration,
-    content_keep: Duration,
-    content: KeptContent,
-    content_size: u64,
+    much: Mutex<HowMuch>,
     mails: Arc<Log>,
     contents: Option<Arc<Log>>,
     files: Option<ContentStore>,
     writer: Mutex<Writer>,
     lost: AtomicU64,
     lost_contents: AtomicU64,
+}
+
+/// How much is kept, and of whom.
+#[derive(Clone, Copy)]
+struct HowMuch {
+    keep: Duration,
+    content_keep: Duration,
+    content: KeptContent,
+    content_size: u64,
+}
+
+impl HowMuch {
+    fn of(config: &RetiredConfig) -> Self {
+        let keep = config.keep.as_duration();
+        Self {
+            keep,
+            content_keep: config.content_keep.as_duration().min(keep),
+            content: config.content,
+            content_size: config.content_max_size.as_u64(),
+        }
+    }
 }
 
 struct Writer {
@@ -108,10 +126,8 @@ impl Retired {
                 turn: Mutex::default(),
             };
         };
-        let keep = config.content_keep.as_duration().min(limits.keep);
-        let content = Limits::of(config.content_keep, config.content_max_size)
-            .filter(|_| config.content != KeptContent::None);
-        let contents = content.and_then(|limits| {
+        let keep = HowMuch::of(config).content_keep;
+        let contents = content_limits(config).and_then(|limits| {
             let files = Files::open(&folder);
             let files = files.inspect_err(|error| {
                 error!(
@@ -130,10 +146,7 @@ impl Retired {
         let mails = Store::open(folder.join(MAILS), limits);
         Self {
             kept: Some(Kept {
-                keep: limits.keep,
-                content_keep: keep,
-                content: config.content,
-                content_size: config.content_max_size.as_u64(),
+                much: Mutex::new(HowMuch::of(config)),
                 mails: Arc::clone(&mails.log),
                 files: contents.as_ref().map(|(_, files)| files.store.clone()),
                 contents: contents.as_ref().map(|(store, _)| Arc::clone(&store.log)),
@@ -149,6 +162,29 @@ impl Retired {
             }),
             turn: Mutex::default(),
         }
+    }
+
+    /// Whether so much can be kept without a new start: what is off stays off until then, what is on stays on.
+    pub fn can_become(&self, config: &RetiredConfig) -> bool {
+        let Some(kept) = &self.kept else {
+            return !Self::wanted(config);
+        };
+        Self::wanted(config) && kept.contents.is_some() == content_limits(config).is_some()
+    }
+
+    /// Keeps as much from now on, if it can.
+    pub fn renew(&self, config: &RetiredConfig) {
+        let Some(kept) = self.kept.as_ref().filter(|_| self.can_become(config)) else {
+            return;
+        };
+        let much = HowMuch::of(config);
+        let mut writer = kept.writer();
+        writer.mails.renew(config.keep, config.max_size);
+        if let Some((contents, _)) = &mut writer.contents {
+            let keep = config.content_keep.min(config.keep);
+            contents.renew(keep, config.content_max_size);
+        }
+        *kept.much.lock().unwrap_or_else(PoisonError::into_inner) = much;
     }
 
     /// Retires every finished mail that waits for it; durable when this returns, or lost where it cannot be. Blocks.
@@ -219,7 +255,7 @@ impl Retired {
     /// Why there is no content.
     pub fn no_content(&self, mail: &RetiredMail) -> ClientError {
         let id = mail.envelope.queue_id;
-        let content = self.kept.as_ref().map(|kept| kept.content);
+        let content = self.kept.as_ref().map(|kept| kept.much().content);
         ClientError::Conflict(match (mail.content, content) {
             (RetiredContent::None, Some(KeptContent::Failed))
                 if mail.ending == Ending::Delivered =>
@@ -255,6 +291,12 @@ impl Retired {
             );
         }
     }
+}
+
+/// None: no content is kept.
+fn content_limits(config: &RetiredConfig) -> Option<Limits> {
+    Limits::of(config.content_keep, config.content_max_size)
+        .filter(|_| config.content != KeptContent::None)
 }
 
 fn remove(folder: &Path) {
@@ -402,7 +444,7 @@ impl Kept {
     }
 
     fn wants_content(&self, mail: &LeavingMail) -> bool {
-        match self.content {
+        match self.much().content {
             KeptContent::All => true,
             KeptContent::Failed => ending_of(&mail.jobs) != Ending::Delivered,
             KeptContent::None => false,
@@ -443,16 +485,20 @@ impl Kept {
     }
 
     fn content_is_over(&self, mail: &RetiredMail) -> bool {
-        clock::now().since(mail.retired_at) > self.content_keep
+        clock::now().since(mail.retired_at) > self.much().content_keep
     }
 
     fn is_over(&self, mail: &RetiredMail) -> bool {
-        clock::now().since(mail.retired_at) > self.keep
+        clock::now().since(mail.retired_at) > self.much().keep
     }
 
     fn lose(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn much(&self) -> HowMuch {
+        *self.much.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic under it leaves the segments usable.
@@ -501,8 +547,9 @@ impl Writer {
             return;
         };
         store.tend(now, is_short);
-        files.give_up_older(now, kept.content_keep);
-        while store.octets().saturating_add(files.octets()) > kept.content_size {
+        let much = kept.much();
+        files.give_up_older(now, much.content_keep);
+        while store.octets().saturating_add(files.octets()) > much.content_size {
             match (store.oldest(), files.oldest()) {
                 (Some(record), Some(file)) if file <= record => files.give_up_oldest(),
                 (Some(_), _) => {

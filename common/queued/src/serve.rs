@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use postroad_daemon::{CommonConfig, DaemonError, HealthState, Shutdown, Start};
+use postroad_daemon::{CommonConfig, DaemonError, HealthState, Reload, Shutdown, Start};
 use postroad_directory::DirectoryHandle;
 use postroad_metrics::Metrics;
 use postroad_net::UnixRoles;
@@ -17,6 +17,7 @@ use tonic::service::Routes;
 
 use crate::{
     Config, ConfigError, LocalQueue, ServeError,
+    reload::reload_part,
     rpc::{AdminRpc, AgentsRpc, Gate},
     start,
 };
@@ -27,13 +28,14 @@ const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
 /// The whole of a process of its own.
 pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let directory = DirectoryHandle::open(&start.common.directory).map_err(DaemonError::config)?;
-    let served = serve(
+    let served = serve_with(
         start.config,
         &start.common,
         directory,
         &start.health,
         &start.metrics,
         start.shutdown,
+        Some(start.reload),
     );
     served.await.map_err(ServeError::into_daemon_error)
 }
@@ -46,6 +48,18 @@ pub async fn serve(
     health: &HealthState,
     metrics: &Metrics,
     shutdown: Shutdown,
+) -> Result<(), ServeError> {
+    serve_with(config, common, directory, health, metrics, shutdown, None).await
+}
+
+async fn serve_with(
+    config: Config,
+    common: &CommonConfig,
+    directory: DirectoryHandle,
+    health: &HealthState,
+    metrics: &Metrics,
+    shutdown: Shutdown,
+    reload: Option<Reload>,
 ) -> Result<(), ServeError> {
     let (ready, listening) = (health.check("queue"), health.check("sockets"));
     let sockets_config = config.clone();
@@ -67,8 +81,15 @@ pub async fn serve(
     let health = queue.keep_check(&ready);
     let mut serving = sockets.serve(&stop_sockets);
     let queue_runs = running.run(stop_queue.clone(), grace / 2);
+    let reloading = async {
+        if let Some(reload) = reload {
+            let current = queue.clone();
+            let part = reload_part(move || Some(current.clone()), |_| ());
+            reload.serve(vec![part], shutdown.token().clone()).await;
+        }
+    };
     let health = async {
-        health.await;
+        tokio::join!(health, reloading);
         std::future::pending::<()>().await;
     };
     tokio::pin!(queue_runs, watch, health);
@@ -102,7 +123,7 @@ pub async fn serve_rpc(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let grace = common.shutdown_grace.as_duration() / 4;
-    let mut sockets = bind(queue, &queue.front.config, common, grace).await?;
+    let mut sockets = bind(queue, &queue.front.config(), common, grace).await?;
     let mut serving = sockets.serve(&shutdown);
     let mut outcome = Ok(());
     while let Some(ended) = serving.join_next().await {
@@ -171,11 +192,7 @@ fn agent_routes(queue: &LocalQueue) -> Routes {
     let front = &queue.front;
     let agents = AgentsRpc {
         queue: Arc::new(queue.clone()),
-        gate: Gate::new(
-            front.directory.clone(),
-            front.config.relay_networks.clone(),
-            front.counts.not_allowed(),
-        ),
+        gate: Gate::new(Arc::clone(front)),
         admission: front.admission.subscribe(),
         stopping: front.stopping.clone(),
         tasks: front.tasks.clone(),

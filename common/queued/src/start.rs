@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use postroad_daemon::CommonConfig;
 use postroad_directory::DirectoryHandle;
 use postroad_journal::{ContentNonce, ContentStore, Journal, JournalError, Recovery};
 use postroad_metrics::Metrics;
-use postroad_queue::{LeaseTimes, Newcomers, Options, Quotas, RetrySchedule, record::FORMATS};
+use postroad_queue::{Newcomers, Options, Quotas, RetrySchedule, record::FORMATS};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -31,7 +32,9 @@ use crate::{
     counts::Counts,
     disk,
     dispatch::{self, ToDispatcher},
-    holds, reports,
+    holds,
+    reload::lease_times,
+    reports,
     retired::Retired,
     routing::Router,
     sections,
@@ -124,8 +127,10 @@ pub async fn start(
             );
         },
     )?;
-    let disk = (folder.clone(), config.disk.clone());
-    let is_short = move || disk::shortage(&disk.0, &disk.1).is_some();
+    let segment = config.disk.segment.as_u64();
+    let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let disk = (folder.clone(), Arc::clone(&shared));
+    let is_short = move || disk::shortage(&disk.0, &disk.1.load().disk).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
     let memory = config.max_submission_memory.as_usize() / 1024;
     let front = Arc::new(Front {
@@ -145,12 +150,15 @@ pub async fn start(
         stopping: CancellationToken::new(),
         upkeep_stop: CancellationToken::new(),
         ended: CancellationToken::new(),
-        config,
+        config: shared,
+        max_submissions: config.max_submissions,
+        counts_quotas: !newcomers.quotas().are_none(),
+        segment,
         newcomers,
         reader,
         reclaimer,
         contents,
-        router,
+        router: ArcSwap::from_pointee(router),
         directory,
         committer,
         inline_limit,
@@ -163,7 +171,7 @@ pub async fn start(
         format,
     });
     front.counts.tell_front(&front);
-    if let Ok(room) = disk::room(&front.folder, &front.config.disk) {
+    if let Ok(room) = disk::room(&front.folder, &front.config().disk) {
         front.counts.room(room);
     }
     info!(
@@ -233,6 +241,8 @@ async fn bring_to_life(
     core.counts.tell_core(&core);
     core.standing.send_replace(Standing::Live);
     live.send_replace(Some(Arc::clone(&core)));
+    // What changed while it came to life; from now on it is told itself.
+    core.renew_terms();
     info!(
         event = "caught_up",
         epoch = core.epoch,
@@ -445,12 +455,7 @@ fn queue_options(
 ) -> Options {
     Options {
         retry: RetrySchedule::from(&config.retry),
-        times: LeaseTimes {
-            duration: config.lease.duration.into(),
-            drop_grace: config.lease.stream_grace.into(),
-            resume_grace: config.lease.resume_grace.into(),
-            report_gather: config.dsn.gather.into(),
-        },
+        times: lease_times(config),
         fairness: config.fairness(),
         cache_capacity: config.disk.index_cache.as_u64(),
         quotas,

@@ -82,7 +82,7 @@ impl LocalSubmission {
 
     async fn take(&mut self, bytes: Bytes) -> Result<(), QueueError> {
         let len = self.len + u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if len > self.core.config.size_limit.as_u64() {
+        if len > self.core.config().size_limit.as_u64() {
             return Err(too_large());
         }
         self.len = len;
@@ -132,7 +132,7 @@ impl LocalSubmission {
                 chunks.push(bytes);
                 let (store, config, folder) = (
                     self.core.contents.clone(),
-                    self.core.config.disk.clone(),
+                    self.core.config().disk.clone(),
                     self.core.folder.clone(),
                 );
                 let begun = spawn_blocking(move || {

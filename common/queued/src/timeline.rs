@@ -54,6 +54,7 @@ const FOLLOWERS: usize = 1_024;
 pub(crate) struct Timeline {
     /// None: switched off.
     sender: Option<SyncSender<Message>>,
+    limits: Option<Arc<Mutex<Limits>>>,
     shared: Arc<Shared>,
 }
 
@@ -108,16 +109,18 @@ impl Timeline {
             return (
                 Self {
                     sender: None,
+                    limits: None,
                     shared,
                 },
                 end,
             );
         };
+        let limits = Arc::new(Mutex::new(limits));
         let (sender, messages) = sync_channel(MESSAGES);
         let store = Store {
             shared: Arc::clone(&shared),
             folder,
-            limits,
+            limits: Arc::clone(&limits),
             is_short: Box::new(is_short),
         };
         let run = move || {
@@ -131,7 +134,30 @@ impl Timeline {
             error!(event = "fault", error = %error, "there is no timeline");
         }
         let sender = spawned.is_ok().then_some(sender);
-        (Self { sender, shared }, end)
+        let limits = Some(limits);
+        (
+            Self {
+                sender,
+                limits,
+                shared,
+            },
+            end,
+        )
+    }
+
+    /// Whether these limits can be had without a new start: what is off stays off until then, what is on stays on.
+    pub fn can_become(&self, config: &TimelineConfig) -> bool {
+        self.limits.is_some() == Limits::of(config.keep, config.max_size).is_some()
+    }
+
+    /// Keeps as much from now on, if it can.
+    pub fn renew(&self, config: &TimelineConfig) {
+        if let Some(limits) = &self.limits {
+            let mut limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+            *limits = limits
+                .renewed(config.keep, config.max_size)
+                .unwrap_or(*limits);
+        }
     }
 
     /// Never waits: what finds no room is lost, and counted.
@@ -303,6 +329,7 @@ mod tests {
         let (sender, messages) = sync_channel(2);
         let (written, _) = broadcast::channel(1);
         let timeline = Timeline {
+            limits: None,
             sender: Some(sender),
             shared: Arc::new(Shared {
                 waiting: AtomicUsize::new(0),

@@ -41,7 +41,7 @@ pub(crate) async fn clear_away(core: &Arc<Core>) -> Result<(), CommitError> {
     let segments = core.segments();
     let room = core.room_taken(&segments);
     let used: u64 = segments.iter().map(|one| u64::from(one.bytes_used)).sum();
-    if room <= core.config.disk.journal_target.as_u64() || used > room / 2 {
+    if room <= core.config().disk.journal_target.as_u64() || used > room / 2 {
         return Ok(());
     }
     let mut upkeep = Upkeep::new(Arc::clone(core));
@@ -79,8 +79,9 @@ struct Upkeep {
     /// Where a replay would begin.
     checkpoint: Lsn,
     rest: Option<Rest>,
-    directory: Option<Arc<Directory>>,
-    /// Where the walk that follows it goes on, from the first mail or this one.
+    /// What routes follow: the directory and the routing table.
+    followed: Option<(Arc<Directory>, Arc<Router>)>,
+    /// Where the walk that follows them goes on, from the first mail or this one.
     rerouting: Option<Option<QueueId>>,
     renewals: Renewals,
 }
@@ -92,7 +93,7 @@ impl Upkeep {
             quiet_round: 0,
             checkpoint: Lsn(0),
             rest: None,
-            directory: None,
+            followed: None,
             rerouting: None,
             renewals: Renewals::default(),
         }
@@ -151,12 +152,16 @@ impl Upkeep {
         }
     }
 
-    /// Routes follow the directory and the configuration: at start, and whenever the directory changed.
+    /// Routes follow the directory and the configuration: at start, and whenever one of them changed.
     async fn reroute(&mut self, until: Instant) -> Result<(), CommitError> {
         let directory = self.core.directory.current();
-        let seen = self.directory.as_ref();
-        if seen.is_none_or(|seen| !Arc::ptr_eq(seen, &directory)) {
-            self.directory = Some(directory);
+        let router = self.core.router();
+        let seen = self.followed.as_ref();
+        let same = |(known, table): &(Arc<Directory>, Arc<Router>)| {
+            Arc::ptr_eq(known, &directory) && Arc::ptr_eq(table, &router)
+        };
+        if !seen.is_some_and(same) {
+            self.followed = Some((directory, router));
             self.rerouting = Some(None);
         }
         while let Some(from) = self.rerouting {
@@ -196,11 +201,12 @@ pub(crate) async fn look_at_disk(front: &Arc<Front>) {
                 warn!(event = "fault", error = %error, "a content file stays until the next start");
             }
         }
-        let room = disk::room(&core.folder, &core.config.disk);
+        let config = core.config();
+        let room = disk::room(&core.folder, &config.disk);
         if let Ok(room) = &room {
             core.counts.room(*room);
         }
-        disk::shortage_of(&room, &core.config.disk)
+        disk::shortage_of(&room, &config.disk)
     };
     let Ok(shortage) = spawn_blocking(look).await else {
         return;
@@ -328,7 +334,7 @@ fn join(all: Option<Prepared>, one: Prepared) -> Prepared {
 type Misrouted = (Vec<(JobKey, Route)>, Option<QueueId>);
 
 fn wrongly_routed(core: &Core, from: Option<QueueId>) -> Result<Misrouted, QueueError> {
-    let directory = core.directory.current();
+    let (directory, router) = (core.directory.current(), core.router());
     let all = Filter::all();
     let listing = Listing::oldest(&all, from, PAGE);
     let page = core.queue.list(&listing, clock::now(), &|| true)?;
@@ -339,7 +345,7 @@ fn wrongly_routed(core: &Core, from: Option<QueueId>) -> Result<Misrouted, Queue
         .map(|job| &job.state);
     let wrong = jobs.filter(|state| state.is_pending() && routing::follows_table(&state.rule));
     let wrong = wrong.filter_map(|state| {
-        let route = route_of(&core.router, &directory, state)?;
+        let route = route_of(&router, &directory, state)?;
         let same = route.class == state.class && route.next_hop == state.next_hop;
         (!same).then_some((state.key, route))
     });

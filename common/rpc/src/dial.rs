@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use postroad_dns::SystemNames;
 use postroad_net::{ClientTls, Stream, connect_tcp, connect_unix};
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Uri};
 use tower::service_fn;
 use tracing::warn;
@@ -36,6 +37,7 @@ pub fn dial_pool(
     Ok(ChannelPool {
         channels,
         next: Arc::default(),
+        tls: route.tls,
     })
 }
 
@@ -44,6 +46,7 @@ pub fn dial_pool(
 pub struct ChannelPool {
     channels: Arc<[Channel]>,
     next: Arc<AtomicUsize>,
+    tls: Option<ClientTls>,
 }
 
 impl ChannelPool {
@@ -51,6 +54,15 @@ impl ChannelPool {
     pub fn pick(&self) -> Channel {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.channels[turn % self.channels.len()].clone()
+    }
+
+    /// Takes up renewed certificates and warns before they run out, until `shutdown`. Connections take up a renewed one as
+    /// they begin, also without this.
+    pub async fn watch_certificates(&self, shutdown: CancellationToken) {
+        match self.tls.clone() {
+            Some(tls) => tls.watch(shutdown).await,
+            None => shutdown.cancelled().await,
+        }
     }
 
     /// How many there are.
@@ -139,9 +151,8 @@ fn channel(route: &Route) -> Channel {
 /// A certificate renewed since the last connection is taken up; a bad one is passed over.
 async fn refreshed(tls: ClientTls) -> ClientTls {
     let reload = tls.clone();
-    if let Ok(Err(error)) = spawn_blocking(move || reload.reload_if_changed()).await {
-        warn!(event = "reload_failed", "the old ones stay in use: {error}");
-    }
+    // It panics only by a fault of ours, and then the old one is as good.
+    let _ = spawn_blocking(move || reload.refresh()).await;
     tls
 }
 

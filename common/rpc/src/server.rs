@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use postroad_dns::{DnsError, SystemNames};
-use postroad_net::{Error as NetError, Limits, ListenAddr, Listener, ServerTls};
+use postroad_net::{CERTIFICATE_WATCH, Error as NetError, Limits, ListenAddr, Listener, ServerTls};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,7 +27,6 @@ use crate::{
 const MAX_STREAMS: u32 = 1024;
 /// Connections whose handshake is done and that tonic has not taken yet.
 const ACCEPTED_AHEAD: usize = 16;
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(30);
 /// How long cut connections may take to notice.
 const CUT_GRACE: Duration = Duration::from_secs(2);
 /// How long the name of an address to listen at may take to lead to us.
@@ -192,7 +191,7 @@ async fn accept(socket: Socket, options: &ServeOptions, sink: Sink, shutdown: Ca
                 grace: options.limits.grace + 2 * CUT_GRACE,
                 ..options.limits.clone()
             };
-            let watch = tls.clone().watch(CERTIFICATE_CHECK, shutdown.clone());
+            let watch = tls.clone().watch(CERTIFICATE_WATCH, shutdown.clone());
             tokio::join!(watch, accept_tcp(listener, tls, &limits, sink, shutdown));
         }
     }

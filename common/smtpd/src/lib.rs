@@ -61,26 +61,47 @@ impl Smtpd {
     /// A server with this policy before this queue. Without `tls` STARTTLS is not offered, whatever the
     /// configuration says. What it does is counted under the listener's name.
     pub fn new(
-        mut config: SmtpdConfig,
+        config: SmtpdConfig,
         policy: Arc<dyn Policy>,
         queue: Arc<dyn QueueService>,
         tls: Option<ServerTls>,
         metrics: &Metrics,
     ) -> Self {
+        let logs_in = !config.session.offers.auth.is_empty();
+        let counts = Counts::new(metrics, &config.listener, logs_in);
+        let shared = (TaskTracker::new(), Arc::new(counts));
+        Self::with(config, policy, queue, tls, shared)
+    }
+
+    fn with(
+        mut config: SmtpdConfig,
+        policy: Arc<dyn Policy>,
+        queue: Arc<dyn QueueService>,
+        tls: Option<ServerTls>,
+        (commits, counts): (TaskTracker, Arc<Counts>),
+    ) -> Self {
         config.session.offers.starttls &= tls.is_some() && !config.implicit_tls;
         Self {
-            counts: Arc::new(Counts::new(
-                metrics,
-                &config.listener,
-                !config.session.offers.auth.is_empty(),
-            )),
             session: Arc::new(config.session.clone()),
             config,
             policy,
             queue,
             tls,
-            commits: TaskTracker::new(),
+            commits,
+            counts,
         }
+    }
+
+    /// The same server under another configuration, for conversations that begin from now on. Those that go on keep what they
+    /// began with; commits are waited for by either's [`Smtpd::drain`].
+    pub fn successor(
+        &self,
+        config: SmtpdConfig,
+        policy: Arc<dyn Policy>,
+        tls: Option<ServerTls>,
+    ) -> Self {
+        let shared = (self.commits.clone(), Arc::clone(&self.counts));
+        Self::with(config, policy, Arc::clone(&self.queue), tls, shared)
     }
 
     /// Holds one conversation. `rdns` is the client's name by reverse DNS, confirmed by a forward look-up.

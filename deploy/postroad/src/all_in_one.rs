@@ -10,9 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use postroad_daemon::{
-    AgentConfig, CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, HttpServer, Observed,
-    Shutdown, counted, health_socket, serve_health,
+    AgentConfig, CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, HttpServer,
+    LogControl, Observed, Reload, Shutdown, counted, health_socket, serve_health,
 };
 use postroad_directory::DirectoryHandle;
 use postroad_dns::ResolverOptions;
@@ -31,6 +32,7 @@ const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
 pub struct Whole {
     /// `[common]`.
     pub common: CommonConfig,
+    file: ConfigFile,
     queued: postroad_queued::Config,
     msa: postroad_msa::Config,
     mta: postroad_mta::Config,
@@ -47,11 +49,12 @@ impl Whole {
             msa: file.section("msa")?,
             mta: file.section("mta")?,
             mda: file.section("mda")?,
+            file,
         };
         let problems = [
-            whole.msa.check(&file),
-            whole.mta.check(&file),
-            whole.mda.check(&file),
+            whole.msa.check(&whole.file),
+            whole.mta.check(&whole.file),
+            whole.mda.check(&whole.file),
         ];
         match problems.into_iter().flatten().next() {
             Some(problem) => Err(problem.into()),
@@ -60,7 +63,12 @@ impl Whole {
     }
 
     /// Starts the agents as tasks of `daemon`. When this returns the queue is open and all ports are taken.
-    pub async fn start(self, daemon: &mut Daemon) -> Result<Arc<QueueSlot>, DaemonError> {
+    pub async fn start(
+        self,
+        daemon: &mut Daemon,
+        log: LogControl,
+    ) -> Result<Arc<QueueSlot>, DaemonError> {
+        let reload = Reload::new(self.file, log)?;
         let common = Arc::new(self.common);
         make_run_dir(&common.run_dir);
         let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
@@ -95,7 +103,7 @@ impl Whole {
         ready.ready();
 
         let keeper = QueueKeeper {
-            config: self.queued,
+            config: Arc::new(ArcSwap::from_pointee(self.queued)),
             common: Arc::clone(&common),
             directory: directory.clone(),
             slot: Arc::clone(&slot),
@@ -106,6 +114,7 @@ impl Whole {
             .open()
             .await
             .map_err(postroad_queued::ServeError::into_daemon_error)?;
+        let mut reloads = vec![keeper.reload_part(), msa.reload_part(), mta.reload_part()];
         support(daemon, "queued", async move |stop| {
             keeper.keep(first, stop).await
         });
@@ -136,6 +145,15 @@ impl Whole {
         };
         let mda = postroad_mda::Mda::bind(self.mda, &common, dependencies).await?;
         ready.ready();
+        reloads.push(mda.reload_part());
+        support(
+            daemon,
+            "reload",
+            async move |stop: postroad_daemon::Shutdown| {
+                reload.serve(reloads, stop.token().clone()).await;
+                Ok(())
+            },
+        );
         work(daemon, "mda", async move |stop| Ok(mda.run(stop).await?));
         Ok(slot)
     }

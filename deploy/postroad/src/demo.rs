@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postroad_daemon::{Daemon, init_logging};
+use postroad_daemon::{Daemon, LogControl, init_logging};
 
 use crate::all_in_one::Whole;
 use crate::cli::RunArguments;
@@ -46,22 +46,22 @@ pub fn carry_out(arguments: &RunArguments, terminal: &mut Terminal<'_>) -> Resul
         ));
     }
     let whole = Whole::load(&card.config)?;
-    init_logging(&whole.common.log, "postroad")?;
+    let log = init_logging(&whole.common.log, "postroad")?;
     let runtime = runtime()?;
-    let ended = runtime.block_on(run(whole, &plan, &card, arguments, terminal));
+    let ended = runtime.block_on(run((whole, log), &plan, &card, arguments, terminal));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
 async fn run(
-    whole: Whole,
+    (whole, log): (Whole, LogControl),
     plan: &Plan,
     card: &DemoCard,
     arguments: &RunArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     let mut daemon = Daemon::new(whole.common.shutdown_grace.into());
-    let slot = whole.start(&mut daemon).await?;
+    let slot = whole.start(&mut daemon, log).await?;
     let shutdown = daemon.shutdown();
     let telling = async {
         let told = tokio::select! {

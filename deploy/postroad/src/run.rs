@@ -28,14 +28,14 @@ pub fn carry_out(
     }
     let (path, _) = choose(config, None);
     let whole = Whole::load(&path)?;
-    init_logging(&whole.common.log, "postroad")?;
+    let log = init_logging(&whole.common.log, "postroad")?;
     prepare(terminal);
     terminal.say("postroad: all agents run in this one process, for trying and testing; in earnest each has a process of its own");
     info!(event = "config_loaded", path = %path.display(), version = env!("CARGO_PKG_VERSION"));
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(whole.common.shutdown_grace.into());
-        whole.start(&mut daemon).await?;
+        whole.start(&mut daemon, log).await?;
         info!(event = "ready");
         daemon.run().await
     });

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postroad_net::{Connection, Limits, Peer, Stream};
-use postroad_smtpd::Smtpd;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use super::Door;
 
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,7 +47,7 @@ impl UnixSocket {
 
     /// Accepts until `shutdown`, then waits for the connections within the grace period. Beyond the limit
     /// clients wait in the backlog.
-    pub async fn serve(self, limits: &Limits, smtpd: &Arc<Smtpd>, shutdown: CancellationToken) {
+    pub async fn serve(self, limits: &Limits, door: &Door, shutdown: CancellationToken) {
         let places = Arc::new(Semaphore::new(limits.max_connections));
         let mut tasks = JoinSet::new();
         loop {
@@ -65,7 +66,7 @@ impl UnixSocket {
                 sleep(PAUSE).await;
                 continue;
             };
-            let (smtpd, shutdown) = (Arc::clone(smtpd), shutdown.child_token());
+            let (smtpd, shutdown) = (door.smtpd(), shutdown.child_token());
             tasks.spawn(async move {
                 let _place = place;
                 smtpd.serve(connection(stream.into(), shutdown), None).await;

@@ -26,6 +26,7 @@ use postroad_smtpd::{
 use crate::config::InboundConfig;
 
 /// The decisions of port 25.
+#[derive(Clone)]
 pub struct InboundPolicy {
     directory: DirectoryHandle,
     relay_networks: Networks,
@@ -38,6 +39,11 @@ impl InboundPolicy {
             directory,
             relay_networks: config.relay_networks.clone(),
         }
+    }
+
+    /// The same under another configuration.
+    pub fn successor(&self, config: &InboundConfig) -> Self {
+        Self::new(config, self.directory.clone())
     }
 
     fn foreign(&self, client: &ClientFacts, mailbox: &Mailbox) -> Result<RecipientDraft, Reply> {

@@ -47,6 +47,14 @@ impl Places {
         }
     }
 
+    /// At most `limit` for each destination from now on; jobs under way count on.
+    pub fn with_limit(&self, limit: u32) -> Self {
+        Self {
+            lines: Arc::clone(&self.lines),
+            limit: limit.max(1),
+        }
+    }
+
     /// A place, free again when dropped; or, if all are taken, how long to stay away.
     pub fn take(&self, destination: &str, now: Instant) -> Result<Place, Duration> {
         let mut lines = self.lock();

@@ -9,9 +9,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_util::sync::CancellationToken;
 
-use super::files::{CertFiles, Loaded, Stamp, read_roots};
-use super::{VERSIONS, config_error, provider};
+use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
+use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, config_error, provider};
 use crate::Error;
 
 /// The authorities a client believes.
@@ -51,6 +52,7 @@ pub struct Current {
     config: Arc<ClientConfig>,
     /// `None` without any trusted authority; then nothing verifies.
     verifier: Option<Arc<WebPkiServerVerifier>>,
+    facts: Vec<Facts>,
 }
 
 impl ClientTls {
@@ -95,6 +97,16 @@ impl ClientTls {
         Ok(true)
     }
 
+    /// Takes up changed files, and tells of it. Blocks on files.
+    pub fn refresh(&self) {
+        Reloads::refresh(self);
+    }
+
+    /// Looks at the files now and then and takes up changes, until `shutdown`. A task of the caller.
+    pub async fn watch(self, shutdown: CancellationToken) {
+        super::watch(self, CERTIFICATE_WATCH, shutdown).await;
+    }
+
     fn new(
         policy: Policy,
         trust: Trust,
@@ -122,6 +134,16 @@ impl ClientTls {
     pub(crate) fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
         let bare = name.strip_suffix('.').unwrap_or(name);
         ServerName::try_from(bare.to_owned()).map_err(|_| Error::ServerName(name.to_owned()))
+    }
+}
+
+impl Reloads for ClientTls {
+    fn reload_if_changed(&self) -> Result<bool, Error> {
+        Self::reload_if_changed(self)
+    }
+
+    fn facts(&self) -> Vec<Facts> {
+        self.0.current.load().facts.clone()
     }
 }
 
@@ -189,9 +211,11 @@ fn build(
         .map_err(config_error)?
         .dangerous()
         .with_custom_certificate_verifier(chosen);
+    let mut told = Vec::new();
     let mut config = match own {
         Some(files) => {
-            let Loaded { key, .. } = files.load()?;
+            let Loaded { key, facts, .. } = files.load()?;
+            told.push(facts);
             builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
         }
         None => builder.with_no_client_auth(),
@@ -200,6 +224,7 @@ fn build(
     Ok(Current {
         config: Arc::new(config),
         verifier,
+        facts: told,
     })
 }
 

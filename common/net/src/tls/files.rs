@@ -3,20 +3,25 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::provider;
 use crate::Error;
 
-const EXPIRES_SOON_SECONDS: i64 = 7 * 24 * 3600;
+/// How long before its end a certificate should long have been renewed; of a short life, a fifth of it.
+const EXPIRES_SOON_SECONDS: i64 = 14 * 24 * 3600;
+/// Who renews writes two files, and somebody may look between one and the other.
+const TRIES: u32 = 4;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// A certificate and its key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -33,25 +38,89 @@ pub struct CertFiles {
 pub struct Loaded {
     pub key: CertifiedKey,
     pub names: Vec<String>,
+    pub facts: Facts,
 }
 
 impl CertFiles {
+    /// Blocks, for a moment also where certificate and key do not belong together: the other may be just coming.
     pub(crate) fn load(&self) -> Result<Loaded, Error> {
+        for _ in 1..TRIES {
+            match self.load_pair()? {
+                Ok(loaded) => return Ok(loaded),
+                Err(Apart) => sleep(BETWEEN_TRIES),
+            }
+        }
+        self.load_pair()?.map_err(|Apart| {
+            let problem = format!(
+                "is not the key of the certificate in {}",
+                self.cert_file.display()
+            );
+            Error::file(&self.key_file, problem)
+        })
+    }
+
+    fn load_pair(&self) -> Result<Result<Loaded, Apart>, Error> {
         let chain = read_certificates(&self.cert_file)?;
         let key = read_key(&self.key_file)?;
-        let names = inspect(&self.cert_file, chain.first())?;
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Error::file(
+        let (names, facts) = inspect(&self.cert_file, chain.first())?;
+        match CertifiedKey::from_der(chain, key, &provider()) {
+            Ok(key) => {
+                facts.warn();
+                Ok(Ok(Loaded { key, names, facts }))
+            }
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Ok(Err(Apart)),
+            Err(error) => Err(Error::file(
                 &self.key_file,
-                format!(
-                    "is not the key of the certificate in {}",
-                    self.cert_file.display()
-                ),
-            ),
-            error => Error::file(&self.key_file, format!("this key cannot be used: {error}")),
-        })?;
-        Ok(Loaded { key, names })
+                format!("this key cannot be used: {error}"),
+            )),
+        }
     }
+}
+
+/// Certificate and key do not belong together.
+struct Apart;
+
+/// What is told of a certificate.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    path: PathBuf,
+    name: Option<String>,
+    from: i64,
+    until: i64,
+}
+
+impl Facts {
+    /// That it was read again.
+    pub fn announce(&self) {
+        info!(
+            event = "certificate_reloaded",
+            path = %self.path.display(),
+            name = self.name,
+            not_after = %time(self.until),
+            "certificates reloaded"
+        );
+    }
+
+    /// Warns when its time is over, not yet come, or soon over; no reason not to start.
+    pub fn warn(&self) {
+        let now = unix_seconds();
+        let soon = EXPIRES_SOON_SECONDS.min((self.until - self.from) / 5);
+        let (until, path) = (time(self.until), self.path.display());
+        let text = if self.until < now {
+            format!("expired at {until}")
+        } else if self.from > now {
+            format!("valid from {}", time(self.from))
+        } else if self.until < now + soon {
+            format!("expires at {until}")
+        } else {
+            return;
+        };
+        warn!(event = "certificate_warning", %path, name = self.name, not_after = %until, "{text}");
+    }
+}
+
+fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }
 
 /// The certificates of a CA file.
@@ -67,13 +136,22 @@ pub fn read_roots(path: &Path) -> Result<RootCertStore, Error> {
 
 /// What a look at the files' metadata shows; a different stamp means different files.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Stamp(Vec<Option<(i64, i64, u64, u64)>>);
+pub struct Stamp(Vec<Option<[i64; 6]>>);
 
 impl Stamp {
     pub fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         let look = |path: &PathBuf| {
             let meta = fs::metadata(path).ok()?;
-            Some((meta.mtime(), meta.mtime_nsec(), meta.ino(), meta.size()))
+            let (inode, size) = (meta.ino().cast_signed(), meta.size().cast_signed());
+            // The time of the last change of any kind: who may read it matters, too.
+            Some([
+                meta.mtime(),
+                meta.mtime_nsec(),
+                meta.ctime(),
+                meta.ctime_nsec(),
+                inode,
+                size,
+            ])
         };
         Self(paths.into_iter().map(look).collect())
     }
@@ -128,40 +206,34 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|error| Error::file(path, format!("cannot be read: {error}")))
 }
 
-/// The names of the certificate; warns when its time is over or not yet come, which is no reason not to start.
-fn inspect(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<Vec<String>, Error> {
+/// The names of the certificate, and what is told of it.
+fn inspect(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<(Vec<String>, Facts), Error> {
     let bad = |error: &dyn std::fmt::Display| {
         Error::file(path, format!("holds a malformed certificate: {error}"))
     };
     let der = leaf.map(AsRef::as_ref).unwrap_or_default();
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| bad(&error))?;
-    let validity = certificate.validity();
-    let (from, until, now) = (
-        validity.not_before.timestamp(),
-        validity.not_after.timestamp(),
-        unix_seconds(),
-    );
-    let path_shown = path.display();
-    if until < now {
-        warn!(event = "certificate_warning", path = %path_shown, "expired at {}", validity.not_after);
-    } else if from > now {
-        warn!(event = "certificate_warning", path = %path_shown, "valid from {}", validity.not_before);
-    } else if until < now + EXPIRES_SOON_SECONDS {
-        warn!(event = "certificate_warning", path = %path_shown, "expires at {}", validity.not_after);
-    }
     let extension = certificate
         .subject_alternative_name()
         .map_err(|error| bad(&error))?;
     let names = extension
         .map(|extension| extension.value.general_names.as_slice())
         .unwrap_or_default();
-    Ok(names
+    let names: Vec<String> = names
         .iter()
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
             _ => None,
         })
-        .collect())
+        .collect();
+    let validity = certificate.validity();
+    let facts = Facts {
+        path: path.to_owned(),
+        name: names.first().cloned(),
+        from: validity.not_before.timestamp(),
+        until: validity.not_after.timestamp(),
+    };
+    Ok((names, facts))
 }
 
 fn unix_seconds() -> i64 {

@@ -8,13 +8,11 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
 
-use super::files::{CertFiles, Loaded, Stamp, read_roots};
-use super::{VERSIONS, config_error, provider};
+use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
+use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, config_error, provider};
 use crate::Error;
 
 /// TLS for a listener. Clones share the certificates, so a reload reaches all of them.
@@ -26,9 +24,16 @@ struct Shared {
     certs: Vec<CertFiles>,
     client_ca: Option<PathBuf>,
     alpn: Vec<Vec<u8>>,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
     /// The files as they were when last read, well or badly.
     seen: Mutex<Stamp>,
+}
+
+/// One generation of the files.
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    facts: Vec<Facts>,
 }
 
 impl ServerTls {
@@ -51,7 +56,7 @@ impl ServerTls {
     ) -> Result<Self, Error> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let seen = Stamp::of(paths(&certs, client_ca.as_ref()));
-        let current = ArcSwap::new(build(&certs, client_ca.as_deref(), &alpn)?);
+        let current = ArcSwap::from_pointee(build(&certs, client_ca.as_deref(), &alpn)?);
         Ok(Self(Arc::new(Shared {
             certs,
             client_ca,
@@ -66,11 +71,8 @@ impl ServerTls {
         let shared = &*self.0;
         // Stamped before reading: a change in between is seen at the next look.
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.stamp();
-        shared.current.store(build(
-            &shared.certs,
-            shared.client_ca.as_deref(),
-            &shared.alpn,
-        )?);
+        let built = build(&shared.certs, shared.client_ca.as_deref(), &shared.alpn)?;
+        shared.current.store(Arc::new(built));
         Ok(())
     }
 
@@ -84,30 +86,61 @@ impl ServerTls {
 
     /// Looks at the files `every` so often and reloads them, until `shutdown`. A task of the caller.
     pub async fn watch(self, every: Duration, shutdown: CancellationToken) {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        super::watch(self, every, shutdown).await;
+    }
+
+    /// The same with certificates that are replaced by others, or by none, as the configuration changes.
+    pub async fn watch_latest(
+        mut latest: watch::Receiver<Option<Self>>,
+        shutdown: CancellationToken,
+    ) {
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            let this = self.clone();
-            match spawn_blocking(move || this.reload_if_changed()).await {
-                Ok(Ok(true)) => info!(event = "certificate_reloaded", count = self.0.certs.len()),
-                Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => {
-                    error!(event = "reload_failed", "the old ones stay in use: {error}")
+            let current = latest.borrow_and_update().clone();
+            let replaced = CancellationToken::new();
+            let watching = async {
+                match current {
+                    Some(tls) => tls.watch(CERTIFICATE_WATCH, replaced.clone()).await,
+                    None => replaced.cancelled().await,
                 }
+            };
+            let until = async {
+                let go_on = tokio::select! {
+                    () = shutdown.cancelled() => false,
+                    changed = latest.changed() => match changed {
+                        Ok(()) => true,
+                        // Nobody is left who could replace them.
+                        Err(_) => {
+                            shutdown.cancelled().await;
+                            false
+                        }
+                    },
+                };
+                replaced.cancel();
+                go_on
+            };
+            let ((), go_on) = tokio::join!(watching, until);
+            if !go_on {
+                return;
             }
         }
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        self.0.current.load_full()
+        Arc::clone(&self.0.current.load().config)
     }
 
     fn stamp(&self) -> Stamp {
         Stamp::of(paths(&self.0.certs, self.0.client_ca.as_ref()))
+    }
+}
+
+impl Reloads for ServerTls {
+    fn reload_if_changed(&self) -> Result<bool, Error> {
+        Self::reload_if_changed(self)
+    }
+
+    fn facts(&self) -> Vec<Facts> {
+        self.0.current.load().facts.clone()
     }
 }
 
@@ -122,8 +155,8 @@ fn build(
     certs: &[CertFiles],
     client_ca: Option<&Path>,
     alpn: &[Vec<u8>],
-) -> Result<Arc<ServerConfig>, Error> {
-    let resolver = ByHostName::load(certs)?;
+) -> Result<Current, Error> {
+    let (resolver, facts) = ByHostName::load(certs)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(config_error)?;
@@ -141,7 +174,10 @@ fn build(
     };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = alpn.to_vec();
-    Ok(Arc::new(config))
+    Ok(Current {
+        config: Arc::new(config),
+        facts,
+    })
 }
 
 /// RFC 6066 §3: the certificate follows the name the client asked for.
@@ -152,19 +188,22 @@ struct ByHostName {
 }
 
 impl ByHostName {
-    fn load(certs: &[CertFiles]) -> Result<Self, Error> {
+    fn load(certs: &[CertFiles]) -> Result<(Self, Vec<Facts>), Error> {
         let mut by_name = Vec::with_capacity(certs.len());
+        let mut told = Vec::with_capacity(certs.len());
         for files in certs {
-            let Loaded { key, names } = files.load()?;
+            let Loaded { key, names, facts } = files.load()?;
             by_name.push((names, Arc::new(key)));
+            told.push(facts);
         }
         let (_, fallback) = by_name
             .first()
             .ok_or_else(|| config_error("no certificate is configured"))?;
-        Ok(Self {
+        let resolver = Self {
             fallback: Arc::clone(fallback),
             by_name,
-        })
+        };
+        Ok((resolver, told))
     }
 
     fn choose(&self, name: &str) -> &Arc<CertifiedKey> {

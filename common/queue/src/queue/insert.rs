@@ -37,14 +37,8 @@ impl Queue {
         now: Timestamp,
         route: &dyn Fn(&Envelope, &Recipient) -> Route,
     ) -> Result<Admission, QueueError> {
-        self.prepare_mail(
-            envelope,
-            content,
-            &[],
-            now,
-            route,
-            Some(&self.options.quotas),
-        )
+        let quotas = &self.terms().quotas;
+        self.prepare_mail(envelope, content, &[], now, route, Some(quotas))
     }
 
     /// As [`Queue::prepare_insert`], for mail that the queue itself must send whatever there is already: it counts, and no
@@ -96,15 +90,22 @@ impl Queue {
         if let Some(known) = known? {
             return Ok(repeated(known, digest, Admission::Known));
         }
-        let (retry, rules) = (&self.options.retry, self.hold_rules());
+        let (terms, rules) = (self.terms(), self.hold_rules());
         let mut prepare = |jobs: &mut Vec<JobState>, envelope: &Envelope, size| {
             // Before the rules: what is held already keeps its reason.
             jobs.iter_mut()
                 .for_each(|job| standing::take_up(job, standing, now));
             holds::hold_new(&rules, envelope, size, jobs);
         };
-        let (prepared, claim) =
-            new_mail(envelope, content, digest, retry, &mut prepare, now, route);
+        let (prepared, claim) = new_mail(
+            envelope,
+            content,
+            digest,
+            &terms.retry,
+            &mut prepare,
+            now,
+            route,
+        );
         match quotas {
             None => self.index.add(&claim),
             Some(quotas) => {

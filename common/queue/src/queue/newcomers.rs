@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use postroad_envelope::{Envelope, QueueId, Recipient, Route, Timestamp};
 use postroad_journal::RecordRef;
 
 use super::{
-    Admission, Queue,
+    Admission, Queue, Terms,
     change::{Change, Prepared},
     insert::{identity, new_mail, repeated},
     replay::change_of,
@@ -32,8 +32,7 @@ const MOST: usize = 1_000_000;
 /// What tenants, accounts and domains have is not known either: what is accepted meanwhile is compared with their quotas
 /// as if the queue had been empty, so none of them can have more than twice its quota.
 pub struct Newcomers {
-    retry: RetrySchedule,
-    quotas: Arc<Quotas>,
+    terms: RwLock<Arc<Terms>>,
     stage: Mutex<Stage>,
 }
 
@@ -80,15 +79,24 @@ impl Newcomers {
             usage: Usage::default(),
         };
         Self {
-            retry,
-            quotas,
+            terms: RwLock::new(Arc::new(Terms { retry, quotas })),
             stage: Mutex::new(Stage::Behind(Box::new(ids))),
         }
     }
 
     /// What those that come are compared with.
     pub fn quotas(&self) -> Arc<Quotas> {
-        Arc::clone(&self.quotas)
+        Arc::clone(&self.terms().quotas)
+    }
+
+    /// See [`Queue::renew_terms`].
+    pub fn renew_terms(&self, retry: RetrySchedule, quotas: Arc<Quotas>) {
+        let terms = Arc::new(Terms { retry, quotas });
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = terms;
+    }
+
+    fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Learns the ids in a record of the end of the journal. Tells when the record was made, if it says so.
@@ -146,7 +154,7 @@ impl Newcomers {
     /// Whether every quota has room for a mail that is announced, as far as can be told.
     pub fn admit(&self, claim: &Claim) -> Result<(), OverQuota> {
         match &*self.lock() {
-            Stage::Behind(ids) => ids.usage.check(&self.quotas, claim),
+            Stage::Behind(ids) => ids.usage.check(&self.terms().quotas, claim),
             Stage::CaughtUp { queue, .. } => queue.admit(claim),
         }
     }
@@ -178,12 +186,20 @@ impl Newcomers {
             ids.in_flight.insert(id, digest);
         }
         // The rules lie in the journal that is still to be read; whoever catches up applies them to what was accepted.
+        let terms = self.terms();
         let no_rules = &mut |_: &mut Vec<JobState>, _: &Envelope, _| {};
-        let (prepared, claim) =
-            new_mail(envelope, content, digest, &self.retry, no_rules, now, route);
+        let (prepared, claim) = new_mail(
+            envelope,
+            content,
+            digest,
+            &terms.retry,
+            no_rules,
+            now,
+            route,
+        );
         match &mut *self.lock() {
             Stage::Behind(ids) => {
-                if let Err(over) = ids.usage.take(&self.quotas, &claim) {
+                if let Err(over) = ids.usage.take(&terms.quotas, &claim) {
                     ids.in_flight.remove(&id);
                     return Err(over.into());
                 }
@@ -191,7 +207,7 @@ impl Newcomers {
             }
             // Meanwhile: the queue has the id, and counts the mail as one of its own.
             Stage::CaughtUp { queue, .. } => {
-                if let Err(over) = queue.index.take(&self.quotas, &claim) {
+                if let Err(over) = queue.index.take(&terms.quotas, &claim) {
                     queue.core().in_flight.remove(&id);
                     return Err(over.into());
                 }

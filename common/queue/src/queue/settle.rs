@@ -48,10 +48,8 @@ impl Queue {
             return Err(StaleLease { job }.into());
         };
         let attempts = before.attempts.saturating_add(1);
-        let retry = self
-            .options
-            .retry
-            .next(attempts, now, before.expires_at, job.seed());
+        let retry = &self.terms().retry;
+        let retry = retry.next(attempts, now, before.expires_at, job.seed());
         let pending: Vec<_> = before.pending().collect();
         let state = before.settled(outcomes, retry, now);
         let settled = settled(state, &pending);

@@ -8,7 +8,7 @@ impl Queue {
     /// Whether every quota has room for a mail that is announced. A yes is no promise.
     pub fn admit(&self, claim: &Claim) -> Result<(), OverQuota> {
         match &*self.index.usage() {
-            Some(usage) => usage.check(&self.options.quotas, claim),
+            Some(usage) => usage.check(&self.terms().quotas, claim),
             None => Ok(()),
         }
     }
@@ -21,7 +21,7 @@ impl Queue {
             Some(counted) => *counted,
             None => self.index.count()?,
         };
-        let quotas = &self.options.quotas;
+        let quotas = &self.terms().quotas;
         let of = |scope: &Scope| (*scope, quotas.fullest(*scope, counted.all(*scope)));
         Ok(scopes.iter().map(of).collect())
     }

@@ -67,6 +67,27 @@ impl ReadyQueue {
         }
     }
 
+    /// Other limits hold from now on. A destination that has more leases than it may have now has no turn until enough of them
+    /// have ended.
+    pub fn renew_limits<'a>(
+        &mut self,
+        fairness: &Arc<Fairness>,
+        name: impl Fn(DestinationNumber) -> &'a Arc<str>,
+    ) {
+        self.fairness = Arc::clone(fairness);
+        for (&number, known) in &mut self.destinations {
+            known.limit = fairness.limit(self.class, name(number));
+            let may_have_more = known.may_have_more();
+            for (turns, in_lane) in self.lanes.iter_mut().zip(&mut known.in_lanes) {
+                if !may_have_more {
+                    turns.leave(in_lane.ticket.take());
+                } else if in_lane.ticket.is_none() && !in_lane.jobs.is_empty() {
+                    in_lane.ticket = Some(turns.join(number));
+                }
+            }
+        }
+    }
+
     /// A job's time has come; `name` is that of its destination.
     pub fn insert(&mut self, entry: &Entry, name: &str) {
         let lane = Lane::of(entry.priority) as usize;

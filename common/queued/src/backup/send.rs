@@ -320,7 +320,7 @@ impl Sender<'_> {
     }
 
     async fn piece(&self, path: &str, octets: Bytes) -> Result<(), QueueError> {
-        let patience: Duration = self.core.config.backup.patience.into();
+        let patience: Duration = self.core.config().backup.patience.into();
         let room = tokio::select! {
             room = timeout(patience, self.pieces.reserve()) => room,
             () = self.core.stopping.cancelled() => return Err(stopping()),
@@ -333,7 +333,7 @@ impl Sender<'_> {
             )));
         };
         let room = room.map_err(|_| QueueError::Conflict("its caller has gone away".to_owned()))?;
-        if self.begun.elapsed() > Duration::from(self.core.config.backup.longest) {
+        if self.begun.elapsed() > Duration::from(self.core.config().backup.longest) {
             return Err(QueueError::Conflict(
                 "the backup was given up: it took longer than queued.backup.longest".to_owned(),
             ));

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::Timestamp;
 use postroad_journal::{Journal, JournalError, Location, Options, RecordDraft, SegmentInfo};
 use tracing::{error, info, warn};
@@ -52,6 +53,11 @@ impl Store {
             store.try_open();
         }
         store
+    }
+
+    /// Keeps as much from now on.
+    pub fn renew(&mut self, keep: Interval, size: ByteSize) {
+        self.limits = self.limits.renewed(keep, size).unwrap_or(self.limits);
     }
 
     /// Opens the segments the first time they are needed.

@@ -1,35 +1,28 @@
 //! Who may submit and lease what (ARCHITECTURE "who may call it"). The reason goes to the log, not to the caller.
 
+use std::sync::Arc;
+
 use postroad_address::{Domain, ForwardPath, Mailbox};
-use postroad_directory::{Directory, DirectoryHandle, Resolution};
+use postroad_directory::{Directory, Resolution};
 use postroad_envelope::{Envelope, Recipient, RouteClass};
-use postroad_metrics::Counter;
-use postroad_net::{Networks, PeerIdentity, PeerRole};
+use postroad_net::{PeerIdentity, PeerRole};
 use tonic::Status;
 use tracing::warn;
 
+use crate::core::Front;
+
 /// What roles allow, given what the directory says now.
 #[derive(Clone)]
-pub(crate) struct Gate {
-    directory: DirectoryHandle,
-    /// Clients for which an MTA submits mail to anyone.
-    relay_networks: Networks,
-    refused: Counter,
-}
+pub(crate) struct Gate(Arc<Front>);
 
 impl Gate {
-    /// `refused` counts mails.
-    pub fn new(directory: DirectoryHandle, relay_networks: Networks, refused: Counter) -> Self {
-        Self {
-            directory,
-            relay_networks,
-            refused,
-        }
+    pub fn new(front: Arc<Front>) -> Self {
+        Self(front)
     }
 
     /// A caller with several roles may do what any of them allows.
     pub fn submit(&self, peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status> {
-        let directory = self.directory.current();
+        let directory = self.0.directory.current();
         let mut reason = "no role that submits";
         for role in peer.roles.iter() {
             match self.may_submit(role, envelope, &directory) {
@@ -37,7 +30,7 @@ impl Gate {
                 Err(why) => reason = why,
             }
         }
-        self.refused.count();
+        self.0.counts.not_allowed().count();
         warn!(
             event = "rejected", queue_id = %envelope.queue_id, peer = peer.name,
             role = %peer.roles, mail_from = %envelope.reverse_path, reason
@@ -98,7 +91,8 @@ impl Gate {
     /// Whether the mail came from one of our relay networks: the MTA says so, and whoever is an MTA is believed.
     fn is_relayed(&self, envelope: &Envelope) -> bool {
         let client = envelope.origin.client;
-        client.is_some_and(|client| self.relay_networks.contains(client.ip()))
+        let config = self.0.config();
+        client.is_some_and(|client| config.relay_networks.contains(client.ip()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     ops::ControlFlow,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
@@ -54,15 +54,19 @@ pub enum Message {
 pub struct Store {
     pub shared: Arc<Shared>,
     pub folder: PathBuf,
-    pub limits: Limits,
+    pub limits: Arc<Mutex<Limits>>,
     /// Whether the disk has fallen below its reserve.
     pub is_short: Box<dyn Fn() -> bool + Send>,
 }
 
 impl Store {
+    fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn run(self, messages: &Receiver<Message>) {
         let mut writer = Writer {
-            most: self.limits.segments,
+            most: self.limits().segments,
             store: self,
             journal: None,
             failed: None,
@@ -146,7 +150,7 @@ struct Writer {
 impl Writer {
     fn open(&mut self) {
         let options = Options {
-            segment_bytes: self.store.limits.segment_bytes,
+            segment_bytes: self.store.limits().segment_bytes,
             prepare_ahead: 1,
             ..Options::default()
         };
@@ -277,13 +281,13 @@ impl Writer {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let segments = journal.segments();
+        let (segments, limits) = (journal.segments(), self.store.limits());
         // While the disk is short it does not grow.
         self.most = match (self.store.is_short)() {
             true => self.most.min(segments.len()).max(1),
-            false => self.store.limits.segments,
+            false => limits.segments,
         };
-        let (limits, now) = (self.store.limits, clock::now());
+        let now = clock::now();
         let newest = |segment: &SegmentInfo| self.store.shared.index().newest(segment.number);
         if retention::give_up(journal, self.most, limits.keep, now, newest) {
             let living = journal

@@ -64,7 +64,7 @@ impl Upkeep {
             return Ok(false);
         };
         let may_go = segments.len() > 2 && oldest.sealed && oldest.last_lsn < self.checkpoint;
-        let target = self.core.config.disk.journal_target.as_u64();
+        let target = self.core.config().disk.journal_target.as_u64();
         let jobs = self.core.queue.living_jobs();
         let rests = self
             .rest

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
-use postroad_daemon::{Check, CommonConfig, DaemonError, Shutdown};
+use postroad_daemon::{Check, CommonConfig, DaemonError, ReloadPart, Shutdown};
 use postroad_directory::DirectoryHandle;
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_metrics::Metrics;
@@ -64,7 +64,8 @@ impl QueueService for QueueSlot {
 
 /// Starts the queue, and starts it again after a failure of its storage.
 pub struct QueueKeeper {
-    pub config: Config,
+    /// As it is for the next start of a queue.
+    pub config: Arc<ArcSwap<Config>>,
     pub common: Arc<CommonConfig>,
     pub directory: DirectoryHandle,
     pub slot: Arc<QueueSlot>,
@@ -73,10 +74,23 @@ pub struct QueueKeeper {
 }
 
 impl QueueKeeper {
+    fn config(&self) -> Config {
+        Config::clone(&self.config.load())
+    }
+
+    /// How a changed configuration is put into force.
+    pub fn reload_part(&self) -> ReloadPart {
+        let (slot, next) = (Arc::clone(&self.slot), Arc::clone(&self.config));
+        postroad_queued::reload_part(
+            move || slot.queue().ok().map(|queue| LocalQueue::clone(&queue)),
+            move |config| next.store(Arc::new(config.clone())),
+        )
+    }
+
     /// Opens the queue and gives it to the agents.
     pub async fn open(&self) -> Result<(LocalQueue, RunningQueue), ServeError> {
         let (queue, running) = postroad_queued::start(
-            self.config.clone(),
+            self.config(),
             &self.common,
             self.directory.clone(),
             &self.metrics,

@@ -150,11 +150,21 @@ tls.key_file = {key_file}
 [queued.listen]
 tcp = "tcp:[::]:7700"
 
+[queued.http]
+listen = "[::]:9700"
+
 [msa]
 {certificates}
+http.listen = "[::]:9701"
+
+[mta]
+http.listen = "[::]:9702"
 
 [mta.inbound]
 {certificates}
+
+[mda]
+http.listen = "[::]:9703"
 "#,
         hostname = answers.hostname,
         domain = answers.domain,

@@ -1,0 +1,121 @@
+//! How a changed configuration reaches a queue that runs.
+
+use std::sync::Arc;
+
+use postroad_daemon::{Apply, ReloadPart};
+use postroad_queue::{LeaseTimes, RetrySchedule};
+
+use crate::{Config, LocalQueue, core::Core, routing::Router};
+
+/// Keys that can change while the agent runs; others need a restart.
+pub const LIVE: &[&str] = &[
+    "queued.size_limit",
+    "queued.foreign",
+    "queued.relay_networks",
+    "queued.routes",
+    "queued.retry",
+    "queued.lease",
+    "queued.priority.minimum_share",
+    "queued.destination",
+    "queued.quota",
+    "queued.dsn",
+    "queued.timeline",
+    "queued.retired",
+    "queued.disk.reserve_percent",
+    "queued.disk.reserve",
+    "queued.disk.journal_target",
+    "queued.disk.index_spare",
+    "queued.backup",
+];
+
+/// The queue's share in a reload. `current` is the queue that runs, if one does; `remember` is told of each new
+/// configuration, for the next start of a queue in this process.
+pub fn reload_part(
+    current: impl Fn() -> Option<LocalQueue> + Send + Sync + 'static,
+    remember: impl Fn(&Config) + Clone + Send + Sync + 'static,
+) -> ReloadPart {
+    ReloadPart::new("queued", LIVE, move |file, common, config: Config| {
+        if let Err(error) = config.check(common) {
+            let key = error.key();
+            return Err(file.error(key, error.to_string(), "mend it, or leave the key out"));
+        }
+        let (queue, remember) = (current(), remember.clone());
+        let but = queue.as_ref().map(|queue| queue.not_now(&config));
+        let apply = Apply::new(move || {
+            remember(&config);
+            if let Some(queue) = queue {
+                queue.renew(config);
+            }
+        });
+        Ok(apply.but(but.unwrap_or_default()))
+    })
+}
+
+impl LocalQueue {
+    /// Live keys that need a restart this time: what was switched off at the start cannot be switched on, nor the other
+    /// way round.
+    fn not_now(&self, config: &Config) -> Vec<&'static str> {
+        let front = &self.front;
+        let wants_quotas = config.quotas().is_ok_and(|quotas| !quotas.are_none());
+        let mut keys = Vec::new();
+        if wants_quotas && !front.counts_quotas {
+            keys.push("queued.quota");
+        }
+        if !front.timeline.can_become(&config.timeline) {
+            keys.push("queued.timeline");
+        }
+        if !front.retired.can_become(&config.retired) {
+            keys.push("queued.retired");
+        }
+        keys
+    }
+
+    /// Lets a configuration hold that was checked, for what begins from now on.
+    fn renew(&self, config: Config) {
+        let front = &self.front;
+        let table = Router::new(&config.routes, config.foreign);
+        let (Ok(router), Ok(quotas)) = (table, config.quotas()) else {
+            return;
+        };
+        let retry = RetrySchedule::from(&config.retry);
+        let quotas = match front.counts_quotas {
+            true => Arc::new(quotas),
+            false => Arc::default(),
+        };
+        front.newcomers.renew_terms(retry, quotas);
+        front.timeline.renew(&config.timeline);
+        front.retired.renew(&config.retired);
+        let old = front.config();
+        // A new table is walked after by all of the queue.
+        if (&old.routes, old.foreign) != (&config.routes, config.foreign) {
+            front.router.store(Arc::new(router));
+        }
+        front.config.store(Arc::new(config));
+        if let Some(core) = &*self.live.borrow() {
+            core.renew_terms();
+        }
+    }
+}
+
+impl Core {
+    /// Lets the index and the schedule follow the configuration of now.
+    pub fn renew_terms(&self) {
+        let config = self.config();
+        self.queue.renew_terms(
+            RetrySchedule::from(&config.retry),
+            self.newcomers.quotas(),
+            lease_times(&config),
+            config.fairness(),
+        );
+    }
+}
+
+/// How long leases and graces are.
+pub(crate) fn lease_times(config: &Config) -> LeaseTimes {
+    LeaseTimes {
+        duration: config.lease.duration.into(),
+        drop_grace: config.lease.stream_grace.into(),
+        resume_grace: config.lease.resume_grace.into(),
+        report_gather: config.dsn.gather.into(),
+    }
+}

@@ -1,0 +1,175 @@
+//! SIGHUP: a good configuration is in force for what begins from then on, a bad one changes nothing, and the log names what
+//! needs a restart - whether the agents share a process or not.
+
+use anyhow::{Result, ensure};
+use postroad_tests::{Agent, Client, Stack, mail, stack};
+
+#[tokio::test]
+async fn each_process_follows_its_configuration() -> Result<()> {
+    follows(false).await
+}
+
+#[tokio::test]
+async fn one_process_follows_its_configuration() -> Result<()> {
+    follows(true).await
+}
+
+async fn follows(all_in_one: bool) -> Result<()> {
+    let mut stack = stack!().all_in_one(all_in_one).start().await?;
+    let of = |agent| if all_in_one { Agent::All } else { agent };
+    submission(&mut stack, of(Agent::Msa)).await?;
+    transfer(&mut stack, of(Agent::Mta)).await?;
+    delivery(&mut stack, of(Agent::Mda)).await?;
+    queue(&mut stack, of(Agent::Queued)).await?;
+    stack.end().await
+}
+
+/// A log line as JSON has the names of keys in one field.
+fn names(line: &str, field: &str) -> String {
+    let start = format!("\"{field}\":\"");
+    let rest = line.split_once(&start).map(|(_, rest)| rest);
+    let value = rest.and_then(|rest| rest.split('"').next());
+    value.unwrap_or_default().to_owned()
+}
+
+async fn submission(stack: &mut Stack, agent: Agent) -> Result<()> {
+    let mut before = stack.login("alice@demo.test").await?;
+    ensure!(size(&mut before).await? == 50 << 20);
+    stack.configure(
+        "msa",
+        "[msa]\nsize_limit = \"1MiB\"\nsubmission = [\"127.0.0.1:1\"]\n",
+    )?;
+    let told = stack.reload(agent).await?;
+    ensure!(names(&told, "changed") == "msa.size_limit", "{told}");
+    ensure!(names(&told, "restart") == "msa.submission", "{told}");
+    let mut after = stack.login("alice@demo.test").await?;
+    ensure!(size(&mut after).await? == 1 << 20, "the limit is not new");
+    let reply = after
+        .command("MAIL FROM:<alice@demo.test> SIZE=2000000")
+        .await?;
+    ensure!(reply.starts_with("552"), "{reply}");
+    // The conversation that began before goes on as it began.
+    let large = mail("large", &lines(30_000));
+    before
+        .deliver("alice@demo.test", &["bob@demo.test"], &large)
+        .await?;
+    stack
+        .wait_for_mail_with("bob@demo.test", "Subject: large\n")
+        .await?;
+
+    stack.configure("msa", "[msa]\nsize_limit = \"1MiB\"\nmax_recipient = 5\n")?;
+    let told = stack.reload(agent).await?;
+    ensure!(told.contains("reload_failed"), "{told}");
+    for words in ["msa.toml:3: ", "did you mean `max_recipients`?", "ERROR"] {
+        ensure!(told.contains(words), "{words:?} is not in {told}");
+    }
+    let mut still = stack.login("alice@demo.test").await?;
+    ensure!(size(&mut still).await? == 1 << 20);
+    stack.configure("msa", "")?;
+    let told = stack.reload(agent).await?;
+    ensure!(names(&told, "restart").is_empty(), "{told}");
+    Ok(())
+}
+
+/// What EHLO says of SIZE (RFC 1870).
+async fn size(client: &mut Client) -> Result<u64> {
+    let reply = client.command("EHLO client.test").await?;
+    let size = reply
+        .lines()
+        .find_map(|line| line.get(4..)?.strip_prefix("SIZE "));
+    Ok(size.unwrap_or_default().parse()?)
+}
+
+async fn transfer(stack: &mut Stack, agent: Agent) -> Result<()> {
+    let rcpt = async |stack: &Stack| -> Result<String> {
+        let mut client = stack.world_client().await?;
+        client.expect("MAIL FROM:<>", "250").await?;
+        client.command("RCPT TO:<someone@world.test>").await
+    };
+    ensure!(rcpt(stack).await?.starts_with("550"));
+    stack.configure(
+        "mta",
+        "[mta]\ninbound.relay_networks = [\"127.0.0.0/8\"]\ninbound.certificates = []\n\
+         outbound.timeouts.connect = \"7s\"\noutbound.concurrency = 3\n",
+    )?;
+    let told = stack.reload(agent).await?;
+    let changed =
+        "mta.inbound.certificates,mta.inbound.relay_networks,mta.outbound.timeouts.connect";
+    ensure!(names(&told, "changed") == changed, "{told}");
+    ensure!(
+        names(&told, "restart") == "mta.outbound.concurrency",
+        "{told}"
+    );
+    ensure!(
+        rcpt(stack).await?.starts_with("250"),
+        "the network is not new"
+    );
+    let mut client = stack.world_client().await?;
+    let reply = client.command("EHLO mx.world.test").await?;
+    ensure!(!reply.contains("STARTTLS"), "{reply}");
+    stack.configure("mta", "")?;
+    stack.reload(agent).await?;
+    let (client, _) = Client::connect(stack.ports.smtp()).await?;
+    client.starttls(&stack.ca_file()).await?;
+    Ok(())
+}
+
+async fn delivery(stack: &mut Stack, agent: Agent) -> Result<()> {
+    stack.configure(
+        "mda",
+        "[mda]\nlmtp.allow_networks = []\nmail_root = \"/nowhere\"\n",
+    )?;
+    let told = stack.reload(agent).await?;
+    ensure!(
+        names(&told, "changed") == "mda.lmtp.allow_networks",
+        "{told}"
+    );
+    ensure!(names(&told, "restart") == "mda.mail_root", "{told}");
+    let (_, greeting) = Client::connect(stack.ports.lmtp()).await?;
+    ensure!(greeting.starts_with("554"), "{greeting}");
+    stack.configure("mda", "")?;
+    stack.reload(agent).await?;
+    let (_, greeting) = Client::connect(stack.ports.lmtp()).await?;
+    ensure!(greeting.starts_with("220"), "{greeting}");
+    Ok(())
+}
+
+async fn queue(stack: &mut Stack, agent: Agent) -> Result<()> {
+    // What waits follows the table, too.
+    stack.configure(
+        "queued",
+        "[queued]\nroutes = [{ domain = \"demo.test\", class = \"hold\" }]\n\
+         retry.first = \"2s\"\ntimeline.keep = \"0s\"\ndisk.segment = \"8MiB\"\n",
+    )?;
+    let told = stack.reload(agent).await?;
+    ensure!(
+        names(&told, "changed") == "queued.retry.first,queued.routes",
+        "{told}"
+    );
+    let restart = "queued.disk.segment,queued.timeline.keep";
+    ensure!(names(&told, "restart") == restart, "{told}");
+    let mut client = stack.login("alice@demo.test").await?;
+    let held = mail("held", "Hello\r\n");
+    client
+        .deliver("alice@demo.test", &["carol@demo.test"], &held)
+        .await?;
+    stack.wait_for_held(1).await?;
+    stack.configure("queued", "[queued]\nsize_limit = \"2KiB\"\n")?;
+    let told = stack.reload(agent).await?;
+    let changed = "queued.retry.first,queued.routes,queued.size_limit";
+    ensure!(names(&told, "changed") == changed, "{told}");
+    stack
+        .wait_for_mail_with("carol@demo.test", "Subject: held\n")
+        .await?;
+    let large = mail("too large", &lines(100));
+    let reply = client
+        .send("alice@demo.test", &["bob@demo.test"], &large)
+        .await?;
+    ensure!(reply.starts_with("552"), "{reply}");
+    Ok(())
+}
+
+/// So many lines of text.
+fn lines(count: usize) -> String {
+    format!("{}\r\n", "x".repeat(70)).repeat(count)
+}
