@@ -88,12 +88,12 @@ impl MetricsPage {
 
     /// The metric that a series is of, if it was told before.
     pub fn family<'a>(&self, series: &'a str) -> Option<&'a str> {
-        let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| {
+        let mut parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| {
             let name = series.strip_suffix(part)?;
             (self.kinds.get(name)? == "histogram").then_some(name)
         });
         let whole = self.kinds.get(series).filter(|kind| *kind != "histogram");
-        whole.map(|_| series).or_else(|| parts.last())
+        whole.map(|_| series).or_else(|| parts.next_back())
     }
 
     fn check_histograms(&self) -> Result<()> {
