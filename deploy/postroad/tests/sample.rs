@@ -73,7 +73,7 @@ fn installed(which: Uncomment) -> (tempfile::TempDir, Report) {
     let text = uncommented(&sample("postroad.toml"), which)
         .replace("/etc/postroad", folder.path().to_str().unwrap());
     // What the sample names by default must be found in the folder, written or not.
-    let text = text.replacen("[common]\n", &missing_directory(&text, folder.path()), 1);
+    let text = text.replacen("\n[common]\n", &missing_directory(&text, folder.path()), 1);
     let path = folder.path().join("postroad.toml");
     fs::write(&path, text).unwrap();
     let report = inspect(&path);
@@ -82,9 +82,9 @@ fn installed(which: Uncomment) -> (tempfile::TempDir, Report) {
 
 fn missing_directory(text: &str, folder: &Path) -> String {
     match text.lines().any(|line| line.starts_with("directory = ")) {
-        true => "[common]\n".to_owned(),
+        true => "\n[common]\n".to_owned(),
         false => format!(
-            "[common]\ndirectory = \"{}/directory.toml\"\n",
+            "\n[common]\ndirectory = \"{}/directory.toml\"\n",
             folder.display()
         ),
     }
