@@ -192,6 +192,11 @@ impl JobState {
         self.recipients.iter().any(|recipient| recipient.owed)
     }
 
+    /// Whether what is still to be tried is held back.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some() && self.is_pending()
+    }
+
     /// Whether the job has ended: nothing pending, nothing owed.
     pub fn has_ended(&self) -> bool {
         !self.is_pending() && !self.owes()

@@ -130,6 +130,7 @@ impl Schedule {
             Wait::Due(at) => (Phase::Waiting, at),
             Wait::Hold => (Phase::Held, Timestamp::default()),
             Wait::Report(since) => (Phase::Owing, since.plus(self.times.report_gather)),
+            Wait::HeldReport(since) => (Phase::HeldOwing, since.plus(self.times.report_gather)),
         };
         let before = self.entries.put(Entry {
             key: facts.key.into(),
@@ -307,7 +308,7 @@ impl Schedule {
             Phase::Resuming => self.resumable.get(&job) == Some(&fence),
             // The hint was lost, or the grace is over, but nobody has taken the job since.
             Phase::Waiting | Phase::Ready => true,
-            Phase::Held | Phase::Owing => false,
+            Phase::Held | Phase::Owing | Phase::HeldOwing => false,
         };
         let free = free && entry.revision == revision && !entry.changing && self.epoch() > 0;
         free.then(|| self.grant(job, holder, now)).flatten()
@@ -381,10 +382,10 @@ impl Schedule {
                     ticked.expired.extend(self.end_lease(&entry));
                     self.move_to(job, Phase::Ready, at);
                 }
-                Phase::Owing => {
+                owing @ (Phase::Owing | Phase::HeldOwing) => {
                     ticked.reports.push(job.queue_id);
                     // Named again, should the report not come to its commit.
-                    self.move_to(job, Phase::Owing, now.plus(REPORT_AGAIN));
+                    self.move_to(job, owing, now.plus(REPORT_AGAIN));
                 }
                 Phase::Waiting | Phase::Resuming => self.move_to(job, Phase::Ready, at),
                 // They are not woken.

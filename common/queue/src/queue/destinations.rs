@@ -56,7 +56,7 @@ impl DestinationStats {
             Phase::Waiting if at <= now => self.due += 1,
             Phase::Waiting | Phase::Owing => self.delayed += 1,
             Phase::Leased | Phase::Resuming => self.leased += 1,
-            Phase::Held => self.held += 1,
+            Phase::Held | Phase::HeldOwing => self.held += 1,
         }
         let nobody_waits = *waits_until == now;
         if phase == Phase::Waiting && at > *waits_until {
@@ -90,7 +90,7 @@ impl Queue {
             due: count(Phase::Ready),
             delayed: count(Phase::Waiting) + count(Phase::Owing),
             leased: count(Phase::Leased) + count(Phase::Resuming),
-            held: count(Phase::Held),
+            held: count(Phase::Held) + count(Phase::HeldOwing),
         }
     }
 

@@ -99,6 +99,7 @@ pub fn facts(key: JobKey, bytes: &[u8]) -> Result<Option<JobFacts>, QueueError> 
         return Ok(None);
     }
     let debt_since = job.debt_since.map(Timestamp::from_millis);
+    let is_held = job.hold.is_some() && job.recipients.iter().any(is_pending);
     Ok(Some(JobFacts {
         key,
         revision: Revision(job.revision),
@@ -107,11 +108,7 @@ pub fn facts(key: JobKey, bytes: &[u8]) -> Result<Option<JobFacts>, QueueError> 
         sender: SenderPrint::UNKNOWN,
         priority: priority(job.priority)?,
         expires_at: Timestamp::from_millis(job.expires_at),
-        wait: Wait::of(
-            job.hold.is_some(),
-            debt_since,
-            Timestamp::from_millis(job.due),
-        ),
+        wait: Wait::of(is_held, debt_since, Timestamp::from_millis(job.due)),
     }))
 }
 
@@ -206,7 +203,11 @@ pub fn digest_from_wire(digest: Option<wire::Digest>) -> Digest {
 
 /// Whether a recipient keeps its job from its end: it is pending, or the sender is owed a report on it.
 pub fn is_open(recipient: &wire::RecipientState) -> bool {
-    recipient.progress == 0 || recipient.notify & OWED != 0
+    is_pending(recipient) || recipient.notify & OWED != 0
+}
+
+fn is_pending(recipient: &wire::RecipientState) -> bool {
+    recipient.progress == 0
 }
 
 fn recipient_to_wire<'a>(

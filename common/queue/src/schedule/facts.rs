@@ -43,17 +43,20 @@ pub enum Phase {
     Held,
     /// The sender is owed a report.
     Owing,
+    /// The same, and someone holds the rest back.
+    HeldOwing,
 }
 
 impl Phase {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Waiting,
         Self::Ready,
         Self::Leased,
         Self::Resuming,
         Self::Held,
         Self::Owing,
+        Self::HeldOwing,
     ];
 
     /// The word in tables, logs and JSON.
@@ -65,6 +68,7 @@ impl Phase {
             Self::Resuming => "resuming",
             Self::Held => "held",
             Self::Owing => "owing",
+            Self::HeldOwing => "held-owing",
         }
     }
 }
@@ -133,12 +137,15 @@ pub enum Wait {
     Hold,
     /// The report owed since then.
     Report(Timestamp),
+    /// The same; then its release.
+    HeldReport(Timestamp),
 }
 
 impl Wait {
     /// A debt goes first: while it is open no worker gets the job, so that no settlement races the report.
     pub(crate) const fn of(is_held: bool, debt_since: Option<Timestamp>, due: Timestamp) -> Self {
         match debt_since {
+            Some(since) if is_held => Self::HeldReport(since),
             Some(since) => Self::Report(since),
             None if is_held => Self::Hold,
             None => Self::Due(due),
@@ -160,7 +167,7 @@ impl JobFacts {
             sender: SenderPrint::UNKNOWN,
             priority: state.priority,
             expires_at: state.expires_at,
-            wait: Wait::of(state.hold.is_some(), state.debt_since, state.due),
+            wait: Wait::of(state.is_held(), state.debt_since, state.due),
         })
     }
 }

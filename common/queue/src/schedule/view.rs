@@ -36,7 +36,7 @@ impl Phase {
             Self::Ready => MailState::Due,
             Self::Waiting if at <= now => MailState::Due,
             Self::Waiting | Self::Owing => MailState::Delayed,
-            Self::Held => MailState::Held,
+            Self::Held | Self::HeldOwing => MailState::Held,
         }
     }
 }

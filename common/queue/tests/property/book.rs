@@ -119,7 +119,7 @@ impl Book {
                     expired.insert(*fence);
                     state.place = Place::Ready;
                 }
-                Place::Owing(at) if *at <= now => {
+                Place::Owing(at) | Place::HeldOwing(at) if *at <= now => {
                     reports.insert(job.queue_id);
                     *at = now.plus(REPORT_AGAIN);
                 }

@@ -86,6 +86,7 @@ pub enum Place {
     Held,
     /// Its sender is told at this time.
     Owing(Timestamp),
+    HeldOwing(Timestamp),
     Ended,
 }
 
@@ -189,7 +190,7 @@ impl Job {
         let free = match self.place {
             Place::Leased { fence, .. } | Place::Resuming { fence, .. } => fence == named,
             Place::Waiting(_) | Place::Ready => true,
-            Place::Held | Place::Owing(_) | Place::Ended => false,
+            Place::Held | Place::Owing(_) | Place::HeldOwing(_) | Place::Ended => false,
         };
         free && !self.changing && self.durable.revision == revision
     }
@@ -256,6 +257,7 @@ impl Durable {
     pub fn place(&self) -> Place {
         match (self.debt_since, &self.hold) {
             _ if self.has_ended() => Place::Ended,
+            (Some(since), Some(_)) if self.is_pending() => Place::HeldOwing(since.plus(GATHER)),
             (Some(since), _) => Place::Owing(since.plus(GATHER)),
             (None, Some(_)) => Place::Held,
             (None, None) => Place::Waiting(self.due),

@@ -116,6 +116,7 @@ fn phase_of(place: &Place) -> Option<Phase> {
         Place::Resuming { .. } => Phase::Resuming,
         Place::Held => Phase::Held,
         Place::Owing(_) => Phase::Owing,
+        Place::HeldOwing(_) => Phase::HeldOwing,
         Place::Ended => return None,
     })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use postroad_envelope::{Filter, QueueId};
-use postroad_queue::{HoldRule, Instruction, Listing, Phase};
+use postroad_queue::{HoldRule, Instruction, Listing};
 use postroad_queue_client::{
     Change, Changed, HoldOrder, HoldRuleDetails, Order, QueueError, Removal,
 };
@@ -153,7 +153,7 @@ fn open_jobs(core: &Core, filter: &Filter, from: Option<QueueId>) -> Result<Jobs
     let page = core.queue.list(&listing, now, &|| true).map_err(failed)?;
     let jobs = page.mails.iter().flat_map(|mail| &mail.jobs);
     let open = jobs.filter(|job| {
-        let free = !matches!(job.phase, Some((Phase::Held | Phase::Owing, _)));
+        let free = job.state.is_pending() && !job.state.is_held();
         free && job.fits(filter, now)
     });
     Ok((open.map(|job| job.state.key).collect(), page.next))

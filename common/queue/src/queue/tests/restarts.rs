@@ -30,6 +30,43 @@ fn a_debt_survives_a_restart_and_a_refused_report_leaves_it() {
 }
 
 #[test]
+fn what_is_held_is_shown_as_held_while_a_report_is_owed_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    house.insert(1, &["bob@a.example", "carol@a.example"]);
+    let Leased { lease, .. } = house.lease(RELAY, at(0)).remove(0);
+    let outcomes = vec![(RecipientIndex(0), failed())];
+    let settled = house
+        .queue
+        .prepare_settle(lease.job, lease.fence, outcomes, at(1));
+    house.commit(settled.unwrap().0);
+    let held = Filter {
+        state: Some(MailState::Held),
+        ..Filter::all()
+    };
+    let is_held = |house: &House| {
+        let counts = house.queue.job_counts();
+        assert_eq!(counts.held + counts.delayed, 1);
+        let found = house.list(&held, None, 9).mails.len();
+        assert_eq!(found, counts.held);
+        found == 1
+    };
+    assert!(!is_held(&house));
+    let hold = Instruction::Hold("suspect".to_owned());
+    let hold = house.queue.prepare(key(1, 0), hold, at(2)).unwrap();
+    house.commit(hold);
+    assert!(is_held(&house));
+    (house, _, _) = house.reopen(folder.path(), at(2));
+    assert!(is_held(&house));
+    assert_eq!(house.queue.tick(at(3)).reports, [id(1)]);
+    assert!(is_held(&house), "until the report has come to its commit");
+    let debt = house.queue.debt(id(1)).unwrap().unwrap();
+    let paid = house.queue.prepare_report(&debt, None, at(3), &route);
+    house.commit(paid.unwrap().unwrap());
+    assert!(is_held(&house) && house.lease(RELAY, at(99)).is_empty());
+}
+
+#[test]
 fn late_results_are_refused_also_by_another_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let mut house = House::open(folder.path(), at(0));

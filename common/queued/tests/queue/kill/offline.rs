@@ -110,7 +110,7 @@ fn look(folder: &Path, told: &Told) -> Result<(View, u64), String> {
     let page = page.map_err(|e| bad(&e))?;
     let leaving = queue.leaving(None, 1).map_err(|e| bad(&e))?;
     let mut living = 0;
-    let owes = |job: &JobSummary| matches!(job.phase, Some((Phase::Owing, _)));
+    let owes = |job: &JobSummary| matches!(job.phase, Some((Phase::Owing | Phase::HeldOwing, _)));
     if page.mails.iter().flat_map(|mail| &mail.jobs).any(owes) {
         say(format_args!("met killed-owing"));
     }
