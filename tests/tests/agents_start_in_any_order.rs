@@ -12,6 +12,10 @@ async fn the_queue_may_come_last() -> Result<()> {
     for port in [stack.ports.submission(), stack.ports.smtp()] {
         wait_for("listener", async || Client::connect(port).await.ok()).await?;
     }
+    // Several looks later that is still one line.
+    for agent in [Agent::Mda, Agent::Msa, Agent::Mta] {
+        stack.wait_for_log(agent, &["queue_lost"]).await?;
+    }
 
     let mut client = stack.login("alice@demo.test").await?;
     let reply = client
@@ -26,6 +30,15 @@ async fn the_queue_may_come_last() -> Result<()> {
     stack.start(Agent::Queued)?;
     for agent in Agent::SEPARATE {
         stack.ready(agent).await?;
+    }
+    for agent in [Agent::Mda, Agent::Msa, Agent::Mta] {
+        let there = ["queue_connected", "address"];
+        stack.wait_for_log(agent, &there).await?;
+        let log = stack.log(agent);
+        let warned = log
+            .lines()
+            .filter(|line| line.contains("\"WARN\"") && line.contains("queue"));
+        ensure!(warned.count() == 1, "{agent}: {log}");
     }
     // The connection that was refused goes on as if nothing had been.
     client.expect("RSET", "250").await?;

@@ -298,6 +298,8 @@ async fn all_in_one_process_may_share_an_address() -> Result<()> {
         "ready queued queue\n",
         "ready msa listeners\n",
         "ready mta mta\n",
+        "ready msa queue\n",
+        "ready mta queue\n",
     ] {
         ensure!(ready.contains(line), "{ready}");
     }

@@ -1,9 +1,8 @@
 mod admin;
 mod large;
 mod many;
+mod presence;
 mod submission;
-
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -13,11 +12,8 @@ use postroad_proto::{
     convert,
     queue::v1::{self, queue_client::QueueClient},
 };
-use postroad_rpc::{ChannelPool, Endpoint, TlsFiles, dial_pool, serves};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use postroad_rpc::{ChannelPool, Endpoint, TlsFiles, dial_pool};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -34,10 +30,6 @@ use crate::{
 const CHANNELS: usize = 2;
 /// Messages a worker may have on their way before it waits.
 const WORK_BACKLOG: usize = 64;
-/// How often it is asked whether it is there; while it is away, less and less often.
-const PROBE: Duration = Duration::from_secs(1);
-const LONGEST_PROBE: Duration = Duration::from_secs(5);
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The queue on the other side of a Unix socket or of mutual TLS.
 ///
@@ -63,35 +55,16 @@ impl RemoteQueue {
         Self::connect(&common.queue.parse()?, common.tls.as_ref())
     }
 
-    /// Keeps a check until `stop`: ready while the queue answers.
+    /// Keeps a check until `stop`: ready while the queue answers. Tells when it goes and when it is back.
     pub fn keep_check(
         &self,
         check: Check,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let pool = self.pool.clone();
-        let ask = async move {
-            let mut pause = PROBE;
-            loop {
-                match timeout(PROBE_PATIENCE, serves(pool.pick())).await {
-                    Ok(Ok(())) => {
-                        check.ready();
-                        pause = PROBE;
-                    }
-                    away => {
-                        let why = away.map_or("no answer in time".to_owned(), |away| {
-                            away.err().unwrap_or_default()
-                        });
-                        check.not_ready(format!("the queue is away: {why}"));
-                        pause = (pause * 2).min(LONGEST_PROBE);
-                    }
-                }
-                sleep(pause).await;
-            }
-        };
+        let keep = presence::keep(self.pool.clone(), check);
         async move {
             tokio::select! {
-                () = ask => {}
+                () = keep => {}
                 () = stop.cancelled() => {}
             }
         }

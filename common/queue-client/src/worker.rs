@@ -86,6 +86,7 @@ pub async fn run(
         extend_every: EXTEND_EVERY,
     };
     let mut pause = FIRST_PAUSE;
+    let mut refusal = None;
     while !shutdown.is_cancelled() {
         let stream = tokio::select! {
             stream = queue.work(worker.hello()) => stream,
@@ -99,21 +100,30 @@ pub async fn run(
                 if shutdown.is_cancelled() {
                     return;
                 }
-                tracing::info!(event = "queue_lost", reason = %lost, "lost the queue, connecting again");
+                tracing::info!(event = "queue_lost", worker = worker.options.agent, reason = %lost, "lost the queue, connecting again");
+                refusal = None;
                 // A stream that lasted shows that the queue is well; one that ended at once does not.
                 if since.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
             }
-            Err(error) => {
-                tracing::debug!(reason = %error, "no lease can be had now");
-            }
+            Err(error) => tell_refusal(&worker.options.agent, error, &mut refusal),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
+}
+
+/// Once: the worker asks again and again. That the queue is away is told by who probes it.
+fn tell_refusal(worker: &str, error: QueueError, told: &mut Option<QueueError>) {
+    tracing::debug!(reason = %error, "no lease can be had now");
+    if matches!(error, QueueError::Unavailable(_)) || told.as_ref() == Some(&error) {
+        return;
+    }
+    tracing::warn!(event = "rejected", worker, reason = %error, "the queue gives this agent no leases; its log says why");
+    *told = Some(error);
 }
 
 struct Worker {

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Uri};
 use tower::service_fn;
-use tracing::warn;
+use tracing::debug;
 
 use crate::endpoint::client_tls;
 use crate::{
@@ -37,6 +37,7 @@ pub fn dial_pool(
     Ok(ChannelPool {
         channels,
         next: Arc::default(),
+        endpoint: route.endpoint,
         tls: route.tls,
     })
 }
@@ -46,6 +47,7 @@ pub fn dial_pool(
 pub struct ChannelPool {
     channels: Arc<[Channel]>,
     next: Arc<AtomicUsize>,
+    endpoint: Arc<Endpoint>,
     tls: Option<ClientTls>,
 }
 
@@ -68,6 +70,11 @@ impl ChannelPool {
     /// How many there are.
     pub fn size(&self) -> usize {
         self.channels.len()
+    }
+
+    /// Where they lead.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// All of them, for one long stream on each.
@@ -130,8 +137,9 @@ fn channel(route: &Route) -> Channel {
             let route = route.clone();
             async move {
                 let connected = route.clone().connect().await;
+                // The call that wanted it fails with this; who makes it knows whether that is worth a line.
                 connected.map(TokioIo::new).inspect_err(
-                    |error| warn!(address = %route.endpoint, "cannot connect: {error}"),
+                    |error| debug!(address = %route.endpoint, "cannot connect: {error}"),
                 )
             }
         })

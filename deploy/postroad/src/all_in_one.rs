@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use postroad_daemon::{
-    AgentConfig, CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, HttpServer,
+    AgentConfig, Check, CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, HttpServer,
     LogControl, Observed, Reload, Shutdown, counted, health_socket, serve_health,
 };
 use postroad_directory::DirectoryHandle;
@@ -82,6 +82,9 @@ impl Whole {
             .bind([&self.queued, &self.msa, &self.mta, &self.mda])
             .await?;
 
+        // Whoever leans on the queue is not ready by that alone.
+        let (leaning, filing) = (agents.leaning(), agents.mda.health.check("maildir"));
+
         // The ports first: a busy one shall not cost the opening of a queue.
         let ready = agents.msa.health.check("listeners");
         let dependencies = postroad_msa::Dependencies {
@@ -108,6 +111,7 @@ impl Whole {
             directory: directory.clone(),
             slot: Arc::clone(&slot),
             ready: agents.queued.health.check("queue"),
+            leaning,
             metrics: agents.queued.metrics.clone(),
         };
         let first = keeper
@@ -137,14 +141,13 @@ impl Whole {
             mta.run(stop).await;
             Ok(())
         });
-        let ready = agents.mda.health.check("maildir");
         let dependencies = postroad_mda::Dependencies {
             queue,
             directory,
             metrics: agents.mda.metrics.clone(),
         };
         let mda = postroad_mda::Mda::bind(self.mda, &common, dependencies).await?;
-        ready.ready();
+        filing.ready();
         reloads.push(mda.reload_part());
         support(
             daemon,
@@ -212,6 +215,13 @@ impl Agents {
 
     fn all(&self) -> [&Observed; 4] {
         [&self.queued, &self.msa, &self.mta, &self.mda]
+    }
+
+    /// Checks of those that lean on the queue.
+    fn leaning(&self) -> Vec<Check> {
+        let agents = [&self.msa, &self.mta, &self.mda];
+        let check = |agent: &Observed| agent.health.dependency("queue");
+        agents.map(check).into()
     }
 
     /// Agents may share an address.

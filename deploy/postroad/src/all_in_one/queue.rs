@@ -70,6 +70,8 @@ pub struct QueueKeeper {
     pub directory: DirectoryHandle,
     pub slot: Arc<QueueSlot>,
     pub ready: Check,
+    /// What the agents tell of the queue they lean on.
+    pub leaning: Vec<Check>,
     pub metrics: Metrics,
 }
 
@@ -96,8 +98,20 @@ impl QueueKeeper {
             &self.metrics,
         )
         .await?;
-        self.slot.current.store(Some(Arc::new(queue.clone())));
+        self.hand_out(Some(Arc::new(queue.clone())));
         Ok((queue, running))
+    }
+
+    /// Gives the agents a queue, or takes it away.
+    fn hand_out(&self, queue: Option<Arc<LocalQueue>>) {
+        let there = queue.is_some();
+        self.slot.current.store(queue);
+        for check in &self.leaning {
+            match there {
+                true => check.ready(),
+                false => check.not_ready("the queue is away: it starts again"),
+            }
+        }
     }
 
     /// Runs the queue until told to stop. Ends early only if the configuration or the sockets do not work.
@@ -113,7 +127,7 @@ impl QueueKeeper {
                 Ok((queue, running)) => {
                     pause = FIRST_PAUSE;
                     let ended = self.live(queue, running, &stop).await;
-                    self.slot.current.store(None);
+                    self.hand_out(None);
                     match ended {
                         Err(failed) if mended_by_restart(&failed) => failed,
                         ended => return ended.map_err(ServeError::into_daemon_error),
@@ -155,7 +169,7 @@ impl QueueKeeper {
         let served = tokio::select! {
             () = &mut health => None,
             ended = &mut runs => {
-                self.slot.current.store(None);
+                self.hand_out(None);
                 stop_sockets.cancel();
                 let _ = sockets.await;
                 return ended;
@@ -183,6 +197,9 @@ fn mended_by_restart(failed: &ServeError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use postroad_daemon::HealthState;
+    use postroad_directory::Directory;
+
     use super::*;
 
     #[tokio::test]
@@ -190,5 +207,38 @@ mod tests {
         let slot = QueueSlot::default();
         let error = slot.record(Vec::new()).await.unwrap_err();
         assert_eq!(error.to_reply().code().to_string(), "451");
+    }
+
+    #[tokio::test]
+    async fn agents_are_ready_while_there_is_a_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = "[[domain]]\nname = \"demo.test\"\npostmaster = \"a@demo.test\"\n[[account]]\naddress = \"a@demo.test\"\n";
+        let directory = Directory::parse("directory.toml".as_ref(), directory).unwrap();
+        let (queued, msa) = (HealthState::new(), HealthState::new());
+        let mut config = Config::default();
+        config.disk.reserve_percent = 0;
+        let keeper = QueueKeeper {
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            common: Arc::new(CommonConfig {
+                state_dir: folder.path().to_owned(),
+                run_dir: folder.path().to_owned(),
+                ..CommonConfig::default()
+            }),
+            directory: DirectoryHandle::from_directory(directory),
+            slot: Arc::default(),
+            ready: queued.check("queue"),
+            leaning: vec![msa.dependency("queue")],
+            metrics: Metrics::new("queued"),
+        };
+        assert!(!msa.is_ready());
+        let (queue, running) = keeper.open().await.unwrap();
+        assert!(msa.is_ready());
+        let stop = CancellationToken::new();
+        stop.cancel();
+        running.run(stop, Duration::ZERO).await.unwrap();
+        drop(queue);
+        keeper.hand_out(None);
+        let told = msa.snapshot("msa").checks["queue"].reason.clone();
+        assert_eq!(told.as_deref(), Some("the queue is away: it starts again"));
     }
 }
