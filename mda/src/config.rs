@@ -14,6 +14,7 @@ pub const LIVE: &[&str] = &[
     "mda.lmtp.max_recipients",
     "mda.lmtp.max_hops",
     "mda.lmtp.queue_timeout",
+    "mda.lmtp.limits",
 ];
 
 /// The section `[mda]`.

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use postroad_daemon::{Apply, CommonConfig};
 use postroad_directory::DirectoryHandle;
 use postroad_metrics::Metrics;
-use postroad_net::{Limits, Listener};
+use postroad_net::{Limits, Listener, LiveLimits};
 use postroad_queue_client::QueueService;
 use postroad_smtp_session::{Flavour, ServerConfig};
 use postroad_smtpd::{Smtpd, SmtpdConfig};
@@ -30,7 +30,7 @@ const FAREWELL: &[u8] = b"421 4.7.0 too many connections, please try again later
 pub struct Lmtp {
     ports: Vec<Port>,
     common: CommonConfig,
-    limits: Limits,
+    limits: LiveLimits,
 }
 
 enum Port {
@@ -92,10 +92,7 @@ impl Lmtp {
                 }
             });
         }
-        let limits = Limits {
-            grace: common.shutdown_grace.as_duration(),
-            ..config.limits.clone()
-        };
+        let limits = LiveLimits::new(limits(config, common));
         Ok(Self {
             ports,
             common: common.clone(),
@@ -118,9 +115,11 @@ impl Lmtp {
             Port::Tcp(_, door) | Port::Unix(_, door) => door.clone(),
         });
         let (doors, common) = (doors.collect::<Vec<_>>(), self.common.clone());
+        let bounds = self.limits.clone();
         move |config| {
-            let (doors, common) = (doors.clone(), common.clone());
+            let (doors, common, bounds) = (doors.clone(), common.clone(), bounds.clone());
             Apply::new(move || {
+                bounds.set(limits(&config, &common));
                 for door in doors {
                     let smtpd = door.smtpd.load().successor(
                         smtpd_config(&door.name, &config, &common),
@@ -155,7 +154,7 @@ impl Lmtp {
                         door
                     }
                 };
-                let _ = timeout(limits.grace, door.smtpd().drain()).await;
+                let _ = timeout(limits.current().grace, door.smtpd().drain()).await;
             });
         }
         while let Some(ended) = tasks.join_next().await {
@@ -170,6 +169,14 @@ impl Door {
     /// The server for a conversation that begins now.
     pub fn smtpd(&self) -> Arc<Smtpd> {
         self.smtpd.load_full()
+    }
+}
+
+/// The grace period is that of the whole process.
+fn limits(config: &LmtpConfig, common: &CommonConfig) -> Limits {
+    Limits {
+        grace: common.shutdown_grace.as_duration(),
+        ..config.limits.clone()
     }
 }
 

@@ -13,6 +13,7 @@ pub const LIVE: &[&str] = &[
     "msa.rdns_timeout",
     "msa.queue_timeout",
     "msa.auth",
+    "msa.limits",
 ];
 
 /// The section `[msa]`.

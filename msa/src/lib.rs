@@ -33,7 +33,7 @@ use postroad_daemon::{Apply, CommonConfig, DaemonError, ReloadPart, Start};
 use postroad_directory::DirectoryHandle;
 use postroad_dns::{Resolver, ResolverOptions};
 use postroad_metrics::Metrics;
-use postroad_net::{Limits, ServerTls};
+use postroad_net::{Limits, LiveLimits, ServerTls};
 use postroad_queue_client::{QueueService, RemoteQueue};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -63,7 +63,7 @@ pub struct Msa {
     policy: Arc<Submission>,
     tls: watch::Sender<Option<ServerTls>>,
     resolver: Arc<dyn Resolver>,
-    limits: Limits,
+    limits: LiveLimits,
     common: CommonConfig,
 }
 
@@ -146,10 +146,7 @@ impl Msa {
             policy,
             tls: watch::Sender::new(Some(tls)),
             resolver: dependencies.resolver,
-            limits: Limits {
-                grace: common.shutdown_grace.as_duration(),
-                ..config.limits
-            },
+            limits: LiveLimits::new(limits(&config, common)),
             common: common.clone(),
         })
     }
@@ -162,11 +159,8 @@ impl Msa {
     /// How a changed configuration is put into force while the agent runs: for conversations that begin from then on.
     pub fn reload_part(&self) -> ReloadPart {
         let doors: Vec<_> = self.ports.iter().map(Port::door).collect();
-        let (policy, tls, own) = (
-            Arc::clone(&self.policy),
-            self.tls.clone(),
-            self.common.clone(),
-        );
+        let (policy, tls) = (Arc::clone(&self.policy), self.tls.clone());
+        let (bounds, own) = (self.limits.clone(), self.common.clone());
         ReloadPart::new("msa", config::LIVE, move |file, _, config: Config| {
             if let Some(problem) = config.check(file).into_iter().next() {
                 return Err(problem);
@@ -176,7 +170,9 @@ impl Msa {
             })?;
             let policy = Arc::new(policy.successor(&config.auth));
             let (doors, tls, own) = (doors.clone(), tls.clone(), own.clone());
+            let bounds = bounds.clone();
             Ok(Apply::new(move || {
+                bounds.set(limits(&config, &own));
                 for door in doors {
                     door.renew(&config, &own, &policy, &new);
                 }
@@ -201,5 +197,13 @@ impl Msa {
                 tracing::error!(event = "fault", task = "listener", %error);
             }
         }
+    }
+}
+
+/// The grace period is that of the whole process.
+fn limits(config: &Config, common: &CommonConfig) -> Limits {
+    Limits {
+        grace: common.shutdown_grace.as_duration(),
+        ..config.limits.clone()
     }
 }

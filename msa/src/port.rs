@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use postroad_daemon::CommonConfig;
 use postroad_dns::Resolver;
-use postroad_net::{Connection, Limits, ListenAddr, Listener, ServerTls};
+use postroad_net::{Connection, ListenAddr, Listener, LiveLimits, ServerTls};
 use postroad_sasl::Mechanism;
 use postroad_smtp_session::{Flavour, ServerConfig};
 use postroad_smtpd::{Smtpd, SmtpdConfig};
@@ -82,7 +82,7 @@ impl Port {
     pub async fn serve(
         self,
         resolver: Arc<dyn Resolver>,
-        limits: Limits,
+        limits: LiveLimits,
         shutdown: CancellationToken,
     ) {
         let Self { listener, door } = self;
@@ -99,7 +99,7 @@ impl Port {
         listener.serve(&limits, farewell, shutdown, handler).await;
         // What hangs longer is a commit nobody waits for any more.
         let last = door.serving.load_full();
-        let _ = timeout(limits.grace, last.smtpd.drain()).await;
+        let _ = timeout(limits.current().grace, last.smtpd.drain()).await;
     }
 }
 

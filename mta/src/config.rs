@@ -18,6 +18,7 @@ pub const LIVE: &[&str] = &[
     "mta.inbound.rdns_timeout",
     "mta.inbound.queue_timeout",
     "mta.inbound.max_hops",
+    "mta.inbound.limits",
     "mta.outbound.port",
     "mta.outbound.helo_name",
     "mta.outbound.bind_ipv4",

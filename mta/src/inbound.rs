@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use postroad_daemon::{Apply, CommonConfig};
 use postroad_dns::Resolver;
-use postroad_net::{Connection, Limits, Listener, ServerTls};
+use postroad_net::{Connection, Limits, Listener, LiveLimits, ServerTls};
 use postroad_smtp_session::{Flavour, ServerConfig};
 use postroad_smtpd::{ServerTimeouts, Smtpd, SmtpdConfig};
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ pub struct Inbound {
     tls: watch::Sender<Option<ServerTls>>,
     resolver: Arc<dyn Resolver>,
     common: CommonConfig,
-    limits: Limits,
+    limits: LiveLimits,
     farewell: Arc<[u8]>,
 }
 
@@ -81,7 +81,6 @@ impl Inbound {
             };
             doors.push((listener.counted(&dependencies.metrics, name), door));
         }
-        let grace = common.shutdown_grace.as_duration().min(config.limits.grace);
         let host = common.hostname.a_label();
         let farewell = format!("421 4.7.0 {host} too many connections, please try again later\r\n");
         Ok(Self {
@@ -90,10 +89,7 @@ impl Inbound {
             tls: watch::Sender::new(tls),
             resolver: Arc::clone(&dependencies.resolver),
             common: common.clone(),
-            limits: Limits {
-                grace,
-                ..config.limits.clone()
-            },
+            limits: LiveLimits::new(limits(config, common)),
             farewell: farewell.into_bytes().into(),
         })
     }
@@ -108,12 +104,14 @@ impl Inbound {
     pub fn renewal(&self) -> impl Fn(&InboundConfig) -> Result<Apply, postroad_net::Error> + use<> {
         let doors: Vec<Door> = self.doors.iter().map(|(_, door)| door.clone()).collect();
         let (policy, tls, common) = (self.policy.clone(), self.tls.clone(), self.common.clone());
+        let bounds = self.limits.clone();
         move |config| {
             let new = load_certificates(&config.certificates)?;
             let policy = Arc::new(policy.successor(config));
-            let (doors, tls) = (doors.clone(), tls.clone());
+            let (doors, tls, bounds) = (doors.clone(), tls.clone(), bounds.clone());
             let (config, common) = (config.clone(), common.clone());
             Ok(Apply::new(move || {
+                bounds.set(limits(&config, &common));
                 for door in doors {
                     let server = door.serving.load().server.successor(
                         server_config(&door.name, &config, &common),
@@ -154,7 +152,7 @@ impl Door {
         self,
         listener: Listener,
         resolver: Arc<dyn Resolver>,
-        limits: Limits,
+        limits: LiveLimits,
         farewell: Arc<[u8]>,
         shutdown: CancellationToken,
     ) {
@@ -166,11 +164,18 @@ impl Door {
                 serving.server.serve(connection, rdns).await;
             }
         };
-        let grace = limits.grace;
         listener.serve(&limits, farewell, shutdown, handle).await;
         // A mail whose client is gone is still committed, or it comes again.
         let last = self.serving.load_full();
-        let _ = timeout(grace, last.server.drain()).await;
+        let _ = timeout(limits.current().grace, last.server.drain()).await;
+    }
+}
+
+/// The grace period is never longer than that of the whole process.
+fn limits(config: &InboundConfig, common: &CommonConfig) -> Limits {
+    Limits {
+        grace: common.shutdown_grace.as_duration().min(config.limits.grace),
+        ..config.limits.clone()
     }
 }
 

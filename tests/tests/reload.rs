@@ -1,6 +1,8 @@
 //! SIGHUP: a good configuration is in force for what begins from then on, a bad one changes nothing, and the log names what
 //! needs a restart - whether the agents share a process or not.
 
+use std::net::SocketAddr;
+
 use anyhow::{Result, ensure};
 use postroad_tests::{Agent, Client, Stack, mail, stack};
 
@@ -21,6 +23,14 @@ async fn follows(all_in_one: bool) -> Result<()> {
     transfer(&mut stack, of(Agent::Mta)).await?;
     delivery(&mut stack, of(Agent::Mda)).await?;
     queue(&mut stack, of(Agent::Queued)).await?;
+    let ports = stack.ports;
+    for (agent, section, port) in [
+        (Agent::Msa, "msa", ports.submission()),
+        (Agent::Mta, "mta.inbound", ports.smtp()),
+        (Agent::Mda, "mda.lmtp", ports.lmtp()),
+    ] {
+        limits(&mut stack, of(agent), section, port).await?;
+    }
     stack.end().await
 }
 
@@ -166,6 +176,24 @@ async fn queue(stack: &mut Stack, agent: Agent) -> Result<()> {
         .send("alice@demo.test", &["bob@demo.test"], &large)
         .await?;
     ensure!(reply.starts_with("552"), "{reply}");
+    Ok(())
+}
+
+/// Of connections, which the listener itself asks for.
+async fn limits(stack: &mut Stack, agent: Agent, section: &str, port: SocketAddr) -> Result<()> {
+    let none = format!("[{section}]\nlimits.max_connections = 0\n");
+    for (settings, expected) in [(none.as_str(), "421"), ("", "220")] {
+        stack.configure("limits", settings)?;
+        let told = stack.reload(agent).await?;
+        // Whoever writes one of them for LMTP changes the one per address, too.
+        let changed = names(&told, "changed");
+        let named = changed
+            .split(',')
+            .any(|key| key == format!("{section}.limits.max_connections"));
+        ensure!(named, "{told}");
+        let (_, greeting) = Client::connect(port).await?;
+        ensure!(greeting.starts_with(expected), "{section}: {greeting}");
+    }
     Ok(())
 }
 

@@ -7,15 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::{IpNet, Ipv6Net};
 use postroad_metrics::labels::Rule;
 
-use crate::Limits;
+use crate::LiveLimits;
 
 /// The open connections of one listener.
 pub struct Admission(Arc<Shared>);
 
 struct Shared {
-    max: usize,
-    max_per_ip: usize,
-    ipv6_prefix: u8,
+    limits: LiveLimits,
     counts: Mutex<Counts>,
 }
 
@@ -49,19 +47,18 @@ pub struct Permit {
 }
 
 impl Admission {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: LiveLimits) -> Self {
         Self(Arc::new(Shared {
-            max: limits.max_connections,
-            max_per_ip: limits.max_connections_per_ip,
-            ipv6_prefix: limits.ipv6_prefix.min(128),
+            limits,
             counts: Mutex::default(),
         }))
     }
 
     /// A place for a connection, whosever it is.
     pub fn enter(&self) -> Result<Permit, Refusal> {
+        let max = self.0.limits.current().max_connections;
         let mut counts = self.0.lock();
-        if counts.all >= self.0.max {
+        if counts.all >= max {
             return Err(Refusal::TooMany);
         }
         counts.all += 1;
@@ -75,36 +72,39 @@ impl Admission {
 impl Permit {
     /// Counts the connection as one of the peer at `ip`; once.
     pub fn belongs_to(mut self, ip: IpAddr) -> Result<Self, Refusal> {
-        let network = self.shared.network_of(ip);
-        self.shared.count(network)?;
+        let limits = self.shared.limits.current();
+        // Remembered, since it may be another one under other limits.
+        let network = network_of(ip, limits.ipv6_prefix);
+        self.shared.count(network, limits.max_connections_per_ip)?;
         self.network = Some(network);
         Ok(self)
     }
 }
 
 impl Shared {
-    fn count(&self, network: IpNet) -> Result<(), Refusal> {
+    fn count(&self, network: IpNet, max: usize) -> Result<(), Refusal> {
         let mut counts = self.lock();
         let from_peer = counts.by_network.get(&network).copied().unwrap_or(0);
-        if from_peer >= self.max_per_ip {
+        if from_peer >= max {
             return Err(Refusal::TooManyFromPeer);
         }
         counts.by_network.insert(network, from_peer + 1);
         Ok(())
     }
 
-    fn network_of(&self, ip: IpAddr) -> IpNet {
-        match ip {
-            IpAddr::V4(_) => IpNet::from(ip),
-            IpAddr::V6(v6) => {
-                Ipv6Net::new(v6, self.ipv6_prefix).map_or(IpNet::from(ip), |net| net.trunc().into())
-            }
-        }
-    }
-
     /// A panic elsewhere cannot leave the counts half changed, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What counts as one peer.
+fn network_of(ip: IpAddr, ipv6_prefix: u8) -> IpNet {
+    match ip {
+        IpAddr::V4(_) => IpNet::from(ip),
+        IpAddr::V6(v6) => {
+            Ipv6Net::new(v6, ipv6_prefix.min(128)).map_or(IpNet::from(ip), |net| net.trunc().into())
+        }
     }
 }
 
@@ -127,13 +127,18 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Limits;
 
-    fn admission(max: usize, per_ip: usize) -> Admission {
-        Admission::new(&Limits {
+    fn limits(max: usize, per_ip: usize) -> LiveLimits {
+        LiveLimits::new(Limits {
             max_connections: max,
             max_connections_per_ip: per_ip,
             ..Limits::default()
         })
+    }
+
+    fn admission(max: usize, per_ip: usize) -> Admission {
+        Admission::new(limits(max, per_ip))
     }
 
     fn admit(admission: &Admission, ip: &str) -> Result<Permit, Refusal> {
@@ -167,6 +172,33 @@ mod tests {
             2,
             "no memory of peers that left"
         );
+    }
+
+    #[test]
+    fn other_limits_hold_for_the_next_and_everyone_leaves_where_they_came_in() {
+        let limits = limits(10, 2);
+        let admission = Admission::new(limits.clone());
+        let first = admit(&admission, "2001:db8::1").unwrap();
+        let second = admit(&admission, "2001:db8::2").unwrap();
+        limits.set(Limits {
+            max_connections: 3,
+            max_connections_per_ip: 1,
+            ipv6_prefix: 48,
+            ..Limits::default()
+        });
+        let third = admit(&admission, "2001:db8:0:1::1").unwrap();
+        let fourth = admit(&admission, "2001:db8:0:2::1").err();
+        assert_eq!(fourth, Some(Refusal::TooMany), "three there are");
+        drop((first, second));
+        let fifth = admit(&admission, "2001:db8:0:3::1").err();
+        assert_eq!(
+            fifth,
+            Some(Refusal::TooManyFromPeer),
+            "one of the larger network"
+        );
+        drop(third);
+        assert!(admission.0.lock().by_network.is_empty());
+        assert_eq!(admission.0.lock().all, 0);
     }
 
     #[test]

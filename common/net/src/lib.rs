@@ -40,7 +40,7 @@ pub use connect::{connect_tcp, connect_unix};
 pub use destination::is_forbidden_destination;
 pub use error::Error;
 pub use identity::{PeerIdentity, PeerRole, Roles, Transport, UnixRole, UnixRoles};
-pub use limits::Limits;
+pub use limits::{Limits, LiveLimits};
 pub use listener::{Connection, ListenAddr, Listener};
 pub use networks::Networks;
 pub use peer::Peer;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// The bounds of one listener. Keys absent from the configuration have the default values.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -32,6 +33,44 @@ impl Default for Limits {
             farewell_timeout: Duration::from_secs(2),
             grace: Duration::from_secs(30),
         }
+    }
+}
+
+/// Bounds that can change while a listener serves. Clones share them.
+#[derive(Clone, Debug)]
+pub struct LiveLimits(watch::Sender<Limits>);
+
+impl LiveLimits {
+    /// These, for now.
+    pub fn new(limits: Limits) -> Self {
+        Self(watch::Sender::new(limits))
+    }
+
+    /// For what begins from now on: connections over a smaller bound stay.
+    pub fn set(&self, limits: Limits) {
+        self.0.send_replace(limits);
+    }
+
+    /// Those of this moment.
+    pub fn current(&self) -> Limits {
+        self.0.borrow().clone()
+    }
+
+    /// To hear of changes.
+    pub fn subscribe(&self) -> watch::Receiver<Limits> {
+        self.0.subscribe()
+    }
+}
+
+impl From<&Limits> for LiveLimits {
+    fn from(limits: &Limits) -> Self {
+        Self::new(limits.clone())
+    }
+}
+
+impl From<&LiveLimits> for LiveLimits {
+    fn from(limits: &LiveLimits) -> Self {
+        limits.clone()
     }
 }
 

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::admission::{Admission, Permit, Refusal};
 use crate::peer::unmapped;
 use crate::proxy::{Carried, HeaderError, read_header};
-use crate::{Error, Limits, Networks, Peer, Stream};
+use crate::{Error, LiveLimits, Networks, Peer, Stream};
 
 const BACKLOG: u32 = 1024;
 /// Refused peers told why at a time; beyond them a connection is closed without a word.
@@ -107,13 +107,14 @@ impl Listener {
         self.local
     }
 
-    /// Accepts until `shutdown`, then waits for the connections, at most `limits.grace`, and drops the rest.
+    /// Accepts until `shutdown`, then waits for the connections, at most `limits.grace`, and drops the rest. Limits that change
+    /// hold for connections that come from then on.
     ///
     /// Over the limits a peer reads `farewell` (such as `421 4.7.0 …\r\n`) and is closed; an empty farewell
     /// closes at once, which is right where the peer expects TLS from the first octet.
     pub async fn serve<H, F>(
         self,
-        limits: &Limits,
+        limits: impl Into<LiveLimits>,
         farewell: impl Into<Arc<[u8]>>,
         shutdown: CancellationToken,
         handler: H,
@@ -121,15 +122,16 @@ impl Listener {
         H: Fn(Connection) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
+        let limits = limits.into();
         let mut tasks = JoinSet::new();
         // Connections whose balancer has not told yet whose they are.
         let mut arriving = JoinSet::new();
         let porter = Porter {
-            admission: Admission::new(limits),
+            admission: Admission::new(limits.clone()),
             balancers: self.balancers,
             header_timeout: self.header_timeout,
             farewell: farewell.into(),
-            farewell_timeout: limits.farewell_timeout,
+            limits: limits.clone(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
             refused: self.refused.clone(),
         };
@@ -180,7 +182,7 @@ impl Listener {
             });
         }
         drop((self.socket, arriving));
-        wait_for(tasks, limits.grace, self.local).await;
+        wait_for(tasks, limits.current().grace, self.local).await;
     }
 }
 
@@ -198,7 +200,7 @@ struct Porter {
     balancers: Networks,
     header_timeout: Duration,
     farewell: Arc<[u8]>,
-    farewell_timeout: Duration,
+    limits: LiveLimits,
     farewells: Arc<Semaphore>,
     refused: Option<Table<Rule, Counter>>,
 }
@@ -275,7 +277,10 @@ impl Porter {
         let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned() else {
             return;
         };
-        let (farewell, within) = (Arc::clone(&self.farewell), self.farewell_timeout);
+        let (farewell, within) = (
+            Arc::clone(&self.farewell),
+            self.limits.current().farewell_timeout,
+        );
         tasks.spawn(async move {
             let _place = place;
             // Whether the peer hears it or not, it is gone afterwards.

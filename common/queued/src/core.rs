@@ -103,6 +103,8 @@ pub(crate) struct Core {
     /// Hold rules, and what else is kept that is not a mail.
     pub sections: Sections,
     pub dispatcher: mpsc::Sender<ToDispatcher>,
+    /// Held by whoever lets the index and the schedule follow the configuration.
+    pub renewing_terms: Mutex<()>,
     /// Which start of the queue this is.
     pub epoch: u64,
 }
@@ -154,6 +156,7 @@ impl Core {
             queue,
             sections,
             dispatcher,
+            renewing_terms: Mutex::default(),
         }
     }
 

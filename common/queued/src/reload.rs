@@ -1,11 +1,11 @@
 //! How a changed configuration reaches a queue that runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use postroad_daemon::{Apply, ReloadPart};
 use postroad_queue::{LeaseTimes, RetrySchedule};
 
-use crate::{Config, LocalQueue, core::Core, routing::Router};
+use crate::{Config, LocalQueue, core::Core, dispatch::ToDispatcher, routing::Router};
 
 /// Keys that can change while the agent runs; others need a restart.
 pub const LIVE: &[&str] = &[
@@ -31,7 +31,7 @@ pub const LIVE: &[&str] = &[
 /// The queue's share in a reload. `current` is the queue that runs, if one does; `remember` is told of each new
 /// configuration, for the next start of a queue in this process.
 pub fn reload_part(
-    current: impl Fn() -> Option<LocalQueue> + Send + Sync + 'static,
+    current: impl Fn() -> Option<LocalQueue> + Clone + Send + Sync + 'static,
     remember: impl Fn(&Config) + Clone + Send + Sync + 'static,
 ) -> ReloadPart {
     ReloadPart::new("queued", LIVE, move |file, common, config: Config| {
@@ -39,11 +39,12 @@ pub fn reload_part(
             let key = error.key();
             return Err(file.error(key, error.to_string(), "mend it, or leave the key out"));
         }
-        let (queue, remember) = (current(), remember.clone());
-        let but = queue.as_ref().map(|queue| queue.not_now(&config));
+        let (current, remember) = (current.clone(), remember.clone());
+        let but = current().map(|queue| queue.not_now(&config));
         let apply = Apply::new(move || {
+            // In this order: a queue that starts meanwhile has read the new one, or is there to be told.
             remember(&config);
-            if let Some(queue) = queue {
+            if let Some(queue) = current() {
                 queue.renew(config);
             }
         });
@@ -71,7 +72,7 @@ impl LocalQueue {
     }
 
     /// Lets a configuration hold that was checked, for what begins from now on.
-    fn renew(&self, config: Config) {
+    pub fn renew(&self, config: Config) {
         let front = &self.front;
         let table = Router::new(&config.routes, config.foreign);
         let (Ok(router), Ok(quotas)) = (table, config.quotas()) else {
@@ -100,6 +101,12 @@ impl LocalQueue {
 impl Core {
     /// Lets the index and the schedule follow the configuration of now.
     pub fn renew_terms(&self) {
+        // One after the other, each with the configuration of its turn: a queue that comes to life must not bring back what
+        // it read before a change.
+        let _turn = self
+            .renewing_terms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let config = self.config();
         self.queue.renew_terms(
             RetrySchedule::from(&config.retry),
@@ -107,6 +114,8 @@ impl Core {
             lease_times(&config),
             config.fairness(),
         );
+        // More leases may be had now. A full channel is looked at anyway.
+        let _ = self.dispatcher.try_send(ToDispatcher::Look);
     }
 }
 

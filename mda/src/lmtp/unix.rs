@@ -6,12 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use postroad_net::{Connection, Limits, Peer, Stream};
+use postroad_net::{Connection, LiveLimits, Peer, Stream};
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -47,19 +45,17 @@ impl UnixSocket {
 
     /// Accepts until `shutdown`, then waits for the connections within the grace period. Beyond the limit
     /// clients wait in the backlog.
-    pub async fn serve(self, limits: &Limits, door: &Door, shutdown: CancellationToken) {
-        let places = Arc::new(Semaphore::new(limits.max_connections));
+    pub async fn serve(self, limits: &LiveLimits, door: &Door, shutdown: CancellationToken) {
+        let mut changes = limits.subscribe();
         let mut tasks = JoinSet::new();
         loop {
-            let accept = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, self.listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
+            let room = tasks.len() < limits.current().max_connections;
+            let accepted = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(_) = tasks.join_next() => continue,
-                accepted = accept => accepted,
+                Ok(()) = changes.changed() => continue,
+                accepted = self.listener.accept(), if room => accepted,
             };
             let Ok((stream, _)) = accepted else {
                 // Out of descriptors: connections that end free some.
@@ -68,13 +64,12 @@ impl UnixSocket {
             };
             let (smtpd, shutdown) = (door.smtpd(), shutdown.child_token());
             tasks.spawn(async move {
-                let _place = place;
                 smtpd.serve(connection(stream.into(), shutdown), None).await;
             });
         }
         drop(self);
         let all = async { while tasks.join_next().await.is_some() {} };
-        if timeout(limits.grace, all).await.is_err() {
+        if timeout(limits.current().grace, all).await.is_err() {
             tasks.shutdown().await;
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Limits;
 use tokio::sync::mpsc;
 
 const SOON: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ mod kill;
 mod names;
 mod purge;
 mod quotas;
+mod reload;
 mod renewal;
 mod reports;
 mod resend;

@@ -76,10 +76,6 @@ pub struct QueueKeeper {
 }
 
 impl QueueKeeper {
-    fn config(&self) -> Config {
-        Config::clone(&self.config.load())
-    }
-
     /// How a changed configuration is put into force.
     pub fn reload_part(&self) -> ReloadPart {
         let (slot, next) = (Arc::clone(&self.slot), Arc::clone(&self.config));
@@ -91,14 +87,20 @@ impl QueueKeeper {
 
     /// Opens the queue and gives it to the agents.
     pub async fn open(&self) -> Result<(LocalQueue, RunningQueue), ServeError> {
+        let begun_with = self.config.load_full();
         let (queue, running) = postroad_queued::start(
-            self.config(),
+            Config::clone(&begun_with),
             &self.common,
             self.directory.clone(),
             &self.metrics,
         )
         .await?;
         self.hand_out(Some(Arc::new(queue.clone())));
+        let now = self.config.load_full();
+        if !Arc::ptr_eq(&begun_with, &now) {
+            // While it started nobody could tell it.
+            queue.renew(Config::clone(&now));
+        }
         Ok((queue, running))
     }
 
