@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::Duration;
 
 use postroad_metrics::{Metrics, list};
 use rustix::fs::Mode;
@@ -115,6 +116,23 @@ pub fn notify_supervisor(state: &str) -> io::Result<()> {
     }
 }
 
+/// How often a supervisor wants to hear of this process: half of what it would wait (sd_watchdog_enabled(3)).
+pub(crate) fn watchdog_interval() -> Option<Duration> {
+    let variable = |name| env::var(name).ok();
+    watchdog(
+        variable("WATCHDOG_USEC").as_deref(),
+        variable("WATCHDOG_PID").as_deref(),
+        std::process::id(),
+    )
+}
+
+/// A process number that is not ours is that of a parent, which the watch is for.
+fn watchdog(micros: Option<&str>, process: Option<&str>, own: u32) -> Option<Duration> {
+    let is_ours = process.is_none_or(|process| process.parse() == Ok(own));
+    let micros: u64 = micros?.parse().ok()?;
+    (is_ours && micros > 1).then(|| Duration::from_micros(micros) / 2)
+}
+
 /// sd_notify(3): a path, or `@` and an abstract name.
 fn notify(name: &OsStr, state: &str) -> io::Result<()> {
     let address = match name.as_bytes().strip_prefix(b"@") {
@@ -149,6 +167,22 @@ mod tests {
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         notify(&OsString::from(format!("@{name}")), "STOPPING=1").unwrap();
         assert_eq!(heard(&socket), b"STOPPING=1");
+    }
+
+    #[test]
+    fn a_watchdog_hears_of_its_process_twice_in_its_time() {
+        let half = Some(Duration::from_secs(30));
+        assert_eq!(watchdog(Some("60000000"), None, 7), half);
+        assert_eq!(watchdog(Some("60000000"), Some("7"), 7), half);
+        for (micros, process) in [
+            (None, None),
+            (Some("60000000"), Some("8")),
+            (Some("60000000"), Some("x")),
+            (Some("0"), None),
+            (Some("soon"), None),
+        ] {
+            assert_eq!(watchdog(micros, process, 7), None, "{micros:?} {process:?}");
+        }
     }
 
     #[test]

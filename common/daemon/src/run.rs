@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use postroad_metrics::{Metrics, list};
 use serde::de::DeserializeOwned;
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use crate::common::CommonConfig;
@@ -81,7 +82,8 @@ struct Ready<C> {
     log: LogControl,
 }
 
-fn command(agent: &'static str, version: &'static str) -> Command {
+/// The command line of every agent, also for its manual page.
+pub fn command(agent: &'static str, version: &'static str) -> Command {
     let name = format!("postroad-{agent}");
     Command::new("postroad")
         .display_name(name.clone())
@@ -219,6 +221,19 @@ where
         tell("STOPPING=1");
         Ok(())
     });
+    if let Some(every) = process::watchdog_interval() {
+        daemon.spawn_support("watchdog", async move |stop| {
+            // On the threads that do the work: where those are stuck, nothing is told, and the supervisor acts.
+            let mut turns = tokio::time::interval(every);
+            turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = turns.tick() => tell("WATCHDOG=1"),
+                    () = stop.requested() => return Ok(()),
+                }
+            }
+        });
+    }
     daemon.spawn("serve", |shutdown| {
         serve(Start {
             common: ready.common,

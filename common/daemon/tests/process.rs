@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--config") {
         return run_main("msa", "0.0.0", serve);
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         (
             "a_wrong_configuration_ends_with_78",
             a_wrong_configuration_ends_with_78,
@@ -83,6 +83,10 @@ fn main() -> ExitCode {
         ),
         ("a_signal_stops_in_order", a_signal_stops_in_order),
         ("a_second_signal_ends_at_once", a_second_signal_ends_at_once),
+        (
+            "a_watchdog_hears_of_the_process_again_and_again",
+            a_watchdog_hears_of_the_process_again_and_again,
+        ),
         (
             "sighup_reads_the_configuration_again",
             sighup_reads_the_configuration_again,
@@ -143,16 +147,18 @@ impl Host {
     }
 
     fn start(&self, msa: &str, arguments: &[&str]) -> Agent {
-        let config = self.configure(msa);
-        let child = Command::new(std::env::current_exe().unwrap())
+        Agent(self.command(msa).args(arguments).spawn().unwrap())
+    }
+
+    fn command(&self, msa: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .arg("--config")
-            .arg(&config)
-            .args(arguments)
+            .arg(self.configure(msa))
             .env("NOTIFY_SOCKET", self.path("notify"))
             .env_remove("POSTROAD_LOG")
-            .stderr(Stdio::piped())
-            .spawn();
-        Agent(child.unwrap())
+            .stderr(Stdio::piped());
+        command
     }
 
     fn heard(&self) -> String {
@@ -232,6 +238,18 @@ fn a_signal_stops_in_order() {
         ]
     );
     assert!(!host.path("run/msa.health").exists());
+}
+
+fn a_watchdog_hears_of_the_process_again_and_again() {
+    let host = Host::new();
+    let mut command = host.command("work = \"serve\"");
+    let agent = Agent(command.env("WATCHDOG_USEC", "100000").spawn().unwrap());
+    let mut heard: Vec<String> = (0..4).map(|_| host.heard()).collect();
+    heard.sort();
+    let told = ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"];
+    assert_eq!(heard, told);
+    signal(&agent, Signal::TERM);
+    assert_eq!(end(agent).0, 0);
 }
 
 fn a_second_signal_ends_at_once() {

@@ -8,7 +8,10 @@ use tokio::net::unix::UCred;
 use tracing::debug;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::Error;
+use crate::{
+    Error,
+    users::{group_id, user_id},
+};
 
 /// The scheme and path of role names in certificates: `postroad://role/mta`.
 const ROLE_URI: &str = "postroad://role/";
@@ -215,9 +218,10 @@ impl PeerIdentity {
 #[serde(transparent)]
 pub struct UnixRoles(pub Vec<UnixRole>);
 
-/// One rule: `{ uid = 1001, roles = ["msa"] }`. A rule with both uid and gid needs both; one with neither fits nobody.
+/// One rule: `{ user = "postroad-msa", roles = ["msa"] }`, or with numbers, `{ uid = 1001, gid = 1001, roles = ["msa"] }`. A
+/// rule with both user and group needs both; one with neither fits nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "WrittenUnixRole")]
 pub struct UnixRole {
     /// The user it fits.
     pub uid: Option<u32>,
@@ -225,6 +229,39 @@ pub struct UnixRole {
     pub gid: Option<u32>,
     /// What the peer may do.
     pub roles: Roles,
+}
+
+/// As configurations have it: names of this host in place of numbers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenUnixRole {
+    uid: Option<u32>,
+    user: Option<String>,
+    gid: Option<u32>,
+    group: Option<String>,
+    roles: Roles,
+}
+
+impl TryFrom<WrittenUnixRole> for UnixRole {
+    type Error = String;
+
+    fn try_from(written: WrittenUnixRole) -> Result<Self, String> {
+        let uid = match (written.uid, written.user) {
+            (Some(_), Some(_)) => return Err("write either uid or user".to_owned()),
+            (uid, None) => uid,
+            (None, Some(name)) => Some(user_id(&name)?),
+        };
+        let gid = match (written.gid, written.group) {
+            (Some(_), Some(_)) => return Err("write either gid or group".to_owned()),
+            (gid, None) => gid,
+            (None, Some(name)) => Some(group_id(&name)?),
+        };
+        Ok(Self {
+            uid,
+            gid,
+            roles: written.roles,
+        })
+    }
 }
 
 impl UnixRoles {
@@ -291,6 +328,34 @@ mod tests {
             (Roles::NONE, "mx1.example.org")
         );
         assert!(PeerIdentity::from_certificate(b"\x30\x00").is_err());
+    }
+
+    #[test]
+    fn rules_may_name_users_and_groups_of_this_host() {
+        let parse = |text: &str| serde_json::from_str::<UnixRole>(text);
+        let rule = parse(r#"{"user": "root", "group": "root", "roles": ["mda"]}"#).unwrap();
+        assert_eq!((rule.uid, rule.gid), (Some(0), Some(0)));
+        let printed = serde_json::to_string(&rule).unwrap();
+        assert_eq!(parse(&printed).unwrap(), rule);
+        for (text, why) in [
+            (
+                r#"{"user": "nobody-else", "roles": []}"#,
+                "has no user \"nobody-else\"",
+            ),
+            (r#"{"group": "nobody-else", "roles": []}"#, "has no group"),
+            (
+                r#"{"user": "root", "uid": 0, "roles": []}"#,
+                "either uid or user",
+            ),
+            (
+                r#"{"group": "root", "gid": 0, "roles": []}"#,
+                "either gid or group",
+            ),
+            (r#"{"users": "root", "roles": []}"#, "unknown field"),
+        ] {
+            let refused = parse(text).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
     }
 
     #[test]

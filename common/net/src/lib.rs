@@ -35,6 +35,7 @@ mod peer;
 mod proxy;
 mod stream;
 mod tls;
+mod users;
 
 pub use connect::{connect_tcp, connect_unix};
 pub use destination::is_forbidden_destination;
@@ -50,3 +51,4 @@ pub use tls::client::{ClientTls, Trust};
 pub use tls::files::CertFiles;
 pub use tls::info::{PeerCertificate, TlsInfo, TlsVersion};
 pub use tls::server::ServerTls;
+pub use users::{group_id, user_id};

@@ -63,6 +63,17 @@ pub enum Verb {
     /// Read the stored mail of an account
     #[command(subcommand)]
     Mailbox(MailboxVerb),
+    /// Print completions of this command for a shell
+    Completions {
+        /// Which one
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of all programs into a folder, for who packages them
+    #[command(hide = true)]
+    Man {
+        /// It must be there
+        folder: PathBuf,
+    },
 }
 
 /// `postroad run`.

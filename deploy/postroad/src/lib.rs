@@ -29,6 +29,7 @@ pub mod fault;
 pub mod health;
 pub mod home;
 pub mod mailbox;
+mod manual;
 mod multi_call;
 pub mod pki;
 mod progress;
@@ -94,6 +95,8 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         Verb::Account(verb) => account::carry_out(verb, config, terminal),
         Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),
         Verb::Setup(arguments) => setup::carry_out(&arguments, terminal),
+        Verb::Completions { shell } => manual::completions(shell, terminal),
+        Verb::Man { folder } => manual::write(&folder, terminal),
         Verb::Pki(verb) => pki::carry_out(&verb, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
         Verb::Queue(verb) => queue::carry_out(*verb, config, terminal),

@@ -3,6 +3,7 @@
 
 mod answers;
 mod files;
+mod place;
 mod records;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::fault::Fault;
 use crate::pki::{LOOPBACK, PkiFolder, word};
 use crate::terminal::Terminal;
 use answers::Answers;
+use place::Place;
 
 /// The agents of a whole Postroad.
 const AGENTS: [PeerRole; 4] = [
@@ -52,6 +54,10 @@ pub struct SetupArguments {
     /// Where postroad.toml and directory.toml go
     #[arg(long, value_name = "DIR", default_value = "/etc/postroad")]
     config_dir: PathBuf,
+    /// For agents on this host alone, each a service of systemd with a user of its own, by Unix sockets. All goes into --config-dir,
+    /// for the group postroad
+    #[arg(long, conflicts_with_all = ["pki_dir", "owner", "tls_dir", "server_cert_dir", "queue_host"])]
+    one_host: bool,
     /// Where certificates go.
     #[command(flatten)]
     pki: PkiFolder,
@@ -79,9 +85,10 @@ struct Part {
 pub fn carry_out(arguments: &SetupArguments, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     let answers = Answers::of(arguments, |name| std::env::var(name).ok())?;
     let now = Timestamp::now();
-    let mut parts = certificates(arguments, &answers, now)?;
-    let accounts = files::write(arguments, &answers, &mut parts)?;
-    files::check(arguments)?;
+    let place = Place::of(arguments)?;
+    let mut parts = certificates(arguments, &place, &answers, now)?;
+    let accounts = files::write(arguments, &place, &answers, &mut parts)?;
+    files::check(&place)?;
     let records = records::of(&answers);
     if terminal.wants_json() {
         let parts: Vec<Value> = parts
@@ -123,10 +130,13 @@ pub fn carry_out(arguments: &SetupArguments, terminal: &mut Terminal<'_>) -> Res
 
 fn certificates(
     arguments: &SetupArguments,
+    place: &Place,
     answers: &Answers,
     now: Timestamp,
 ) -> Result<Vec<Part>, Fault> {
-    let pki = Pki::at(&arguments.pki.pki_dir);
+    // Before the authority: others may pass through this folder.
+    postroad_pki::make_folder(&place.config, 0o755, None)?;
+    let pki = Pki::at(&place.pki);
     let mut parts = Vec::new();
     let roles = AGENTS.map(PeerRole::as_str);
     let names = [
@@ -149,7 +159,9 @@ fn certificates(
         path: pki.authority_file(),
         done: pki.init(&terms, false, now)?,
     });
-    for role in AGENTS {
+    // On one host they know each other by their users.
+    let by_certificate = AGENTS.iter().filter(|_| !place.is_one_host);
+    for &role in by_certificate {
         let mut names = vec![role.as_str()];
         if role == PeerRole::Queued {
             names.push(&arguments.queue_host);
@@ -160,14 +172,19 @@ fn certificates(
             kind: Kind::Agent,
         };
         let request = Request::agent(role, &names, AGENT_DAYS)?;
-        parts.push(issue(&pki, &holder, &request, arguments.owner, now)?);
+        parts.push(issue(&pki, &holder, &request, place.owner, now)?);
     }
     let holder = Holder {
         name: SERVER_FOLDER.to_owned(),
         kind: Kind::Server,
     };
     let request = Request::server(&[&answers.hostname], SERVER_DAYS)?;
-    parts.push(issue(&pki, &holder, &request, arguments.owner, now)?);
+    let server = issue(&pki, &holder, &request, place.owner, now)?;
+    if server.done != Done::Kept {
+        let [_, _, key_file] = holder.kind.files();
+        place.share_key(&pki.path(&holder.name, key_file))?;
+    }
+    parts.push(server);
     Ok(parts)
 }
 

@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use crate::docker::{cache, docker, docker_octets, looking, output_of, remove};
 
-/// The image of both, made of Debian packages.
+/// The image of both, and of the host that installs the package, made of Debian packages.
 pub const TAG: &str = "postroad-elsewhere:journey";
 /// The network, as Docker calls it.
 pub const NETWORK: &str = "postroad-journey-elsewhere";
@@ -17,7 +17,7 @@ pub const FRIEND: &str = "friend@elsewhere.test";
 const POSTFIX: &str = "postroad-journey-postfix";
 const DNS: &str = "postroad-journey-dns";
 const LABEL: &str = "postroad.test=elsewhere";
-const PACKAGES: &str = "postfix,dnsmasq-base";
+const PACKAGES: &str = "postfix,dnsmasq-base,systemd-sysv,procps,ca-certificates";
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Mail hosts by the name server, their addresses by the engine.
@@ -42,7 +42,7 @@ exec postfix start-fg
 
 /// Bootstraps a Debian once and imports it.
 pub async fn make_image() -> Result<()> {
-    let archive = cache()?.join("elsewhere.tar");
+    let archive = cache()?.join("elsewhere-3.tar");
     if !archive.exists() {
         bootstrap(&archive).await?;
     }

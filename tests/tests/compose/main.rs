@@ -4,7 +4,7 @@
 //! It needs Docker, docker-compose, debootstrap and root. What is missing is a failure with `CI=true`, elsewhere NOT RUN. Everything it makes in
 //! Docker carries its name, so that what a broken run left behind is removed by the next.
 //!
-//! The argument `guide` follows the guide alone. `POSTROAD_TEST_COMPOSE` names another Compose program, `POSTROAD_TEST_PROFILE` how cargo builds the image's program,
+//! The arguments `journey`, `package` and `guide` ask for one of its parts alone. `POSTROAD_TEST_COMPOSE` names another Compose program, `POSTROAD_TEST_PROFILE` how cargo builds the image's program,
 //! `POSTROAD_BINARY` one that is there.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
@@ -16,6 +16,7 @@ mod image;
 mod journey;
 mod load;
 mod needs;
+mod package;
 mod steps;
 
 use std::{env, process::ExitCode, time::Instant};
@@ -30,6 +31,9 @@ macro_rules! part {
 }
 pub(crate) use part;
 
+/// What may be asked for alone, by an argument.
+const PARTS: [&str; 3] = ["journey", "package", "guide"];
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -41,8 +45,9 @@ async fn main() -> ExitCode {
     let wanted = arguments
         .iter()
         .find(|argument| !argument.starts_with("--"));
-    let only_guide = wanted.is_some_and(|name| name == "guide");
-    if !only_guide && wanted.is_some_and(|name| !"compose".contains(name.as_str())) {
+    let only = wanted.filter(|name| PARTS.contains(&name.as_str()));
+    let only = only.map(String::as_str);
+    if only.is_none() && wanted.is_some_and(|name| !"compose".contains(name.as_str())) {
         println!("test result: ok. 0 passed; 0 failed");
         return ExitCode::SUCCESS;
     }
@@ -55,7 +60,7 @@ async fn main() -> ExitCode {
         return ExitCode::from(failed);
     }
     let mut passed = 0;
-    let outcome = run(&mut passed, only_guide).await;
+    let outcome = run(&mut passed, only).await;
     let (result, failed) = match &outcome {
         Ok(()) => ("ok", 0),
         Err(error) => {
@@ -67,7 +72,7 @@ async fn main() -> ExitCode {
     ExitCode::from(failed)
 }
 
-async fn run(passed: &mut usize, only_guide: bool) -> Result<()> {
+async fn run(passed: &mut usize, only: Option<&str>) -> Result<()> {
     let judge = load::judge_finds_a_lost_and_a_doubled_mail();
     told("load::judge_finds_a_lost_and_a_doubled_mail", passed, judge).await?;
     told(
@@ -77,10 +82,17 @@ async fn run(passed: &mut usize, only_guide: bool) -> Result<()> {
     )
     .await?;
     told("elsewhere::image_is_made", passed, elsewhere::make_image()).await?;
-    if !only_guide {
+    let is_wanted = |part| only.is_none_or(|only| only == part);
+    if is_wanted("journey") {
         journey::travel(passed).await?;
     }
-    guide::follow(passed).await
+    if is_wanted("package") {
+        package::live(passed).await?;
+    }
+    if is_wanted("guide") {
+        guide::follow(passed).await?;
+    }
+    Ok(())
 }
 
 /// Tells the name of a part and how long it took.

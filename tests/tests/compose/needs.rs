@@ -29,6 +29,10 @@ pub async fn missing() -> Vec<&'static str> {
             vec!["debootstrap".to_owned(), "--version".to_owned()],
             "the Debian package debootstrap",
         ),
+        (
+            vec!["cargo".to_owned(), "deb".to_owned(), "--version".to_owned()],
+            "cargo-deb (cargo install cargo-deb)",
+        ),
     ] {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);

@@ -7,9 +7,15 @@ use postroad_directory::Directory;
 use postroad_pki::{Done, Error, Owner};
 
 use super::answers::Answers;
+use super::place::Place;
 use super::{Part, SetupArguments, quoted};
 use crate::account::{hash, random_password};
 use crate::fault::Fault;
+
+/// What the Debian package has as `postroad.toml`.
+const ONE_HOST: &str = include_str!("../../../debian/postroad.toml");
+/// Where that says the configuration lies.
+const CONFIG_FOLDER: &str = "/etc/postroad";
 
 /// The first account, and what a person must know of it.
 pub struct Accounts {
@@ -22,25 +28,34 @@ pub struct Accounts {
 /// Writes what is missing.
 pub fn write(
     arguments: &SetupArguments,
+    place: &Place,
     answers: &Answers,
     parts: &mut Vec<Part>,
 ) -> Result<Accounts, Fault> {
-    let folder = &arguments.config_dir;
-    postroad_pki::make_folder(folder, 0o755, None)?;
-    let config = folder.join("postroad.toml");
-    let text = configuration(arguments, answers);
-    parts.push(once(&config, &text, 0o644, arguments.owner)?);
-    first_account(arguments, answers, parts)
+    let config = place.config.join("postroad.toml");
+    let text = match place.is_one_host {
+        true => ONE_HOST.replace(CONFIG_FOLDER, &place.config.display().to_string()),
+        false => configuration(arguments, place, answers),
+    };
+    parts.push(once(&config, &text, 0o644, place.owner)?);
+    if place.is_one_host {
+        // Apart from the file that comes with the package, which nobody then need change.
+        let folder = place.config.join("conf.d");
+        postroad_pki::make_folder(&folder, 0o755, None)?;
+        let text = host(answers);
+        parts.push(once(&folder.join("host.toml"), &text, 0o644, place.owner)?);
+    }
+    first_account(place, answers, parts)
 }
 
 /// The password first: it is of no use without the directory, and the directory is of none without it.
 fn first_account(
-    arguments: &SetupArguments,
+    place: &Place,
     answers: &Answers,
     parts: &mut Vec<Part>,
 ) -> Result<Accounts, Fault> {
-    let file = arguments.config_dir.join("directory.toml");
-    let password_file = arguments.config_dir.join("first-account.password");
+    let file = place.config.join("directory.toml");
+    let password_file = place.config.join("first-account.password");
     let mut remarks = Vec::new();
     if file.exists() {
         let directory = Directory::load(&file)?;
@@ -62,13 +77,13 @@ fn first_account(
                     &password_file,
                     &format!("{password}\n"),
                     0o600,
-                    arguments.owner,
+                    place.owner,
                 )?);
                 password
             }
         };
         let text = directory(answers, &hash(&password)?);
-        parts.push(once(&file, &text, 0o640, arguments.owner)?);
+        parts.push(once(&file, &text, 0o640, place.owner)?);
     }
     let password_file = password_file.exists().then_some(password_file);
     if let Some(path) = &password_file {
@@ -103,14 +118,14 @@ fn kept(path: &Path) -> Part {
 }
 
 /// What was written, or was there, must be readable for the agents.
-pub fn check(arguments: &SetupArguments) -> Result<(), Fault> {
-    let file = ConfigFile::load(&arguments.config_dir.join("postroad.toml"))?;
+pub fn check(place: &Place) -> Result<(), Fault> {
+    let file = ConfigFile::load(&place.config.join("postroad.toml"))?;
     file.common()?;
     file.section::<postroad_queued::Config>("queued")?;
     file.section::<postroad_msa::Config>("msa")?;
     file.section::<postroad_mta::Config>("mta")?;
     file.section::<postroad_mda::Config>("mda")?;
-    Directory::load(&arguments.config_dir.join("directory.toml"))?;
+    Directory::load(&place.config.join("directory.toml"))?;
     Ok(())
 }
 
@@ -126,7 +141,15 @@ fn directory(answers: &Answers, hash: &str) -> String {
     )
 }
 
-fn configuration(arguments: &SetupArguments, answers: &Answers) -> String {
+fn host(answers: &Answers) -> String {
+    format!(
+        "# Written by `postroad setup`, once; it is yours from now on.\n\n\
+         [common]\nhostname = \"{}\"\ndomain = \"{}\"\n",
+        answers.hostname, answers.domain
+    )
+}
+
+fn configuration(arguments: &SetupArguments, place: &Place, answers: &Answers) -> String {
     let tls = |file: &str| quoted(&arguments.tls_dir.join(file));
     let server = |file: &str| quoted(&arguments.server_cert_dir.join(file));
     let certificates = format!(
@@ -168,7 +191,7 @@ http.listen = "[::]:9703"
 "#,
         hostname = answers.hostname,
         domain = answers.domain,
-        directory = quoted(&arguments.config_dir.join("directory.toml")),
+        directory = quoted(&place.config.join("directory.toml")),
         queue_host = arguments.queue_host,
         ca_file = tls("agents-ca.pem"),
         cert_file = tls("agent.pem"),

@@ -1,0 +1,63 @@
+//! Where setup puts what it makes, and for whom.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use postroad_net::group_id;
+use postroad_pki::Owner;
+
+use super::SetupArguments;
+use crate::fault::Fault;
+
+/// The group of all agents on one host.
+const GROUP: &str = "postroad";
+const ROOT: u32 = 0;
+
+/// Folders and owner.
+#[derive(Debug)]
+pub struct Place {
+    /// Of `postroad.toml` and `directory.toml`.
+    pub config: PathBuf,
+    /// Of the authority and what it issues.
+    pub pki: PathBuf,
+    /// Whose files that agents read are.
+    pub owner: Option<Owner>,
+    /// By Unix sockets, each agent with a user of its own.
+    pub is_one_host: bool,
+}
+
+impl Place {
+    /// As the arguments have it.
+    pub fn of(arguments: &SetupArguments) -> Result<Self, Fault> {
+        let config = arguments.config_dir.clone();
+        if !arguments.one_host {
+            return Ok(Self {
+                config,
+                pki: arguments.pki.pki_dir.clone(),
+                owner: arguments.owner,
+                is_one_host: false,
+            });
+        }
+        let gid = group_id(GROUP).map_err(|missing| {
+            Fault::NotDone(format!(
+                "{missing}; the Debian package makes it, or `groupadd --system {GROUP}` does"
+            ))
+        })?;
+        Ok(Self {
+            pki: config.join("pki"),
+            config,
+            owner: Some(Owner { uid: ROOT, gid }),
+            is_one_host: true,
+        })
+    }
+
+    /// Lets all of the owner's group read a key: two agents show the certificate of this host.
+    pub fn share_key(&self, key: &Path) -> Result<(), Fault> {
+        if self.is_one_host {
+            let shared = std::fs::set_permissions(key, Permissions::from_mode(0o640));
+            shared.map_err(|error| Fault::NotDone(format!("{}: {error}", key.display())))?;
+        }
+        Ok(())
+    }
+}
