@@ -4,7 +4,7 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use postroad_net::{CertFiles, ClientTls, connect_tcp};
+use postroad_net::{CertFiles, ClientTls, Revocations, connect_tcp};
 use postroad_pki::{Certificate, fingerprint};
 use postroad_tests::{
     Agent, Client, Stack, mail,
@@ -135,7 +135,7 @@ async fn shown(folder: &Path, queue: SocketAddr) -> Result<String> {
         cert_file: of("agent.pem"),
         key_file: of("agent.key"),
     };
-    let tls = ClientTls::mutual(&own, &of("agents-ca.pem"), &[b"h2"])?;
+    let tls = ClientTls::mutual(&own, &of("agents-ca.pem"), &Revocations::none(), &[b"h2"])?;
     let stream = connect_tcp(queue, SOON, None).await?;
     let stream = stream.upgrade_client(&tls, "queued", &[], SOON).await?;
     let der = stream.peer_certificate().context("it shows none")?;

@@ -217,6 +217,10 @@ pub struct TlsFiles {
     pub cert_file: PathBuf,
     /// The key of the certificate (PEM).
     pub key_file: PathBuf,
+    /// Serial numbers of certificates that count no more: one in a line, in hexadecimal digits, `#` before words for people.
+    /// `postroad pki revoke` adds to it.
+    #[serde(default)]
+    pub revoked: Option<PathBuf>,
 }
 
 /// What the system calls this machine: copies of an agent that share a host name have each its own, in a container its

@@ -34,6 +34,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "A certificate or its key needs the attention of a person.",
     ),
     (
+        "revocations_reloaded",
+        "The list of revoked certificates was read again.",
+    ),
+    (
         "reloaded",
         "The configuration was read again; what is live of it is in force.",
     ),
@@ -215,6 +219,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("task", "A task of the process."),
     ("verb", "What an admin did."),
     ("name", "A name that a certificate is for."),
+    (
+        "serial",
+        "The serial number of a certificate, in hexadecimal digits.",
+    ),
     ("not_after", "When a certificate runs out."),
     ("version", "The version of the program."),
     ("status", "The exit status."),

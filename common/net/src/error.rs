@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::RefusedCertificate;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,6 +51,9 @@ pub enum Error {
     /// Peer: the TLS handshake failed.
     #[error("TLS handshake: {0}")]
     Handshake(#[source] io::Error),
+    /// Peer: a certificate that does not count.
+    #[error(transparent)]
+    Refused(#[from] RefusedCertificate),
     /// Peer: a certificate without the names we need.
     #[error("peer certificate: {0}")]
     PeerCertificate(String),

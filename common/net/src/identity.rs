@@ -9,7 +9,7 @@ use tracing::debug;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::{
-    Error,
+    Error, Serial,
     users::{group_id, user_id},
 };
 
@@ -163,6 +163,8 @@ pub struct PeerIdentity {
     pub name: String,
     /// How it came.
     pub transport: Transport,
+    /// The serial number of its certificate, if it showed one.
+    pub serial: Option<Serial>,
 }
 
 impl PeerIdentity {
@@ -172,6 +174,7 @@ impl PeerIdentity {
             roles: Roles::all(),
             name: name.into(),
             transport: Transport::InProcess,
+            serial: None,
         }
     }
 
@@ -208,6 +211,7 @@ impl PeerIdentity {
             roles,
             name,
             transport: Transport::MutualTls,
+            serial: Some(Serial::of(certificate.raw_serial())),
         })
     }
 }
@@ -272,6 +276,7 @@ impl UnixRoles {
             roles,
             name: format!("uid={}", peer.uid()),
             transport: Transport::Unix,
+            serial: None,
         }
     }
 

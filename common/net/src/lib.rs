@@ -15,6 +15,8 @@
 //! * [`Stream`] is one type over TCP, both ends of TLS, and Unix sockets. [`TlsInfo`] says what TLS gave.
 //! * [`ServerTls`] and [`ClientTls`] read PEM files and read them again when they change; a bad new file leaves
 //!   the old certificate in use. TLS 1.2 is the least we speak, with the `ring` provider, never a global one.
+//! * Between agents a certificate counts while its authority's signature and its time hold, it is not among the
+//!   [`Revocations`], and it names a role. Why another does not is a [`RefusedCertificate`] for our log.
 //! * [`PeerIdentity`] is who calls: the URI names `postroad://role/<role>` of a verified certificate, or the
 //!   uid and gid at the other end of a Unix socket.
 //! * [`is_forbidden_destination`] and [`Networks`] keep outgoing mail from being aimed at private networks.
@@ -50,5 +52,7 @@ pub use tls::CERTIFICATE_WATCH;
 pub use tls::client::{ClientTls, Trust};
 pub use tls::files::CertFiles;
 pub use tls::info::{PeerCertificate, TlsInfo, TlsVersion};
+pub use tls::revoked::{Revocations, Serial};
 pub use tls::server::ServerTls;
+pub use tls::verify::RefusedCertificate;
 pub use users::{group_id, user_id};

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::tls::info;
+use crate::tls::verify::refusal;
 use crate::{ClientTls, Error, PeerIdentity, ServerTls, TlsInfo, UnixRoles};
 
 /// A connection: TCP, TCP with TLS at either end, or a Unix socket.
@@ -120,7 +121,10 @@ async fn in_time<T>(
     handshake: impl Future<Output = io::Result<T>>,
 ) -> Result<T, Error> {
     match timeout(within, handshake).await {
-        Ok(result) => result.map_err(Error::Handshake),
+        Ok(result) => result.map_err(|error| match refusal(&error) {
+            Some(refused) => Error::Refused(refused),
+            None => Error::Handshake(error),
+        }),
         Err(_) => Err(Error::TimedOut("TLS handshake")),
     }
 }

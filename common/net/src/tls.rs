@@ -3,7 +3,9 @@
 pub mod client;
 pub mod files;
 pub mod info;
+pub mod revoked;
 pub mod server;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +36,15 @@ trait Reloads: Clone + Send + 'static {
     /// What is told of those in use.
     fn facts(&self) -> Vec<Facts>;
 
-    /// The same, and tells of it.
+    /// Tells what was taken up.
+    fn announce(&self) {
+        self.facts().iter().for_each(Facts::announce);
+    }
+
+    /// Takes up a change, and tells of it.
     fn refresh(&self) {
         match self.reload_if_changed() {
-            Ok(true) => self.facts().iter().for_each(Facts::announce),
+            Ok(true) => self.announce(),
             Ok(false) => {}
             Err(error) => error!(event = "reload_failed", "the old ones stay in use: {error}"),
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::file::{Owner, make_folder, manners, read, refuse_open, write};
-use crate::{Authority, AuthorityTerms, Certificate, Error, Key, Request};
+use crate::{Authority, AuthorityTerms, Certificate, Error, Key, Request, revocations};
 
 /// The folder of the authority.
 pub const AUTHORITY_FOLDER: &str = "ca";
@@ -71,6 +71,8 @@ pub enum Renewed {
     Young(Certificate),
     /// It comes from another authority, which must renew it.
     Foreign(Certificate),
+    /// It is revoked: to make its holder another is for a person to decide.
+    Revoked(Certificate),
 }
 
 impl Kind {
@@ -89,6 +91,10 @@ impl Pki {
         Self {
             folder: folder.into(),
         }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A path in it.
@@ -251,9 +257,14 @@ impl Pki {
     ) -> Result<Vec<(Holder, Renewed)>, Error> {
         let _lock = self.lock()?;
         let authority = self.authority()?;
+        let revoked = revocations(&self.revoked_file())?;
         let mut done = Vec::with_capacity(holders.len());
         for holder in holders {
-            let renewed = self.renew_one(&authority, holder, renewal, now)?;
+            let old = self.certificate(holder)?;
+            let renewed = match revoked.contains(&old.serial_number()?) {
+                true => Renewed::Revoked(old),
+                false => self.renew_one(&authority, holder, renewal, now)?,
+            };
             done.push((holder.clone(), renewed));
         }
         Ok(done)
@@ -334,7 +345,7 @@ impl Pki {
     }
 
     /// Two that make files at one time would mix them.
-    fn lock(&self) -> Result<File, Error> {
+    pub(crate) fn lock(&self) -> Result<File, Error> {
         make_folder(&self.folder, 0o755, None)?;
         let lock = File::open(&self.folder).map_err(Error::io(&self.folder))?;
         lock.lock().map_err(Error::io(&self.folder))?;

@@ -12,6 +12,7 @@
 //! ca/ca.pem  ca/ca.key                              the authority; its key for nobody but its owner
 //! mta/agents-ca.pem  mta/agent.pem  mta/agent.key   an agent
 //! server/ca.pem  server/cert.pem  server/key.pem    the mail host, as mail clients see it
+//! revoked                                           serial numbers of certificates that count no more
 //! ```
 //!
 //! A certificate is renewed for the key it has, by one rename: nobody can read half of a new pair. With a new key there
@@ -29,6 +30,7 @@ mod file;
 mod folder;
 mod key;
 mod permits;
+mod revoked;
 
 pub use authority::{Authority, AuthorityTerms, Request};
 pub use certificate::{Certificate, fingerprint};
@@ -37,6 +39,7 @@ pub use file::{Owner, make_folder, read, write};
 pub use folder::{AUTHORITY_FOLDER, Done, Holder, Kind, Pki, Renewal, Renewed, SERVER_FOLDER};
 pub use key::Key;
 pub use permits::Permits;
+pub use revoked::revocations;
 
 /// How long an authority lives.
 pub const AUTHORITY_DAYS: u32 = 3652;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use postroad_daemon::TlsFiles;
-use postroad_net::{CertFiles, ClientTls, ServerTls};
+use postroad_net::{CertFiles, ClientTls, Revocations, ServerTls};
 use serde::{Deserialize, Serialize};
 
 use crate::{ALPN, Error};
@@ -78,13 +78,26 @@ impl From<Endpoint> for String {
 
 /// The server's side of mutual TLS. The certificate names its owner's roles as `postroad://role/<role>` URIs and,
 /// for a server, its host names; an extended key usage, if there is one, must allow what the owner does.
-pub(crate) fn server_tls(files: &TlsFiles) -> Result<ServerTls, Error> {
-    Ok(ServerTls::load_mutual(&own(files), &files.ca_file, ALPN)?)
+pub(crate) fn server_tls(files: &TlsFiles) -> Result<(ServerTls, Revocations), Error> {
+    let revoked = revocations(files)?;
+    let tls = ServerTls::load_mutual(&own(files), &files.ca_file, &revoked, ALPN)?;
+    Ok((tls, revoked))
 }
 
 /// The client's side, under the same rules.
 pub(crate) fn client_tls(files: &TlsFiles) -> Result<ClientTls, Error> {
-    Ok(ClientTls::mutual(&own(files), &files.ca_file, ALPN)?)
+    let revoked = revocations(files)?;
+    Ok(ClientTls::mutual(
+        &own(files),
+        &files.ca_file,
+        &revoked,
+        ALPN,
+    )?)
+}
+
+fn revocations(files: &TlsFiles) -> Result<Revocations, Error> {
+    let path = files.revoked.as_deref();
+    Ok(path.map(Revocations::open).transpose()?.unwrap_or_default())
 }
 
 fn own(files: &TlsFiles) -> CertFiles {

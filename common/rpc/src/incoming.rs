@@ -1,30 +1,39 @@
 //! Accepted connections on their way to tonic: handshake done, caller known, counted until they close.
 
+use std::collections::VecDeque;
+use std::future::pending;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use postroad_net::{Connection, Limits, Listener, PeerIdentity, ServerTls, Stream, UnixRoles};
+use postroad_net::{
+    Connection, Error, Limits, Listener, Peer, PeerIdentity, RefusedCertificate, Revocations,
+    ServerTls, Stream, UnixRoles,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::peer::ConnectInfo;
 use crate::unix::SocketFile;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon the same certificate is told of again, and of how many that is known: strangers may show any number.
+const TELL_AGAIN: Duration = Duration::from_secs(600);
+const REMEMBERED: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A connection of a known caller.
 pub struct RpcStream {
     io: Stream,
     identity: ConnectInfo,
-    /// Ends the connection when the grace period is over; tonic has no other way to part from a long call.
+    /// Ends the connection when the grace period is over, or its certificate is revoked; tonic has no other way to part from
+    /// a long call.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// What counts the connection: a permit, or the sender whose drop ends the listener's task.
     _place: Box<dyn Send>,
@@ -38,8 +47,14 @@ pub struct Sink {
 }
 
 impl Sink {
-    async fn hand_over(&self, io: Stream, identity: PeerIdentity, place: impl Send + 'static) {
-        let cut = Box::pin(self.cut.clone().cancelled_owned());
+    async fn hand_over(
+        &self,
+        io: Stream,
+        identity: PeerIdentity,
+        cut: CancellationToken,
+        place: impl Send + 'static,
+    ) {
+        let cut = Box::pin(cut.cancelled_owned());
         let stream = RpcStream {
             io,
             identity: Arc::new(identity),
@@ -74,7 +89,10 @@ pub async fn accept_unix(
                 }
             };
             match stream.peer_identity(roles) {
-                Ok(identity) => sink.hand_over(stream, identity, place).await,
+                Ok(identity) => {
+                    let cut = sink.cut.clone();
+                    sink.hand_over(stream, identity, cut, place).await;
+                }
                 Err(error) => info!(
                     event = "connection_refused",
                     "no credentials of the peer: {error}"
@@ -91,17 +109,16 @@ pub async fn accept_unix(
 /// Accepts TCP with mutual TLS until `shutdown`, then until its connections have closed.
 pub async fn accept_tcp(
     listener: Listener,
-    tls: ServerTls,
+    desk: Desk,
     limits: &Limits,
-    sink: Sink,
     shutdown: CancellationToken,
 ) {
-    let handler = move |connection: Connection| handshake(connection, tls.clone(), sink.clone());
+    let handler = move |connection: Connection| handshake(connection, desk.clone());
     // A peer that speaks TLS could not read a farewell.
     listener.serve(limits, *b"", shutdown, handler).await;
 }
 
-async fn handshake(connection: Connection, tls: ServerTls, sink: Sink) {
+async fn handshake(connection: Connection, desk: Desk) {
     let Connection {
         stream,
         peer,
@@ -110,18 +127,85 @@ async fn handshake(connection: Connection, tls: ServerTls, sink: Sink) {
     } = connection;
     let upgraded = tokio::select! {
         () = shutdown.cancelled() => return,
-        upgraded = stream.upgrade_server(&tls, b"", HANDSHAKE_TIMEOUT) => upgraded,
+        upgraded = stream.upgrade_server(&desk.tls, b"", HANDSHAKE_TIMEOUT) => upgraded,
     };
     let known =
         upgraded.and_then(|stream| Ok((stream.peer_identity(&UnixRoles::default())?, stream)));
     match known {
-        Ok((identity, stream)) => {
-            let (place, released) = oneshot::channel::<()>();
-            sink.hand_over(stream, identity, place).await;
-            // The sender is only ever dropped: with the connection.
-            let _ = released.await;
-        }
+        Ok((identity, stream)) => desk.attend(stream, identity, peer).await,
+        Err(Error::Refused(refused)) => desk.refuse(&refused, peer),
         Err(error) => info!(event = "connection_refused", %peer, "{error}"),
+    }
+}
+
+/// Where callers over TCP show their certificates.
+#[derive(Clone)]
+pub struct Desk {
+    tls: ServerTls,
+    revoked: Revocations,
+    sink: Sink,
+    told: Arc<Mutex<VecDeque<(RefusedCertificate, Instant)>>>,
+}
+
+impl Desk {
+    /// What passes goes to `sink`.
+    pub fn new(tls: ServerTls, revoked: Revocations, sink: Sink) -> Self {
+        Self {
+            tls,
+            revoked,
+            sink,
+            told: Arc::default(),
+        }
+    }
+
+    /// Hands a caller over and waits for its end, which comes at once should its certificate be revoked.
+    async fn attend(&self, stream: Stream, identity: PeerIdentity, peer: Peer) {
+        let (place, mut released) = oneshot::channel::<()>();
+        let cut = self.sink.cut.child_token();
+        let (name, serial) = (identity.name.clone(), identity.serial.clone());
+        self.sink
+            .hand_over(stream, identity, cut.clone(), place)
+            .await;
+        let revoked = async {
+            match &serial {
+                Some(serial) => self.revoked.revoked(serial).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            // The sender is only ever dropped: with the connection.
+            _ = &mut released => return,
+            () = revoked => {}
+        }
+        let serial = serial.map(|serial| serial.to_string());
+        warn!(event = "connection_closed", %peer, name, serial, reason = "its certificate was revoked");
+        cut.cancel();
+        let _ = released.await;
+    }
+
+    /// For a person, once in a while: an agent that is refused comes again every few seconds.
+    fn refuse(&self, refused: &RefusedCertificate, peer: Peer) {
+        let serial = refused.serial.as_ref().map(ToString::to_string);
+        let (name, reason, remedy) = (&refused.name, &refused.reason, refused.remedy);
+        if self.is_news(refused) {
+            warn!(event = "connection_refused", %peer, name, serial, reason, remedy, "its certificate does not count");
+        } else {
+            debug!(event = "connection_refused", %peer, name, serial, reason);
+        }
+    }
+
+    fn is_news(&self, refused: &RefusedCertificate) -> bool {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|(_, at)| now.duration_since(*at) < TELL_AGAIN);
+        if told.iter().any(|(known, _)| known == refused) {
+            return false;
+        }
+        if told.len() == REMEMBERED {
+            told.pop_front();
+        }
+        told.push_back((refused.clone(), now));
+        true
     }
 }
 
@@ -131,7 +215,7 @@ impl RpcStream {
         match self.cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
-                "the server is shutting down",
+                "the server ends the connection",
             )),
             Poll::Pending => Ok(()),
         }

@@ -51,6 +51,7 @@ mod tests {
             roles,
             name: "edge".to_owned(),
             transport: Transport::MutualTls,
+            serial: None,
         };
         request
             .extensions_mut()

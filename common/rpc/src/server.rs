@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use postroad_dns::{DnsError, SystemNames};
-use postroad_net::{CERTIFICATE_WATCH, Error as NetError, Limits, ListenAddr, Listener, ServerTls};
+use postroad_net::{
+    CERTIFICATE_WATCH, Error as NetError, Limits, ListenAddr, Listener, Revocations, ServerTls,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +19,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{debug, warn};
 
 use crate::endpoint::server_tls;
-use crate::incoming::{Sink, accept_tcp, accept_unix};
+use crate::incoming::{Desk, Sink, accept_tcp, accept_unix};
 use crate::unix::{SocketFile, UnixOptions};
 use crate::{
     CONNECTION_WINDOW, Endpoint, Error, KEEPALIVE, KEEPALIVE_TIMEOUT, MAX_FRAME, MAX_HEADERS,
@@ -70,7 +72,7 @@ pub struct Server {
 
 enum Socket {
     Unix(SocketFile),
-    Tcp(Listener, ServerTls),
+    Tcp(Listener, ServerTls, Revocations),
 }
 
 /// Binds `endpoint` and serves `routes` there until `shutdown`: [`Server::bind`] and [`Server::serve`] in one.
@@ -101,13 +103,13 @@ impl Server {
             ),
             Endpoint::Tcp { host, port } => {
                 let tls = tls.ok_or_else(|| Error::TlsMissing(endpoint.to_string()))?;
-                let tls = server_tls(tls)?;
+                let (tls, revoked) = server_tls(tls)?;
                 let listener = listen(host, *port).await?;
                 let endpoint = Endpoint::Tcp {
                     host: host.clone(),
                     port: listener.local_addr().port(),
                 };
-                (Socket::Tcp(listener, tls), endpoint)
+                (Socket::Tcp(listener, tls, revoked), endpoint)
             }
         };
         Ok(Self {
@@ -185,14 +187,17 @@ async fn accept(socket: Socket, options: &ServeOptions, sink: Sink, shutdown: Ca
             )
             .await;
         }
-        Socket::Tcp(listener, tls) => {
+        Socket::Tcp(listener, tls, revoked) => {
             // Connections are cut by the server; the listener's own grace must not come first.
             let limits = Limits {
                 grace: options.limits.grace + 2 * CUT_GRACE,
                 ..options.limits.clone()
             };
             let watch = tls.clone().watch(CERTIFICATE_WATCH, shutdown.clone());
-            tokio::join!(watch, accept_tcp(listener, tls, &limits, sink, shutdown));
+            let watch_revoked = revoked.clone().watch(shutdown.clone());
+            let desk = Desk::new(tls, revoked, sink);
+            let accept = accept_tcp(listener, desk, &limits, shutdown);
+            tokio::join!(watch, watch_revoked, accept);
         }
     }
 }

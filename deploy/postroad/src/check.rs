@@ -8,6 +8,7 @@ use postroad_daemon::{
 };
 use postroad_directory::{Directory, DirectoryError};
 use postroad_dns::ResolverOptions;
+use postroad_net::Revocations;
 use postroad_rpc::Endpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -185,6 +186,11 @@ impl Report {
                 let problem = format!("{}: {error}", path.display());
                 self.meaning(file, key, problem, "name a PEM file this user can read");
             }
+        }
+        let revoked = common.tls.as_ref().and_then(|tls| tls.revoked.as_ref());
+        if let Some(Err(error)) = revoked.map(|path| Revocations::open(path)) {
+            let remedy = "mend the file, or make it by `postroad pki revoke`";
+            self.meaning(file, "common.tls.revoked", error, remedy);
         }
         if let Err(error) = ResolverOptions::from(&common.dns).open() {
             let key = match common.dns.zone {

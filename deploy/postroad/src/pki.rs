@@ -1,5 +1,7 @@
 //! `postroad pki …`: the authority of this house and the certificates it issues.
 
+mod revoke;
+
 use std::path::{Path, PathBuf};
 
 use comfy_table::Cell;
@@ -8,12 +10,13 @@ use jiff::tz::TimeZone;
 use postroad_net::PeerRole;
 use postroad_pki::{
     AGENT_DAYS, AUTHORITY_DAYS, AUTHORITY_FOLDER, AuthorityTerms, Certificate, Done, Error, Holder,
-    Kind, Owner, Permits, Pki, Renewal, Renewed, Request, SERVER_DAYS, SERVER_FOLDER,
+    Kind, Owner, Permits, Pki, Renewal, Renewed, Request, SERVER_DAYS, SERVER_FOLDER, revocations,
 };
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
 use crate::terminal::{Terminal, lines, number, table};
+use revoke::RevokeArguments;
 
 /// The names of this very host that every certificate for it may carry.
 pub const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -29,8 +32,10 @@ pub enum PkiVerb {
     Issue(IssueArguments),
     /// Make certificates anew that run out soon, with the names and the key they have; agents notice by themselves
     Renew(RenewArguments),
-    /// Show certificates: whose, for what, how long
+    /// Show certificates: whose, for what, how long, whether revoked
     Show(ShowArguments),
+    /// Let a certificate count no more; agents that read the list notice by themselves
+    Revoke(RevokeArguments),
 }
 
 /// Where the files are.
@@ -110,6 +115,9 @@ pub struct ShowArguments {
     /// These files, instead of all in the folder of the authority
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// The list of revoked certificates [default: revoked in the folder of the authority]
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
     /// Where.
     #[command(flatten)]
     folder: PkiFolder,
@@ -132,6 +140,7 @@ pub fn carry_out(verb: &PkiVerb, terminal: &mut Terminal<'_>) -> Result<(), Faul
         PkiVerb::Issue(arguments) => issue(arguments, terminal),
         PkiVerb::Renew(arguments) => renew(arguments, terminal),
         PkiVerb::Show(arguments) => show(arguments, terminal),
+        PkiVerb::Revoke(arguments) => revoke::carry_out(arguments, terminal),
     }
 }
 
@@ -258,6 +267,7 @@ fn renew(arguments: &RenewArguments, terminal: &mut Terminal<'_>) -> Result<(), 
         let all = all.iter().map(|(holder, renewed)| {
             let (what, certificate) = outcome(renewed);
             let mut row = certificate_json(&holder.name, certificate, now);
+            row["revoked"] = Value::from(matches!(renewed, Renewed::Revoked(_)));
             row["done"] = Value::from(what);
             row
         });
@@ -284,6 +294,7 @@ fn outcome(renewed: &Renewed) -> (&'static str, &Certificate) {
         Renewed::Renewed(certificate) => ("renewed", certificate),
         Renewed::Young(certificate) => ("kept", certificate),
         Renewed::Foreign(certificate) => ("another authority's", certificate),
+        Renewed::Revoked(certificate) => ("revoked", certificate),
     }
 }
 
@@ -296,11 +307,19 @@ fn show(arguments: &ShowArguments, terminal: &mut Terminal<'_>) -> Result<(), Fa
             .collect::<Result<Vec<_>, Fault>>()?,
     };
     let now = Timestamp::now();
+    let beside = || Pki::at(&arguments.folder.pki_dir).revoked_file();
+    let revoked = revocations(&arguments.list.clone().unwrap_or_else(beside))?;
+    let is_revoked = |certificate: &Certificate| {
+        let serial = certificate.serial_number();
+        serial.is_ok_and(|serial| revoked.contains(&serial))
+    };
     if terminal.wants_json() {
-        let certificates: Vec<Value> = found
-            .iter()
-            .map(|(name, certificate)| certificate_json(name, certificate, now))
-            .collect();
+        let certificates = found.iter().map(|(name, certificate)| {
+            let mut row = certificate_json(name, certificate, now);
+            row["revoked"] = Value::from(is_revoked(certificate));
+            row
+        });
+        let certificates: Vec<Value> = certificates.collect();
         terminal.object(json!({ "certificates": certificates }));
         return Ok(());
     }
@@ -312,7 +331,10 @@ fn show(arguments: &ShowArguments, terminal: &mut Terminal<'_>) -> Result<(), Fa
             Cell::new(certificate.roles.to_string()),
             Cell::new(names.join(" ")),
             Cell::new(day(certificate.not_after)),
-            number(certificate.days_left(now)),
+            match is_revoked(certificate) {
+                true => Cell::new("revoked"),
+                false => number(certificate.days_left(now)),
+            },
             Cell::new(&certificate.fingerprint),
         ]);
     }

@@ -122,6 +122,62 @@ fn an_authority_issues_shows_and_renews() {
 }
 
 #[test]
+fn a_revoked_certificate_is_shown_as_such_and_not_renewed() {
+    let site = Site::new();
+    site.pki(&["init"]);
+    for role in ["mta", "mda"] {
+        assert_eq!(site.pki(&["issue", role]).0, 0);
+    }
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&site.pki(&[arguments, &["--json"]].concat()).1).unwrap()
+    };
+    let serial = json(&["show"])["certificates"][2]["serial"].clone();
+    let (status, out, talk) = site.pki(&["revoke", "mta"]);
+    assert_eq!(status, 0, "{talk}");
+    assert!(
+        out.contains(&format!("{} (mta, until ", serial.as_str().unwrap())),
+        "{out}"
+    );
+    assert!(out.ends_with("added to pki/revoked\n"), "{out}");
+    let again = json(&["revoke", "--serial", serial.as_str().unwrap()]);
+    assert_eq!(again["done"], "kept");
+    let (status, _, talk) = site.pki(&["revoke", "--serial", "mta"]);
+    assert_eq!(status, 2, "{talk}");
+    assert_eq!(site.pki(&["revoke"]).0, 2);
+    assert_eq!(site.pki(&["revoke", "msa"]).0, 3);
+    let revoked: Vec<_> = json(&["show"])["certificates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["name"].clone(), one["revoked"].clone()))
+        .collect();
+    assert_eq!(
+        revoked,
+        [
+            ("ca".into(), false.into()),
+            ("mda".into(), false.into()),
+            ("mta".into(), true.into())
+        ]
+    );
+    assert!(site.pki(&["show"]).1.contains("revoked"));
+    let renewed = json(&["renew", "--within", "9999"]);
+    assert_eq!(renewed["certificates"][0]["done"], "renewed");
+    assert_eq!(renewed["certificates"][1]["done"], "revoked");
+    assert_eq!(renewed["certificates"][1]["serial"], serial);
+
+    let other = site.path("list");
+    let other = other.to_str().unwrap();
+    let file = site.path("pki/mda/agent.pem");
+    let by_file = ["revoke", "--file", file.to_str().unwrap(), "--list", other];
+    let (status, out, _) = site.pki(&by_file);
+    assert!(status == 0 && out.ends_with("added to list\n"), "{out}");
+    fs::write(other, "what\n").unwrap();
+    let (status, _, talk) = site.pki(&["show", "--list", other]);
+    assert_eq!(status, 1);
+    assert!(talk.contains("list: line 1: \"what\""), "{talk}");
+}
+
+#[test]
 fn keys_are_never_printed() {
     let site = Site::new();
     let all = [

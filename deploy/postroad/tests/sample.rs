@@ -60,6 +60,7 @@ fn installed(which: Uncomment) -> (tempfile::TempDir, Report) {
         fs::copy(tls.join(old), tls.join(new)).unwrap();
     }
     fs::write(folder.path().join("zone"), "").unwrap();
+    fs::write(tls.join("revoked"), "").unwrap();
     fs::write(
         folder.path().join("directory.toml"),
         sample("directory.toml"),

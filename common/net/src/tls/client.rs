@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_util::sync::CancellationToken;
 
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
+use super::revoked::Revocations;
+use super::verify::Servers;
 use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, config_error, provider};
 use crate::Error;
 
@@ -32,7 +34,7 @@ pub struct ClientTls(Arc<Shared>);
 struct Shared {
     policy: Policy,
     trust: Trust,
-    own: Option<CertFiles>,
+    own: Option<(CertFiles, Revocations)>,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<Current>,
     seen: Mutex<Stamp>,
@@ -67,12 +69,17 @@ impl ClientTls {
         Self::new(Policy::Verify, trust, None, &[])
     }
 
-    /// Mutual TLS: both ends show certificates from `ca_file`'s authorities.
-    pub fn mutual(own: &CertFiles, ca_file: &Path, alpn: &[&[u8]]) -> Result<Self, Error> {
+    /// Mutual TLS: both ends show certificates from `ca_file`'s authorities; the server's must not be among `revoked`.
+    pub fn mutual(
+        own: &CertFiles,
+        ca_file: &Path,
+        revoked: &Revocations,
+        alpn: &[&[u8]],
+    ) -> Result<Self, Error> {
         Self::new(
             Policy::Verify,
             Trust::Files(vec![ca_file.to_owned()]),
-            Some(own.clone()),
+            Some((own.clone(), revoked.clone())),
             alpn,
         )
     }
@@ -100,17 +107,27 @@ impl ClientTls {
     /// Takes up changed files, and tells of it. Blocks on files.
     pub fn refresh(&self) {
         Reloads::refresh(self);
+        if let Some((_, revoked)) = &self.0.own {
+            revoked.refresh();
+        }
     }
 
     /// Looks at the files now and then and takes up changes, until `shutdown`. A task of the caller.
     pub async fn watch(self, shutdown: CancellationToken) {
-        super::watch(self, CERTIFICATE_WATCH, shutdown).await;
+        let revoked = match &self.0.own {
+            Some((_, revoked)) => revoked.clone(),
+            None => Revocations::none(),
+        };
+        tokio::join!(
+            revoked.watch(shutdown.clone()),
+            super::watch(self, CERTIFICATE_WATCH, shutdown)
+        );
     }
 
     fn new(
         policy: Policy,
         trust: Trust,
-        own: Option<CertFiles>,
+        own: Option<(CertFiles, Revocations)>,
         alpn: &[&[u8]],
     ) -> Result<Self, Error> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
@@ -171,21 +188,24 @@ impl Current {
     }
 }
 
-fn paths<'a>(trust: &'a Trust, own: Option<&'a CertFiles>) -> impl Iterator<Item = &'a PathBuf> {
+fn paths<'a>(
+    trust: &'a Trust,
+    own: Option<&'a (CertFiles, Revocations)>,
+) -> impl Iterator<Item = &'a PathBuf> {
     let ca: &[PathBuf] = match trust {
         Trust::System => &[],
         Trust::Files(files) => files,
     };
     ca.iter().chain(
         own.into_iter()
-            .flat_map(|files| [&files.cert_file, &files.key_file]),
+            .flat_map(|(files, _)| [&files.cert_file, &files.key_file]),
     )
 }
 
 fn build(
     policy: Policy,
     trust: &Trust,
-    own: Option<&CertFiles>,
+    own: Option<&(CertFiles, Revocations)>,
     alpn: &[Vec<u8>],
 ) -> Result<Current, Error> {
     let roots = trust.load()?;
@@ -202,8 +222,12 @@ fn build(
                 .map_err(config_error)?,
         ),
     };
-    let chosen: Arc<dyn ServerCertVerifier> = match (&verifier, policy) {
-        (Some(verifier), Policy::Verify) => Arc::clone(verifier) as _,
+    let chosen: Arc<dyn ServerCertVerifier> = match (&verifier, policy, own) {
+        (Some(verifier), Policy::Verify, Some((_, revoked))) => Arc::new(Servers {
+            inner: Arc::clone(verifier),
+            revoked: revoked.clone(),
+        }),
+        (Some(verifier), Policy::Verify, None) => Arc::clone(verifier) as _,
         _ => Arc::new(AcceptAny(provider())),
     };
     let builder = ClientConfig::builder_with_provider(provider())
@@ -213,7 +237,7 @@ fn build(
         .with_custom_certificate_verifier(chosen);
     let mut told = Vec::new();
     let mut config = match own {
-        Some(files) => {
+        Some((files, _)) => {
             let Loaded { key, facts, .. } = files.load()?;
             told.push(facts);
             builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
@@ -221,6 +245,10 @@ fn build(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.to_vec();
+    if own.is_some() {
+        // As at the other end: a session that is taken up again shows no certificate.
+        config.resumption = Resumption::disabled();
+    }
     Ok(Current {
         config: Arc::new(config),
         verifier,

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
+use super::revoked::Revocations;
+use super::verify::Callers;
 use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, config_error, provider};
 use crate::Error;
 
@@ -22,7 +26,7 @@ pub struct ServerTls(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     certs: Vec<CertFiles>,
-    client_ca: Option<PathBuf>,
+    callers: Option<(PathBuf, Revocations)>,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<Current>,
     /// The files as they were when last read, well or badly.
@@ -43,23 +47,29 @@ impl ServerTls {
         Self::new(certs.to_vec(), None, &[])
     }
 
-    /// Mutual TLS: clients must show a certificate from `client_ca`. Without a common ALPN protocol, if any are
-    /// named, the handshake fails.
-    pub fn load_mutual(cert: &CertFiles, client_ca: &Path, alpn: &[&[u8]]) -> Result<Self, Error> {
-        Self::new(vec![cert.clone()], Some(client_ca.to_owned()), alpn)
+    /// Mutual TLS: clients must show a certificate from `client_ca` that names a role and is not among `revoked`, which is
+    /// its owner's to watch. Without a common ALPN protocol, if any are named, the handshake fails.
+    pub fn load_mutual(
+        cert: &CertFiles,
+        client_ca: &Path,
+        revoked: &Revocations,
+        alpn: &[&[u8]],
+    ) -> Result<Self, Error> {
+        let callers = (client_ca.to_owned(), revoked.clone());
+        Self::new(vec![cert.clone()], Some(callers), alpn)
     }
 
     fn new(
         certs: Vec<CertFiles>,
-        client_ca: Option<PathBuf>,
+        callers: Option<(PathBuf, Revocations)>,
         alpn: &[&[u8]],
     ) -> Result<Self, Error> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let seen = Stamp::of(paths(&certs, client_ca.as_ref()));
-        let current = ArcSwap::from_pointee(build(&certs, client_ca.as_deref(), &alpn)?);
+        let seen = Stamp::of(paths(&certs, callers.as_ref()));
+        let current = ArcSwap::from_pointee(build(&certs, callers.as_ref(), &alpn)?);
         Ok(Self(Arc::new(Shared {
             certs,
-            client_ca,
+            callers,
             alpn,
             current,
             seen: Mutex::new(seen),
@@ -71,7 +81,7 @@ impl ServerTls {
         let shared = &*self.0;
         // Stamped before reading: a change in between is seen at the next look.
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.stamp();
-        let built = build(&shared.certs, shared.client_ca.as_deref(), &shared.alpn)?;
+        let built = build(&shared.certs, shared.callers.as_ref(), &shared.alpn)?;
         shared.current.store(Arc::new(built));
         Ok(())
     }
@@ -130,7 +140,7 @@ impl ServerTls {
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp::of(paths(&self.0.certs, self.0.client_ca.as_ref()))
+        Stamp::of(paths(&self.0.certs, self.0.callers.as_ref()))
     }
 }
 
@@ -144,36 +154,47 @@ impl Reloads for ServerTls {
     }
 }
 
-fn paths<'a>(certs: &'a [CertFiles], ca: Option<&'a PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
+fn paths<'a>(
+    certs: &'a [CertFiles],
+    callers: Option<&'a (PathBuf, Revocations)>,
+) -> impl Iterator<Item = &'a PathBuf> {
     certs
         .iter()
         .flat_map(|files| [&files.cert_file, &files.key_file])
-        .chain(ca)
+        .chain(callers.map(|(ca, _)| ca))
 }
 
 fn build(
     certs: &[CertFiles],
-    client_ca: Option<&Path>,
+    callers: Option<&(PathBuf, Revocations)>,
     alpn: &[Vec<u8>],
 ) -> Result<Current, Error> {
     let (resolver, facts) = ByHostName::load(certs)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(config_error)?;
-    let builder = match client_ca {
-        Some(path) => {
+    let builder = match callers {
+        Some((path, revoked)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(
                 Arc::new(read_roots(path)?),
                 provider(),
             )
             .build()
             .map_err(|error| Error::file(path, error))?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(Arc::new(Callers {
+                inner: verifier,
+                revoked: revoked.clone(),
+            }))
         }
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = alpn.to_vec();
+    if callers.is_some() {
+        // A session that is taken up again shows no certificate: one that was revoked or has run out would go on counting.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Current {
         config: Arc::new(config),
         facts,

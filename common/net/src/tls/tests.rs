@@ -1,3 +1,5 @@
+mod refusals;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    CertFiles, ClientTls, Error, PeerCertificate, PeerRole, ServerTls, Stream, Trust, UnixRoles,
+    CertFiles, ClientTls, Error, PeerCertificate, PeerRole, RefusedCertificate, Revocations,
+    Serial, ServerTls, Stream, Trust, UnixRoles,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -47,6 +50,16 @@ impl Authority {
 
     /// Writes `<file>.pem` and `<file>.key` for `host`, with `roles`.
     fn issue(&self, file: &str, host: &str, roles: &[&str]) -> CertFiles {
+        self.issue_as(file, host, roles, |_| ())
+    }
+
+    fn issue_as(
+        &self,
+        file: &str,
+        host: &str,
+        roles: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertFiles {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, file);
         for role in roles {
@@ -54,6 +67,7 @@ impl Authority {
                 format!("postroad://role/{role}").try_into().unwrap(),
             ));
         }
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let files = CertFiles {
             cert_file: self.dir.path().join(format!("{file}.pem")),
@@ -295,11 +309,12 @@ async fn a_client_takes_up_its_new_certificate() {
     let server = ServerTls::load_mutual(
         &authority.issue("queued", "localhost", &[]),
         &authority.ca_file(),
+        &Revocations::none(),
         &[],
     )
     .unwrap();
     let own = authority.issue("agent", "agent.example", &["msa"]);
-    let client = ClientTls::mutual(&own, &authority.ca_file(), &[]).unwrap();
+    let client = ClientTls::mutual(&own, &authority.ca_file(), &Revocations::none(), &[]).unwrap();
     authority.issue("agent", "agent.example", &["mda"]);
     assert!(client.reload_if_changed().unwrap());
     let (stream, _client) = handshake(&server, &client, "localhost").await.unwrap();
@@ -320,6 +335,7 @@ async fn mutual_tls_tells_roles_and_refuses_strangers() {
     let server = ServerTls::load_mutual(
         &ours.issue("queued", "localhost", &["queued"]),
         &ours.ca_file(),
+        &Revocations::none(),
         alpn,
     );
     let server = server.unwrap();
@@ -327,6 +343,7 @@ async fn mutual_tls_tells_roles_and_refuses_strangers() {
     let agent = ClientTls::mutual(
         &ours.issue("edge", "edge.example", &["msa", "mta"]),
         &ours.ca_file(),
+        &Revocations::none(),
         alpn,
     );
     let (stream, client) = handshake(&server, &agent.unwrap(), "localhost")
@@ -345,6 +362,7 @@ async fn mutual_tls_tells_roles_and_refuses_strangers() {
     let stranger = ClientTls::mutual(
         &foreign.issue("edge", "edge.example", &["admin"]),
         &ours.ca_file(),
+        &Revocations::none(),
         alpn,
     );
     assert!(
@@ -361,6 +379,7 @@ async fn mutual_tls_tells_roles_and_refuses_strangers() {
     let misled = ClientTls::mutual(
         &ours.issue("edge2", "e.example", &["msa"]),
         &foreign.ca_file(),
+        &Revocations::none(),
         alpn,
     );
     assert!(

@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use postroad_net::{CertFiles, PeerRole, ServerTls};
+use postroad_net::{CertFiles, PeerRole, Revocations, ServerTls};
 
 use super::*;
 use crate::Permits;
@@ -56,7 +56,7 @@ impl House {
             cert_file,
             key_file,
         };
-        ServerTls::load_mutual(&own, &ca_file, &[])
+        ServerTls::load_mutual(&own, &ca_file, &Revocations::none(), &[])
     }
 }
 

@@ -62,6 +62,7 @@ impl Authority {
             ca_file: self.dir.path().join("ca.pem"),
             cert_file: file(".pem"),
             key_file: file(".key"),
+            revoked: None,
         };
         fs::write(
             &tls.cert_file,
