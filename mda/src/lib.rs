@@ -35,8 +35,8 @@ use std::time::Duration;
 
 pub use config::{Config, LmtpAddr, LmtpConfig};
 pub use error::MdaError;
+use postroad_accounts::Accounts;
 use postroad_daemon::{CommonConfig, DaemonError, ReloadPart, Start, machine_name};
-use postroad_directory::DirectoryHandle;
 use postroad_envelope::RouteClass;
 use postroad_maildir::{MaildirError, Recovery, Store};
 use postroad_metrics::Metrics;
@@ -49,15 +49,13 @@ use tokio_util::sync::CancellationToken;
 use crate::lmtp::Lmtp;
 use crate::worker::Worker;
 
-const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
-
 /// What the agent leans on.
 #[derive(Clone)]
 pub struct Dependencies {
     /// The queue, local or remote.
     pub queue: Arc<dyn QueueService>,
-    /// Domains, accounts, aliases; kept current by its owner.
-    pub directory: DirectoryHandle,
+    /// Domains, accounts, aliases; kept current by their owner.
+    pub accounts: Accounts,
     /// Where it counts.
     pub metrics: Metrics,
 }
@@ -72,7 +70,7 @@ pub struct Mda {
     grace: Duration,
 }
 
-/// The whole of a process of its own: connects to the queue, reads and watches the directory, serves.
+/// The whole of a process of its own: connects to the queue, knows the accounts, serves.
 pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     if let Some(problem) = start.config.check(&start.file).into_iter().next() {
         return Err(problem.into());
@@ -82,10 +80,10 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let common = &start.common;
     let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
     let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
-    let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
+    let accounts = Accounts::configured(common, &start.metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::clone(&queue) as _,
-        directory: directory.clone(),
+        accounts: accounts.clone(),
         metrics: start.metrics,
     };
     let mda = Mda::bind(start.config, common, dependencies).await?;
@@ -100,7 +98,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         serving,
         start.reload.serve(reloads, stop.clone()),
         queue.watch_certificates(stop.clone()),
-        directory.watch(DIRECTORY_WATCH, stop.clone()),
+        accounts.keep(stop.clone()),
         asking
     );
     Ok(served?)
@@ -132,7 +130,7 @@ impl Mda {
             &config.lmtp,
             common,
             &dependencies.queue,
-            &dependencies.directory,
+            &dependencies.accounts,
             &dependencies.metrics,
         )?;
         Ok(Self {
@@ -173,7 +171,7 @@ impl Mda {
         let handler = Worker {
             store: store.clone(),
             queue: Arc::clone(&queue),
-            directory: self.dependencies.directory,
+            accounts: self.dependencies.accounts,
             host: self.host.clone(),
             filers: Arc::new(Semaphore::new(self.concurrency as usize)),
             timeline,

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use postroad_accounts::Accounts;
 use postroad_daemon::{Apply, CommonConfig};
-use postroad_directory::DirectoryHandle;
 use postroad_metrics::Metrics;
 use postroad_net::{Limits, Listener, LiveLimits};
 use postroad_queue_client::QueueService;
@@ -42,7 +42,7 @@ enum Port {
 #[derive(Clone)]
 pub struct Door {
     name: String,
-    directory: DirectoryHandle,
+    accounts: Accounts,
     /// Whether anyone may connect who can open the socket.
     by_file: bool,
     smtpd: Arc<ArcSwap<Smtpd>>,
@@ -54,7 +54,7 @@ impl Lmtp {
         config: &LmtpConfig,
         common: &CommonConfig,
         queue: &Arc<dyn QueueService>,
-        directory: &DirectoryHandle,
+        accounts: &Accounts,
         metrics: &Metrics,
     ) -> Result<Self, MdaError> {
         let mut ports = Vec::new();
@@ -66,14 +66,14 @@ impl Lmtp {
             let by_file = matches!(address, LmtpAddr::Unix(_));
             let smtpd = Smtpd::new(
                 smtpd_config(name, config, common),
-                policy(config, directory, by_file),
+                policy(config, accounts, by_file),
                 Arc::clone(queue),
                 None,
                 metrics,
             );
             let door = Door {
                 name: name.clone(),
-                directory: directory.clone(),
+                accounts: accounts.clone(),
                 by_file,
                 smtpd: Arc::new(ArcSwap::from_pointee(smtpd)),
             };
@@ -123,7 +123,7 @@ impl Lmtp {
                 for door in doors {
                     let smtpd = door.smtpd.load().successor(
                         smtpd_config(&door.name, &config, &common),
-                        policy(&config, &door.directory, door.by_file),
+                        policy(&config, &door.accounts, door.by_file),
                         None,
                     );
                     door.smtpd.store(Arc::new(smtpd));
@@ -180,9 +180,9 @@ fn limits(config: &LmtpConfig, common: &CommonConfig) -> Limits {
     }
 }
 
-fn policy(config: &LmtpConfig, directory: &DirectoryHandle, by_file: bool) -> Arc<Local> {
+fn policy(config: &LmtpConfig, accounts: &Accounts, by_file: bool) -> Arc<Local> {
     Arc::new(Local {
-        directory: directory.clone(),
+        accounts: accounts.clone(),
         allow: (!by_file).then(|| config.allow_networks.clone()),
     })
 }

@@ -1,7 +1,7 @@
 //! Where one recipient's mail goes, as the directory stands at the moment of delivery.
 
-use postroad_address::{ForwardPath, Mailbox};
-use postroad_directory::{Directory, Expanded, Resolution};
+use postroad_address::Mailbox;
+use postroad_directory::{Expanded, Resolution};
 use postroad_envelope::{EditPlace, Envelope, HeaderEdit, Outcome, Recipient, StatusReport};
 use postroad_maildir::{DeliveryId, MaildirError, Target};
 use postroad_message::{delivered_to, return_path};
@@ -19,8 +19,9 @@ pub enum Place {
     Nowhere(Outcome),
 }
 
-pub fn place(directory: &Directory, envelope: &Envelope, recipient: &Recipient) -> Place {
-    match directory.resolve(&ForwardPath::Mailbox(recipient.address.clone())) {
+/// The place of a recipient whose address was resolved to this.
+pub fn place(resolution: Resolution, envelope: &Envelope, recipient: &Recipient) -> Place {
+    match resolution {
         Resolution::Local(targets) => match targets.as_slice() {
             [only] if only.local => copy(envelope, recipient, only.address.clone()),
             _ => Place::Redirect(targets),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::future::join_all;
-use postroad_directory::DirectoryHandle;
+use postroad_accounts::{Accounts, Away};
+use postroad_address::ForwardPath;
 use postroad_envelope::{Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, Timestamp};
 use postroad_maildir::{Delivered, DeliveryId, MaildirError, Store};
 use postroad_queue_client::worker::{Handler, Verdict};
@@ -36,7 +37,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct Worker {
     pub store: Store,
     pub queue: Arc<dyn QueueService>,
-    pub directory: DirectoryHandle,
+    pub accounts: Accounts,
     pub host: String,
     /// Bounds the blocking threads that file.
     pub filers: Arc<Semaphore>,
@@ -107,10 +108,18 @@ impl Handler for Worker {
 impl Worker {
     /// An outcome for each recipient whose fate is known; the others stay due.
     async fn deliver(&self, lease: &Lease) -> Vec<(RecipientIndex, Outcome)> {
-        let directory = self.directory.current();
         let (mut outcomes, mut copies, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for recipient in &lease.envelope.recipients {
-            match place(&directory, &lease.envelope, recipient) {
+        let recipients = &lease.envelope.recipients;
+        let resolved = join_all(recipients.iter().map(|recipient| {
+            let path = ForwardPath::Mailbox(recipient.address.clone());
+            async move { self.accounts.resolve_for_delivery(&path).await }
+        }));
+        for (recipient, resolved) in recipients.iter().zip(resolved.await) {
+            let Ok(resolved) = resolved.inspect_err(|away| self.postpone(lease, recipient, away))
+            else {
+                continue;
+            };
+            match place(resolved.resolution, &lease.envelope, recipient) {
                 Place::Mailbox(copy) => copies.push(copy),
                 Place::Redirect(targets) => others.push((recipient, Ok(targets))),
                 Place::Nowhere(outcome) => others.push((recipient, Err(outcome))),
@@ -141,6 +150,12 @@ impl Worker {
             outcomes.extend(outcome.map(|outcome| (index, outcome)));
         }
         outcomes
+    }
+
+    /// Nobody can say whose the address is: the recipient stays due, at no cost of an attempt.
+    fn postpone(&self, lease: &Lease, recipient: &Recipient, away: &Away) {
+        let queue_id = lease.envelope.queue_id;
+        tracing::info!(%queue_id, rcpt_to = %recipient.address, error = %away, "the mail is tried again");
     }
 
     /// Files one group of copies. Not cancelled half-way: the thread ends by itself when this is dropped.

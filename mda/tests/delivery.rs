@@ -2,6 +2,8 @@
 
 #[path = "support/queue.rs"]
 mod queue;
+#[path = "../../common/accounts/tests/support/source.rs"]
+mod source;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -67,10 +69,14 @@ impl Agent {
     async fn with_queue(root: &Path, queue: Arc<FakeQueue>) -> Self {
         let mut sessions = queue.sessions();
         let directory = Directory::parse(Path::new("directory.toml"), DIRECTORY).unwrap();
+        let (directory, metrics) = (
+            DirectoryHandle::from_directory(directory),
+            Metrics::new("mda"),
+        );
         let dependencies = Dependencies {
             queue: queue.clone(),
-            directory: DirectoryHandle::from_directory(directory),
-            metrics: Metrics::new("mda"),
+            accounts: source::accounts(&directory, &metrics).await,
+            metrics,
         };
         let config = Config {
             mail_root: root.to_owned(),

@@ -4,6 +4,8 @@
 mod client;
 #[path = "support/queue.rs"]
 mod queue;
+#[path = "../../common/accounts/tests/support/source.rs"]
+mod source;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -65,10 +67,14 @@ impl Agent {
             ..Config::default()
         };
         let directory = Directory::parse(Path::new("directory.toml"), DIRECTORY).unwrap();
+        let (directory, metrics) = (
+            DirectoryHandle::from_directory(directory),
+            Metrics::new("mda"),
+        );
         let dependencies = Dependencies {
             queue: queue.clone(),
-            directory: DirectoryHandle::from_directory(directory),
-            metrics: Metrics::new("mda"),
+            accounts: source::accounts(&directory, &metrics).await,
+            metrics,
         };
         let common = CommonConfig::default();
         let mda = Mda::bind(config, &common, dependencies).await.unwrap();
@@ -215,12 +221,13 @@ async fn a_second_agent_is_told_that_the_socket_is_taken() {
         },
         ..Config::default()
     };
+    let directory = Directory::parse(Path::new("d.toml"), DIRECTORY).unwrap();
+    let directory = DirectoryHandle::from_directory(directory);
+    let metrics = Metrics::new("mda");
     let dependencies = Dependencies {
         queue: agent.queue.clone(),
-        directory: DirectoryHandle::from_directory(
-            Directory::parse(Path::new("d.toml"), DIRECTORY).unwrap(),
-        ),
-        metrics: Metrics::new("mda"),
+        accounts: source::accounts(&directory, &metrics).await,
+        metrics,
     };
     let refused = Mda::bind(config, &CommonConfig::default(), dependencies).await;
     assert!(matches!(refused, Err(MdaError::Listen { .. })));

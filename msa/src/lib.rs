@@ -25,12 +25,11 @@ mod slowdown;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use config::{AuthConfig, Config};
 pub use error::MsaError;
+use postroad_accounts::Accounts;
 use postroad_daemon::{Apply, CommonConfig, DaemonError, ReloadPart, Start};
-use postroad_directory::DirectoryHandle;
 use postroad_dns::{Resolver, ResolverOptions};
 use postroad_metrics::Metrics;
 use postroad_net::{Limits, LiveLimits, ServerTls};
@@ -42,15 +41,13 @@ use tokio_util::sync::CancellationToken;
 use crate::policy::Submission;
 use crate::port::Port;
 
-const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
-
 /// What the agent leans on.
 #[derive(Clone)]
 pub struct Dependencies {
     /// Where mail goes.
     pub queue: Arc<dyn QueueService>,
-    /// Domains, accounts, aliases; kept current by its owner.
-    pub directory: DirectoryHandle,
+    /// Domains, accounts, aliases; kept current by their owner.
+    pub accounts: Accounts,
     /// Names of clients.
     pub resolver: Arc<dyn Resolver>,
     /// Where it counts.
@@ -67,7 +64,7 @@ pub struct Msa {
     common: CommonConfig,
 }
 
-/// The whole of a process of its own: connects to the queue, reads and watches the directory, serves.
+/// The whole of a process of its own: connects to the queue, knows the accounts, serves.
 pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     if let Some(problem) = start.config.check(&start.file).into_iter().next() {
         return Err(problem.into());
@@ -77,10 +74,10 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let common = &start.common;
     let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
     let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
-    let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
+    let accounts = Accounts::configured(common, &start.metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::clone(&queue) as _,
-        directory: directory.clone(),
+        accounts: accounts.clone(),
         resolver: ResolverOptions::from(&common.dns)
             .open()
             .map_err(DaemonError::config)?,
@@ -93,7 +90,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         msa.run(stop.clone()),
         start.reload.serve(reloads, stop.clone()),
         queue.watch_certificates(stop.clone()),
-        directory.watch(DIRECTORY_WATCH, stop),
+        accounts.keep(stop),
         asking
     );
     Ok(())
@@ -124,7 +121,7 @@ impl Msa {
         let policy = Arc::new(Submission::new(
             &config.auth,
             common,
-            dependencies.directory.clone(),
+            dependencies.accounts.clone(),
         ));
         let mut ports = Vec::new();
         for (name, implicit_tls, addresses) in [

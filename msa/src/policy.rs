@@ -3,9 +3,10 @@
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
+use postroad_accounts::{Accounts, Away};
 use postroad_address::{Domain, Mailbox};
 use postroad_daemon::CommonConfig;
-use postroad_directory::{AuthGate, AuthVerdict, DirectoryHandle};
+use postroad_directory::{AuthGate, AuthVerdict, Resolution, SenderVerdict};
 use postroad_envelope::Timestamp;
 use postroad_message::HeaderBlock;
 use postroad_reply::*;
@@ -21,17 +22,17 @@ use crate::slowdown::Slowdown;
 
 /// The policy of all listeners of one agent.
 pub struct Submission {
-    directory: DirectoryHandle,
+    accounts: Accounts,
     gate: AuthGate,
     slowdown: Slowdown,
     host: Domain,
 }
 
 impl Submission {
-    /// Decides by this directory.
-    pub fn new(config: &AuthConfig, common: &CommonConfig, directory: DirectoryHandle) -> Self {
+    /// Decides by these accounts.
+    pub fn new(config: &AuthConfig, common: &CommonConfig, accounts: Accounts) -> Self {
         Self {
-            directory,
+            accounts,
             gate: gate(config),
             slowdown: Slowdown::new(config.delay.into(), config.max_delay.into()),
             host: common.hostname.clone(),
@@ -42,7 +43,7 @@ impl Submission {
     pub fn successor(&self, config: &AuthConfig) -> Self {
         let (first, longest) = (config.delay.into(), config.max_delay.into());
         Self {
-            directory: self.directory.clone(),
+            accounts: self.accounts.clone(),
             gate: gate(config),
             slowdown: self.slowdown.with_delays(first, longest),
             host: self.host.clone(),
@@ -66,14 +67,15 @@ impl Policy for Submission {
     }
 
     async fn auth(&self, client: &ClientFacts, credentials: &Credentials) -> AuthDecision {
-        let password = credentials.password.reveal().as_bytes().to_vec();
-        let (directory, name) = (self.directory.current(), credentials.authcid.clone());
-        match self.gate.verify(directory, name, password).await {
-            AuthVerdict::Accepted(account) if acts_as_itself(&account, credentials) => {
+        let (name, mechanism) = (&credentials.authcid, credentials.mechanism.as_str());
+        let password = credentials.password.reveal().as_bytes();
+        let checked = self.accounts.log_in(&self.gate, name, mechanism, password);
+        match checked.await {
+            Ok(AuthVerdict::Accepted(account)) if acts_as_itself(&account, credentials) => {
                 self.slowdown.succeeded(client.peer.ip());
                 AuthDecision::Accept { account }
             }
-            AuthVerdict::Accepted(_) | AuthVerdict::Refused => {
+            Ok(AuthVerdict::Accepted(_) | AuthVerdict::Refused) => {
                 let wait = self.slowdown.failed(client.peer.ip(), Instant::now());
                 tokio::time::sleep(wait).await;
                 AuthDecision::Refuse(Reply::new(
@@ -82,33 +84,28 @@ impl Policy for Submission {
                     "name or password is wrong",
                 ))
             }
-            AuthVerdict::Busy => AuthDecision::Refuse(Reply::new(
-                TEMPORARY_AUTH_FAILURE_454,
-                POLICY_4_7_0,
-                "too many log-ins at the moment, please try again later",
-            )),
+            Ok(AuthVerdict::Busy) => {
+                later("too many log-ins at the moment, please try again later")
+            }
+            // RFC 4954 §6: it is not known whether they are right.
+            Err(Away) => later("log-ins cannot be checked now, please try again later"),
         }
     }
 
     async fn mail(&self, client: &ClientFacts, mail: &MailRequest) -> Result<MailTerms, Reply> {
-        let directory = self.directory.current();
+        let (account, sender) = (client.account().unwrap_or_default(), &mail.reverse_path);
         // The directory may have changed since the log-in.
-        let account = client
-            .account()
-            .and_then(|name| directory.account_by_name(name))
-            .filter(|account| !account.disabled)
-            .ok_or_else(|| not_allowed("this account may not send mail any more"))?;
-        if !directory.may_send_as(account, &mail.reverse_path) {
-            let sender = &mail.reverse_path;
-            let name = &account.address;
+        match self.accounts.check_sender(account, sender).await? {
+            SenderVerdict::Allowed { tenant } => Ok(MailTerms {
+                tenant,
+                ..MailTerms::default()
+            }),
             // RFC 6409 §6.1.
-            return Err(not_allowed(&format!("{name} may not send as {sender}")));
+            SenderVerdict::NotAllowed { account } => {
+                Err(not_allowed(&format!("{account} may not send as {sender}")))
+            }
+            SenderVerdict::NoAccount => Err(not_allowed("this account may not send mail any more")),
         }
-        let tenant = directory.tenant_of(account.address.domain());
-        Ok(MailTerms {
-            tenant: tenant.map(str::to_owned),
-            ..MailTerms::default()
-        })
     }
 
     async fn rcpt(
@@ -117,13 +114,14 @@ impl Policy for Submission {
         transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        let (directory, path) = (self.directory.current(), &rcpt.forward_path);
-        match path.mailbox() {
+        let path = &rcpt.forward_path;
+        let resolved = self.accounts.resolve(path).await?;
+        match (path.mailbox(), &resolved.resolution) {
             // Ours are resolved, others go out.
-            Some(mailbox) if !directory.is_local_domain(mailbox.domain()) => {
+            (Some(mailbox), Resolution::ForeignDomain) => {
                 Ok(vec![RecipientDraft::new(mailbox.clone())])
             }
-            _ => RecipientDraft::local(&directory, transaction, path),
+            _ => RecipientDraft::local(resolved, transaction, path),
         }
     }
 
@@ -153,6 +151,10 @@ fn acts_as_itself(account: &str, credentials: &Credentials) -> bool {
         None => true,
         Some(other) => Mailbox::parse(other).is_ok_and(|other| other.folded() == account),
     }
+}
+
+fn later(text: &str) -> AuthDecision {
+    AuthDecision::Refuse(Reply::new(TEMPORARY_AUTH_FAILURE_454, POLICY_4_7_0, text))
 }
 
 fn not_allowed(text: &str) -> Reply {

@@ -4,6 +4,8 @@
 mod client;
 #[path = "../../mda/tests/support/queue.rs"]
 mod queue;
+#[path = "../../common/accounts/tests/support/source.rs"]
+mod source;
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -91,11 +93,12 @@ impl Agent {
         write_private(&file, DIRECTORY);
         let directory = DirectoryHandle::open(&file).unwrap();
         let queue = FakeQueue::new();
+        let metrics = Metrics::new("msa");
         let dependencies = Dependencies {
             queue: queue.clone(),
-            directory: directory.clone(),
+            accounts: source::accounts(&directory, &metrics).await,
             resolver: Arc::new(FixedZone::parse(Path::new("zone"), ZONE).unwrap()),
-            metrics: Metrics::new("msa"),
+            metrics,
         };
         let common = CommonConfig {
             hostname: "mail.example.org".parse().unwrap(),

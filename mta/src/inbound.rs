@@ -55,7 +55,7 @@ impl Inbound {
         dependencies: &Dependencies,
     ) -> Result<Self, Error> {
         let tls = load_certificates(&config.certificates).map_err(Error::Certificates)?;
-        let policy = InboundPolicy::new(config, dependencies.directory.clone());
+        let policy = InboundPolicy::new(config, dependencies.accounts.clone());
         let mut doors = Vec::new();
         for (name, address) in &config.listeners {
             let listener = Listener::bind(*address).map_err(|source| Error::Listen {

@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 pub use config::{Config, HostText, InboundConfig, OutboundConfig, Timeouts, TlsPolicy};
 pub use error::Error;
+use postroad_accounts::Accounts;
 use postroad_daemon::{Apply, CommonConfig, ReloadPart};
-use postroad_directory::DirectoryHandle;
 use postroad_dns::Resolver;
 use postroad_metrics::Metrics;
 use postroad_queue_client::QueueService;
@@ -39,8 +39,8 @@ use crate::outbound::Outbound;
 pub struct Dependencies {
     /// Where mail goes to and comes from, local or remote.
     pub queue: Arc<dyn QueueService>,
-    /// Which recipients are ours; kept current by its owner.
-    pub directory: DirectoryHandle,
+    /// Which recipients are ours; kept current by their owner.
+    pub accounts: Accounts,
     /// Names.
     pub resolver: Arc<dyn Resolver>,
     /// Where it counts.

@@ -1,17 +1,13 @@
 //! The agent as a process of its own: what it leans on, made from the configuration.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use postroad_accounts::Accounts;
 use postroad_daemon::{DaemonError, Start};
-use postroad_directory::DirectoryHandle;
 use postroad_dns::ResolverOptions;
 use postroad_queue_client::RemoteQueue;
 
 use crate::{Config, Dependencies, Mta};
-
-/// How often the directory is looked at for changes.
-const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
 
 /// Connects to the queue, reads and watches the directory, sets up the resolver, serves.
 pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
@@ -31,10 +27,10 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let stop = shutdown.token().clone();
     let queue = Arc::new(RemoteQueue::configured(&common).map_err(DaemonError::config)?);
     let asking = queue.keep_check(health.dependency("queue"), stop.clone());
-    let directory = DirectoryHandle::open(&common.directory).map_err(DaemonError::config)?;
+    let accounts = Accounts::configured(&common, &metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::clone(&queue) as _,
-        directory: directory.clone(),
+        accounts: accounts.clone(),
         resolver: ResolverOptions::from(&common.dns)
             .open()
             .map_err(DaemonError::config)?,
@@ -47,7 +43,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
         mta.run(stop.clone()),
         reload.serve(reloads, stop.clone()),
         queue.watch_certificates(stop.clone()),
-        directory.watch(DIRECTORY_WATCH, stop),
+        accounts.keep(stop),
         asking
     );
     Ok(())

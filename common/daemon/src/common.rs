@@ -29,6 +29,8 @@ pub struct CommonConfig {
     pub run_dir: PathBuf,
     /// The file with domains, accounts and aliases.
     pub directory: PathBuf,
+    /// Where agents have accounts from.
+    pub accounts: AccountsConfig,
     /// Where the queue is: `unix:PATH`, or `tcp:HOST:PORT`, which is always mutual TLS.
     pub queue: String,
     /// How long work in progress may take to finish when the process is told to stop.
@@ -51,6 +53,7 @@ impl Default for CommonConfig {
             state_dir: "/var/lib/postroad".into(),
             run_dir: "/run/postroad".into(),
             directory: "/etc/postroad/directory.toml".into(),
+            accounts: AccountsConfig::default(),
             queue: "unix:/run/postroad/queue.sock".to_owned(),
             shutdown_grace: Interval::seconds(30),
             allow_root: false,
@@ -66,6 +69,42 @@ impl CommonConfig {
     pub fn domain(&self) -> &Domain {
         self.domain.as_ref().unwrap_or(&self.hostname)
     }
+}
+
+/// `[common.accounts]`: for msa, mta and mda; the queue itself always reads the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountsConfig {
+    /// The directory file, or the queue.
+    pub from: AccountsFrom,
+    /// Answers of the queue that are remembered, of each kind.
+    pub cache_size: usize,
+    /// How old an answer may be that is used while the queue does not answer.
+    pub max_stale: Interval,
+    /// How long an answer is waited for.
+    pub timeout: Interval,
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        Self {
+            from: AccountsFrom::default(),
+            cache_size: 10_000,
+            max_stale: Interval::hours(24),
+            timeout: Interval::seconds(2),
+        }
+    }
+}
+
+/// Where accounts come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountsFrom {
+    /// `common.directory`.
+    #[default]
+    File,
+    /// `common.queue`.
+    Queue,
 }
 
 /// `[common.log]`.

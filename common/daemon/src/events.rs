@@ -55,6 +55,19 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("tls_failed", "A TLS handshake failed."),
     ("auth_succeeded", "A client proved to be an account."),
     ("auth_failed", "A client did not prove to be an account."),
+    (
+        "accounts_from_queue",
+        "The process asks the queue for accounts and reads no directory file.",
+    ),
+    (
+        "accounts_lost",
+        "The queue does not tell of accounts; what is remembered goes on.",
+    ),
+    ("accounts_found", "The queue tells of accounts again."),
+    (
+        "verifier_given",
+        "A submission agent was given what checks the password of an account, if there is such an account.",
+    ),
     ("accepted", "A mail was accepted: from here on it is ours."),
     ("rejected", "A command or a mail was refused."),
     // The queue.

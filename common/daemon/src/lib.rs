@@ -50,8 +50,8 @@ mod shutdown;
 mod units;
 
 pub use common::{
-    AddressFamily, CommonConfig, DnsConfig, LogConfig, LogFormat, LogLevel, NameServer, TlsFiles,
-    machine_name,
+    AccountsConfig, AccountsFrom, AddressFamily, CommonConfig, DnsConfig, LogConfig, LogFormat,
+    LogLevel, NameServer, TlsFiles, machine_name,
 };
 pub use config::{
     ConfigError, ConfigFile, DEFAULT_CONFIG_FILE, ENVIRONMENT_PREFIX, EffectiveValue, Place,

@@ -2,8 +2,6 @@ use std::{sync::Arc, thread, time::Duration};
 
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use crate::Directory;
-
 /// Keeps the number of passwords that are checked at one time, and with it memory and processors, within bounds.
 #[derive(Debug, Clone)]
 pub struct AuthGate {
@@ -31,12 +29,10 @@ impl AuthGate {
         }
     }
 
-    /// Checks a password on a blocking thread.
-    pub async fn verify(
+    /// Runs a check on a blocking thread, which tells the name of the account if the password is its.
+    pub async fn check(
         &self,
-        directory: Arc<Directory>,
-        name: String,
-        password: Vec<u8>,
+        check: impl FnOnce() -> Option<String> + Send + 'static,
     ) -> AuthVerdict {
         let waiting = Arc::clone(&self.permits).acquire_owned();
         let Ok(Ok(permit)) = timeout(self.patience, waiting).await else {
@@ -45,9 +41,7 @@ impl AuthGate {
         // The permit goes with the work: a client that hangs up does not make room for the next before it is done.
         let checked = spawn_blocking(move || {
             let _permit = permit;
-            directory
-                .verify(&name, &password)
-                .map(|account| account.name())
+            check()
         });
         match checked.await {
             Ok(Some(name)) => AuthVerdict::Accepted(name),
@@ -70,7 +64,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::hash_password;
+    use crate::{Directory, hash_password};
 
     #[tokio::test]
     async fn full_means_busy() {
@@ -80,12 +74,12 @@ mod tests {
         );
         let directory = Arc::new(Directory::parse(Path::new("d.toml"), &text).unwrap());
         let gate = AuthGate::new(1, Duration::from_millis(20));
-        let verify = |password: &str| {
-            gate.verify(
-                Arc::clone(&directory),
-                "Bob@a.example".to_owned(),
-                password.as_bytes().to_vec(),
-            )
+        let verify = |password: &'static str| {
+            let directory = Arc::clone(&directory);
+            gate.check(move || {
+                let account = directory.verify("Bob@a.example", password.as_bytes());
+                account.map(|account| account.name())
+            })
         };
         assert_eq!(
             verify("pw").await,

@@ -3,10 +3,10 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -54,7 +54,7 @@ pub struct DirectoryHandle {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    current: ArcSwap<Directory>,
+    current: watch::Sender<Arc<Directory>>,
     /// The files as they were read last, none after an error; locked while a reload runs, so that only one does.
     last_read: Mutex<Vec<(PathBuf, Option<Stamp>)>>,
 }
@@ -72,19 +72,25 @@ impl DirectoryHandle {
         Self::holding(directory.file.clone(), directory)
     }
 
-    fn holding(path: PathBuf, directory: Directory) -> Self {
+    fn holding(path: PathBuf, mut directory: Directory) -> Self {
+        directory.generation = generation_after(0);
         Self {
             shared: Arc::new(Shared {
                 path,
                 last_read: Mutex::new(directory.sources.clone()),
-                current: ArcSwap::from_pointee(directory),
+                current: watch::Sender::new(Arc::new(directory)),
             }),
         }
     }
 
     /// The snapshot in force. Take it once per transaction, so that one mail sees one directory.
     pub fn current(&self) -> Arc<Directory> {
-        self.shared.current.load_full()
+        Arc::clone(&self.shared.current.borrow())
+    }
+
+    /// The snapshot in force, and those that replace it.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Directory>> {
+        self.shared.current.subscribe()
     }
 
     /// Reads the files again if they changed; after an error the old snapshot stays. Blocks.
@@ -98,10 +104,11 @@ impl DirectoryHandle {
             return Ok(Reload::Unchanged);
         }
         match Directory::load(&self.shared.path) {
-            Ok(directory) => {
+            Ok(mut directory) => {
+                directory.generation = generation_after(self.current().generation);
                 last_read.clone_from(&directory.sources);
                 announce(&directory);
-                self.shared.current.store(Arc::new(directory));
+                self.shared.current.send_replace(Arc::new(directory));
                 Ok(Reload::Replaced)
             }
             Err(error) => {
@@ -139,6 +146,13 @@ impl DirectoryHandle {
             told = fault;
         }
     }
+}
+
+/// Microseconds since 1970, so that it grows over a restart; always more than the last one, whatever the clock does.
+fn generation_after(last: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
+    micros.max(last.saturating_add(1))
 }
 
 fn announce(directory: &Directory) {

@@ -26,14 +26,16 @@
 //! [`Directory`] is an immutable snapshot: [`Directory::resolve`] says where mail for an address goes,
 //! [`Directory::verify`] checks a password (slow on purpose; async callers go through [`AuthGate`]),
 //! [`Directory::may_send_as`] who may use which sender. [`DirectoryHandle`] holds the current snapshot and replaces it
-//! when the file changes; a bad file is refused and the old snapshot stays. Local parts compare folded (case and NFC),
+//! when the file changes, and tells those who [`subscribe`](DirectoryHandle::subscribe); a bad file is refused and the old snapshot stays. Local parts compare folded (case and NFC),
 //! domains by A-label.
 //!
 //! What can fail: the file ([`DirectoryError`], each [`Problem`] with file, line and remedy). What is odd but leaves a
 //! working directory is told by [`Directory::check`].
 #![forbid(unsafe_code)]
 
+mod change;
 mod check;
+mod decoy;
 mod edit;
 mod error;
 mod file;
@@ -42,14 +44,18 @@ mod handle;
 mod load;
 mod password;
 mod resolve;
+mod sender;
 mod snapshot;
 
+pub use change::Changes;
+pub use decoy::DecoyKey;
 pub use edit::{NewDomain, add_account, add_domain};
 pub use error::{DirectoryError, Problem};
 pub use gate::{AuthGate, AuthVerdict};
 pub use handle::{DirectoryHandle, Reload};
 pub use password::{Password, hash_password};
-pub use resolve::{Expanded, Resolution};
+pub use resolve::{Expanded, Resolution, Resolved};
+pub use sender::SenderVerdict;
 pub use snapshot::{Account, Alias, Directory, LocalDomain};
 
 /// Most addresses one address may expand to.

@@ -4,6 +4,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use postroad_address::{Domain, Mailbox};
@@ -108,6 +109,8 @@ impl<'a> Builder<'a> {
             accounts,
             aliases,
             sources: self.sources,
+            generation: 0,
+            forms: OnceLock::new(),
         })
     }
 

@@ -56,6 +56,15 @@ impl Password {
             .is_ok()
     }
 
+    /// The PHC string it was made from. Whoever asks keeps it out of logs.
+    pub(crate) fn phc(&self) -> String {
+        self.hash.to_string()
+    }
+
+    pub(crate) fn hash(&self) -> &PasswordHash {
+        &self.hash
+    }
+
     /// Whether guessing is cheaper than it should be.
     pub fn is_weak(&self) -> bool {
         let work = u64::from(self.params.m_cost()) * u64::from(self.params.t_cost());

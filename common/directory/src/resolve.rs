@@ -38,6 +38,15 @@ pub struct Expanded {
     pub original: Option<Mailbox>,
 }
 
+/// Where mail for an address goes, and whose its domain is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// Where it goes.
+    pub resolution: Resolution,
+    /// The tenant of the address's domain, if that is ours.
+    pub tenant: Option<String>,
+}
+
 impl Resolution {
     /// Where the mail goes, or the reply to whoever named such a recipient.
     pub fn into_local(self) -> Result<Vec<Expanded>, Reply> {
@@ -91,6 +100,18 @@ impl Directory {
             return Resolution::ForeignDomain;
         }
         self.expand(&asked, true)
+    }
+
+    /// The same, with the tenant.
+    pub fn look_up(&self, path: &ForwardPath) -> Resolved {
+        let tenant = match path.mailbox() {
+            Some(mailbox) => self.tenant_of(mailbox.domain()),
+            None => self.primary_domain().map(|primary| primary.tenant.as_str()),
+        };
+        Resolved {
+            resolution: self.resolve(path),
+            tenant: tenant.map(str::to_owned),
+        }
     }
 
     /// Whether all mail for the address reaches this account and no other; a catch-all does not count.

@@ -1,11 +1,12 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use postroad_address::{Domain, Mailbox, ReversePath};
 
-use crate::{Password, handle::Stamp};
+use crate::{Password, decoy::Forms, handle::Stamp};
 
 /// All that is ours at one moment.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub struct Directory {
     pub(crate) aliases: HashMap<String, Alias>,
     /// Which files it was read from, as they were then.
     pub(crate) sources: Vec<(PathBuf, Option<Stamp>)>,
+    /// Which reading this is.
+    pub(crate) generation: u64,
+    /// What decoys look like, once one was wanted.
+    pub(crate) forms: OnceLock<Forms>,
 }
 
 /// A domain of ours.
@@ -73,6 +78,12 @@ impl Directory {
     /// The file it was read from.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Which reading of the file this is: more with each one, after a restart too. 0 outside of a
+    /// [`DirectoryHandle`](crate::DirectoryHandle).
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Our domains in the order of the file.

@@ -161,6 +161,17 @@ words! {
 }
 
 words! {
+    /// Where an answer about an account came from.
+    ANSWER Answer "from" "Where the answer came from." {
+        File "file" "The directory file of this host.",
+        Asked "asked" "The queue, which was asked.",
+        Remembered "remembered" "The queue, which was asked before.",
+        Stale "stale" "The queue, which was asked too long ago and does not answer now.",
+        None "none" "Nowhere: the queue did not answer, and nothing was remembered.",
+    }
+}
+
+words! {
     /// What was refused.
     STAGE Stage "stage" "What was refused." {
         Client "client" "The client, as it connected.",

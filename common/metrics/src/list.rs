@@ -2,8 +2,8 @@
 //! Only what stands here can be counted, and a test compares it with what the sources count and what processes tell.
 
 use crate::labels::{
-    CHECK, CONNECT, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON, REFUSED, REPORT, ROUTE, RULE,
-    SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION, VERSION,
+    ANSWER, CHECK, CONNECT, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON, REFUSED, REPORT, ROUTE,
+    RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION, VERSION,
 };
 
 /// Something that is counted.
@@ -185,6 +185,10 @@ metrics! {
     REFUSALS "postroad_refusals_total" Counter, DOORS, [LISTENER, STAGE, SEVERITY, REASON] "Clients, senders, recipients and mails refused. What is no proper SMTP is not counted.";
     MAIL_SIZE "postroad_mail_size_bytes" Histogram(&SIZES), DOORS, [LISTENER] "Sizes of accepted mails, in octets.";
     ACCEPT_TIME "postroad_accept_seconds" Histogram(&SHORT), DOORS, [LISTENER] "From the end of a mail's content to its 250, in seconds: the queue's commit and the way to it.";
+
+    // Accounts.
+    ACCOUNT_ANSWERS "postroad_account_answers_total" Counter, DOORS, [ANSWER] "Questions about accounts, senders and recipients.";
+    ACCOUNTS_AWAY "postroad_accounts_away" Gauge, DOORS, [] "1 while the queue does not tell of accounts; 0 too where they come from a file.";
 
     // Workers.
     LEASES_WORKED_ON "postroad_worker_leases" Gauge, WORKERS, [] "Leases that the agent works on now.";

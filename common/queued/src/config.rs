@@ -1,5 +1,6 @@
 //! `[queued]`: what can be set, with units and defaults.
 
+mod accounts;
 mod quota;
 mod sharing;
 
@@ -12,6 +13,7 @@ use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
 
+pub use accounts::AccountsConfig;
 pub use quota::{NamedQuota, QuotaConfig};
 pub use sharing::{DestinationConfig, PriorityConfig};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub relay_networks: Networks,
     /// Routes by recipient domain; the first that fits is taken, before local domains are looked at.
     pub routes: Vec<RouteRule>,
+    /// How agents are told of accounts.
+    pub accounts: AccountsConfig,
     /// Where agents and operators connect.
     pub listen: ListenConfig,
     /// When a mail is tried again.
@@ -75,6 +79,7 @@ impl Default for Config {
             foreign: Foreign::default(),
             relay_networks: Networks::default(),
             routes: Vec::new(),
+            accounts: AccountsConfig::default(),
             listen: ListenConfig::default(),
             retry: RetryConfig::default(),
             lease: LeaseConfig::default(),
@@ -124,6 +129,7 @@ impl Config {
     pub fn check(&self, common: &CommonConfig) -> Result<(), ConfigError> {
         Router::new(&self.routes, self.foreign)?;
         self.check_sharing()?;
+        self.check_accounts()?;
         self.quotas()?;
         match (&self.listen.tcp, &common.tls) {
             (Some(_), None) => Err(ConfigError::NoCertificates),

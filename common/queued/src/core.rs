@@ -10,7 +10,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use postroad_address::Domain;
-use postroad_directory::DirectoryHandle;
+use postroad_directory::{DecoyKey, DirectoryHandle};
 use postroad_envelope::{
     Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
 };
@@ -59,6 +59,8 @@ pub(crate) struct Front {
     pub contents: ContentStore,
     pub router: ArcSwap<Router>,
     pub directory: DirectoryHandle,
+    /// Of accounts that cannot log in.
+    pub decoys: DecoyKey,
     pub committer: Committer,
     pub timeline: Timeline,
     pub retired: Retired,

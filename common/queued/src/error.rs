@@ -87,6 +87,9 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         problem: &'static str,
     },
+    /// Nobody could log in at agents that ask.
+    #[error("queued.accounts.verifiers_per_minute is 0; write at least 1")]
+    NoVerifiers,
     /// A TCP listener without certificates.
     #[error("queued.listen.tcp needs the certificates of common.tls")]
     NoCertificates,
@@ -99,6 +102,7 @@ impl ConfigError {
             Self::NotADomain(_) | Self::NoNextHop(_) | Self::MaxLeasesOfAny => "queued.routes",
             Self::MinimumShare(_) => "queued.priority.minimum_share",
             Self::Quota { .. } => "queued.quota",
+            Self::NoVerifiers => "queued.accounts.verifiers_per_minute",
             Self::NoCertificates => "queued.listen.tcp",
         }
     }

@@ -28,6 +28,7 @@ mod committer;
 mod config;
 mod core;
 mod counts;
+mod decoys;
 mod disk;
 mod dispatch;
 mod error;
@@ -55,8 +56,8 @@ mod words;
 mod work;
 
 pub use config::{
-    BackupConfig, Config, DiskConfig, DsnConfig, Foreign, KeptContent, LeaseConfig, ListenConfig,
-    NamedQuota, QuotaConfig, RetiredConfig, RetryConfig, RouteRule, TimelineConfig,
+    AccountsConfig, BackupConfig, Config, DiskConfig, DsnConfig, Foreign, KeptContent, LeaseConfig,
+    ListenConfig, NamedQuota, QuotaConfig, RetiredConfig, RetryConfig, RouteRule, TimelineConfig,
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;

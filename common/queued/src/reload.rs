@@ -13,6 +13,7 @@ pub const LIVE: &[&str] = &[
     "queued.foreign",
     "queued.relay_networks",
     "queued.routes",
+    "queued.accounts",
     "queued.retry",
     "queued.lease",
     "queued.priority.minimum_share",

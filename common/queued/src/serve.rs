@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use postroad_accounts::DirectoryService;
 use postroad_daemon::{CommonConfig, DaemonError, HealthState, Reload, Shutdown, Start};
 use postroad_directory::DirectoryHandle;
 use postroad_metrics::Metrics;
@@ -22,8 +23,8 @@ use crate::{
     start,
 };
 
-/// How often the directory file is looked at.
-const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
+/// How often the directory file is looked at: agents of other hosts learn of a change only after this.
+const DIRECTORY_WATCH: Duration = Duration::from_millis(500);
 
 /// The whole of a process of its own.
 pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
@@ -197,7 +198,15 @@ fn agent_routes(queue: &LocalQueue) -> Routes {
         stopping: front.stopping.clone(),
         tasks: front.tasks.clone(),
     };
-    Routes::new(QueueServer::new(agents))
+    let config = Arc::clone(&front.config);
+    let terms = move || config.load().accounts.terms();
+    let directory = DirectoryService::new(
+        front.directory.clone(),
+        front.decoys.clone(),
+        terms,
+        front.stopping.clone(),
+    );
+    Routes::new(QueueServer::new(agents)).add_service(directory.into_server())
 }
 
 fn admin_routes(queue: &LocalQueue) -> Routes {

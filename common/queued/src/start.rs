@@ -30,7 +30,7 @@ use crate::{
     clock, committer,
     core::{Core, Front, Trash},
     counts::Counts,
-    disk,
+    decoys, disk,
     dispatch::{self, ToDispatcher},
     holds,
     reload::lease_times,
@@ -132,6 +132,9 @@ pub async fn start(
     let disk = (folder.clone(), Arc::clone(&shared));
     let is_short = move || disk::shortage(&disk.0, &disk.1.load().disk).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
+    let of_decoys = folder.clone();
+    let decoys = spawn_blocking(move || decoys::key(&of_decoys)).await;
+    let decoys = decoys.map_err(|error| ServeError::Task(error.to_string()))?;
     let memory = config.max_submission_memory.as_usize() / 1024;
     let front = Arc::new(Front {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
@@ -160,6 +163,7 @@ pub async fn start(
         contents,
         router: ArcSwap::from_pointee(router),
         directory,
+        decoys,
         committer,
         inline_limit,
         trash,

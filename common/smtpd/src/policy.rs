@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use postroad_address::{ForwardPath, Mailbox};
-use postroad_directory::{Directory, Resolution};
+use postroad_directory::{Resolution, Resolved};
 use postroad_envelope::{HeaderEdit, RouteOverride};
 use postroad_message::HeaderBlock;
 use postroad_reply::Reply;
@@ -90,14 +90,17 @@ impl RecipientDraft {
         }
     }
 
-    /// The recipients an address of ours stands for; aliases that cannot be followed are the operator's to mend.
+    /// The recipients an address of ours stands for, as it was resolved; aliases that cannot be followed are the operator's to mend.
     pub fn local(
-        directory: &Directory,
+        resolved: Resolved,
         transaction: &TransactionFacts,
         path: &ForwardPath,
     ) -> Result<Vec<Self>, Reply> {
-        let resolved = directory.resolve(path);
-        if matches!(resolved, Resolution::AliasLoop | Resolution::TooManyTargets) {
+        let Resolved { resolution, tenant } = resolved;
+        if matches!(
+            resolution,
+            Resolution::AliasLoop | Resolution::TooManyTargets
+        ) {
             tracing::error!(
                 event = "fault",
                 queue_id = %transaction.queue_id,
@@ -106,16 +109,10 @@ impl RecipientDraft {
                 "an alias leads in a circle or to too many addresses"
             );
         }
-        let tenant = match path.mailbox() {
-            Some(mailbox) => directory.tenant_of(mailbox.domain()),
-            None => directory
-                .primary_domain()
-                .map(|primary| primary.tenant.as_str()),
-        };
-        let targets = resolved.into_local()?.into_iter();
+        let targets = resolution.into_local()?.into_iter();
         let drafts = targets.map(|target| Self {
             original: target.original,
-            tenant: tenant.map(str::to_owned),
+            tenant: tenant.clone(),
             ..Self::new(target.address)
         });
         Ok(drafts.collect())

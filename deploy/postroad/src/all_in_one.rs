@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use postroad_accounts::Accounts;
 use postroad_daemon::{
     AgentConfig, Check, CommonConfig, ConfigFile, Daemon, DaemonError, HealthState, HttpServer,
     LogControl, Observed, Reload, Shutdown, counted, health_socket, serve_health,
@@ -25,7 +26,7 @@ use queue::QueueKeeper;
 pub use queue::QueueSlot;
 
 /// How often the directory file is looked at.
-const DIRECTORY_WATCH: Duration = Duration::from_secs(2);
+const DIRECTORY_WATCH: Duration = Duration::from_millis(500);
 
 /// Everything a whole Postroad is configured by.
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Whole {
         let ready = agents.msa.health.check("listeners");
         let dependencies = postroad_msa::Dependencies {
             queue: Arc::clone(&queue),
-            directory: directory.clone(),
+            accounts: Accounts::of_file(directory.clone(), &agents.msa.metrics),
             resolver: Arc::clone(&resolver),
             metrics: agents.msa.metrics.clone(),
         };
@@ -98,7 +99,7 @@ impl Whole {
         let ready = agents.mta.health.check("mta");
         let dependencies = postroad_mta::Dependencies {
             queue: Arc::clone(&queue),
-            directory: directory.clone(),
+            accounts: Accounts::of_file(directory.clone(), &agents.mta.metrics),
             resolver: Arc::clone(&resolver),
             metrics: agents.mta.metrics.clone(),
         };
@@ -143,7 +144,7 @@ impl Whole {
         });
         let dependencies = postroad_mda::Dependencies {
             queue,
-            directory,
+            accounts: Accounts::of_file(directory, &agents.mda.metrics),
             metrics: agents.mda.metrics.clone(),
         };
         let mda = postroad_mda::Mda::bind(self.mda, &common, dependencies).await?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use comfy_table::Cell;
 use postroad_daemon::{
-    AgentConfig, CommonConfig, ConfigError, ConfigFile, EffectiveValue, TlsFiles,
+    AccountsFrom, AgentConfig, CommonConfig, ConfigError, ConfigFile, EffectiveValue, TlsFiles,
 };
 use postroad_directory::{Directory, DirectoryError};
 use postroad_dns::ResolverOptions;
@@ -121,6 +121,7 @@ impl Report {
                 };
                 self.problems.push(format!("{}: {error}", file.place(key)));
             }
+            self.look_at_accounts(file, &common, agents);
             self.look_at_common(file, &common);
         }
     }
@@ -164,7 +165,21 @@ impl Report {
         }
     }
 
-    fn look_at_common(&mut self, file: &ConfigFile, common: &CommonConfig) {
+    /// The directory file, if one of these agents reads it.
+    fn look_at_accounts(&mut self, file: &ConfigFile, common: &CommonConfig, agents: &[&str]) {
+        if common.accounts.from == AccountsFrom::File || agents.contains(&"queued") {
+            self.look_at_directory(file, common);
+        }
+        let key = "common.accounts.from";
+        if common.accounts.from == AccountsFrom::Queue && file.is_set("common.directory") {
+            self.notes.push(format!(
+                "{}: {key}: msa, mta and mda ask the queue for accounts; common.directory is read by queued alone",
+                file.place(key)
+            ));
+        }
+    }
+
+    fn look_at_directory(&mut self, file: &ConfigFile, common: &CommonConfig) {
         match Directory::load(&common.directory) {
             Ok(directory) => self
                 .problems
@@ -178,6 +193,9 @@ impl Report {
                 self.meaning(file, "common.directory", error, remedy);
             }
         }
+    }
+
+    fn look_at_common(&mut self, file: &ConfigFile, common: &CommonConfig) {
         if let Err(error) = common.queue.parse::<Endpoint>() {
             self.meaning(file, "common.queue", error, "write one of these forms");
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use comfy_table::Cell;
 use mail_parser::MessageParser;
 use postroad_address::{Domain, LocalPart, Mailbox};
+use postroad_daemon::AccountsFrom;
 use postroad_directory::Directory;
 use postroad_envelope::Timestamp;
 use postroad_maildir::{Entry, maildir_path};
@@ -47,8 +48,20 @@ pub struct StoredMail {
 impl StoredMail {
     /// Lists the mailbox of an account that exists.
     pub fn open(home: &Home, account: &str) -> Result<Self, Fault> {
-        let address = whose(&home.directory()?, account)?;
         let mda: postroad_mda::Config = home.file.section("mda")?;
+        let common = &home.common;
+        // Where accounts are asked of the queue, what tells of one is its mailbox.
+        if common.accounts.from == AccountsFrom::Queue && !common.directory.exists() {
+            let unknown = || Fault::NoMatch(format!("there is no mailbox of {account} here"));
+            let address = named(account, Some(common.domain().clone())).ok_or_else(unknown)?;
+            let stored = Self::at(&mda.mail_root, address)?;
+            return stored
+                .maildir
+                .exists()
+                .then_some(stored)
+                .ok_or_else(unknown);
+        }
+        let address = whose(&home.directory()?, account)?;
         Self::at(&mda.mail_root, address)
     }
 
@@ -224,15 +237,20 @@ pub fn mail_id(entry: &Entry) -> String {
     }
 }
 
-/// The account by its address, or by its local part in the first domain.
-fn whose(directory: &Directory, account: &str) -> Result<Mailbox, Fault> {
-    let address = match account.contains('@') {
+/// The address as it is, or the local part in this domain.
+fn named(account: &str, domain: Option<Domain>) -> Option<Mailbox> {
+    match account.contains('@') {
         true => Mailbox::parse(account).ok(),
         false => LocalPart::parse(account)
             .ok()
-            .zip(primary(directory))
+            .zip(domain)
             .map(|(local, domain)| Mailbox::new(local, domain)),
-    };
+    }
+}
+
+/// The account by its address, or by its local part in the first domain.
+fn whose(directory: &Directory, account: &str) -> Result<Mailbox, Fault> {
+    let address = named(account, primary(directory));
     let known = address
         .as_ref()
         .and_then(|address| directory.account(address));

@@ -299,3 +299,33 @@ fn the_command_says_its_version() {
         )
     );
 }
+
+#[test]
+fn a_host_that_asks_the_queue_for_accounts_needs_no_directory() {
+    let site = Site::new(
+        "[common]\nhostname = \"mx.a.example\"\ndomain = \"a.example\"\ndirectory = \"FOLDER/none.toml\"\n\
+         accounts.from = \"queue\"\n[mda]\nmail_root = \"FOLDER/mail\"\n",
+        DIRECTORY,
+    );
+    let (status, out, talk) = site.run(&["check", "mda"]);
+    assert_eq!((status, out.as_str()), (0, ""), "{talk}");
+    let note = "postroad.toml:5: common.accounts.from: msa, mta and mda ask the queue for accounts; common.directory is read by queued alone\n";
+    assert!(talk.starts_with(note), "{talk}");
+    let (status, out, _) = site.run(&["check", "queued"]);
+    assert_eq!(status, 1);
+    assert!(out.contains("postroad.toml:4: common.directory: "), "{out}");
+
+    let new = site.path("mail/a.example/bob/Maildir/new");
+    fs::create_dir_all(&new).unwrap();
+    fs::write(new.join("1700000001.x.host"), "Subject: hi\n\nbody\n").unwrap();
+    for name in ["bob", "Bob@A.example"] {
+        let (status, out, talk) = site.run(&["mailbox", "list", name]);
+        assert_eq!(status, 0, "{talk}");
+        assert!(out.contains("hi"), "{out}");
+    }
+    let (status, _, talk) = site.run(&["mailbox", "list", "ghost"]);
+    assert_eq!(
+        (status, talk.as_str()),
+        (3, "postroad: there is no mailbox of ghost here\n")
+    );
+}

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use postroad_directory::DirectoryHandle;
+use postroad_accounts::Accounts;
 use postroad_message::HeaderBlock;
 use postroad_net::Networks;
 use postroad_reply::*;
@@ -11,7 +11,7 @@ use postroad_smtpd::{
 
 /// Mail for our own mailboxes, from any sender.
 pub struct Local {
-    pub directory: DirectoryHandle,
+    pub accounts: Accounts,
     /// Whom to serve; none: the socket's permissions have decided.
     pub allow: Option<Networks>,
 }
@@ -49,7 +49,9 @@ impl Policy for Local {
         transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        RecipientDraft::local(&self.directory.current(), transaction, &rcpt.forward_path)
+        let path = &rcpt.forward_path;
+        let resolved = self.accounts.resolve(path).await?;
+        RecipientDraft::local(resolved, transaction, path)
     }
 
     async fn header(

@@ -7,10 +7,12 @@
 //! | disabled | 550 5.2.1 |
 //! | an alias that leads in a circle or to too many | 451 4.3.5, and an ERROR for the operator |
 //! | any other domain | 550 5.7.1, but for clients in `relay_networks` taken |
+//! | one that cannot be looked up now | 451 4.3.0 |
 
 use async_trait::async_trait;
+use postroad_accounts::Accounts;
 use postroad_address::Mailbox;
-use postroad_directory::DirectoryHandle;
+use postroad_directory::Resolution;
 use postroad_message::HeaderBlock;
 use postroad_net::Networks;
 use postroad_reply::{
@@ -28,22 +30,22 @@ use crate::config::InboundConfig;
 /// The decisions of port 25.
 #[derive(Clone)]
 pub struct InboundPolicy {
-    directory: DirectoryHandle,
+    accounts: Accounts,
     relay_networks: Networks,
 }
 
 impl InboundPolicy {
-    /// Decides by this directory.
-    pub fn new(config: &InboundConfig, directory: DirectoryHandle) -> Self {
+    /// Decides by these accounts.
+    pub fn new(config: &InboundConfig, accounts: Accounts) -> Self {
         Self {
-            directory,
+            accounts,
             relay_networks: config.relay_networks.clone(),
         }
     }
 
     /// The same under another configuration.
     pub fn successor(&self, config: &InboundConfig) -> Self {
-        Self::new(config, self.directory.clone())
+        Self::new(config, self.accounts.clone())
     }
 
     fn foreign(&self, client: &ClientFacts, mailbox: &Mailbox) -> Result<RecipientDraft, Reply> {
@@ -80,12 +82,13 @@ impl Policy for InboundPolicy {
         transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        let (directory, path) = (self.directory.current(), &rcpt.forward_path);
-        match path.mailbox() {
-            Some(mailbox) if !directory.is_local_domain(mailbox.domain()) => {
+        let path = &rcpt.forward_path;
+        let resolved = self.accounts.resolve(path).await?;
+        match (path.mailbox(), &resolved.resolution) {
+            (Some(mailbox), Resolution::ForeignDomain) => {
                 self.foreign(client, mailbox).map(|draft| vec![draft])
             }
-            _ => RecipientDraft::local(&directory, transaction, path),
+            _ => RecipientDraft::local(resolved, transaction, path),
         }
     }
 

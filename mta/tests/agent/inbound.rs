@@ -20,8 +20,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake_queue::FakeQueue;
-use crate::outbound::certificate;
-use crate::setup::{common, deps};
+use crate::setup::{certificate, common, deps};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ZONE: &str = "\
@@ -38,14 +37,14 @@ struct Server {
 }
 
 impl Server {
-    fn start(change: impl FnOnce(&mut Config)) -> Self {
+    async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.outbound.enabled = false;
         let listener = "127.0.0.1:0".parse().unwrap();
         config.inbound.listeners = [("smtp".to_owned(), listener)].into();
         change(&mut config);
         let queue = FakeQueue::default();
-        let mta = Mta::bind(config, &common(), deps(&queue, ZONE)).unwrap();
+        let mta = Mta::bind(config, &common(), deps(&queue, ZONE).await).unwrap();
         let shutdown = CancellationToken::new();
         Self {
             address: mta.addresses()[0],
@@ -150,7 +149,7 @@ fn fits(pattern: &str, line: &str) -> bool {
 }
 
 async fn play(path: &Path) {
-    let server = Server::start(|_| {});
+    let server = Server::start(|_| {}).await;
     let mut client = Client::connect(server.address).await;
     let mut expected = Vec::new();
     for line in fs::read_to_string(path).unwrap().lines() {
@@ -195,7 +194,7 @@ async fn transcripts() {
 
 #[tokio::test]
 async fn a_mail_carries_one_received_and_where_it_came_from() {
-    let server = Server::start(|_| {});
+    let server = Server::start(|_| {}).await;
     let mut client = Client::connect(server.address).await;
     client.expect("220 *").await;
     client.ask("EHLO helo.test", "250-*").await;
@@ -252,7 +251,7 @@ async fn a_mail_carries_one_received_and_where_it_came_from() {
 async fn rfc_3207_starttls_is_offered_with_a_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let files = certificate(&folder);
-    let server = Server::start(|config| config.inbound.certificates = vec![files]);
+    let server = Server::start(|config| config.inbound.certificates = vec![files]).await;
     let mut client = Client::connect(server.address).await;
     client.expect("220 *").await;
     client.say(b"EHLO client.test\r\n").await;
@@ -301,7 +300,8 @@ async fn rfc_3207_starttls_is_offered_with_a_certificate() {
 async fn relay_networks_may_send_to_anyone() {
     let server = Server::start(|config| {
         config.inbound.relay_networks = Networks::parse(["127.0.0.0/8"]).unwrap();
-    });
+    })
+    .await;
     let mut client = Client::connect(server.address).await;
     client.expect("220 *").await;
     client.ask("EHLO client.test", "250-*").await;
@@ -321,7 +321,7 @@ async fn relay_networks_may_send_to_anyone() {
 
 #[tokio::test]
 async fn without_the_queue_clients_come_again() {
-    let server = Server::start(|_| {});
+    let server = Server::start(|_| {}).await;
     let away = |error| server.queue.with(|data| data.away = error);
     let mut client = Client::connect(server.address).await;
     client.expect("220 *").await;
@@ -347,7 +347,7 @@ async fn without_the_queue_clients_come_again() {
 
 #[tokio::test]
 async fn a_running_transaction_may_end_after_shutdown_began() {
-    let server = Server::start(|_| {});
+    let server = Server::start(|_| {}).await;
     let mut idle = Client::connect(server.address).await;
     idle.expect("220 *").await;
     let mut client = Client::connect(server.address).await;
@@ -367,7 +367,7 @@ async fn a_running_transaction_may_end_after_shutdown_began() {
 
 #[tokio::test]
 async fn over_its_connections_a_client_is_told_to_come_again() {
-    let server = Server::start(|config| config.inbound.limits.max_connections_per_ip = 1);
+    let server = Server::start(|config| config.inbound.limits.max_connections_per_ip = 1).await;
     let mut first = Client::connect(server.address).await;
     first.expect("220 *").await;
     let mut second = Client::connect(server.address).await;

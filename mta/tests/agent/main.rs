@@ -6,3 +6,5 @@ mod inbound;
 mod log;
 mod outbound;
 mod setup;
+#[path = "../../../common/accounts/tests/support/source.rs"]
+mod source;

@@ -15,7 +15,7 @@ use postroad_envelope::{
     QueueId, Recipient, RecipientIndex, Ret, Route, RouteClass, Timestamp,
 };
 use postroad_mta::{Config, TlsPolicy};
-use postroad_net::{CertFiles, ServerTls};
+use postroad_net::ServerTls;
 use postroad_queue_client::{HandBack, Lease, QueueError, Settlement};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake_queue::FakeQueue;
 use crate::host::{Host, Script, StartTls};
-use crate::setup::{common, config, deps};
+use crate::setup::{certificate, common, config, deps};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ZONE: &str = "\
@@ -111,7 +111,7 @@ async fn run_with(config: Config, lease: Lease, queue: &FakeQueue) -> Done {
         data.told = Some(told);
     });
     let shutdown = CancellationToken::new();
-    let (deps, common) = (deps(queue, ZONE), common());
+    let (deps, common) = (deps(queue, ZONE).await, common());
     let agent = postroad_mta::serve(config, &common, deps, shutdown.clone());
     let wait = async {
         timeout(PATIENCE, tells.recv())
@@ -168,20 +168,4 @@ async fn two_hosts(first: Script, second: Script) -> (Host, Host) {
 
 fn server_tls(folder: &tempfile::TempDir) -> ServerTls {
     ServerTls::load(&[certificate(folder)]).unwrap()
-}
-
-pub fn certificate(folder: &tempfile::TempDir) -> CertFiles {
-    let made = rcgen::generate_simple_self_signed(["mx.test".to_owned()]).unwrap();
-    let files = CertFiles {
-        cert_file: folder.path().join("cert.pem"),
-        key_file: folder.path().join("key.pem"),
-    };
-    std::fs::write(&files.cert_file, made.cert.pem()).unwrap();
-    std::fs::write(&files.key_file, made.signing_key.serialize_pem()).unwrap();
-    std::fs::set_permissions(
-        &files.key_file,
-        std::os::unix::fs::PermissionsExt::from_mode(0o600),
-    )
-    .unwrap();
-    files
 }

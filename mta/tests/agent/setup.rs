@@ -8,9 +8,10 @@ use postroad_directory::{Directory, DirectoryHandle};
 use postroad_dns::FixedZone;
 use postroad_metrics::Metrics;
 use postroad_mta::{Config, Dependencies};
-use postroad_net::Networks;
+use postroad_net::{CertFiles, Networks};
 
 use crate::fake_queue::FakeQueue;
+use crate::source::accounts;
 
 pub const DIRECTORY: &str = r#"
 [[domain]]
@@ -52,12 +53,32 @@ pub fn common() -> CommonConfig {
     }
 }
 
-pub fn deps(queue: &FakeQueue, zone: &str) -> Dependencies {
+pub async fn deps(queue: &FakeQueue, zone: &str) -> Dependencies {
     let directory = Directory::parse(Path::new("directory.toml"), DIRECTORY).unwrap();
+    let (directory, metrics) = (
+        DirectoryHandle::from_directory(directory),
+        Metrics::new("mta"),
+    );
     Dependencies {
         queue: Arc::new(queue.clone()),
-        directory: DirectoryHandle::from_directory(directory),
+        accounts: accounts(&directory, &metrics).await,
         resolver: Arc::new(FixedZone::parse(Path::new("zone"), zone).unwrap()),
-        metrics: Metrics::new("mta"),
+        metrics,
     }
+}
+
+pub fn certificate(folder: &tempfile::TempDir) -> CertFiles {
+    let made = rcgen::generate_simple_self_signed(["mx.test".to_owned()]).unwrap();
+    let files = CertFiles {
+        cert_file: folder.path().join("cert.pem"),
+        key_file: folder.path().join("key.pem"),
+    };
+    std::fs::write(&files.cert_file, made.cert.pem()).unwrap();
+    std::fs::write(&files.key_file, made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(
+        &files.key_file,
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    files
 }

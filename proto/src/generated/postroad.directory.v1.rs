@@ -13,8 +13,12 @@ pub struct ResolveResponse {
     pub targets: ::prost::alloc::vec::Vec<Target>,
     #[prost(string, tag = "3")]
     pub tenant: ::prost::alloc::string::String,
+    /// how long the answer may be used without asking again
     #[prost(uint64, tag = "4")]
     pub max_age_ms: u64,
+    /// of the directory that answered, see WatchResponse
+    #[prost(uint64, tag = "5")]
+    pub generation: u64,
 }
 /// Nested message and enum types in `ResolveResponse`.
 pub mod resolve_response {
@@ -36,6 +40,8 @@ pub mod resolve_response {
         UnknownRecipient = 2,
         ForeignDomain = 3,
         Loop = 4,
+        Disabled = 5,
+        TooManyTargets = 6,
     }
     impl Result {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -49,6 +55,8 @@ pub mod resolve_response {
                 Self::UnknownRecipient => "RESULT_UNKNOWN_RECIPIENT",
                 Self::ForeignDomain => "RESULT_FOREIGN_DOMAIN",
                 Self::Loop => "RESULT_LOOP",
+                Self::Disabled => "RESULT_DISABLED",
+                Self::TooManyTargets => "RESULT_TOO_MANY_TARGETS",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -59,6 +67,8 @@ pub mod resolve_response {
                 "RESULT_UNKNOWN_RECIPIENT" => Some(Self::UnknownRecipient),
                 "RESULT_FOREIGN_DOMAIN" => Some(Self::ForeignDomain),
                 "RESULT_LOOP" => Some(Self::Loop),
+                "RESULT_DISABLED" => Some(Self::Disabled),
+                "RESULT_TOO_MANY_TARGETS" => Some(Self::TooManyTargets),
                 _ => None,
             }
         }
@@ -76,33 +86,113 @@ pub struct Target {
     /// the MDA that keeps the account
     #[prost(string, optional, tag = "4")]
     pub store: ::core::option::Option<::prost::alloc::string::String>,
+    /// what was asked for, if that is another address
+    #[prost(string, optional, tag = "5")]
+    pub original: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SenderRequest {
+    /// as Verifier let it log in
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// RFC 5321 reverse-path without brackets; empty: the null path
+    #[prost(string, tag = "2")]
+    pub sender: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SenderResponse {
+    #[prost(enumeration = "sender_response::Result", tag = "1")]
+    pub result: i32,
+    /// of the account, as the directory writes it
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub max_age_ms: u64,
+    #[prost(uint64, tag = "5")]
+    pub generation: u64,
+}
+/// Nested message and enum types in `SenderResponse`.
+pub mod sender_response {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Result {
+        Unspecified = 0,
+        Allowed = 1,
+        NotAllowed = 2,
+        /// gone, or disabled, since the log-in
+        NoAccount = 3,
+    }
+    impl Result {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "RESULT_UNSPECIFIED",
+                Self::Allowed => "RESULT_ALLOWED",
+                Self::NotAllowed => "RESULT_NOT_ALLOWED",
+                Self::NoAccount => "RESULT_NO_ACCOUNT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "RESULT_UNSPECIFIED" => Some(Self::Unspecified),
+                "RESULT_ALLOWED" => Some(Self::Allowed),
+                "RESULT_NOT_ALLOWED" => Some(Self::NotAllowed),
+                "RESULT_NO_ACCOUNT" => Some(Self::NoAccount),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifierRequest {
     #[prost(string, tag = "1")]
     pub account: ::prost::alloc::string::String,
+    /// "PLAIN" or "LOGIN"
     #[prost(string, tag = "2")]
     pub mechanism: ::prost::alloc::string::String,
 }
+/// The same for an account that does not exist, has no password or is disabled: then no password fits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifierResponse {
-    /// PHC string or SCRAM verifier; absent for unknown accounts only after the same work
+    /// PHC string; always there
     #[prost(string, optional, tag = "1")]
     pub verifier: ::core::option::Option<::prost::alloc::string::String>,
+    /// never filled, since it would tell who exists; see Sender
     #[prost(string, repeated, tag = "2")]
     pub may_send_as: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// never set, for the same reason
     #[prost(bool, tag = "3")]
     pub disabled: bool,
     #[prost(uint64, tag = "4")]
     pub max_age_ms: u64,
+    #[prost(uint64, tag = "5")]
+    pub generation: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {}
+/// The first one comes at once and tells where the stream begins; each later one tells of a change.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchResponse {
-    /// folded; empty: everything
+    /// folded accounts whose secret or senders changed; empty: everything may have
     #[prost(string, repeated, tag = "1")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// grows with each change, after a restart of the server too
     #[prost(uint64, tag = "2")]
     pub generation: u64,
 }
@@ -222,6 +312,28 @@ pub mod directory_client {
                 .insert(GrpcMethod::new("postroad.directory.v1.Directory", "Resolve"));
             self.inner.unary(req, path, codec).await
         }
+        /// Whether an account may use a sender. For msa alone.
+        pub async fn sender(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SenderRequest>,
+        ) -> std::result::Result<tonic::Response<super::SenderResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.directory.v1.Directory/Sender",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postroad.directory.v1.Directory", "Sender"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What checks one account's secret by one mechanism. For msa alone; rate-limited; accounts cannot be enumerated.
         pub async fn verifier(
             &mut self,
@@ -247,7 +359,7 @@ pub mod directory_client {
                 .insert(GrpcMethod::new("postroad.directory.v1.Directory", "Verifier"));
             self.inner.unary(req, path, codec).await
         }
-        /// Tells what has changed, so that caches drop it.
+        /// Tells what has changed, so that caches drop it. For msa, mta and mda.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRequest>,
@@ -292,6 +404,11 @@ pub mod directory_server {
             &self,
             request: tonic::Request<super::ResolveRequest>,
         ) -> std::result::Result<tonic::Response<super::ResolveResponse>, tonic::Status>;
+        /// Whether an account may use a sender. For msa alone.
+        async fn sender(
+            &self,
+            request: tonic::Request<super::SenderRequest>,
+        ) -> std::result::Result<tonic::Response<super::SenderResponse>, tonic::Status>;
         /// What checks one account's secret by one mechanism. For msa alone; rate-limited; accounts cannot be enumerated.
         async fn verifier(
             &self,
@@ -306,7 +423,7 @@ pub mod directory_server {
             >
             + std::marker::Send
             + 'static;
-        /// Tells what has changed, so that caches drop it.
+        /// Tells what has changed, so that caches drop it. For msa, mta and mda.
         async fn watch(
             &self,
             request: tonic::Request<super::WatchRequest>,
@@ -416,6 +533,49 @@ pub mod directory_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResolveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.directory.v1.Directory/Sender" => {
+                    #[allow(non_camel_case_types)]
+                    struct SenderSvc<T: Directory>(pub Arc<T>);
+                    impl<T: Directory> tonic::server::UnaryService<super::SenderRequest>
+                    for SenderSvc<T> {
+                        type Response = super::SenderResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SenderRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Directory>::sender(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SenderSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

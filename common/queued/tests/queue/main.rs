@@ -2,6 +2,7 @@
 
 mod setup;
 
+mod accounts;
 mod backup;
 mod conformance;
 mod control;

@@ -12,6 +12,7 @@ use postroad_queue_client::{
     QueueService, RemoteAdmin, RemoteQueue, WorkHello,
 };
 use postroad_queued::{Config, serve_rpc};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,12 @@ impl Served {
         Self::with(role, config()).await
     }
 
-    pub async fn with(role: PeerRole, mut config: Config) -> Self {
+    pub async fn with(role: PeerRole, config: Config) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::in_folder(role, folder, config).await
+    }
+
+    pub async fn in_folder(role: PeerRole, folder: Arc<TempDir>, mut config: Config) -> Self {
         let uid = Some(rustix::process::geteuid().as_raw());
         let roles = Roles::from(vec![role]);
         config.listen.unix_roles = vec![UnixRole {
@@ -42,7 +48,7 @@ impl Served {
             gid: None,
             roles,
         }];
-        let stack = Stack::with(config).await;
+        let stack = Stack::in_folder(folder, config).await;
         let common: CommonConfig = common(stack.folder.path());
         let stop = CancellationToken::new();
         let agents = stack.config.agents_endpoint(&common);

@@ -56,7 +56,7 @@ async fn a_full_destination_hands_the_lease_back() {
         data.told = Some(told);
     });
     let shutdown = CancellationToken::new();
-    let agent = postroad_mta::serve(config, &common, deps(&queue, ZONE), shutdown.clone());
+    let agent = postroad_mta::serve(config, &common, deps(&queue, ZONE).await, shutdown.clone());
     let wait = async {
         timeout(PATIENCE, tells.recv()).await.unwrap();
         shutdown.cancel();

@@ -1,0 +1,192 @@
+//! Accounts as the agents ask for them: from the directory file of this host, or from the queue.
+//!
+//! ```text
+//! msa, mta, mda ─► Accounts ─┬─ File:  the snapshot in force
+//!                            └─ Queue: memory ─► gRPC ─► DirectoryService ─► the snapshot of queued
+//!                                        ▲ Watch tells what changed
+//! ```
+//!
+//! * Both ways give the same answers; the tests of the agents' policies run with either.
+//! * Answers of the queue are remembered within bounds (`[common.accounts]`): fresh ones are as good as asked, older ones are
+//!   used only while the queue does not answer. What changes is told and dropped; what was learnt before a gap in listening is asked again.
+//! * Verifiers of passwords are remembered of accounts that logged in here, in memory alone, and wiped when they are dropped.
+//!   The password is checked where the client is, behind the [`AuthGate`].
+//! * [`DirectoryService`] is the other end, which queued serves.
+//!
+//! What can fail: nobody answers and nothing is remembered ([`Away`]). That is a 4xx, never an acceptance and never a 5xx.
+#![forbid(unsafe_code)]
+
+mod cache;
+mod desk;
+mod memory;
+mod remote;
+mod service;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use postroad_address::{ForwardPath, ReversePath};
+use postroad_daemon::{AccountsFrom, CommonConfig};
+use postroad_directory::{
+    AuthGate, AuthVerdict, DirectoryError, DirectoryHandle, Resolved, SenderVerdict,
+};
+use postroad_metrics::{Counter, Metrics, Table, labels::Answer, list};
+use postroad_reply::{LOCAL_ERROR_451, Reply, SYSTEM_4_3_0};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+pub use remote::RemoteAccounts;
+pub use service::{DirectoryService, ServiceTerms};
+
+/// How often a directory file is looked at by an agent that reads it itself.
+const FILE_WATCH: Duration = Duration::from_secs(2);
+
+/// Where accounts come from. Clones share it.
+#[derive(Clone)]
+pub struct Accounts {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    File(DirectoryHandle, Counts),
+    Queue(Arc<RemoteAccounts>),
+}
+
+/// Nobody can tell now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("accounts cannot be looked up now")]
+pub struct Away;
+
+impl From<Away> for Reply {
+    fn from(_: Away) -> Self {
+        let text = "accounts cannot be looked up now, please try again later";
+        Self::new(LOCAL_ERROR_451, SYSTEM_4_3_0, text)
+    }
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// Operator: the directory file.
+    #[error(transparent)]
+    File(#[from] DirectoryError),
+    /// Operator: `common.queue` or certificates.
+    #[error(transparent)]
+    Queue(#[from] postroad_rpc::Error),
+}
+
+impl Accounts {
+    /// Of a directory file, kept current by its owner.
+    pub fn of_file(directory: DirectoryHandle, metrics: &Metrics) -> Self {
+        // Told as 0, so that dashboards need not know where accounts come from.
+        metrics.gauge(&list::ACCOUNTS_AWAY, &[]);
+        Self {
+            source: Source::File(directory, Counts::new(metrics)),
+        }
+    }
+
+    /// Of a queue's directory.
+    pub fn of_queue(accounts: RemoteAccounts) -> Self {
+        Self {
+            source: Source::Queue(Arc::new(accounts)),
+        }
+    }
+
+    /// As `[common.accounts]` has it; to be called inside a tokio runtime. Reads files; blocks.
+    pub fn configured(common: &CommonConfig, metrics: &Metrics) -> Result<Self, AccountsError> {
+        let config = &common.accounts;
+        if config.from == AccountsFrom::File {
+            let directory = DirectoryHandle::open(&common.directory)?;
+            return Ok(Self::of_file(directory, metrics));
+        }
+        let (endpoint, tls) = (common.queue.parse()?, common.tls.as_ref());
+        let remote = RemoteAccounts::connect(&endpoint, tls, config, metrics)?;
+        tracing::info!(
+            event = "accounts_from_queue",
+            address = %endpoint,
+            "accounts are asked of the queue (common.accounts.from); no directory file is read here"
+        );
+        Ok(Self::of_queue(remote))
+    }
+
+    /// Keeps what is known current, until `stop`.
+    pub async fn keep(&self, stop: CancellationToken) {
+        match &self.source {
+            Source::File(directory, _) => directory.clone().watch(FILE_WATCH, stop).await,
+            Source::Queue(queue) => queue.listen(stop).await,
+        }
+    }
+
+    /// Where mail for an address goes.
+    pub async fn resolve(&self, path: &ForwardPath) -> Result<Resolved, Away> {
+        match &self.source {
+            Source::File(directory, counts) => Ok(counts.here(directory.current().look_up(path))),
+            Source::Queue(queue) => queue.resolve(path).await,
+        }
+    }
+
+    /// Where mail goes that was accepted already. That an address does not exist is asked anew: the mail bounces by it, and who
+    /// accepted it may have heard sooner of an account that is new.
+    pub async fn resolve_for_delivery(&self, path: &ForwardPath) -> Result<Resolved, Away> {
+        match &self.source {
+            Source::File(directory, counts) => Ok(counts.here(directory.current().look_up(path))),
+            Source::Queue(queue) => queue.resolve_for_delivery(path).await,
+        }
+    }
+
+    /// Whether an account, which logged in some time ago, may use this sender now.
+    pub async fn check_sender(
+        &self,
+        account: &str,
+        sender: &ReversePath,
+    ) -> Result<SenderVerdict, Away> {
+        match &self.source {
+            Source::File(directory, counts) => {
+                Ok(counts.here(directory.current().check_sender(account, sender)))
+            }
+            Source::Queue(queue) => queue.check_sender(account, sender).await,
+        }
+    }
+
+    /// Checks name and password, as the SASL mechanism brought them. Slow on purpose, for whoever is asked for.
+    pub async fn log_in(
+        &self,
+        gate: &AuthGate,
+        name: &str,
+        mechanism: &str,
+        password: &[u8],
+    ) -> Result<AuthVerdict, Away> {
+        let password = Zeroizing::new(password.to_vec());
+        match &self.source {
+            Source::File(directory, counts) => {
+                let (directory, name) = (directory.current(), name.to_owned());
+                let check = move || {
+                    let account = directory.verify(&name, &password);
+                    account.map(|account| account.name())
+                };
+                Ok(counts.here(gate.check(check).await))
+            }
+            Source::Queue(queue) => queue.log_in(gate, name, mechanism, password).await,
+        }
+    }
+}
+
+/// Answers by where they came from.
+#[derive(Clone)]
+struct Counts(Table<Answer, Counter>);
+
+impl Counts {
+    fn new(metrics: &Metrics) -> Self {
+        Self(metrics.counters(&list::ACCOUNT_ANSWERS, &[]))
+    }
+
+    fn count(&self, answer: Answer) {
+        self.0.count(answer);
+    }
+
+    fn here<T>(&self, answer: T) -> T {
+        self.count(Answer::File);
+        answer
+    }
+}

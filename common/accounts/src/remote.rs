@@ -1,0 +1,342 @@
+//! Accounts of the queue's directory, asked for over gRPC and remembered.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use postroad_address::{ForwardPath, Mailbox, ReversePath};
+use postroad_daemon::{AccountsConfig, TlsFiles};
+use postroad_directory::{AuthGate, AuthVerdict, Password, Resolution, Resolved, SenderVerdict};
+use postroad_metrics::{Gauge, Metrics, labels::Answer, list};
+use postroad_proto::directory::v1::{
+    ResolveRequest, SenderRequest, VerifierRequest, WatchRequest, directory_client::DirectoryClient,
+};
+use postroad_rpc::{Endpoint, dial};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, transport::Channel};
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::{
+    Away, Counts,
+    memory::{Asked, Memory, Remembered, Terms, Verifier},
+    wire::{self, AnswerError},
+};
+
+/// After a question that nobody answered, so long nobody is asked: whoever waits has waited enough.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Between attempts to listen for changes; while the queue is away, less and less often.
+const LISTEN_AGAIN: Duration = Duration::from_millis(100);
+const LISTEN_AGAIN_AT_MOST: Duration = Duration::from_secs(1);
+
+/// Of a name that is no address, more is not worth asking for.
+const LONGEST_NAME: usize = 200;
+
+/// The directory of a queue elsewhere.
+pub struct RemoteAccounts {
+    client: DirectoryClient<Channel>,
+    patience: Duration,
+    memory: Mutex<Memory>,
+    reach: Mutex<Reach>,
+    counts: Counts,
+    away: Gauge,
+}
+
+/// Whether the queue answers.
+#[derive(Default)]
+struct Reach {
+    is_away: bool,
+    ask_again_at: Option<Instant>,
+}
+
+/// Why there is no answer.
+enum NoAnswer {
+    /// Nobody was asked.
+    Paused,
+    /// This one is not answered; others are.
+    Refused,
+    /// It came and cannot be understood; others can.
+    Senseless(AnswerError),
+    /// It did not come.
+    Failed(String),
+}
+
+impl From<Status> for NoAnswer {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            // The first may have no more of them, the second is about one name that cannot be: others are answered.
+            Code::ResourceExhausted | Code::InvalidArgument => Self::Refused,
+            code => Self::Failed(format!("{code:?}: {}", status.message())),
+        }
+    }
+}
+
+impl From<AnswerError> for NoAnswer {
+    fn from(error: AnswerError) -> Self {
+        Self::Senseless(error)
+    }
+}
+
+impl RemoteAccounts {
+    /// Prepares the connection; to be called inside a tokio runtime. Fails on certificates that cannot be read.
+    pub fn connect(
+        endpoint: &Endpoint,
+        tls: Option<&TlsFiles>,
+        config: &AccountsConfig,
+        metrics: &Metrics,
+    ) -> Result<Self, postroad_rpc::Error> {
+        Ok(Self {
+            client: DirectoryClient::new(dial(endpoint, tls)?),
+            patience: config.timeout.into(),
+            memory: Mutex::new(Memory::new(config.cache_size, config.max_stale.into())),
+            reach: Mutex::default(),
+            counts: Counts::new(metrics),
+            away: metrics.gauge(&list::ACCOUNTS_AWAY, &[]),
+        })
+    }
+
+    /// See [`Accounts::resolve`](crate::Accounts::resolve).
+    pub async fn resolve(&self, path: &ForwardPath) -> Result<Resolved, Away> {
+        let remembered = self.memory().resolved(path, Instant::now());
+        self.answer(remembered, async |asked| self.ask_where(path, asked).await)
+            .await
+    }
+
+    /// See [`Accounts::resolve_for_delivery`](crate::Accounts::resolve_for_delivery).
+    pub async fn resolve_for_delivery(&self, path: &ForwardPath) -> Result<Resolved, Away> {
+        let remembered = match self.memory().resolved(path, Instant::now()) {
+            Remembered::Fresh(known) | Remembered::Stale(known)
+                if known.resolution == Resolution::UnknownRecipient =>
+            {
+                Remembered::Nothing
+            }
+            remembered => remembered,
+        };
+        self.answer(remembered, async |asked| self.ask_where(path, asked).await)
+            .await
+    }
+
+    /// See [`Accounts::check_sender`](crate::Accounts::check_sender).
+    pub async fn check_sender(
+        &self,
+        account: &str,
+        sender: &ReversePath,
+    ) -> Result<SenderVerdict, Away> {
+        let sender = sender.to_string();
+        let remembered = self.memory().sender(account, &sender, Instant::now());
+        let ask = async |asked| {
+            let request = SenderRequest {
+                account: account.to_owned(),
+                sender: sender.clone(),
+            };
+            let answer = self.client.clone().sender(request).await?.into_inner();
+            let terms = terms(answer.max_age_ms, answer.generation);
+            let verdict = wire::into_sender(answer)?;
+            self.memory()
+                .keep_sender(account, &sender, &verdict, asked, terms);
+            Ok(verdict)
+        };
+        self.answer(remembered, ask).await
+    }
+
+    /// See [`Accounts::log_in`](crate::Accounts::log_in).
+    pub async fn log_in(
+        &self,
+        gate: &AuthGate,
+        name: &str,
+        mechanism: &str,
+        password: Zeroizing<Vec<u8>>,
+    ) -> Result<AuthVerdict, Away> {
+        // A name that is no address is no account, and asked for like any other.
+        let account = Mailbox::parse(name).map_or_else(
+            |_| name.chars().take(LONGEST_NAME).collect(),
+            |name| name.folded(),
+        );
+        let remembered = self.memory().verifier(&account, Instant::now());
+        let remembered = match remembered {
+            Remembered::Fresh(verifier) => Remembered::Fresh((verifier, None)),
+            Remembered::Stale(verifier) => Remembered::Stale((verifier, None)),
+            Remembered::Nothing => Remembered::Nothing,
+        };
+        let ask = async |asked| self.ask_verifier(&account, mechanism, asked).await;
+        let (verifier, fresh) = self.answer(remembered, ask).await?;
+        let (phc, owner) = (verifier.clone(), account.clone());
+        let check = move || {
+            let fits = Password::parse(&phc).is_ok_and(|verifier| verifier.verify(&password));
+            fits.then_some(owner)
+        };
+        let verdict = gate.check(check).await;
+        // Verifiers are kept of those who proved to be at home here, and of nobody else.
+        if let (AuthVerdict::Accepted(_), Some((asked, terms))) = (&verdict, fresh) {
+            self.memory()
+                .keep_verifier(&account, &verifier, asked, terms);
+        }
+        Ok(verdict)
+    }
+
+    async fn ask_where(&self, path: &ForwardPath, asked: Asked) -> Result<Resolved, NoAnswer> {
+        let request = ResolveRequest {
+            address: path.to_string(),
+        };
+        let answer = self.client.clone().resolve(request).await?.into_inner();
+        let terms = terms(answer.max_age_ms, answer.generation);
+        let resolved = wire::into_resolved(answer)?;
+        self.memory().keep_resolved(path, &resolved, asked, terms);
+        Ok(resolved)
+    }
+
+    async fn ask_verifier(
+        &self,
+        account: &str,
+        mechanism: &str,
+        asked: Asked,
+    ) -> Result<(Verifier, Option<(Asked, Terms)>), NoAnswer> {
+        let request = VerifierRequest {
+            account: account.to_owned(),
+            mechanism: mechanism.to_owned(),
+        };
+        let answer = self.client.clone().verifier(request).await?.into_inner();
+        let terms = terms(answer.max_age_ms, answer.generation);
+        let verifier = answer.verifier.map(Zeroizing::new);
+        let verifier = verifier.ok_or(AnswerError::NoVerifier)?;
+        Ok((verifier, Some((asked, terms))))
+    }
+
+    /// What is remembered while it is fresh; else what is asked; else, if nobody answers, what is remembered.
+    async fn answer<V>(
+        &self,
+        remembered: Remembered<V>,
+        ask: impl AsyncFnOnce(Asked) -> Result<V, NoAnswer>,
+    ) -> Result<V, Away> {
+        let stale = match remembered {
+            Remembered::Fresh(value) => {
+                self.counts.count(Answer::Remembered);
+                return Ok(value);
+            }
+            Remembered::Stale(value) => Some(value),
+            Remembered::Nothing => None,
+        };
+        match self.asked(ask).await {
+            Ok(value) => {
+                self.counts.count(Answer::Asked);
+                Ok(value)
+            }
+            Err(no_answer) => {
+                match no_answer {
+                    NoAnswer::Failed(why) => self.lost(&why),
+                    NoAnswer::Senseless(error) => warn!(event = "fault", %error),
+                    NoAnswer::Paused | NoAnswer::Refused => {}
+                }
+                let answer = match stale {
+                    Some(_) => Answer::Stale,
+                    None => Answer::None,
+                };
+                self.counts.count(answer);
+                stale.ok_or(Away)
+            }
+        }
+    }
+
+    async fn asked<V>(
+        &self,
+        ask: impl AsyncFnOnce(Asked) -> Result<V, NoAnswer>,
+    ) -> Result<V, NoAnswer> {
+        let now = Instant::now();
+        if self.reach().ask_again_at.is_some_and(|again| now < again) {
+            return Err(NoAnswer::Paused);
+        }
+        let asked = self.memory().asking(now);
+        let answer = timeout(self.patience, ask(asked)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".to_owned())));
+        if !matches!(answer, Err(NoAnswer::Failed(_))) {
+            self.found();
+        }
+        answer
+    }
+
+    /// Listens to what changes until `stop`, and again whenever the stream ends.
+    pub async fn listen(&self, stop: CancellationToken) {
+        let listening = async {
+            let mut pause = LISTEN_AGAIN;
+            loop {
+                let why = self.hear(&mut pause).await;
+                self.memory().deaf();
+                self.lost(&why);
+                sleep(pause).await;
+                pause = (pause * 2).min(LISTEN_AGAIN_AT_MOST);
+            }
+        };
+        tokio::select! {
+            () = listening => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// One stream from its begin to its end; says why it ended.
+    async fn hear(&self, pause: &mut Duration) -> String {
+        let mut client = self.client.clone();
+        let watching = timeout(self.patience, client.watch(WatchRequest {}));
+        let mut stream = match watching.await {
+            Ok(Ok(stream)) => stream.into_inner(),
+            Ok(Err(status)) => return format!("{:?}: {}", status.code(), status.message()),
+            Err(_) => return "no answer in time".to_owned(),
+        };
+        let mut begun = false;
+        loop {
+            match stream.message().await {
+                Ok(Some(told)) if begun => self.memory().changed(&told.addresses, told.generation),
+                Ok(Some(told)) => {
+                    begun = true;
+                    *pause = LISTEN_AGAIN;
+                    self.memory().listen(told.generation);
+                    self.found();
+                }
+                Ok(None) => return "the stream of changes ended".to_owned(),
+                Err(status) => return format!("{:?}: {}", status.code(), status.message()),
+            }
+        }
+    }
+
+    fn lost(&self, why: &str) {
+        let mut reach = self.reach();
+        reach.ask_again_at = Some(Instant::now() + PAUSE);
+        if !std::mem::replace(&mut reach.is_away, true) {
+            self.away.set(1);
+            warn!(
+                event = "accounts_lost",
+                reason = why,
+                "the queue does not tell of accounts; what is remembered goes on, all else is told to come again"
+            );
+        }
+    }
+
+    fn found(&self) {
+        let mut reach = self.reach();
+        reach.ask_again_at = None;
+        if std::mem::replace(&mut reach.is_away, false) {
+            self.away.set(0);
+            info!(
+                event = "accounts_found",
+                "the queue tells of accounts again"
+            );
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self) -> MutexGuard<'_, Reach> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn terms(max_age_ms: u64, generation: u64) -> Terms {
+    Terms {
+        max_age: Duration::from_millis(max_age_ms),
+        generation,
+    }
+}

@@ -1,0 +1,4 @@
+//! The same where the queue tells of accounts.
+
+#[path = "lmtp.rs"]
+mod lmtp;

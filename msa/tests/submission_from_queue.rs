@@ -1,0 +1,4 @@
+//! The same where the queue tells of accounts.
+
+#[path = "submission.rs"]
+mod submission;
