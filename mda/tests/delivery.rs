@@ -17,7 +17,7 @@ use postroad_directory::{Directory, DirectoryHandle};
 use postroad_envelope::{
     EditPlace, Envelope, HeaderEdit, Outcome, QueueId, Recipient, RecipientIndex, Timestamp,
 };
-use postroad_maildir::{Entry, list, maildir_path};
+use postroad_maildir::{Entry, MaildirError, list, maildir_path};
 use postroad_mda::{Config, Dependencies, MdaError, serve};
 use postroad_metrics::Metrics;
 use postroad_queue_client::{QueueError, WorkUp};
@@ -481,7 +481,16 @@ async fn after_the_settlement_only_the_mail_and_its_story_stay() {
     agent.deliver("bob@example.org", b"\r\n").await;
     let queue = Arc::clone(&agent.queue);
     agent.stop().await.unwrap();
-    let (_, recovery) = postroad_maildir::Store::open(root.path(), "probe").unwrap();
+    // A thread that looks through the ledger is not waited for, and holds the lock until it has.
+    let opened = async {
+        loop {
+            match postroad_maildir::Store::open(root.path(), "probe") {
+                Err(MaildirError::Locked { .. }) => tokio::task::yield_now().await,
+                opened => return opened.unwrap(),
+            }
+        }
+    };
+    let (_, recovery) = timeout(PATIENCE, opened).await.unwrap();
     assert_eq!(recovery.unsettled, 0, "settled, so forgotten");
     let events = queue.events.lock().unwrap();
     let path = mails(root.path(), "bob")[0].path.display().to_string();
