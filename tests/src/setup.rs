@@ -13,10 +13,15 @@ pub const FIRST: &str = "alice@setup.test";
 
 /// `postroad setup` for the folder of a stack that is prepared; what it printed.
 pub fn set_up(folder: &Path) -> Result<String> {
+    set_up_with(folder, &[])
+}
+
+/// The same with more said on its line.
+pub fn set_up_with(folder: &Path, more: &[&str]) -> Result<String> {
     let pki = folder.join("pki");
     let path = |path: &Path| path.display().to_string();
     let (config, pki, server) = (path(folder), path(&pki), path(&pki.join("server")));
-    postroad(&[
+    let line = [
         "setup",
         "--hostname",
         HOST,
@@ -30,7 +35,8 @@ pub fn set_up(folder: &Path) -> Result<String> {
         &pki,
         "--server-cert-dir",
         &server,
-    ])
+    ];
+    postroad(&[&line[..], more].concat())
 }
 
 /// Takes the stack's own configuration away, so that the one of [`set_up`] can take its place.

@@ -51,13 +51,17 @@ pub struct SetupArguments {
     /// The first account: what stands before the @ [env: POSTROAD_ACCOUNT]
     #[arg(long, value_name = "LOCAL_PART")]
     account: Option<String>,
-    /// Where postroad.toml and directory.toml go
+    /// Where postroad.toml goes
     #[arg(long, value_name = "DIR", default_value = "/etc/postroad")]
     config_dir: PathBuf,
     /// For agents on this host alone, each a service of systemd with a user of its own, by Unix sockets. All goes into --config-dir,
     /// for the group postroad
-    #[arg(long, conflicts_with_all = ["pki_dir", "owner", "tls_dir", "server_cert_dir", "queue_host"])]
+    #[arg(long, conflicts_with_all = ["pki_dir", "owner", "tls_dir", "server_cert_dir", "queue_host", "accounts_dir"])]
     one_host: bool,
+    /// Where directory.toml and the first password go, if that is where the queue alone looks: msa, mta and mda then ask it
+    /// for accounts [default: beside postroad.toml, for all]
+    #[arg(long, value_name = "DIR")]
+    accounts_dir: Option<PathBuf>,
     /// Where certificates go.
     #[command(flatten)]
     pki: PkiFolder,

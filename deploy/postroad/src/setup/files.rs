@@ -54,8 +54,10 @@ fn first_account(
     answers: &Answers,
     parts: &mut Vec<Part>,
 ) -> Result<Accounts, Fault> {
-    let file = place.config.join("directory.toml");
-    let password_file = place.config.join("first-account.password");
+    let folder = &place.accounts;
+    postroad_pki::make_folder(folder, 0o755, None)?;
+    let file = folder.join("directory.toml");
+    let password_file = folder.join("first-account.password");
     let mut remarks = Vec::new();
     if file.exists() {
         let directory = Directory::load(&file)?;
@@ -125,7 +127,7 @@ pub fn check(place: &Place) -> Result<(), Fault> {
     file.section::<postroad_msa::Config>("msa")?;
     file.section::<postroad_mta::Config>("mta")?;
     file.section::<postroad_mda::Config>("mda")?;
-    Directory::load(&place.config.join("directory.toml"))?;
+    Directory::load(&place.accounts.join("directory.toml"))?;
     Ok(())
 }
 
@@ -165,7 +167,7 @@ fn configuration(arguments: &SetupArguments, place: &Place, answers: &Answers) -
 hostname = "{hostname}"
 domain = "{domain}"
 directory = {directory}
-queue = "tcp:{queue_host}:7700"
+{accounts}queue = "tcp:{queue_host}:7700"
 tls.ca_file = {ca_file}
 tls.cert_file = {cert_file}
 tls.key_file = {key_file}
@@ -191,7 +193,12 @@ http.listen = "[::]:9703"
 "#,
         hostname = answers.hostname,
         domain = answers.domain,
-        directory = quoted(&place.config.join("directory.toml")),
+        directory = quoted(&place.accounts.join("directory.toml")),
+        // Who has a folder for them alone does not want them elsewhere.
+        accounts = match arguments.accounts_dir {
+            Some(_) => "accounts.from = \"queue\"\n",
+            None => "",
+        },
         queue_host = arguments.queue_host,
         ca_file = tls("agents-ca.pem"),
         cert_file = tls("agent.pem"),

@@ -17,8 +17,10 @@ const ROOT: u32 = 0;
 /// Folders and owner.
 #[derive(Debug)]
 pub struct Place {
-    /// Of `postroad.toml` and `directory.toml`.
+    /// Of `postroad.toml`.
     pub config: PathBuf,
+    /// Of `directory.toml` and the password of the first account.
+    pub accounts: PathBuf,
     /// Of the authority and what it issues.
     pub pki: PathBuf,
     /// Whose files that agents read are.
@@ -32,7 +34,9 @@ impl Place {
     pub fn of(arguments: &SetupArguments) -> Result<Self, Fault> {
         let config = arguments.config_dir.clone();
         if !arguments.one_host {
+            let accounts = arguments.accounts_dir.as_ref().unwrap_or(&config);
             return Ok(Self {
+                accounts: accounts.clone(),
                 config,
                 pki: arguments.pki.pki_dir.clone(),
                 owner: arguments.owner,
@@ -46,6 +50,7 @@ impl Place {
         })?;
         Ok(Self {
             pki: config.join("pki"),
+            accounts: config.clone(),
             config,
             owner: Some(Owner { uid: ROOT, gid }),
             is_one_host: true,
