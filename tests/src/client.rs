@@ -47,10 +47,28 @@ impl Client {
         header: &[u8],
         ca_file: &Path,
     ) -> Result<(Self, String)> {
+        Self::over_tls(server, header, "localhost", ca_file).await
+    }
+
+    /// Connects with implicit TLS to a server that must prove to be `name`.
+    pub async fn connect_tls_as(
+        server: SocketAddr,
+        name: &str,
+        ca_file: &Path,
+    ) -> Result<(Self, String)> {
+        Self::over_tls(server, b"", name, ca_file).await
+    }
+
+    async fn over_tls(
+        server: SocketAddr,
+        header: &[u8],
+        name: &str,
+        ca_file: &Path,
+    ) -> Result<(Self, String)> {
         let mut stream = connect_tcp(server, PATIENCE, None).await?;
         stream.write_all(header).await?;
         let stream = stream
-            .upgrade_client(&trust(ca_file)?, "localhost", &[], PATIENCE)
+            .upgrade_client(&trust(ca_file)?, name, &[], PATIENCE)
             .await?;
         let mut client = Self {
             stream,

@@ -77,6 +77,14 @@ pub async fn docker_octets(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> 
     output_of(Command::new("docker").args(arguments), input, PATIENCE).await
 }
 
+/// The log of a container.
+pub async fn said(container: &str) -> Result<String> {
+    let mut command = Command::new("docker");
+    let outcome = outcome_of(command.args(["logs", container]), b"", PATIENCE).await?;
+    let both = [outcome.stdout, outcome.stderr].concat();
+    Ok(String::from_utf8_lossy(&both).into_owned())
+}
+
 /// A running Compose project, with all it has in Docker.
 pub struct Compose {
     pub project: String,
@@ -122,8 +130,18 @@ impl Compose {
         Ok(String::from_utf8(written)?)
     }
 
-    /// The container of a service, whether it runs or not.
+    /// The only container of a service, whether it runs or not.
     pub async fn container(&self, service: &str) -> Result<String> {
+        let mut containers = self.containers(service).await?.into_iter();
+        match (containers.next(), containers.next()) {
+            (Some(id), None) => Ok(id),
+            (None, _) => bail!("no container of {service}"),
+            _ => bail!("several containers of {service}"),
+        }
+    }
+
+    /// All its containers.
+    pub async fn containers(&self, service: &str) -> Result<Vec<String>> {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let of_service = format!("label=com.docker.compose.service={service}");
         let ids = docker(&[
@@ -139,12 +157,7 @@ impl Compose {
             "label=com.docker.compose.oneoff=False",
         ])
         .await?;
-        let mut ids = ids.lines();
-        match (ids.next(), ids.next()) {
-            (Some(id), None) => Ok(id.to_owned()),
-            (None, _) => bail!("no container of {service}"),
-            _ => bail!("several containers of {service}"),
-        }
+        Ok(ids.lines().map(ToOwned::to_owned).collect())
     }
 
     /// A field of the container of a service, as a Go template.
@@ -153,12 +166,16 @@ impl Compose {
         docker(&["inspect", "--format", template, &container]).await
     }
 
-    /// Waits until its health check passes.
+    /// Waits until the health checks of all its containers pass.
     pub async fn healthy(&self, service: &str) -> Result<()> {
         let template = "{{.State.Status}} {{.State.Health.Status}}";
         looking(&format!("health of {service}"), async || {
-            let state = self.inspect(service, template).await.ok()?;
-            (state == "running healthy").then_some(())
+            let containers = self.containers(service).await.ok()?;
+            let words = ["inspect", "--format", template];
+            let all: Vec<&str> = containers.iter().map(String::as_str).collect();
+            let states = docker(&[&words, &all[..]].concat()).await.ok()?;
+            let well = states.lines().filter(|state| *state == "running healthy");
+            (!all.is_empty() && well.count() == all.len()).then_some(())
         })
         .await
     }
@@ -169,10 +186,12 @@ impl Compose {
         docker(&[&["exec", &container], arguments].concat()).await
     }
 
-    /// The file or folder `path` of a service's container, in a folder of this machine.
+    /// The file or folder `path` of a container of a service, in a folder of this machine.
     pub async fn copy(&self, service: &str, path: &str) -> Result<TempDir> {
         let folder = tempfile::tempdir()?;
-        let from = format!("{}:{path}", self.container(service).await?);
+        let containers = self.containers(service).await?;
+        let container = containers.first().context("no container")?;
+        let from = format!("{container}:{path}");
         let to = folder.path().join("copy");
         docker(&["cp", &from, &to.to_string_lossy()]).await?;
         Ok(folder)

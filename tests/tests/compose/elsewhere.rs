@@ -1,23 +1,23 @@
-//! The world: a Postfix and a name server, in containers on a network of their own.
+//! The world: a Postfix and a name server, in containers on a network of their own. Their image has all that Debian gives the journey.
 
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::process::Command;
 
-use crate::docker::{cache, docker, docker_octets, looking, output_of, remove};
+use crate::docker::{cache, docker, docker_octets, looking, output_of, remove, said};
 
-/// The image of both, and of the host that installs the package, made of Debian packages.
+/// The image of both, of the balancer, and of the host that installs the package, made of Debian packages.
 pub const TAG: &str = "postroad-elsewhere:journey";
-/// The network, as Docker calls it.
-pub const NETWORK: &str = "postroad-journey-elsewhere";
+/// The network, as Docker calls it. Of several networks the engine publishes ports in the one whose name comes first: not in this.
+pub const NETWORK: &str = "postroad-journeys-elsewhere";
 /// Who lives there.
 pub const FRIEND: &str = "friend@elsewhere.test";
 
 const POSTFIX: &str = "postroad-journey-postfix";
 const DNS: &str = "postroad-journey-dns";
 const LABEL: &str = "postroad.test=elsewhere";
-const PACKAGES: &str = "postfix,dnsmasq-base,systemd-sysv,procps,ca-certificates";
+const PACKAGES: &str = "postfix,dnsmasq-base,haproxy,systemd-sysv,procps,ca-certificates";
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Mail hosts by the name server, their addresses by the engine.
@@ -42,7 +42,7 @@ exec postfix start-fg
 
 /// Bootstraps a Debian once and imports it.
 pub async fn make_image() -> Result<()> {
-    let archive = cache()?.join("elsewhere-3.tar");
+    let archive = cache()?.join("elsewhere-4.tar");
     if !archive.exists() {
         bootstrap(&archive).await?;
     }
@@ -69,6 +69,9 @@ async fn bootstrap(archive: &Path) -> Result<()> {
         .args([
             "--exclude=./var/cache/apt/*",
             "--exclude=./var/lib/apt/lists/*",
+            "--exclude=./usr/share/doc/*",
+            "--exclude=./usr/share/locale/*",
+            "--exclude=./usr/share/man/*",
         ])
         .arg("--file")
         .arg(&unfinished)
@@ -172,14 +175,6 @@ impl Elsewhere {
             Err(error) => Err(error).with_context(|| POSTFIX.to_owned()),
         }
     }
-}
-
-async fn said(container: &str) -> Result<String> {
-    let mut command = Command::new("docker");
-    let outcome =
-        crate::docker::outcome_of(command.args(["logs", container]), b"", PATIENCE).await?;
-    let both = [outcome.stdout, outcome.stderr].concat();
-    Ok(String::from_utf8_lossy(&both).into_owned())
 }
 
 fn read_all(folder: &Path) -> Result<Vec<Vec<u8>>> {

@@ -1,16 +1,21 @@
 //! The journey: a stack of its own from the first start to the last stop.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::{
+    abroad::{self, Abroad},
     docker::{Compose, source},
     elsewhere::{self, Elsewhere},
     image,
-    load::Submitter,
-    part, steps,
+    load::{Submitter, Way},
+    part, several, steps,
 };
 
 pub const PROJECT: &str = "postroad-journey";
@@ -24,7 +29,10 @@ pub const AGENTS: [&str; 4] = ["queued", "msa", "mta", "mda"];
 /// What the steps share.
 pub struct Journey {
     pub compose: Compose,
+    /// The same project by compose.scale.yaml.
+    pub copies: Compose,
     pub elsewhere: Elsewhere,
+    pub abroad: Abroad,
     pub folder: TempDir,
 }
 
@@ -35,7 +43,7 @@ pub async fn travel(passed: &mut usize) -> Result<()> {
     let travelled = match travelled {
         Ok(()) => Ok(()),
         Err(error) => {
-            let logs = journey.compose.last_words().await;
+            let logs = journey.copies.last_words().await;
             Err(error).context(logs)
         }
     };
@@ -56,19 +64,33 @@ impl Journey {
                 "POSTROAD_HOSTNAME={HOST}\nPOSTROAD_DOMAIN=example.test\nPOSTROAD_ACCOUNT=alice\n"
             ),
         )?;
-        let files = [
-            source().join("deploy/docker/compose.yaml"),
-            source().join("tests/tests/compose/journey.yaml"),
-        ];
-        let compose = Compose::new(PROJECT, &files, &env_file);
+        let of = |product: &[&str], own: &str| {
+            let product = product
+                .iter()
+                .map(|file| Path::new("deploy/docker").join(file));
+            let own = ["journey.yaml", own].map(|file| Path::new("tests/tests/compose").join(file));
+            let files: Vec<PathBuf> = product.chain(own).map(|file| source().join(file)).collect();
+            Compose::new(PROJECT, &files, &env_file)
+        };
+        let compose = of(&["compose.yaml"], "journey.one.yaml");
+        let copies = of(
+            &["compose.scale.yaml", "compose.scale.ipv6.yaml"],
+            "journey.several.yaml",
+        );
         compose.remove().await?;
         let elsewhere = Elsewhere::start().await?;
-        let compose = compose
-            .variable("POSTROAD_IMAGE", image::TAG)
-            .variable("POSTROAD_PUBLISH", &format!("{ADDRESS}:"))
-            .variable("JOURNEY_DNS", &elsewhere.dns);
+        let with = |compose: Compose, address: &str| {
+            compose
+                .variable("POSTROAD_IMAGE", image::TAG)
+                .variable("POSTROAD_PUBLISH", &format!("{address}:"))
+                .variable("JOURNEY_DNS", &elsewhere.dns)
+        };
         Ok(Self {
-            compose,
+            compose: with(compose, ADDRESS),
+            copies: with(copies, abroad::HERE[0])
+                .variable("POSTROAD_BALANCER_IMAGE", elsewhere::TAG)
+                .variable("POSTROAD_EDGE", "10.213.77"),
+            abroad: Abroad::open().await?,
             elsewhere,
             folder,
         })
@@ -87,13 +109,18 @@ impl Journey {
         part!(on, steps::only_agents_reach_the_queue, passed);
         part!(on, steps::mail_goes_to_postfix_and_comes_from_it, passed);
         part!(on, steps::nothing_is_lost_whatever_breaks, passed);
+        part!(on, several::copies_take_the_place_of_one, passed);
+        part!(on, several::a_client_is_known_by_its_ipv4_address, passed);
+        part!(on, several::a_client_is_known_by_its_ipv6_address, passed);
+        part!(on, several::nothing_is_lost_when_copies_come_and_go, passed);
         part!(on, steps::all_end_in_good_order, passed);
         Ok(())
     }
 
     async fn remove(&self) -> Result<()> {
         self.compose.remove().await?;
-        elsewhere::Elsewhere::remove().await
+        Abroad::close().await?;
+        Elsewhere::remove().await
     }
 
     /// Where clients submit.
@@ -115,6 +142,7 @@ impl Journey {
         let kept = self.folder.path().join("ca.pem");
         fs::copy(ca_file.path().join("copy"), &kept)?;
         Ok(Submitter {
+            way: Way::Submission,
             server: Self::submission(),
             host: HOST.to_owned(),
             ca_file: kept,

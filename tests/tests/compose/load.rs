@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -16,18 +16,53 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use postroad_tests::{Client, Mail, mail};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-const CLIENTS: u64 = 3;
+const CLIENTS: usize = 3;
 /// What a client does not send in: the journey is about what breaks, not about how much goes through.
 const PAUSE: Duration = Duration::from_millis(40);
+/// In mails; then the client comes anew, and may be led to another copy of the server.
+const LONGEST_CONVERSATION: usize = 10;
 /// Of so many mails one is too large to travel in a record of the journal.
 const LARGE_EVERY: usize = 40;
+
+/// By which door a client comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// 587: STARTTLS and log-in.
+    Submission,
+    /// 465: TLS from the start, and log-in.
+    Submissions,
+    /// 25: as a mail server of the world, who has no account.
+    World,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::Submission, Self::Submissions, Self::World];
+
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Submission => 587,
+            Self::Submissions => 465,
+            Self::World => 25,
+        }
+    }
+
+    /// As the log calls the listener.
+    pub fn listener(self) -> &'static str {
+        match self {
+            Self::Submission => "submission",
+            Self::Submissions => "submissions",
+            Self::World => "smtp",
+        }
+    }
+}
 
 /// Where and as whom mail is submitted.
 #[derive(Clone)]
 pub struct Submitter {
+    pub way: Way,
     pub server: SocketAddr,
     pub host: String,
     pub ca_file: PathBuf,
@@ -36,10 +71,34 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// A client that has logged in.
+    /// The same by another door, which may be elsewhere.
+    pub fn by(&self, way: Way, server: IpAddr) -> Self {
+        Self {
+            way,
+            server: SocketAddr::new(server, way.port()),
+            ..self.clone()
+        }
+    }
+
+    /// A client that may send.
     pub async fn login(&self) -> Result<Client> {
-        let (client, _) = Client::connect(self.server).await?;
-        let mut client = client.starttls_as(&self.host, &self.ca_file).await?;
+        let mut client = match self.way {
+            Way::Submission => {
+                let (client, _) = Client::connect(self.server).await?;
+                client.starttls_as(&self.host, &self.ca_file).await?
+            }
+            Way::Submissions => {
+                let (server, name, ca_file) = (self.server, &self.host, &self.ca_file);
+                let (mut client, _) = Client::connect_tls_as(server, name, ca_file).await?;
+                client.expect("EHLO client.test", "250").await?;
+                client
+            }
+            Way::World => {
+                let (mut client, _) = Client::connect(self.server).await?;
+                client.expect("EHLO client.test", "250").await?;
+                return Ok(client);
+            }
+        };
         client.login(&self.account, &self.password).await?;
         Ok(client)
     }
@@ -60,8 +119,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends to all of `to` in turn, and now and then to all at once.
-    pub fn start(submitter: &Submitter, to: &[&str]) -> Self {
+    /// Sends to all of `to` in turn, and now and then to all at once; each client by the next of the ways in, from where `from` is. `name` tells its
+    /// mail from that of other loads.
+    pub fn start(name: &str, submitters: &[Submitter], to: &[&str], from: &Handle) -> Self {
         let load = Self {
             clients: JoinSet::new(),
             acknowledged: Arc::default(),
@@ -70,17 +130,17 @@ impl Load {
         };
         let to: Vec<String> = to.iter().map(|&address| address.to_owned()).collect();
         let mut load = load;
-        for number in 0..CLIENTS {
+        for (number, submitter) in (0..CLIENTS).zip(submitters.iter().cycle()) {
             let client = LoadClient {
                 submitter: submitter.clone(),
                 to: to.clone(),
-                number,
+                name: format!("{name}-{number}"),
                 next: 0,
                 sent: BTreeMap::new(),
                 acknowledged: load.acknowledged.clone(),
                 refused: load.refused.clone(),
             };
-            load.clients.spawn(client.run(load.stop.clone()));
+            load.clients.spawn_on(client.run(load.stop.clone()), from);
         }
         load
     }
@@ -118,7 +178,7 @@ impl Load {
 struct LoadClient {
     submitter: Submitter,
     to: Vec<String>,
-    number: u64,
+    name: String,
     next: usize,
     sent: BTreeMap<String, Sent>,
     acknowledged: Arc<AtomicUsize>,
@@ -138,8 +198,11 @@ impl LoadClient {
 
     async fn converse(&mut self, stop: &CancellationToken) -> Result<()> {
         let mut client = self.submitter.login().await?;
-        while !stop.is_cancelled() {
-            let (number, token) = (self.next, format!("{}-{}", self.number, self.next));
+        for _ in 0..LONGEST_CONVERSATION {
+            if stop.is_cancelled() {
+                break;
+            }
+            let (number, token) = (self.next, format!("{}-{}", self.name, self.next));
             self.next += 1;
             let to: Vec<String> = match number % (self.to.len() + 1) {
                 all if all == self.to.len() => self.to.clone(),
@@ -227,7 +290,7 @@ pub fn judge(
 /// The judge sees what it is there for.
 pub async fn judge_finds_a_lost_and_a_doubled_mail() -> Result<()> {
     let (local, foreign) = ("a@here.test", "b@there.test");
-    let written = postroad_tests::unwired(&content(1, "0-1"));
+    let written = postroad_tests::unwired(&content(1, "a-0-1"));
     let filed = |times: usize| {
         let mail = Mail {
             name: "1.Q01m82zeek8etesv9sk3k12xtemR0.mx.here.test,S=1".to_owned(),
@@ -239,7 +302,7 @@ pub async fn judge_finds_a_lost_and_a_doubled_mail() -> Result<()> {
         to: vec![local.to_owned(), foreign.to_owned()],
         reply: String::new(),
     };
-    let sent = BTreeMap::from([("0-1".to_owned(), sent)]);
+    let sent = BTreeMap::from([("a-0-1".to_owned(), sent)]);
     judge(&sent, &filed(1), foreign, std::slice::from_ref(&written))?;
     for (times, relayed, fault) in [
         (0, vec![written.clone()], "is lost"),

@@ -1,7 +1,8 @@
 //! The stack as an operator runs it: the image built the local way, compose.yaml, and a foreign mail server in a container on a network of its
-//! own. One journey, step by step; at its end the judge compares what was acknowledged with what was filed and relayed.
+//! own. One journey, step by step; at its end compose.scale.yaml takes over, with copies behind a balancer and a client from another network
+//! namespace. The judge compares what was acknowledged with what was filed and relayed. Then the guide is followed.
 //!
-//! It needs Docker, docker-compose, debootstrap and root. What is missing is a failure with `CI=true`, elsewhere NOT RUN. Everything it makes in
+//! It needs Docker, docker-compose, debootstrap, iproute2 and root. What is missing is a failure with `CI=true`, elsewhere NOT RUN. Everything it makes in
 //! Docker carries its name, so that what a broken run left behind is removed by the next.
 //!
 //! The arguments `journey`, `package` and `guide` ask for one of its parts alone. `POSTROAD_TEST_COMPOSE` names another Compose program, `POSTROAD_TEST_PROFILE` how cargo builds the image's program,
@@ -9,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
+mod abroad;
 mod docker;
 mod elsewhere;
 mod guide;
@@ -17,6 +19,7 @@ mod journey;
 mod load;
 mod needs;
 mod package;
+mod several;
 mod steps;
 
 use std::{env, process::ExitCode, time::Instant};

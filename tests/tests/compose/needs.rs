@@ -26,6 +26,10 @@ pub async fn missing() -> Vec<&'static str> {
             "the Debian package curl",
         ),
         (
+            vec!["ip".to_owned(), "-Version".to_owned()],
+            "the Debian package iproute2",
+        ),
+        (
             vec!["debootstrap".to_owned(), "--version".to_owned()],
             "the Debian package debootstrap",
         ),

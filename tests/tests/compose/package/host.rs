@@ -10,7 +10,7 @@ use tokio::process::Command;
 use crate::{
     docker::{cache, docker, docker_octets, looking, output_of, remove, source},
     elsewhere, image,
-    load::Submitter,
+    load::{Submitter, Way},
 };
 
 const NAME: &str = "postroad-journey-host";
@@ -135,6 +135,7 @@ impl Host {
         let read = ["cat", "/etc/postroad/pki/server/ca.pem"];
         fs::write(&ca_file, self.run(&read).await?)?;
         Ok(Submitter {
+            way: Way::Submission,
             server: SocketAddr::new(address.parse()?, 587),
             host: HOSTNAME.to_owned(),
             ca_file,

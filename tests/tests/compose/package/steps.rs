@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use postroad_tests::mail;
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::host::{AGENTS, ALICE, BOB, HOSTNAME, Host};
 use crate::{
@@ -210,7 +211,8 @@ async fn anew(on: &Host, agent: &str, before: &str) -> Result<()> {
 pub async fn an_upgrade_loses_nothing(on: &Host) -> Result<()> {
     let waiting = waiting(on).await?;
     ensure!(waiting.len() == 1, "{waiting:?}");
-    let load = Load::start(&on.submitter().await?, &[ALICE, BOB]);
+    let submitter = on.submitter().await?;
+    let load = Load::start("package", &[submitter], &[ALICE, BOB], &Handle::current());
     load.goes_on(20).await?;
     let mut before = Vec::new();
     for agent in AGENTS {
