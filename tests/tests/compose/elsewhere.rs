@@ -1,13 +1,13 @@
 //! The world: a Postfix and a name server, in containers on a network of their own. Their image has all that Debian gives the journey.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::process::Command;
 
 use crate::docker::{cache, docker, docker_octets, looking, output_of, remove, said};
 
-/// The image of both, of the balancer, and of the host that installs the package, made of Debian packages.
+/// The image of both, of the balancer, of Prometheus, and of the host that installs the package, made of Debian packages.
 pub const TAG: &str = "postroad-elsewhere:journey";
 /// The network, as Docker calls it. Of several networks the engine publishes ports in the one whose name comes first: not in this.
 pub const NETWORK: &str = "postroad-journeys-elsewhere";
@@ -17,7 +17,16 @@ pub const FRIEND: &str = "friend@elsewhere.test";
 const POSTFIX: &str = "postroad-journey-postfix";
 const DNS: &str = "postroad-journey-dns";
 const LABEL: &str = "postroad.test=elsewhere";
-const PACKAGES: &str = "postfix,dnsmasq-base,haproxy,systemd-sysv,procps,ca-certificates";
+const PACKAGES: &str =
+    "postfix,dnsmasq-base,haproxy,prometheus,systemd-sysv,procps,ca-certificates";
+/// What a host with systemd would start by itself, and does not need.
+const MASKED: [&str; 5] = [
+    "haproxy.service",
+    "prometheus.service",
+    "postfix.service",
+    "postfix@.service",
+    "postfix@-.service",
+];
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Mail hosts by the name server, their addresses by the engine.
@@ -42,7 +51,7 @@ exec postfix start-fg
 
 /// Bootstraps a Debian once and imports it.
 pub async fn make_image() -> Result<()> {
-    let archive = cache()?.join("elsewhere-4.tar");
+    let archive = cache()?.join("elsewhere-5.tar");
     if !archive.exists() {
         bootstrap(&archive).await?;
     }
@@ -62,6 +71,12 @@ async fn bootstrap(archive: &Path) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C");
     output_of(&mut debootstrap, b"", PATIENCE).await?;
+    for unit in MASKED {
+        symlink(
+            "/dev/null",
+            folder.path().join("etc/systemd/system").join(unit),
+        )?;
+    }
     // Half an archive must not be taken for a whole one.
     let unfinished = archive.with_extension("unfinished");
     let mut tar = Command::new("tar");
@@ -70,6 +85,7 @@ async fn bootstrap(archive: &Path) -> Result<()> {
             "--exclude=./var/cache/apt/*",
             "--exclude=./var/lib/apt/lists/*",
             "--exclude=./usr/share/doc/*",
+            "--exclude=./usr/share/javascript/*",
             "--exclude=./usr/share/locale/*",
             "--exclude=./usr/share/man/*",
         ])

@@ -15,7 +15,7 @@ use crate::{
     elsewhere::{self, Elsewhere},
     image,
     load::{Submitter, Way},
-    part, several, steps,
+    monitoring, part, several, steps,
 };
 
 pub const PROJECT: &str = "postroad-journey";
@@ -89,6 +89,7 @@ impl Journey {
             compose: with(compose, ADDRESS),
             copies: with(copies, abroad::HERE[0])
                 .variable("POSTROAD_BALANCER_IMAGE", elsewhere::TAG)
+                .variable("POSTROAD_PROMETHEUS_IMAGE", monitoring::TAG)
                 .variable("POSTROAD_EDGE", "10.213.77"),
             abroad: Abroad::open().await?,
             elsewhere,
@@ -113,6 +114,8 @@ impl Journey {
         part!(on, several::a_client_is_known_by_its_ipv4_address, passed);
         part!(on, several::a_client_is_known_by_its_ipv6_address, passed);
         part!(on, several::nothing_is_lost_when_copies_come_and_go, passed);
+        part!(on, monitoring::prometheus_asks_every_process, passed);
+        part!(on, monitoring::rules_and_dashboard_are_understood, passed);
         part!(on, steps::all_end_in_good_order, passed);
         Ok(())
     }

@@ -17,6 +17,7 @@ mod guide;
 mod image;
 mod journey;
 mod load;
+mod monitoring;
 mod needs;
 mod package;
 mod several;
@@ -87,6 +88,8 @@ async fn run(passed: &mut usize, only: Option<&str>) -> Result<()> {
     told("elsewhere::image_is_made", passed, elsewhere::make_image()).await?;
     let is_wanted = |part| only.is_none_or(|only| only == part);
     if is_wanted("journey") {
+        let prometheus = monitoring::make_image();
+        told("monitoring::image_is_made", passed, prometheus).await?;
         journey::travel(passed).await?;
     }
     if is_wanted("package") {
