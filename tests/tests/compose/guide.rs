@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::{
     docker::{Compose, compose_words, docker, looking, outcome_of, output_of, source},
-    image, told,
+    elsewhere, image, told,
 };
 
 const PROJECT: &str = "postroad-guide";
@@ -100,6 +100,7 @@ impl Reader {
             .env("COMPOSE_PROJECT_NAME", PROJECT)
             .env("POSTROAD_PUBLISH", format!("{}:", ADDRESS[1]))
             .env("POSTROAD_IMAGE", IMAGES[0])
+            .env("POSTROAD_BALANCER_IMAGE", elsewhere::TAG)
             .env("POSTROAD_BINARY", image::binary()?);
         Ok(shell)
     }
