@@ -1,9 +1,10 @@
 //! Behind a balancer the client it tells of is the one that policy, limits, log and Received know.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use postroad_tests::{Agent, Client, PASSWORD, mail, stack};
+use postroad_tests::{Agent, Client, MetricsPage, PASSWORD, free_port, mail, stack};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 const SETTINGS: &str = r#"
 [queued]
@@ -78,10 +79,50 @@ async fn the_world_reaches_the_mta_through_a_balancer() -> Result<()> {
     );
     let refused = ["connection_refused", r#""rule":"proxy_networks""#];
     stack.wait_for_log(Agent::Mta, &refused).await?;
-    // A look of the balancer's own.
+    stack.end().await
+}
+
+/// A look is no client: it is answered and leaves no trace. One whose client the balancer cannot tell is a client.
+#[tokio::test]
+async fn a_look_of_the_balancer_is_neither_told_nor_counted() -> Result<()> {
+    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let settings = format!("{SETTINGS}[msa.http]\nlisten = \"{http}\"\n");
+    let stack = stack!().settings(&settings).start().await?;
+    let (submission, submissions) = (stack.ports.submission(), stack.ports.submissions());
     let own = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
-    let (_, greeting) = Client::carried(smtp, own).await?;
-    ensure!(greeting.starts_with("220 "), "{greeting}");
+    // The limit of one connection for each address does not hold for looks.
+    let mut looks = Vec::new();
+    for _ in 0..3 {
+        let (look, greeting) = Client::carried(submission, own).await?;
+        ensure!(greeting.starts_with("220 "), "{greeting}");
+        looks.push(look);
+    }
+    // As HAProxy looks: it says whose connection it is and goes, without a word of TLS.
+    let mut look = TcpStream::connect(submissions).await?;
+    look.write_all(own).await?;
+    drop((looks, look));
+
+    let (mut client, _) = Client::carried(submission, b"PROXY UNKNOWN\r\n").await?;
+    client.expect("QUIT", "221").await?;
+    let (header, ca_file) = (text("198.51.100.7"), stack.ca_file());
+    let (mut client, _) = Client::carried_tls(submissions, &header, &ca_file).await?;
+    client.expect("QUIT", "221").await?;
+    for listener in ["submission", "submissions"] {
+        let listener = format!(r#""listener":"{listener}""#);
+        let closed = [r#""event":"connection_closed""#, &listener];
+        stack.wait_for_log(Agent::Msa, &closed).await?;
+    }
+    let log = stack.log(Agent::Msa);
+    for (event, times) in [
+        ("connection_opened", 2),
+        ("connection_closed", 2),
+        ("tls_failed", 0),
+    ] {
+        ensure!(log.matches(event).count() == times, "{event}:\n{log}");
+    }
+    let counted = MetricsPage::of(http).await?;
+    let connections = counted.value("postroad_connections_total", &[])?;
+    ensure!((connections - 2.0).abs() < 0.5, "{connections}");
     stack.end().await
 }
 

@@ -55,6 +55,8 @@ pub struct Connection {
     pub peer: Peer,
     /// The balancer that carries the connection.
     pub proxy: Option<Peer>,
+    /// The balancer's own: a look whether we are well, by no client.
+    pub own: bool,
     /// Our end, unmapped.
     pub local: SocketAddr,
     /// Cancelled when the listener shuts down: finish what was begun, then leave within the grace period.
@@ -172,6 +174,7 @@ impl Listener {
                 stream: Stream::from(arrival.stream),
                 peer: arrival.peer,
                 proxy: arrival.proxy,
+                own: arrival.own,
                 local,
                 shutdown: shutdown.child_token(),
             });
@@ -191,6 +194,7 @@ struct Arrival {
     stream: TcpStream,
     peer: Peer,
     proxy: Option<Peer>,
+    own: bool,
     permit: Permit,
 }
 
@@ -227,6 +231,7 @@ impl Porter {
             stream,
             peer,
             proxy: None,
+            own: false,
             permit,
         };
         if self.balancers.contains(peer.ip()) {
@@ -238,10 +243,15 @@ impl Porter {
 
     /// Whose connection it is, is known.
     fn admit(&self, arrival: Arrival, tasks: &mut JoinSet<()>) -> Option<Arrival> {
+        // It has a place of the total, and belongs to no client.
+        if arrival.own {
+            return Some(arrival);
+        }
         let Arrival {
             stream,
             peer,
             proxy,
+            own,
             permit,
         } = arrival;
         match permit.belongs_to(peer.ip()) {
@@ -249,6 +259,7 @@ impl Porter {
                 stream,
                 peer,
                 proxy,
+                own,
                 permit,
             }),
             Err(refusal) => {
@@ -294,7 +305,11 @@ impl Porter {
 async fn hear_balancer(mut arrival: Arrival, within: Duration) -> Option<Arrival> {
     let header = timeout(within, read_header(&mut arrival.stream)).await;
     match header.unwrap_or(Err(HeaderError::TimedOut)) {
-        Ok(Carried::Own) => Some(arrival),
+        Ok(Carried::Own) => Some(Arrival {
+            own: true,
+            ..arrival
+        }),
+        Ok(Carried::Unknown) => Some(arrival),
         Ok(Carried::Client(client)) => Some(Arrival {
             peer: Peer::new(client),
             proxy: Some(arrival.peer),

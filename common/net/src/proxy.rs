@@ -18,8 +18,10 @@ const LONGEST_BODY: u16 = 4096;
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// The balancer's own, such as a look whether we are well; also one whose client it cannot tell.
+    /// The balancer's own: a look whether we are well, by no client.
     Own,
+    /// That of a client it cannot tell.
+    Unknown,
     /// That of the client at this address.
     Client(SocketAddr),
 }
@@ -90,7 +92,7 @@ fn decode_binary(command: u8, family: u8, body: &[u8]) -> Result<Carried, Header
             _ => Err(HeaderError::Malformed("half an address")),
         },
         // UNSPEC, and streams over Unix sockets, whose clients have no address we could use.
-        0x00 | 0x31 => Ok(Carried::Own),
+        0x00 | 0x31 => Ok(Carried::Unknown),
         _ => Err(HeaderError::Malformed(
             "an address family or transport that is not of TCP",
         )),
@@ -126,7 +128,7 @@ fn decode_line(line: &[u8]) -> Result<Carried, HeaderError> {
     let mut words = text.split(' ').skip(1);
     let source = match words.next() {
         // "The receiver must ignore anything presented before the CRLF".
-        Some("UNKNOWN") => return Ok(Carried::Own),
+        Some("UNKNOWN") => return Ok(Carried::Unknown),
         Some("TCP4") => addresses::<Ipv4Addr>(&mut words),
         Some("TCP6") => addresses::<Ipv6Addr>(&mut words),
         _ => return Err(HeaderError::Malformed("an unknown protocol")),

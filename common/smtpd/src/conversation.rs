@@ -36,6 +36,8 @@ pub struct Conversation<'a> {
     /// When a running transaction must have ended, once we leave.
     leave_at: Option<Instant>,
     accepted: u32,
+    /// A balancer's look: it comes every few seconds to each copy, so it is no fact worth a line or a count.
+    look: bool,
 }
 
 /// A transaction with the content that came so far.
@@ -75,6 +77,7 @@ impl<'a> Conversation<'a> {
             stream,
             peer,
             proxy,
+            own,
             shutdown,
             ..
         } = connection;
@@ -87,15 +90,17 @@ impl<'a> Conversation<'a> {
             hello: None,
             identity: None,
         };
-        info!(
-            event = "connection_opened",
-            session_id = client.session_id,
-            listener = client.listener,
-            peer = %client.peer,
-            proxy = proxy.map(tracing::field::display),
-        );
-        smtpd.counts.connections.count();
-        let _open = smtpd.counts.open.hold();
+        if !own {
+            info!(
+                event = "connection_opened",
+                session_id = client.session_id,
+                listener = client.listener,
+                peer = %client.peer,
+                proxy = proxy.map(tracing::field::display),
+            );
+            smtpd.counts.connections.count();
+        }
+        let _open = (!own).then(|| smtpd.counts.open.hold());
         let began = Instant::now();
         let mut conversation = Self {
             smtpd,
@@ -106,9 +111,13 @@ impl<'a> Conversation<'a> {
             shutdown,
             leave_at: None,
             accepted: 0,
+            look: own,
         };
         let ending = conversation.converse(stream).await;
-        conversation.log_end(&ending, began.elapsed());
+        // Who looks and then sends mail is worth a line after all.
+        if !conversation.look || conversation.accepted > 0 {
+            conversation.log_end(&ending, began.elapsed());
+        }
     }
 
     async fn converse(&mut self, mut stream: Stream) -> Ending {

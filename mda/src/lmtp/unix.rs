@@ -86,6 +86,7 @@ fn connection(stream: Stream, shutdown: CancellationToken) -> Connection {
         stream,
         peer: Peer::local(),
         proxy: None,
+        own: false,
         local: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         shutdown,
     }

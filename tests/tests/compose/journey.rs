@@ -24,6 +24,8 @@ pub const ADDRESS: &str = "127.77.0.1";
 pub const HOST: &str = "mail.example.test";
 pub const ALICE: &str = "alice@example.test";
 pub const BOB: &str = "bob@example.test";
+/// The network of clients; the balancer has the last address in it.
+pub const EDGE: &str = "10.213.77";
 pub const AGENTS: [&str; 4] = ["queued", "msa", "mta", "mda"];
 
 /// What the steps share.
@@ -90,7 +92,7 @@ impl Journey {
             copies: with(copies, abroad::HERE[0])
                 .variable("POSTROAD_BALANCER_IMAGE", elsewhere::TAG)
                 .variable("POSTROAD_PROMETHEUS_IMAGE", monitoring::TAG)
-                .variable("POSTROAD_EDGE", "10.213.77"),
+                .variable("POSTROAD_EDGE", EDGE),
             abroad: Abroad::open().await?,
             elsewhere,
             folder,

@@ -9,7 +9,7 @@ use crate::{
     abroad,
     docker::{docker, looking, said},
     elsewhere::FRIEND,
-    journey::{AGENTS, ALICE, BOB, Journey},
+    journey::{AGENTS, ALICE, BOB, EDGE, Journey},
     load::{Load, Submitter, Way},
     steps::nothing_is_lost,
 };
@@ -188,7 +188,17 @@ pub async fn nothing_is_lost_when_copies_come_and_go(on: &Journey) -> Result<()>
     docker(&["start", &balancer]).await?;
     load.goes_on(30).await?;
     let sent = load.stop().await?;
-    nothing_is_lost(on, &sent).await
+    nothing_is_lost(on, &sent).await?;
+    // Its own looks, every few seconds, are no clients.
+    let own = format!("peer=[{EDGE}.254]");
+    for service in COPIED {
+        for copy in on.copies.containers(service).await? {
+            let log = said(&copy).await?;
+            let told = log.lines().find(|line| line.contains(&own));
+            ensure!(told.is_none(), "{service}: {told:?}");
+        }
+    }
+    Ok(())
 }
 
 /// Waits until a copy has accepted more mail of the client from abroad.
