@@ -103,6 +103,7 @@ impl Journey {
         let on = self;
         part!(on, steps::one_command_brings_all_up, passed);
         part!(on, steps::a_mail_submitted_on_587_is_filed, passed);
+        part!(on, steps::only_the_queue_sees_who_has_an_account, passed);
         part!(on, steps::a_second_start_changes_nothing, passed);
         part!(
             on,
@@ -137,7 +138,7 @@ impl Journey {
     pub async fn submitter(&self) -> Result<Submitter> {
         let password = self
             .compose
-            .copy("msa", "/etc/postroad/first-account.password")
+            .copy("queued", "/etc/postroad-accounts/first-account.password")
             .await?;
         let password = fs::read_to_string(password.path().join("copy"))?;
         let ca_file = self

@@ -67,6 +67,27 @@ pub async fn a_mail_submitted_on_587_is_filed(on: &Journey) -> Result<()> {
     Ok(())
 }
 
+/// Whoever takes over an agent that the world talks to finds no hash and no password.
+pub async fn only_the_queue_sees_who_has_an_account(on: &Journey) -> Result<()> {
+    for agent in AGENTS {
+        let folders = on
+            .compose
+            .inspect(agent, "{{range .Mounts}}{{.Destination}} {{end}}");
+        let sees = folders.await?.contains("/etc/postroad-accounts");
+        ensure!(
+            sees == (agent == "queued"),
+            "{agent} sees the accounts: {sees}"
+        );
+        let folder = on.compose.copy(agent, "/etc/postroad").await?;
+        let files = fs::read_dir(folder.path().join("copy"))?;
+        let files: Vec<_> = files
+            .map(|file| Ok(file?.file_name()))
+            .collect::<Result<_>>()?;
+        ensure!(files == ["postroad.toml"], "{agent}: {files:?}");
+    }
+    Ok(())
+}
+
 /// Nothing that exists is made anew: no container, no key, no password.
 pub async fn a_second_start_changes_nothing(on: &Journey) -> Result<()> {
     let before = picture(on).await?;
@@ -89,7 +110,7 @@ async fn picture(on: &Journey) -> Result<BTreeMap<String, Vec<u8>>> {
         let container = on.compose.container(agent).await?;
         picture.insert(format!("container of {agent}"), container.into_bytes());
     }
-    for path in ["/etc/postroad", "/pki"] {
+    for path in ["/etc/postroad", "/etc/postroad-accounts", "/pki"] {
         let folder = on.compose.copy("setup", path).await?;
         let mut folders = vec![folder.path().join("copy")];
         while let Some(next) = folders.pop() {
