@@ -34,7 +34,7 @@ pub use endpoint::Endpoint;
 pub use error::Error;
 pub use peer::{peer_identity, require_role};
 pub use postroad_daemon::TlsFiles;
-pub use probe::serves;
+pub use probe::{serves, with_cause};
 pub use server::{ServeOptions, Server, serve};
 pub use tonic_health::ServingStatus;
 pub use tonic_health::server::HealthReporter;

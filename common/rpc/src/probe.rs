@@ -21,12 +21,19 @@ pub async fn serves(channel: Channel) -> Result<(), String> {
     }
 }
 
-/// The message with what is at the bottom of it: that of a broken connection says little alone.
-fn with_cause(status: &Status) -> String {
+/// The message with what is behind it: that of a broken connection says little alone. Of its causes that is the outermost that
+/// tells of the innermost, which alone may not say where it happened.
+pub fn with_cause(status: &Status) -> String {
     let message = status.message();
     let causes = successors(status.source(), |&error| error.source());
-    match causes.last().map(ToString::to_string) {
-        Some(cause) if !message.contains(&cause) => format!("{message}: {cause}"),
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    let innermost = causes.last().map_or("", String::as_str);
+    let telling = causes.iter().find(|cause| cause.contains(innermost));
+    match telling {
+        Some(cause) if !message.contains(cause.as_str()) && !message.is_empty() => {
+            format!("{message}: {cause}")
+        }
+        Some(cause) if message.is_empty() => cause.clone(),
         _ => message.to_owned(),
     }
 }

@@ -19,13 +19,15 @@ pub fn carry_out(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     let home = Home::open(config, terminal)?;
-    runtime()?.block_on(async {
-        let admin = queue::connect(&home)?;
+    let endpoint = queue::endpoint(&home)?;
+    let carried_out = runtime()?.block_on(async {
+        let admin = queue::connect(&home, &endpoint)?;
         match verb {
             AgentVerb::List => list(&admin, terminal).await,
             AgentVerb::Drain { name } => drain(&admin, &name, terminal).await,
         }
-    })
+    });
+    carried_out.map_err(|fault| fault.at(&endpoint))
 }
 
 async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(), Fault> {

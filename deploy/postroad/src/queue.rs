@@ -21,8 +21,10 @@ mod verify;
 use std::path::Path;
 
 use change::{carry, destroy};
+use postroad_daemon::CommonConfig;
 use postroad_envelope::{QueueId, QueueIdPrefix, RouteClass};
 use postroad_queue_client::{Change, MailState, MailSummary, QueueAdmin, RemoteAdmin};
+use postroad_rpc::Endpoint;
 use serde_json::json;
 
 use crate::cli::QueueVerb;
@@ -49,8 +51,9 @@ pub fn carry_out(
         other => other,
     };
     let home = Home::open(config, terminal)?;
-    runtime()?.block_on(async {
-        let admin = connect(&home)?;
+    let endpoint = endpoint(&home)?;
+    let carried_out = runtime()?.block_on(async {
+        let admin = connect(&home, &endpoint)?;
         match verb {
             QueueVerb::Backup { folder } => backup::backup(&admin, &folder, terminal).await,
             // Done above: no queue is asked.
@@ -100,15 +103,39 @@ pub fn carry_out(
                 carry(&admin, Change::Priority(priority), change, terminal).await
             }
         }
-    })
+    });
+    carried_out.map_err(|fault| fault.at(&endpoint))
 }
 
 /// The operators' side of the queue of an installation. Must be called in a runtime.
-pub fn connect(home: &Home) -> Result<RemoteAdmin, Fault> {
+pub fn connect(home: &Home, endpoint: &Endpoint) -> Result<RemoteAdmin, Fault> {
+    RemoteAdmin::connect(endpoint, home.common.tls.as_ref(), person()).map_err(Fault::not_done)
+}
+
+/// Where operators of an installation find its queue.
+pub fn endpoint(home: &Home) -> Result<Endpoint, Fault> {
     let queued: postroad_queued::Config = home.file.section("queued")?;
-    let endpoint = queued.admin_endpoint(&home.common);
-    let by = person();
-    RemoteAdmin::connect(&endpoint, home.common.tls.as_ref(), by).map_err(Fault::not_done)
+    here_or_elsewhere(&queued, &home.common)
+}
+
+/// The queue of this host if there is one; else the one that `common.queue` names on another, where our certificate must be an
+/// administrator's.
+fn here_or_elsewhere(
+    queued: &postroad_queued::Config,
+    common: &CommonConfig,
+) -> Result<Endpoint, Fault> {
+    let here = queued.admin_endpoint(common);
+    let is_there = match &here {
+        Endpoint::Unix(path) => path.exists(),
+        Endpoint::Tcp { .. } => true,
+    };
+    if queued.listen.admin.is_some() || is_there {
+        return Ok(here);
+    }
+    match common.queue.parse().map_err(Fault::not_done)? {
+        elsewhere @ Endpoint::Tcp { .. } => Ok(elsewhere),
+        Endpoint::Unix(_) => Ok(here),
+    }
 }
 
 /// Who types this, as far as it is known: behind sudo the one who called it.
@@ -217,5 +244,38 @@ impl From<ClassArgument> for RouteClass {
             ClassArgument::Lmtp => Self::Lmtp,
             ClassArgument::Local => Self::Local,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_reach_the_queue_of_this_host_else_that_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = "tcp:queue.example.net:7700";
+        let mut common = CommonConfig {
+            run_dir: folder.path().to_owned(),
+            queue: elsewhere.to_owned(),
+            ..CommonConfig::default()
+        };
+        let mut queued = postroad_queued::Config::default();
+        let told = |queued: &_, common: &_| here_or_elsewhere(queued, common).unwrap().to_string();
+        assert_eq!(told(&queued, &common), elsewhere);
+        let socket = folder.path().join("queue-admin.sock");
+        let here = format!("unix:{}", socket.display());
+        std::fs::write(&socket, "").unwrap();
+        assert_eq!(told(&queued, &common), here);
+        std::fs::remove_file(&socket).unwrap();
+        common.queue = "unix:/nowhere/queue.sock".to_owned();
+        assert_eq!(told(&queued, &common), here);
+        let named = "unix:/named/admin.sock";
+        queued.listen.admin = Some(named.parse().unwrap());
+        common.queue = elsewhere.to_owned();
+        assert_eq!(told(&queued, &common), named);
+        common.queue = "queue.example.net".to_owned();
+        queued.listen.admin = None;
+        assert!(here_or_elsewhere(&queued, &common).is_err());
     }
 }

@@ -1,5 +1,6 @@
 use postroad_proto::{ConvertError, queue::v1};
 use postroad_reply::Reply;
+use postroad_rpc::with_cause;
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -51,7 +52,7 @@ pub fn from_status(status: &Status) -> QueueError {
         Code::PermissionDenied | Code::Unauthenticated => QueueError::NotAllowed(text),
         Code::InvalidArgument | Code::OutOfRange => QueueError::Invalid(text),
         Code::Unimplemented => QueueError::Unsupported(text),
-        _ => QueueError::Unavailable(text),
+        _ => QueueError::Unavailable(with_cause(status)),
     }
 }
 

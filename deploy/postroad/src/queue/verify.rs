@@ -8,7 +8,7 @@ use postroad_queue_client::{QueueAdmin as _, VerifyProgress};
 use postroad_queued::{Config, Offline, OfflineError};
 use serde_json::json;
 
-use super::{connect, stopped};
+use super::{connect, endpoint, stopped};
 use crate::cli::FolderArguments;
 use crate::fault::Fault;
 use crate::home::Home;
@@ -50,7 +50,8 @@ fn offline(folder: PathBuf, config: &Config, told: &mut Told<'_, '_>) -> Result<
 }
 
 async fn online(home: &Home, told: &mut Told<'_, '_>) -> Result<(), Fault> {
-    let mut progress = connect(home)?.verify().await?;
+    let admin = connect(home, &endpoint(home)?)?;
+    let mut progress = admin.verify().await?;
     while let Some(heard) = progress.next().await {
         told.hear(heard?);
     }
