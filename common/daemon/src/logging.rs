@@ -27,7 +27,8 @@ pub const LOG_VARIABLE: &str = "POSTROAD_LOG";
 /// with a field `agent` speaks for another one. A process that has a subscriber already keeps it.
 pub fn init_logging(config: &LogConfig, agent: &str) -> Result<LogControl, ConfigError> {
     let (filter, handle) = reload::Layer::new(wanted(config)?);
-    let lines = LogLines::new(config.format, agent, std::io::stderr);
+    let mut lines = LogLines::new(config.format, agent, std::io::stderr);
+    lines.tells_priority = is_journal();
     let json = Arc::clone(&lines.json);
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -55,6 +56,23 @@ impl LogControl {
             let _ = control.filter.reload(filter);
         }))
     }
+}
+
+/// A line of an error before there are logs.
+pub(crate) fn complaint(text: fmt::Arguments<'_>) -> String {
+    let priority = is_journal().then(|| priority(Level::ERROR));
+    format!("{}{text}\n", priority.unwrap_or_default())
+}
+
+fn is_journal() -> bool {
+    goes_to_the_journal(std::env::var("JOURNAL_STREAM").ok().as_deref())
+}
+
+/// Whether standard error is the stream to systemd's journal that this variable names by device and inode (systemd.exec(5)).
+fn goes_to_the_journal(stream: Option<&str>) -> bool {
+    let own = rustix::fs::fstat(std::io::stderr());
+    let own = own.map(|found| format!("{}:{}", found.st_dev, found.st_ino));
+    stream.is_some_and(|stream| own.is_ok_and(|own| own == stream))
 }
 
 fn wanted(config: &LogConfig) -> Result<Targets, ConfigError> {
@@ -90,6 +108,8 @@ pub struct LogLines<W> {
     json: Arc<AtomicBool>,
     agent: String,
     writer: W,
+    /// Lines begin with what syslog calls their severity, which the journal takes off (sd-daemon(3)).
+    tells_priority: bool,
 }
 
 impl<W> LogLines<W> {
@@ -99,6 +119,7 @@ impl<W> LogLines<W> {
             json: Arc::new(AtomicBool::new(is_json(format))),
             agent: agent.to_owned(),
             writer,
+            tells_priority: false,
         }
     }
 }
@@ -150,12 +171,24 @@ where
             },
             fields,
         };
+        let priority = self.tells_priority.then(|| priority(line.level));
         let line = match self.json.load(Ordering::Relaxed) {
             false => line.text(),
             true => line.json(),
         };
+        let line = priority.unwrap_or_default().to_owned() + &line;
         // A process that cannot log goes on: mail matters more.
         let _ = self.writer.make_writer().write_all(line.as_bytes());
+    }
+}
+
+/// RFC 5424 §6.2.1. NOTICE stands between WARN and INFO there; we have no such level.
+const fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
     }
 }
 

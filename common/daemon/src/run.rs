@@ -18,7 +18,7 @@ use crate::daemon::Daemon;
 use crate::error::DaemonError;
 use crate::health::{HealthState, health_socket, serve_health};
 use crate::http::{AgentConfig, HttpServer, Observed};
-use crate::logging::{LogControl, init_logging};
+use crate::logging::{LogControl, complaint, init_logging};
 use crate::process;
 use crate::reload::Reload;
 use crate::shutdown::Shutdown;
@@ -59,7 +59,8 @@ where
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
             // Logs have not begun.
-            let _ = writeln!(std::io::stderr(), "postroad-{agent}: {error}");
+            let line = complaint(format_args!("postroad-{agent}: {error}"));
+            let _ = std::io::stderr().write_all(line.as_bytes());
             return ExitCode::from(&error);
         }
     };

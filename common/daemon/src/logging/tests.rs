@@ -20,9 +20,14 @@ impl io::Write for Sink {
 }
 
 fn logged(format: LogFormat, work: impl FnOnce()) -> String {
+    logged_to(format, false, work)
+}
+
+fn logged_to(format: LogFormat, tells_priority: bool, work: impl FnOnce()) -> String {
     let sink = Sink::default();
     let writer = sink.clone();
-    let lines = LogLines::new(format, "msa", move || writer.clone());
+    let mut lines = LogLines::new(format, "msa", move || writer.clone());
+    lines.tells_priority = tells_priority;
     let filter = filter(&LogConfig::default(), None).unwrap();
     tracing::subscriber::with_default(
         tracing_subscriber::registry().with(filter).with(lines),
@@ -44,6 +49,25 @@ fn assert_timestamp(ts: &str) {
         .map(|c| if c.is_ascii_digit() { '0' } else { c })
         .collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z");
+}
+
+#[test]
+fn the_journal_is_told_how_much_a_line_matters() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let out = logged_to(format, true, || {
+            tracing::error!(event = "fault");
+            tracing::warn!(event = "fault", reason = "<3>");
+            info!(event = "ready");
+        });
+        let begins: Vec<&str> = out.lines().map(|line| &line[..3]).collect();
+        assert_eq!(begins, ["<3>", "<4>", "<6>"], "{out}");
+    }
+    let stderr = rustix::fs::fstat(io::stderr()).unwrap();
+    let stream = format!("{}:{}", stderr.st_dev, stderr.st_ino);
+    assert!(goes_to_the_journal(Some(&stream)));
+    for other in [None, Some("0:0"), Some(""), Some("x")] {
+        assert!(!goes_to_the_journal(other), "{other:?}");
+    }
 }
 
 const HOSTILE: &str = "mx\r\nINFO forged\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2028}\0\"end\\";

@@ -170,6 +170,15 @@ pub async fn a_bad_configuration_is_not_tried_again(on: &Host) -> Result<()> {
     ensure!(on.property("msa", "ActiveState").await? == "failed");
     let said = on.last_words().await;
     ensure!(said.contains("did you mean `size_limit`?"), "{said}");
+    // By its severity, as the journal knows it: the configuration was well before.
+    let warnings = [
+        "journalctl",
+        "--no-pager",
+        "--priority=warning",
+        "--unit=postroad-*",
+    ];
+    let warnings = on.run(&warnings).await?;
+    ensure!(!warnings.contains(" INFO "), "{warnings}");
     on.run(&["rm", file]).await?;
     on.run(&["systemctl", "start", "postroad-msa"]).await?;
     on.ready().await
