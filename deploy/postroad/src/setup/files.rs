@@ -85,7 +85,8 @@ fn first_account(
             }
         };
         let text = directory(answers, &hash(&password)?);
-        parts.push(once(&file, &text, 0o640, place.owner)?);
+        let (owner, mode) = place.directory;
+        parts.push(once(&file, &text, mode, owner)?);
     }
     let password_file = password_file.exists().then_some(password_file);
     if let Some(path) = &password_file {

@@ -4,14 +4,15 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use postroad_net::group_id;
+use postroad_net::{group_id, user_id};
 use postroad_pki::Owner;
 
 use super::SetupArguments;
 use crate::fault::Fault;
 
-/// The group of all agents on one host.
+/// The group of all agents on one host, and the one of them that reads the directory.
 const GROUP: &str = "postroad";
+const QUEUE: &str = "postroad-queued";
 const ROOT: u32 = 0;
 
 /// Folders and owner.
@@ -25,6 +26,8 @@ pub struct Place {
     pub pki: PathBuf,
     /// Whose files that agents read are.
     pub owner: Option<Owner>,
+    /// Whose `directory.toml` is, and its mode.
+    pub directory: (Option<Owner>, u32),
     /// By Unix sockets, each agent with a user of its own.
     pub is_one_host: bool,
 }
@@ -40,19 +43,26 @@ impl Place {
                 config,
                 pki: arguments.pki.pki_dir.clone(),
                 owner: arguments.owner,
+                directory: (arguments.owner, 0o640),
                 is_one_host: false,
             });
         }
-        let gid = group_id(GROUP).map_err(|missing| {
+        let missing = |missing| {
             Fault::NotDone(format!(
-                "{missing}; the Debian package makes it, or `groupadd --system {GROUP}` does"
+                "{missing}; the Debian package makes the group {GROUP} and a user for each agent"
             ))
-        })?;
+        };
+        let gid = group_id(GROUP).map_err(missing)?;
+        let queue = Owner {
+            uid: user_id(QUEUE).map_err(missing)?,
+            gid,
+        };
         Ok(Self {
             pki: config.join("pki"),
             accounts: config.clone(),
             config,
             owner: Some(Owner { uid: ROOT, gid }),
+            directory: (Some(queue), 0o600),
             is_one_host: true,
         })
     }
