@@ -13,6 +13,7 @@ mod export;
 mod formats;
 mod journeys;
 mod kill;
+mod methods;
 mod names;
 mod purge;
 mod quotas;
