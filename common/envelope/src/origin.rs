@@ -63,6 +63,14 @@ impl Protocol {
             .chain(flags().map(|(tls, auth, utf8)| Self::Esmtp { tls, auth, utf8 }))
             .chain(flags().map(|(tls, auth, utf8)| Self::Lmtp { tls, auth, utf8 }))
     }
+
+    /// Whether the client authenticated.
+    pub fn is_authenticated(self) -> bool {
+        match self {
+            Self::Esmtp { auth, .. } | Self::Lmtp { auth, .. } => auth,
+            Self::Smtp | Self::Internal => false,
+        }
+    }
 }
 
 /// The registered word: `ESMTPSA`, `UTF8LMTPS`; `internal` for our own.

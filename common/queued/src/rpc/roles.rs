@@ -58,20 +58,26 @@ impl Gate {
         envelope: &Envelope,
         directory: &Directory,
     ) -> Result<(), &'static str> {
-        let identity = envelope.account.is_some() || envelope.origin.account.is_some();
+        let (account, origin) = (&envelope.account, &envelope.origin);
+        let identity = account.is_some() || origin.account.is_some();
         let ours = |recipient: &Recipient| is_ours(recipient, directory);
         match role {
-            PeerRole::Msa if envelope.account.is_none() => {
-                Err("an MSA names the account that submits")
+            PeerRole::Msa if account.is_none() => Err("an MSA names the account that submits"),
+            PeerRole::Msa if origin.account.is_some() && origin.account != *account => {
+                Err("an MSA names one account, for the mail and for its origin")
             }
             PeerRole::Msa => Ok(()),
-            PeerRole::Mta if identity => Err("an MTA never claims an account"),
+            // Nobody can log in at port 25, so no mail from there came by a log-in either.
+            PeerRole::Mta if identity || origin.protocol.is_authenticated() => {
+                Err("an MTA never claims an account")
+            }
             PeerRole::Mta
                 if !self.is_relayed(envelope) && !envelope.recipients.iter().all(ours) =>
             {
                 Err("an MTA submits for local recipients and what their aliases stand for")
             }
             PeerRole::Mta => Ok(()),
+            // What it hands on came to us as its origin tells, perhaps by a log-in; only the account is not its to name.
             PeerRole::Mda if identity => Err("an MDA never claims an account"),
             // A report, a redirected mail, or mail that came in by LMTP.
             PeerRole::Mda

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_daemon::CommonConfig;
-use postroad_envelope::{Envelope, QueueId, RouteClass};
+use postroad_envelope::{Envelope, Protocol, QueueId, RouteClass};
 use postroad_net::{Networks, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
     Accepted, Change, Changed, Filter, ImportedMail, ListQuery, Order, QueueAdmin, QueueError,
@@ -174,6 +174,59 @@ async fn an_mta_brings_mail_for_anyone_from_relay_networks() {
     let claims = by_account(from(Some("192.0.2.9:2525")));
     assert!(refused(&served.submit(&claims).await));
     served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_may_say_of_the_client_follows_from_its_role() {
+    let (logged_in, not) = (esmtp(true), esmtp(false));
+    // Account of the mail, account and protocol of its origin, and whether it is taken.
+    let alice = Some("alice@local.test");
+    let of_msa = [
+        (alice, alice, logged_in, true),
+        (alice, None, logged_in, true),
+        (alice, Some("bob@local.test"), logged_in, false),
+        (None, alice, logged_in, false),
+    ];
+    let of_mta = [
+        (None, None, not, true),
+        (None, None, Protocol::Smtp, true),
+        (None, None, logged_in, false),
+        (None, alice, not, false),
+        (alice, None, not, false),
+    ];
+    // It hands on what came by a log-in.
+    let of_mda = [
+        (None, None, logged_in, true),
+        (None, None, Protocol::Internal, true),
+        (None, alice, logged_in, false),
+        (alice, None, logged_in, false),
+    ];
+    for (role, cases) in [
+        (PeerRole::Msa, &of_msa[..]),
+        (PeerRole::Mta, &of_mta),
+        (PeerRole::Mda, &of_mda),
+    ] {
+        let served = Served::to(role).await;
+        for &(account, origin, protocol, taken) in cases {
+            let mut envelope = mail("x@far.test", &["bob@local.test"]);
+            envelope.account = account.map(str::to_owned);
+            envelope.origin.account = origin.map(str::to_owned);
+            envelope.origin.protocol = protocol;
+            let answer = served.submit(&envelope).await;
+            let case = format!("{role}: {account:?} {origin:?} {protocol}");
+            assert_eq!(answer.is_ok(), taken, "{case}: {answer:?}");
+            assert!(taken || refused(&answer), "{case}: {answer:?}");
+        }
+        served.end().await;
+    }
+}
+
+fn esmtp(auth: bool) -> Protocol {
+    Protocol::Esmtp {
+        tls: true,
+        auth,
+        utf8: false,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
