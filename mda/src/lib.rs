@@ -79,6 +79,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let stop = start.shutdown.token().child_token();
     let common = &start.common;
     let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
+    queue.count_certificate(&start.metrics);
     let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
     let accounts = Accounts::configured(common, &start.metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {

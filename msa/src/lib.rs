@@ -73,6 +73,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let stop = start.shutdown.token().clone();
     let common = &start.common;
     let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
+    queue.count_certificate(&start.metrics);
     let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
     let accounts = Accounts::configured(common, &start.metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
@@ -118,6 +119,7 @@ impl Msa {
             return Err(MsaError::NoCertificate);
         }
         let tls = ServerTls::load(&config.certificates).map_err(MsaError::Tls)?;
+        let tls = tls.warning(common.certificate_warning.into());
         let policy = Arc::new(Submission::new(
             &config.auth,
             common,
@@ -138,10 +140,12 @@ impl Msa {
                 )?);
             }
         }
+        let tls = watch::Sender::new(Some(tls));
+        ServerTls::count_latest(tls.subscribe(), &dependencies.metrics);
         Ok(Self {
             ports,
             policy,
-            tls: watch::Sender::new(Some(tls)),
+            tls,
             resolver: dependencies.resolver,
             limits: LiveLimits::new(limits(&config, common)),
             common: common.clone(),
@@ -165,6 +169,7 @@ impl Msa {
             let new = ServerTls::load(&config.certificates).map_err(|error| {
                 file.error("msa.certificates", error.to_string(), "mend the files")
             })?;
+            let new = new.warning(own.certificate_warning.into());
             let policy = Arc::new(policy.successor(&config.auth));
             let (doors, tls, own) = (doors.clone(), tls.clone(), own.clone());
             let bounds = bounds.clone();

@@ -55,6 +55,7 @@ impl Inbound {
         dependencies: &Dependencies,
     ) -> Result<Self, Error> {
         let tls = load_certificates(&config.certificates).map_err(Error::Certificates)?;
+        let tls = tls.map(|tls| tls.warning(common.certificate_warning.into()));
         let policy = InboundPolicy::new(config, dependencies.accounts.clone());
         let mut doors = Vec::new();
         for (name, address) in &config.listeners {
@@ -81,12 +82,14 @@ impl Inbound {
             };
             doors.push((listener.counted(&dependencies.metrics, name), door));
         }
+        let tls = watch::Sender::new(tls);
+        ServerTls::count_latest(tls.subscribe(), &dependencies.metrics);
         let host = common.hostname.a_label();
         let farewell = format!("421 4.7.0 {host} too many connections, please try again later\r\n");
         Ok(Self {
             doors,
             policy,
-            tls: watch::Sender::new(tls),
+            tls,
             resolver: Arc::clone(&dependencies.resolver),
             common: common.clone(),
             limits: LiveLimits::new(limits(config, common)),
@@ -107,6 +110,7 @@ impl Inbound {
         let bounds = self.limits.clone();
         move |config| {
             let new = load_certificates(&config.certificates)?;
+            let new = new.map(|tls| tls.warning(common.certificate_warning.into()));
             let policy = Arc::new(policy.successor(config));
             let (doors, tls, bounds) = (doors.clone(), tls.clone(), bounds.clone());
             let (config, common) = (config.clone(), common.clone());

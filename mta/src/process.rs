@@ -26,6 +26,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let ready = health.check("mta");
     let stop = shutdown.token().clone();
     let queue = Arc::new(RemoteQueue::configured(&common).map_err(DaemonError::config)?);
+    queue.count_certificate(&metrics);
     let asking = queue.keep_check(health.dependency("queue"), stop.clone());
     let accounts = Accounts::configured(&common, &metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {

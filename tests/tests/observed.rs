@@ -72,6 +72,12 @@ async fn each_process_tells_what_it_does() -> Result<()> {
         ],
     )
     .await?;
+    for (agent, told) in [(msa, true), (mta, true), (mda, false)] {
+        let page = MetricsPage::of(agent).await?;
+        let listeners = [("certificate", "listeners")];
+        let left = page.value("postroad_certificate_expires_seconds", &listeners);
+        ensure!(left.is_ok_and(|seconds| seconds > 86_400.0) == told);
+    }
     has(
         mta,
         &[

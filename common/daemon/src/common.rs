@@ -41,6 +41,8 @@ pub struct CommonConfig {
     pub log: LogConfig,
     /// How names are resolved.
     pub dns: DnsConfig,
+    /// How long before the end of a certificate it is told of, daily.
+    pub certificate_warning: Interval,
     /// The certificate this process shows to other agents over TCP. Not used on Unix sockets.
     pub tls: Option<TlsFiles>,
 }
@@ -59,6 +61,7 @@ impl Default for CommonConfig {
             allow_root: false,
             log: LogConfig::default(),
             dns: DnsConfig::default(),
+            certificate_warning: Interval::days(14),
             tls: None,
         }
     }
@@ -260,6 +263,9 @@ pub struct TlsFiles {
     /// `postroad pki revoke` adds to it.
     #[serde(default)]
     pub revoked: Option<PathBuf>,
+    /// `common.certificate_warning`.
+    #[serde(skip)]
+    pub warning: Option<Interval>,
 }
 
 /// What the system calls this machine: copies of an agent that share a host name have each its own, in a container its

@@ -100,7 +100,10 @@ impl ConfigFile {
 
     /// Reads `[common]` and fills in the name of this host if it is not configured.
     pub fn common(&self) -> Result<CommonConfig, ConfigError> {
-        let common: CommonConfig = self.section("common")?;
+        let mut common: CommonConfig = self.section("common")?;
+        if let Some(tls) = &mut common.tls {
+            tls.warning = Some(common.certificate_warning);
+        }
         if self.is_set("common.hostname") {
             return Ok(common);
         }

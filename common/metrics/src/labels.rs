@@ -127,6 +127,14 @@ pub static VERSION: Label = Label {
 };
 
 words! {
+    /// What a certificate of ours is for.
+    CERTIFICATE Certificate "certificate" "What the certificate is for; of several the one that runs out first." {
+        Listeners "listeners" "Shown to mail clients and other mail hosts.",
+        Agents "agents" "Shown to other agents over TCP.",
+    }
+}
+
+words! {
     /// Why a connection was refused.
     RULE Rule "rule" "The limit that was reached." {
         MaxConnections "max_connections" "Of all connections of the listener.",

@@ -2,8 +2,8 @@
 //! Only what stands here can be counted, and a test compares it with what the sources count and what processes tell.
 
 use crate::labels::{
-    ANSWER, CHECK, CONNECT, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON, REFUSED, REPORT, ROUTE,
-    RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION, VERSION,
+    ANSWER, CERTIFICATE, CHECK, CONNECT, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON, REFUSED,
+    REPORT, ROUTE, RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION, VERSION,
 };
 
 /// Something that is counted.
@@ -165,6 +165,7 @@ metrics! {
     BUILD "postroad_build_info" Gauge, ALL, [VERSION] "Always 1; the label tells which version runs.";
     READY "postroad_ready" Gauge, ALL, [] "1 if every check is ready, as `/readyz` tells it; else 0.";
     CHECK_READY "postroad_check_ready" Gauge, ALL, [CHECK] "1 if this check is ready; else 0.";
+    CERTIFICATE_EXPIRES "postroad_certificate_expires_seconds" Gauge, ALL, [CERTIFICATE] "Seconds until a certificate of ours runs out, negative once it has; none where there is no certificate.";
     CPU "process_cpu_seconds_total" Counter, ALL, [] "Processor time of the process, its own and the system's for it, in seconds.";
     START "process_start_time_seconds" Gauge, ALL, [] "When the process started, in seconds since 1970.";
     RESIDENT "process_resident_memory_bytes" Gauge, ALL, [] "Memory of the process that is in RAM, in octets.";

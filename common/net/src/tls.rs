@@ -8,6 +8,7 @@ pub mod server;
 pub mod verify;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::SupportedProtocolVersion;
@@ -36,6 +37,15 @@ trait Reloads: Clone + Send + 'static {
     /// What is told of those in use.
     fn facts(&self) -> Vec<Facts>;
 
+    /// How long before the end of one it is told of.
+    fn warn_before(&self) -> Duration;
+
+    /// Warns of those that soon run out.
+    fn warn(&self) {
+        let before = self.warn_before();
+        self.facts().iter().for_each(|facts| facts.warn(before));
+    }
+
     /// Tells what was taken up.
     fn announce(&self) {
         self.facts().iter().for_each(Facts::announce);
@@ -44,7 +54,10 @@ trait Reloads: Clone + Send + 'static {
     /// Takes up a change, and tells of it.
     fn refresh(&self) {
         match self.reload_if_changed() {
-            Ok(true) => self.announce(),
+            Ok(true) => {
+                self.announce();
+                self.warn();
+            }
             Ok(false) => {}
             Err(error) => error!(event = "reload_failed", "the old ones stay in use: {error}"),
         }
@@ -55,7 +68,7 @@ trait Reloads: Clone + Send + 'static {
 async fn watch(tls: impl Reloads, every: Duration, shutdown: CancellationToken) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut warned = Instant::now();
+    let mut warned: Option<Instant> = None;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -64,11 +77,39 @@ async fn watch(tls: impl Reloads, every: Duration, shutdown: CancellationToken) 
         let this = tls.clone();
         // It panics only by a fault of ours, and then the next look is as good.
         let _ = spawn_blocking(move || this.refresh()).await;
-        if warned.elapsed() >= WARN_EVERY {
-            tls.facts().iter().for_each(Facts::warn);
-            warned = Instant::now();
+        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            tls.warn();
+            warned = Some(Instant::now());
         }
     }
+}
+
+/// How long before the end of a certificate it is told of, unless told otherwise.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The same, as it is configured; shared by clones.
+#[derive(Debug)]
+struct WarnBefore(AtomicU64);
+
+impl Default for WarnBefore {
+    fn default() -> Self {
+        Self(AtomicU64::new(WARN_BEFORE.as_secs()))
+    }
+}
+
+impl WarnBefore {
+    fn set(&self, before: Duration) {
+        self.0.store(before.as_secs(), Ordering::Relaxed);
+    }
+
+    fn current(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Of several the one that runs out first.
+fn first_end(facts: &[Facts]) -> Option<i64> {
+    facts.iter().map(Facts::seconds_left).min()
 }
 
 fn provider() -> Arc<CryptoProvider> {

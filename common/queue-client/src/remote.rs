@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use postroad_daemon::{Check, CommonConfig};
 use postroad_envelope::{Envelope, Event, QueueId};
+use postroad_metrics::Metrics;
 use postroad_proto::{
     convert,
     queue::v1::{self, queue_client::QueueClient},
@@ -68,6 +69,11 @@ impl RemoteQueue {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// See [`ChannelPool::count_certificate`].
+    pub fn count_certificate(&self, metrics: &Metrics) {
+        self.pool.count_certificate(metrics);
     }
 
     /// See [`ChannelPool::watch_certificates`].

@@ -43,6 +43,11 @@ pub(crate) struct CommitCounts {
 }
 
 impl Counts {
+    /// Where it is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub fn new(metrics: &Metrics) -> Self {
         Self {
             mails: metrics.counters(&list::QUEUE_MAILS, &[]),

@@ -183,6 +183,8 @@ async fn bind(
     }
     for (endpoint, routes) in [agents, admin].into_iter().chain(tcp) {
         let server = Server::bind(&endpoint, common.tls.as_ref(), options.clone()).await?;
+        // The last one is that over TCP, if there is one.
+        server.count_certificate(queue.front.counts.metrics());
         tracing::info!(event = "listening", listener = "queue", address = %server.endpoint());
         sockets.push((server, routes));
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper_util::rt::TokioIo;
 use postroad_dns::SystemNames;
+use postroad_metrics::Metrics;
 use postroad_net::{ClientTls, Stream, connect_tcp, connect_unix};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tonic::transport::{Channel, Uri};
 use tower::service_fn;
 use tracing::debug;
 
-use crate::endpoint::client_tls;
+use crate::endpoint::{client_tls, count_certificate};
 use crate::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW, Endpoint, Error, KEEPALIVE, KEEPALIVE_TIMEOUT, MAX_FRAME,
     MAX_HEADERS, STREAM_WINDOW, TlsFiles,
@@ -65,6 +66,14 @@ impl ChannelPool {
             Some(tls) => tls.watch(shutdown).await,
             None => shutdown.cancelled().await,
         }
+    }
+
+    /// Counts how long the certificate that is shown has left.
+    pub fn count_certificate(&self, metrics: &Metrics) {
+        count_certificate(
+            metrics,
+            self.tls.clone().map(|tls| move || tls.seconds_left()),
+        );
     }
 
     /// How many there are.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use postroad_daemon::TlsFiles;
+use postroad_metrics::labels::Certificate;
+use postroad_metrics::{Metrics, list};
 use postroad_net::{CertFiles, ClientTls, Revocations, ServerTls};
 use serde::{Deserialize, Serialize};
 
@@ -81,18 +83,31 @@ impl From<Endpoint> for String {
 pub(crate) fn server_tls(files: &TlsFiles) -> Result<(ServerTls, Revocations), Error> {
     let revoked = revocations(files)?;
     let tls = ServerTls::load_mutual(&own(files), &files.ca_file, &revoked, ALPN)?;
+    let tls = match files.warning {
+        Some(before) => tls.warning(before.into()),
+        None => tls,
+    };
     Ok((tls, revoked))
 }
 
 /// The client's side, under the same rules.
 pub(crate) fn client_tls(files: &TlsFiles) -> Result<ClientTls, Error> {
     let revoked = revocations(files)?;
-    Ok(ClientTls::mutual(
-        &own(files),
-        &files.ca_file,
-        &revoked,
-        ALPN,
-    )?)
+    let tls = ClientTls::mutual(&own(files), &files.ca_file, &revoked, ALPN)?;
+    Ok(match files.warning {
+        Some(before) => tls.warning(before.into()),
+        None => tls,
+    })
+}
+
+/// Counts how long our certificate has left, if there is one.
+pub(crate) fn count_certificate(
+    metrics: &Metrics,
+    left: Option<impl Fn() -> Option<i64> + Send + Sync + 'static>,
+) {
+    let read = move || left.as_ref()?().map(|seconds| seconds as f64);
+    let shown = [Certificate::Agents.text()];
+    metrics.read(&list::CERTIFICATE_EXPIRES, &shown, read);
 }
 
 fn revocations(files: &TlsFiles) -> Result<Revocations, Error> {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use postroad_dns::{DnsError, SystemNames};
+use postroad_metrics::Metrics;
 use postroad_net::{
     CERTIFICATE_WATCH, Error as NetError, Limits, ListenAddr, Listener, Revocations, ServerTls,
 };
@@ -18,7 +19,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{debug, warn};
 
-use crate::endpoint::server_tls;
+use crate::endpoint::{count_certificate, server_tls};
 use crate::incoming::{Desk, Sink, accept_tcp, accept_unix};
 use crate::unix::{SocketFile, UnixOptions};
 use crate::{
@@ -123,6 +124,15 @@ impl Server {
     /// Where it serves, with the port the system chose for port 0.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Counts how long the certificate that is shown here has left.
+    pub fn count_certificate(&self, metrics: &Metrics) {
+        let left = match &self.socket {
+            Socket::Tcp(_, tls, _) => Some(tls.clone()),
+            Socket::Unix(_) => None,
+        };
+        count_certificate(metrics, left.map(|tls| move || tls.seconds_left()));
     }
 
     /// Sets what the health service answers; the server as a whole (`""`) serves from the start until shutdown.

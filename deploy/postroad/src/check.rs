@@ -8,7 +8,7 @@ use postroad_daemon::{
 };
 use postroad_directory::{Directory, DirectoryError};
 use postroad_dns::ResolverOptions;
-use postroad_net::Revocations;
+use postroad_net::{CertFiles, Revocations};
 use postroad_rpc::Endpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -73,6 +73,7 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Every value of every section.
     pub values: Vec<EffectiveValue>,
+    certificates: Vec<CertFiles>,
 }
 
 /// Looks at a configuration and at everything it names.
@@ -97,6 +98,12 @@ impl Report {
         let msa = self.section::<postroad_msa::Config>(file, "msa", agents);
         let mta = self.section::<postroad_mta::Config>(file, "mta", agents);
         let mda = self.section::<postroad_mda::Config>(file, "mda", agents);
+        let shown = [
+            msa.as_ref().map(|msa| &msa.certificates),
+            mta.as_ref().map(|mta| &mta.inbound.certificates),
+        ];
+        let shown = shown.into_iter().flatten().flatten();
+        self.certificates.extend(shown.cloned());
         self.note(file, "queued", queued.as_ref());
         self.note(file, "msa", msa.as_ref());
         self.note(file, "mta", mta.as_ref());
@@ -114,6 +121,12 @@ impl Report {
         self.problems
             .extend(meanings.map(|problem| problem.to_string()));
         if let Some(common) = common {
+            self.certificates
+                .extend(common.tls.iter().map(|tls| CertFiles {
+                    cert_file: tls.cert_file.clone(),
+                    key_file: tls.key_file.clone(),
+                }));
+            self.look_at_certificates(&common);
             if let Some(error) = queued.and_then(|queued| queued.check(&common).err()) {
                 let key = match error {
                     postroad_queued::ConfigError::NoCertificates => "queued.listen.tcp",
@@ -131,6 +144,20 @@ impl Report {
             let key = format!("{agent}.http.listen");
             self.notes
                 .push(format!("{}: {key}: {note}", file.place(&key)));
+        }
+    }
+
+    /// One that has little time left works; one that cannot be read is told of where its key is.
+    fn look_at_certificates(&mut self, common: &CommonConfig) {
+        let before = common.certificate_warning.into();
+        let mut told = Vec::new();
+        for files in std::mem::take(&mut self.certificates) {
+            if let Ok(Some(concern)) = files.concern(before)
+                && !told.contains(&concern)
+            {
+                self.notes.push(format!("{concern}; renew it"));
+                told.push(concern);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
 use super::revoked::Revocations;
 use super::verify::Servers;
-use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, config_error, provider};
+use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, WarnBefore, config_error, first_end, provider};
 use crate::Error;
 
 /// The authorities a client believes.
@@ -37,6 +38,7 @@ struct Shared {
     own: Option<(CertFiles, Revocations)>,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<Current>,
+    warn_before: WarnBefore,
     seen: Mutex<Stamp>,
 }
 
@@ -82,6 +84,17 @@ impl ClientTls {
             Some((own.clone(), revoked.clone())),
             alpn,
         )
+    }
+
+    /// Tells of certificates so long before their end, in a watch.
+    pub fn warning(self, before: Duration) -> Self {
+        self.0.warn_before.set(before);
+        self
+    }
+
+    /// Seconds until the first of our certificates runs out.
+    pub fn seconds_left(&self) -> Option<i64> {
+        first_end(&self.0.current.load().facts)
     }
 
     /// Reads the files again if one changed; on an error the old ones stay in use. Blocks on files.
@@ -139,6 +152,7 @@ impl ClientTls {
             own,
             alpn,
             current,
+            warn_before: WarnBefore::default(),
             seen,
         })))
     }
@@ -161,6 +175,10 @@ impl Reloads for ClientTls {
 
     fn facts(&self) -> Vec<Facts> {
         self.0.current.load().facts.clone()
+    }
+
+    fn warn_before(&self) -> Duration {
+        self.0.warn_before.current()
     }
 }
 

@@ -17,8 +17,6 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use super::provider;
 use crate::Error;
 
-/// How long before its end a certificate should long have been renewed; of a short life, a fifth of it.
-const EXPIRES_SOON_SECONDS: i64 = 14 * 24 * 3600;
 /// Who renews writes two files, and somebody may look between one and the other.
 const TRIES: u32 = 4;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
@@ -59,15 +57,20 @@ impl CertFiles {
         })
     }
 
+    /// What a person should know of the time it has, if anything. Blocks.
+    pub fn concern(&self, before: Duration) -> Result<Option<String>, Error> {
+        let chain = read_certificates(&self.cert_file)?;
+        let (_, facts) = inspect(&self.cert_file, chain.first())?;
+        let concern = facts.concern(before);
+        Ok(concern.map(|concern| format!("{}: {concern}", self.cert_file.display())))
+    }
+
     fn load_pair(&self) -> Result<Result<Loaded, Apart>, Error> {
         let chain = read_certificates(&self.cert_file)?;
         let key = read_key(&self.key_file)?;
         let (names, facts) = inspect(&self.cert_file, chain.first())?;
         match CertifiedKey::from_der(chain, key, &provider()) {
-            Ok(key) => {
-                facts.warn();
-                Ok(Ok(Loaded { key, names, facts }))
-            }
+            Ok(key) => Ok(Ok(Loaded { key, names, facts })),
             Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Ok(Err(Apart)),
             Err(error) => Err(Error::file(
                 &self.key_file,
@@ -101,21 +104,34 @@ impl Facts {
         );
     }
 
-    /// Warns when its time is over, not yet come, or soon over; no reason not to start.
-    pub fn warn(&self) {
+    /// Warns when its time is over, not yet come, or within `before` of its end; no reason not to start.
+    pub fn warn(&self, before: Duration) {
+        if let Some(text) = self.concern(before) {
+            let (until, path) = (time(self.until), self.path.display());
+            warn!(event = "certificate_warning", %path, name = self.name, not_after = %until, "{text}");
+        }
+    }
+
+    /// What a person should do something about. One of a short life is renewed late in it: a fifth of it is soon enough.
+    fn concern(&self, before: Duration) -> Option<String> {
         let now = unix_seconds();
-        let soon = EXPIRES_SOON_SECONDS.min((self.until - self.from) / 5);
-        let (until, path) = (time(self.until), self.path.display());
-        let text = if self.until < now {
-            format!("expired at {until}")
+        let before = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+        let soon = before.min((self.until - self.from) / 5);
+        let until = time(self.until);
+        if self.until < now {
+            Some(format!("expired at {until}"))
         } else if self.from > now {
-            format!("valid from {}", time(self.from))
-        } else if self.until < now + soon {
-            format!("expires at {until}")
+            Some(format!("valid from {}", time(self.from)))
+        } else if self.until < now.saturating_add(soon) {
+            Some(format!("expires at {until}"))
         } else {
-            return;
-        };
-        warn!(event = "certificate_warning", %path, name = self.name, not_after = %until, "{text}");
+            None
+        }
+    }
+
+    /// Seconds until it runs out.
+    pub fn seconds_left(&self) -> i64 {
+        self.until - unix_seconds()
     }
 }
 

@@ -8,6 +8,7 @@ use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -145,6 +146,10 @@ impl Reloads for Revocations {
 
     fn facts(&self) -> Vec<Facts> {
         Vec::new()
+    }
+
+    fn warn_before(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn announce(&self) {

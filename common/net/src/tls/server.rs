@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use postroad_metrics::labels::Certificate;
+use postroad_metrics::{Metrics, list};
 use rustls::ServerConfig;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
 use super::revoked::Revocations;
 use super::verify::Callers;
-use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, config_error, provider};
+use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, WarnBefore, config_error, first_end, provider};
 use crate::Error;
 
 /// TLS for a listener. Clones share the certificates, so a reload reaches all of them.
@@ -29,6 +31,7 @@ struct Shared {
     callers: Option<(PathBuf, Revocations)>,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<Current>,
+    warn_before: WarnBefore,
     /// The files as they were when last read, well or badly.
     seen: Mutex<Stamp>,
 }
@@ -72,8 +75,20 @@ impl ServerTls {
             callers,
             alpn,
             current,
+            warn_before: WarnBefore::default(),
             seen: Mutex::new(seen),
         })))
+    }
+
+    /// Tells of certificates so long before their end, in a watch.
+    pub fn warning(self, before: Duration) -> Self {
+        self.0.warn_before.set(before);
+        self
+    }
+
+    /// Seconds until the first of our certificates runs out.
+    pub fn seconds_left(&self) -> Option<i64> {
+        first_end(&self.0.current.load().facts)
     }
 
     /// Reads the files again, now. On an error the old certificates stay in use. Blocks on files.
@@ -92,6 +107,16 @@ impl ServerTls {
             return Ok(false);
         }
         self.reload().map(|()| true)
+    }
+
+    /// Counts how long the certificate of a listener has left that runs out first, also when others take their place.
+    pub fn count_latest(latest: watch::Receiver<Option<Self>>, metrics: &Metrics) {
+        let read = move || {
+            let left = latest.borrow().as_ref()?.seconds_left()?;
+            Some(left as f64)
+        };
+        let shown = [Certificate::Listeners.text()];
+        metrics.read(&list::CERTIFICATE_EXPIRES, &shown, read);
     }
 
     /// Looks at the files `every` so often and reloads them, until `shutdown`. A task of the caller.
@@ -151,6 +176,10 @@ impl Reloads for ServerTls {
 
     fn facts(&self) -> Vec<Facts> {
         self.0.current.load().facts.clone()
+    }
+
+    fn warn_before(&self) -> Duration {
+        self.0.warn_before.current()
     }
 }
 

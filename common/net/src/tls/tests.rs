@@ -303,6 +303,34 @@ async fn changed_files_are_reloaded_and_bad_ones_leave_the_old_in_use() {
     assert!(server.reload().is_err());
 }
 
+#[test]
+fn a_certificate_is_a_concern_some_time_before_its_end() {
+    let authority = Authority::new();
+    let now = std::time::SystemTime::now();
+    let day = Duration::from_secs(24 * 3600);
+    let of = |life: Duration, left: Duration| {
+        authority.issue_as("mx", "mx.example.org", &[], |params| {
+            params.not_before = (now - (life - left)).into();
+            params.not_after = (now + left).into();
+        })
+    };
+    let concern = |files: &CertFiles, before| files.concern(before).unwrap();
+    let usual = of(90 * day, 10 * day);
+    let told = concern(&usual, 14 * day).unwrap();
+    assert!(told.contains("mx.pem: expires at "), "{told}");
+    assert_eq!(concern(&usual, 9 * day), None);
+    let left = ServerTls::load(&[usual]).unwrap().seconds_left().unwrap();
+    assert!((863_000..=864_000).contains(&left), "{left}");
+    // Of a short life a fifth.
+    assert_eq!(concern(&of(5 * day, 2 * day), 14 * day), None);
+    assert!(concern(&of(6 * day, day), 14 * day).is_some());
+    let over = authority.issue_as("mx", "mx.example.org", &[], |params| {
+        params.not_after = rcgen::date_time_ymd(2001, 2, 3);
+    });
+    let told = concern(&over, Duration::ZERO).unwrap();
+    assert!(told.contains("expired at "), "{told}");
+}
+
 #[tokio::test]
 async fn a_client_takes_up_its_new_certificate() {
     let authority = Authority::new();

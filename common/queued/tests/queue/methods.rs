@@ -209,6 +209,7 @@ fn certificate(folder: &Path, name: &str) -> TlsFiles {
         cert_file,
         key_file,
         revoked: None,
+        warning: None,
     }
 }
 

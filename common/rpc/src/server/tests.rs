@@ -63,6 +63,7 @@ impl Authority {
             cert_file: file(".pem"),
             key_file: file(".key"),
             revoked: None,
+            warning: None,
         };
         fs::write(
             &tls.cert_file,
