@@ -136,7 +136,10 @@ pub async fn each_agent_has_a_user_and_few_powers(on: &Host) -> Result<()> {
     // Whose the secrets are, and that an agent sees no more than its own.
     for (path, mode) in [
         ("/etc/postroad", "750 root postroad"),
-        ("/etc/postroad/directory.toml", "600 postroad-queued postroad"),
+        (
+            "/etc/postroad/directory.toml",
+            "600 postroad-queued postroad",
+        ),
         ("/etc/postroad/first-account.password", "600 root postroad"),
         ("/etc/postroad/pki/server/key.pem", "640 root postroad"),
         ("/var/lib/postroad/queue", "700 postroad-queued postroad"),
