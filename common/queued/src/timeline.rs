@@ -268,8 +268,8 @@ impl Timeline {
         self.shared.index().find(key)
     }
 
-    /// Waits until what was recorded before can be read.
-    fn flush(&self) {
+    /// Waits until what was recorded before can be read. Blocks.
+    pub fn flush(&self) {
         let Some(sender) = &self.sender else { return };
         let (asked, answer) = sync_channel(1);
         if sender.send(Message::Flush(asked)).is_ok() {

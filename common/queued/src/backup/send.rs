@@ -211,6 +211,9 @@ async fn octets_of(core: &Arc<Core>, path: &str) -> Result<Source, QueueError> {
 
 /// What happened to the mails, as far as it can be had: nothing of it is pinned.
 async fn timeline(core: &Arc<Core>) -> Vec<Source> {
+    let flushed = Arc::clone(core);
+    // What was told of the mails before belongs to them. Only a panic there could fail, and the log has that.
+    let _ = blocking(move || flushed.timeline.flush()).await;
     let Some(reader) = core.timeline.reader() else {
         return Vec::new();
     };
