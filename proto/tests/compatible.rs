@@ -34,11 +34,13 @@ fn what_the_former_contract_said_still_holds() {
     );
 }
 
+type Change = fn(&mut FileDescriptorSet);
+
 #[test]
 fn whatever_goes_or_changes_is_found_and_what_comes_is_not() {
     let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("descriptors");
     let former = contract(&set).into_iter().collect::<Vec<_>>().join("\n");
-    let changes: [(&str, fn(&mut FileDescriptorSet)); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("a field goes", |set| drop(field_list(set).pop())),
         ("another number", |set| field_list(set)[0].number = Some(77)),
         ("another type", |set| field_list(set)[0].r#type = Some(4)),
