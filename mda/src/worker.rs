@@ -152,7 +152,7 @@ impl Worker {
         outcomes
     }
 
-    /// Nobody can say whose the address is: the recipient stays due, at no cost of an attempt.
+    /// Nobody can say whose the address is: the recipient stays due.
     fn postpone(&self, lease: &Lease, recipient: &Recipient, away: &Away) {
         let queue_id = lease.envelope.queue_id;
         tracing::info!(%queue_id, rcpt_to = %recipient.address, error = %away, "the mail is tried again");

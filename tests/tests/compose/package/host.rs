@@ -95,9 +95,9 @@ impl Host {
     /// Installs one of the packages as an administrator does; what that told.
     pub async fn install(&self, number: usize) -> Result<String> {
         let package = self.packages.get(number).context("no such package")?;
-        self.write("/root/postroad.deb", &fs::read(package)?)
+        self.write("/var/tmp/postroad.deb", &fs::read(package)?)
             .await?;
-        let words = ["sh", "-c", "dpkg --install /root/postroad.deb 2>&1"];
+        let words = ["sh", "-c", "dpkg --install /var/tmp/postroad.deb 2>&1"];
         self.run(&words).await
     }
 
