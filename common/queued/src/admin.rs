@@ -183,11 +183,14 @@ impl LocalQueue {
 fn find(core: &Core, prefix: &QueueIdPrefix) -> Result<Vec<QueueId>, QueueError> {
     let living = core.queue.find(prefix, 2).map_err(failed)?;
     Ok(match living.as_slice() {
-        [] => core.retired.find_prefix(prefix, 2),
+        [] => {
+            core.retired.retire(core).map_err(failed)?;
+            core.retired.find_prefix(prefix, 2)
+        }
         _ => living,
     })
 }
 
-fn failed(error: postroad_queue::QueueError) -> QueueError {
+pub(crate) fn failed(error: postroad_queue::QueueError) -> QueueError {
     to_client_error(error.into())
 }

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    admin::failed,
     catch_up::Standing,
     core::{Core, Front, ReadError, to_client_error},
     quota,
@@ -204,7 +205,8 @@ fn find_content(core: &Core, queue_id: QueueId) -> Result<Option<Found>, QueueEr
 
 /// Blocks.
 fn retired_content(core: &Core, queue_id: QueueId) -> Result<Found, QueueError> {
-    let mail = core.retired.find(queue_id).ok_or(QueueError::NotFound)?;
+    let mail = core.retired.find_ended(core, queue_id).map_err(failed)?;
+    let mail = mail.ok_or(QueueError::NotFound)?;
     match core.retired.content(&mail) {
         Some(KeptBytes::Record(bytes)) => Ok(Found::Inline(bytes)),
         Some(KeptBytes::File(reader)) => Ok(Found::File(reader)),

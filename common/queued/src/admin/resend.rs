@@ -71,15 +71,8 @@ fn find(core: &Core, id: QueueId) -> Result<(Envelope, KeptBytes), QueueError> {
             "{id} is still in the queue: retry it, or reroute it to send it another way"
         )));
     }
-    let mut mail = core.retired.find(id);
-    let has_ended = mail.is_none() && core.queue.finished(id).map_err(failed)?.is_some();
-    if has_ended {
-        // A moment ago, perhaps.
-        core.retired.retire(core).map_err(failed)?;
-        mail = core.retired.find(id);
-    }
-    let Some(mail) = mail else {
-        return Err(match has_ended {
+    let Some(mail) = core.retired.find_ended(core, id).map_err(failed)? else {
+        return Err(match core.queue.finished(id).map_err(failed)?.is_some() {
             true => QueueError::Conflict(format!(
                 "{id} has ended, and nothing of it is kept any more (queued.retired.keep, max_size)"
             )),

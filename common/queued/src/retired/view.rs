@@ -11,7 +11,10 @@ use postroad_queue_client::{
 };
 
 use super::{Kept, Retired};
-use crate::{admin::header, core::Core};
+use crate::{
+    admin::{failed, header},
+    core::Core,
+};
 
 /// Mails looked at for one page; it may hold fewer than were asked for, even none.
 const SCANNED: usize = 10_000;
@@ -23,6 +26,10 @@ pub(crate) fn list(core: &Core, query: &ListQuery, limit: usize) -> Result<ListP
     let Some(kept) = &core.retired.kept else {
         return Ok(page);
     };
+    if query.after.is_none() {
+        // Those too that ended a moment ago.
+        core.retired.retire(core).map_err(failed)?;
+    }
     let from = match query.after {
         Some(id) => Some(kept.mails.find(id).ok_or(QueueError::NotFound)?),
         None => None,
@@ -116,7 +123,8 @@ pub(super) fn matches(filter: &Filter, mail: &RetiredMail, summary: &MailSummary
 
 /// Everything about a retired mail. Blocks.
 pub(crate) fn details(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueError> {
-    let mail = core.retired.find(queue_id).ok_or(QueueError::NotFound)?;
+    let mail = core.retired.find_ended(core, queue_id).map_err(failed)?;
+    let mail = mail.ok_or(QueueError::NotFound)?;
     let mut recipients: Vec<RecipientDetails> = mail
         .jobs
         .iter()

@@ -56,6 +56,27 @@ fn files(folder: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_ended_a_moment_ago_is_found_at_once() {
+    let stack = Stack::new().await;
+    let queue = &stack.queue;
+    let shown = finish(&stack, b"Subject: shown\r\n\r\n", &failed()).await;
+    let details = queue.show(shown.queue_id).await.unwrap();
+    assert_eq!(details.summary.state, MailState::Retired);
+
+    let read = finish(&stack, b"Subject: read\r\n\r\n", &failed()).await;
+    let octets = content(queue, read.queue_id).await.unwrap();
+    assert_eq!(octets, "Subject: read\r\n\r\n");
+
+    let found = finish(&stack, b"Subject: found\r\n\r\n", &failed()).await;
+    let whole = found.queue_id.to_string();
+    let prefix: QueueIdPrefix = whole[..25].parse().unwrap();
+    assert_eq!(queue.find(prefix).await.unwrap(), found.queue_id);
+
+    let listed = finish(&stack, b"Subject: listed\r\n\r\n", &failed()).await;
+    assert_eq!(all_retired(queue).await[0].queue_id, listed.queue_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_ended_is_listed_and_shown_and_contents_of_failures_are_kept() {
     let stack = Stack::new().await;
     let got = finish(&stack, b"Subject: got\r\n\r\n", &delivered()).await;
