@@ -105,6 +105,7 @@ mod tests {
             segment_bytes: 4096,
             prepare_ahead: 0,
             open_files: 2,
+            ..Options::default()
         };
         let entropy: crate::Entropy = Arc::new(|bytes| bytes.fill(0x5a));
         Journal::open(folder, options, entropy).unwrap().0

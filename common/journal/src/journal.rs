@@ -37,6 +37,9 @@ pub struct Options {
     pub prepare_ahead: usize,
     /// How many segment files readers keep open.
     pub open_files: usize,
+    /// Octets of the file system that no new segment takes: what others must write there (an index) finds room, also
+    /// while a segment is being prepared.
+    pub keep_free: u64,
 }
 
 impl Default for Options {
@@ -45,6 +48,7 @@ impl Default for Options {
             segment_bytes: 32 << 20,
             prepare_ahead: 2,
             open_files: 16,
+            keep_free: 4 << 20,
         }
     }
 }
@@ -113,7 +117,7 @@ impl Journal {
         let (folder, lock, format) = Folder::open(folder, formats)?;
         let found = recover(&folder, &entropy, Mode::Settle)?;
         let segment_size = options.segment_size();
-        let pool = Pool::open(&folder.segments(), segment_size, options.prepare_ahead)?;
+        let pool = Pool::open(&folder.segments(), segment_size, &options)?;
         let mut journal = Self {
             shared: Arc::new(Shared::new(folder, found.segments, options.open_files)),
             pool,

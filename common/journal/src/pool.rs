@@ -3,7 +3,8 @@
 use crate::{
     blank::DRAFT,
     error::{Result, failed},
-    folder::sync_folder,
+    folder::{free_space, sync_folder},
+    journal::Options,
 };
 use std::{
     collections::VecDeque,
@@ -29,6 +30,7 @@ pub(crate) struct Shelf {
     folder: PathBuf,
     size: u32,
     ahead: usize,
+    keep_free: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,7 +49,8 @@ struct State {
 
 impl Pool {
     /// Takes over what an earlier run left ready and starts the helper.
-    pub(crate) fn open(folder: &Path, size: u32, ahead: usize) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, size: u32, options: &Options) -> Result<Self> {
+        let ahead = options.prepare_ahead;
         let mut state = State {
             wanted: ahead,
             ..State::default()
@@ -81,6 +84,7 @@ impl Pool {
             folder: folder.to_owned(),
             size,
             ahead,
+            keep_free: options.keep_free,
             state: Mutex::new(state),
             changed,
         });
@@ -242,6 +246,7 @@ impl Shelf {
             if self.lock().stop {
                 return Err(io::ErrorKind::Interrupted.into());
             }
+            self.room_for(left)?;
             let now = left.min(CHUNK);
             file.write_all(&zeros[..now])?;
             // In small helpings, so that a commit's own sync never waits behind a whole segment.
@@ -249,5 +254,14 @@ impl Shelf {
             left -= now;
         }
         file.sync_all()
+    }
+
+    /// Looked at before each helping: others write meanwhile, and what they need most is the last of the room.
+    fn room_for(&self, octets: usize) -> io::Result<()> {
+        let octets = u64::try_from(octets).unwrap_or(u64::MAX);
+        match free_space(&self.folder)?.free < octets.saturating_add(self.keep_free) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
     }
 }

@@ -7,6 +7,7 @@ fn open(folder: &Path) -> Journal {
         segment_bytes: 4096,
         prepare_ahead: 1,
         open_files: 2,
+        ..Options::default()
     };
     let entropy: Entropy = Arc::new(|bytes| rand::fill(bytes));
     Journal::open(folder, options, entropy).unwrap().0

@@ -8,6 +8,7 @@ fn open(folder: &Path) -> Journal {
         segment_bytes: 4096,
         prepare_ahead: 0,
         open_files: 2,
+        ..Options::default()
     };
     Journal::open(folder, options, entropy).unwrap().0
 }
@@ -124,6 +125,27 @@ fn without_room_for_a_segment_nothing_is_written_and_later_calls_succeed() {
         journal.append_group(&[large.clone(), large]).unwrap().len(),
         2
     );
+}
+
+#[test]
+fn the_last_of_the_room_is_left_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).append_group(&[draft("kept")]).unwrap();
+    let options = Options {
+        segment_bytes: 4096,
+        prepare_ahead: 1,
+        keep_free: u64::MAX,
+        ..Options::default()
+    };
+    let entropy: Entropy = Arc::new(|bytes| bytes.fill(0x5a));
+    let (mut journal, _) = Journal::open(folder.path(), options, entropy).unwrap();
+    let refused = journal.append_group(&[draft("refused")]);
+    let Err(JournalError::NoSegment(why)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(why.kind(), std::io::ErrorKind::StorageFull);
+    let files = fs::read_dir(folder.path().join("segments")).unwrap();
+    assert_eq!(files.count(), 1, "what was begun is gone again");
 }
 
 #[test]

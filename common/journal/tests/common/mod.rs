@@ -17,6 +17,7 @@ pub fn small() -> Options {
         segment_bytes: 4096,
         prepare_ahead: 2,
         open_files: 3,
+        ..Options::default()
     }
 }
 

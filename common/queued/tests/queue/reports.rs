@@ -16,7 +16,9 @@ fn text(lease: &Lease) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_of_one_mail_share_a_report_to_its_sender() {
-    let stack = Stack::new().await;
+    let mut config = config();
+    config.dsn.gather = Interval::seconds(5);
+    let stack = Stack::with(config).await;
     let envelope = mail("alice@local.test", &["x@far.test", "y@other.test"]);
     submit(
         &stack.queue,
