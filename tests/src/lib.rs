@@ -8,6 +8,7 @@
 pub mod client;
 mod content;
 mod link;
+pub mod load;
 mod metrics;
 mod peer;
 mod report;

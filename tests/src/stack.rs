@@ -235,6 +235,11 @@ impl Stack {
         of_agent.push((name.to_owned(), value.into()));
     }
 
+    /// Processes started from now on are made of this multi-call program, such as one of another version.
+    pub fn set_binary(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
+    }
+
     /// Starts one process.
     pub fn start(&mut self, agent: Agent) -> Result<()> {
         self.runs += 1;
