@@ -22,7 +22,9 @@ pub use link::{Link, Weather};
 pub use metrics::{Labels, MetricsPage, http_get};
 pub use peer::{Kept, Peer, Stalled};
 pub use report::Report;
-pub use stack::{Agent, Builder, Mail, PASSWORD, Ports, Second, Stack, free_port, mails_below};
+pub use stack::{
+    Agent, Builder, Host, Mail, PASSWORD, Ports, Second, Stack, free_port, mails_below,
+};
 pub use wait::{PATIENCE, wait_for, wait_for_within};
 
 /// A [`Builder`] of a stack whose agents are the binary `agents` of this package, freshly built.

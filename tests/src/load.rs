@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -18,19 +18,18 @@ use std::{
 
 use anyhow::{Context as _, Error, Result, anyhow};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use postroad_envelope::QueueId;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::judge::{Verdict, judge};
-use crate::{Client, PASSWORD, mail};
+pub use self::judge::{Verdict, judge, token};
+use crate::{Client, PASSWORD, mail, wait_for};
 
 mod judge;
 
-/// Between two words of a client: so most of the time some are in the midst of a transaction.
-const PACE: Duration = Duration::from_millis(15);
 /// In mails; then the client comes anew.
 const LONGEST_CONVERSATION: usize = 10;
 /// Of so many mails one is too large to travel in a record of the journal.
@@ -59,6 +58,17 @@ pub enum Temper {
     Patient,
     /// Whatever happens; who hears nothing for so long hangs up and comes anew.
     Tough(Duration),
+}
+
+/// How clients are.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// So many at each door.
+    pub clients: usize,
+    /// Between two words of a client: most of the time it is in the midst of a transaction.
+    pub pace: Duration,
+    /// What they put up with.
+    pub temper: Temper,
 }
 
 /// Where clients come in, and to whom they write. All copies take the same mail.
@@ -116,6 +126,13 @@ pub struct Sent {
     pub at: Instant,
 }
 
+impl Sent {
+    /// As the server named it.
+    pub fn queue_id(&self) -> Option<QueueId> {
+        self.reply.split(' ').nth(2)?.parse().ok()
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     accepted: AtomicUsize,
@@ -126,34 +143,66 @@ struct Counts {
 
 /// Clients at work.
 pub struct Load {
-    clients: JoinSet<Result<Vec<Sent>>>,
+    doors: Vec<Arc<Door>>,
+    manner: Manner,
+    clients: JoinSet<Result<()>>,
+    sent: Arc<Mutex<Vec<Sent>>>,
     counts: Arc<Counts>,
     stop: CancellationToken,
+    probes: usize,
 }
 
 impl Load {
-    /// So many clients at each door.
-    pub fn start(doors: &[Arc<Door>], clients: usize, temper: Temper) -> Self {
+    /// Begins.
+    pub fn start(doors: &[Arc<Door>], manner: Manner) -> Self {
         let mut load = Self {
+            doors: doors.to_vec(),
+            manner,
             clients: JoinSet::new(),
+            sent: Arc::default(),
             counts: Arc::default(),
             stop: CancellationToken::new(),
+            probes: 0,
         };
-        for (door_number, door) in doors.iter().enumerate() {
-            for number in 0..clients {
-                let client = LoadClient {
-                    name: format!("{door_number}-{number}"),
-                    door: Arc::clone(door),
-                    temper,
-                    copy: number,
-                    next: 0,
-                    sent: Vec::new(),
-                    counts: Arc::clone(&load.counts),
-                };
+        for door in 0..doors.len() {
+            for number in 0..manner.clients {
+                let client = load.client(door, number, format!("{door}-{number}"));
                 load.clients.spawn(client.run(load.stop.clone()));
             }
         }
         load
+    }
+
+    fn client(&self, door: usize, copy: usize, name: String) -> LoadClient {
+        LoadClient {
+            name,
+            door: Arc::clone(&self.doors[door]),
+            manner: self.manner,
+            copy,
+            next: 0,
+            accepted: 0,
+            sent: Arc::clone(&self.sent),
+            counts: Arc::clone(&self.counts),
+        }
+    }
+
+    /// Sends one mail by this copy alone, again and again until it is accepted.
+    pub async fn probe(&mut self, door: usize, copy: usize) -> Result<()> {
+        self.probes += 1;
+        let mut client = self.client(door, copy, format!("{door}-probe{}", self.probes));
+        wait_for(
+            &format!("mail accepted at door {door} by copy {copy}"),
+            async || {
+                client.converse(1, &CancellationToken::new()).await.ok()?;
+                (client.accepted > 0).then_some(())
+            },
+        )
+        .await
+    }
+
+    /// What was accepted so far.
+    pub fn sent(&self) -> Vec<Sent> {
+        lock(&self.sent).clone()
     }
 
     /// How many mails were accepted.
@@ -180,7 +229,7 @@ impl Load {
     pub async fn goes_on(&mut self, more: usize) -> Result<()> {
         let enough = self.accepted() + more;
         let (clients, counts) = (&mut self.clients, &self.counts);
-        crate::wait_for("accepted mail", async || {
+        wait_for("accepted mail", async || {
             if let Some(ended) = clients.try_join_next() {
                 return Some(Err(what_ended(ended)));
             }
@@ -192,17 +241,20 @@ impl Load {
     /// Lets each client finish its mail; all that was accepted. An error if a client met what it does not put up with.
     pub async fn stop(mut self) -> Result<Vec<Sent>> {
         self.stop.cancel();
-        let mut sent = Vec::new();
         while let Some(client) = self.clients.join_next().await {
-            sent.extend(client??);
+            client??;
         }
-        Ok(sent)
+        Ok(self.sent())
     }
 }
 
-fn what_ended(ended: Result<Result<Vec<Sent>>, tokio::task::JoinError>) -> Error {
+fn lock(sent: &Mutex<Vec<Sent>>) -> MutexGuard<'_, Vec<Sent>> {
+    sent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn what_ended(ended: Result<Result<()>, tokio::task::JoinError>) -> Error {
     match ended {
-        Ok(Ok(_)) => anyhow!("a client went home"),
+        Ok(Ok(())) => anyhow!("a client went home"),
         Ok(Err(error)) => error,
         Err(error) => error.into(),
     }
@@ -211,11 +263,12 @@ fn what_ended(ended: Result<Result<Vec<Sent>>, tokio::task::JoinError>) -> Error
 struct LoadClient {
     name: String,
     door: Arc<Door>,
-    temper: Temper,
+    manner: Manner,
     /// The one that serves it; more than there are begin anew.
     copy: usize,
     next: usize,
-    sent: Vec<Sent>,
+    accepted: usize,
+    sent: Arc<Mutex<Vec<Sent>>>,
     counts: Arc<Counts>,
 }
 
@@ -228,34 +281,35 @@ enum Trouble {
 }
 
 impl LoadClient {
-    async fn run(mut self, stop: CancellationToken) -> Result<Vec<Sent>> {
+    async fn run(mut self, stop: CancellationToken) -> Result<()> {
         while !stop.is_cancelled() {
-            match self.converse(&stop).await {
+            match self.converse(LONGEST_CONVERSATION, &stop).await {
                 Ok(()) => {}
-                Err(Trouble::Fault(fault)) if !matches!(self.temper, Temper::Tough(_)) => {
+                Err(Trouble::Fault(fault)) if !matches!(self.manner.temper, Temper::Tough(_)) => {
                     let copy = self.copy % self.door.copies.len();
                     return Err(fault.context(format!("client {} at copy {copy}", self.name)));
                 }
                 Err(_) => {
                     self.counts.turned_away.fetch_add(1, Ordering::Relaxed);
-                    self.copy += 1;
                 }
             }
-            sleep(PACE).await;
+            // As a balancer would, also when all is well.
+            self.copy += 1;
+            sleep(self.manner.pace).await;
         }
-        Ok(self.sent)
+        Ok(())
     }
 
-    async fn converse(&mut self, stop: &CancellationToken) -> Result<(), Trouble> {
+    async fn converse(&mut self, mails: usize, stop: &CancellationToken) -> Result<(), Trouble> {
         let door = Arc::clone(&self.door);
         let copy = &door.copies[self.copy % door.copies.len()];
         let mut client = self.enter(copy.address).await?;
-        for _ in 0..LONGEST_CONVERSATION {
+        for _ in 0..mails {
             if stop.is_cancelled() {
                 break;
             }
             self.transact(&mut client, copy).await?;
-            sleep(PACE).await;
+            sleep(self.manner.pace).await;
         }
         Ok(())
     }
@@ -307,7 +361,8 @@ impl LoadClient {
         let reply = result.map_err(|fault| Trouble::Fault(fault.context(token.clone())))?;
         if reply.starts_with("250") {
             let at = Instant::now();
-            self.sent.push(Sent {
+            self.accepted += 1;
+            lock(&self.sent).push(Sent {
                 token,
                 to,
                 reply,
@@ -321,7 +376,7 @@ impl LoadClient {
             return Ok(());
         }
         let put_off = reply.starts_with('4') && !reply.starts_with("421");
-        if self.temper == Temper::Strict || !put_off {
+        if self.manner.temper == Temper::Strict || !put_off {
             return Err(Trouble::Fault(anyhow!(
                 "{token} was told {reply:?} in its transaction"
             )));
@@ -337,7 +392,7 @@ impl LoadClient {
             (format!("RCPT TO:<{to}>"), "250"),
             ("DATA".to_owned(), "354"),
         ] {
-            sleep(PACE).await;
+            sleep(self.manner.pace).await;
             let reply = self.patiently(client.command(&word)).await?;
             if !reply.starts_with(right) {
                 return Ok(reply);
@@ -345,7 +400,7 @@ impl LoadClient {
         }
         // No line of these mails begins with a dot.
         for part in content.chunks(content.len() / 2 + 1).chain([&b".\r\n"[..]]) {
-            sleep(PACE).await;
+            sleep(self.manner.pace).await;
             self.patiently(client.write(part)).await?;
         }
         self.patiently(client.reply()).await
@@ -359,7 +414,7 @@ impl LoadClient {
         match reply.as_bytes() {
             [b'2', ..] => Ok(()),
             [b'4', b'2', b'1', ..] => Err(Trouble::TurnedAway),
-            [b'4', ..] if self.temper != Temper::Strict => {
+            [b'4', ..] if self.manner.temper != Temper::Strict => {
                 self.counts.put_off.fetch_add(1, Ordering::Relaxed);
                 Err(Trouble::TurnedAway)
             }
@@ -370,7 +425,7 @@ impl LoadClient {
     }
 
     async fn patiently<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.temper {
+        match self.manner.temper {
             Temper::Tough(patience) => timeout(patience, step)
                 .await
                 .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())),

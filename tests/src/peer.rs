@@ -112,6 +112,15 @@ impl Peer {
             .insert(recipient.to_owned(), reply.to_owned());
     }
 
+    /// The mails kept after the first so many.
+    pub fn kept_after(&self, count: usize) -> Vec<Kept> {
+        lock(&self.state)
+            .kept
+            .get(count..)
+            .unwrap_or_default()
+            .to_vec()
+    }
+
     /// From now on everybody is welcome.
     pub fn welcome_all(&self) {
         lock(&self.state).answers.clear();

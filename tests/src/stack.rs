@@ -1,6 +1,7 @@
 //! The agents as processes, on free ports of loopback, in a folder of their own.
 
 mod files;
+mod host;
 mod maildir;
 mod ports;
 mod process;
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 
 use self::process::Process;
 pub use self::{
+    host::Host,
     maildir::{Mail, mails_below},
     ports::{Ports, free_port},
     second::Second,

@@ -19,13 +19,14 @@ use anyhow::{Context as _, Result, ensure};
 use postroad_queue_client::QueueAdmin as _;
 use postroad_tests::{
     Agent, Link, Peer, Second, Stack, Weather, free_port,
-    load::{Door, Load, Sent, Temper, Way, judge},
+    load::{Door, Load, Manner, Sent, Temper, Way, judge},
     stack, wait_for,
 };
 
 const LOCAL: [&str; 2] = ["bob@demo.test", "carol@demo.test"];
 const FOREIGN: &str = "friend@world.test";
 const CLIENTS: usize = 3;
+const PACE: Duration = Duration::from_millis(15);
 const ROUNDS: usize = 2;
 /// Mails accepted between two steps.
 const MORE: usize = 10;
@@ -88,7 +89,12 @@ impl Site {
 
     fn load(&self, temper: Temper) -> Load {
         let doors = [&self.submission, &self.inbound].map(Arc::clone);
-        Load::start(&doors, CLIENTS, temper)
+        let manner = Manner {
+            clients: CLIENTS,
+            pace: PACE,
+            temper,
+        };
+        Load::start(&doors, manner)
     }
 
     /// One copy of an agent after the other is stopped in the midst of its work, and comes back when others have taken over.

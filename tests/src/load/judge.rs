@@ -64,18 +64,23 @@ pub fn judge(
     Ok(verdict)
 }
 
-/// The token of a mail that has all its content. A Maildir has other line ends.
-fn whole(arrived: &[u8], in_maildir: bool) -> Result<String> {
-    let text = String::from_utf8_lossy(arrived);
+/// The token of a mail of a load.
+pub fn token(content: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(content);
     let subject = text
         .lines()
-        .find_map(|line| line.strip_prefix("Subject: token "));
-    let token = subject.context("a mail without a token")?.trim_end();
+        .find_map(|line| line.strip_prefix("Subject: token "))?;
+    Some(subject.trim_end().to_owned())
+}
+
+/// The token of a mail that has all its content. A Maildir has other line ends.
+fn whole(arrived: &[u8], in_maildir: bool) -> Result<String> {
+    let token = token(arrived).context("a mail without a token")?;
     let number = token
         .rsplit('-')
         .next()
         .and_then(|number| number.parse().ok());
-    let mut written = content(number.context("a token without a number")?, token);
+    let mut written = content(number.context("a token without a number")?, &token);
     if in_maildir {
         written = unwired(&written);
     }
@@ -83,7 +88,7 @@ fn whole(arrived: &[u8], in_maildir: bool) -> Result<String> {
         arrived.ends_with(&written),
         "{token} was changed on its way"
     );
-    Ok(token.to_owned())
+    Ok(token)
 }
 
 #[cfg(test)]

@@ -31,8 +31,35 @@ impl Process {
         environment: &[(String, OsString)],
         log: PathBuf,
     ) -> Result<Self> {
-        let child = Command::new(binary)
-            .arg0(agent.program())
+        let mut command = Command::new(binary);
+        command.arg0(agent.program());
+        Self::spawn(command, agent, config, environment, log)
+    }
+
+    /// The same in a network namespace; `program` has the agent's name.
+    pub fn start_in(
+        namespace: &Path,
+        program: &Path,
+        agent: Agent,
+        config: &Path,
+        log: PathBuf,
+    ) -> Result<Self> {
+        // It becomes the program, so signals reach that.
+        let mut command = Command::new("nsenter");
+        let mut network = OsString::from("--net=");
+        network.push(namespace);
+        command.arg(network).arg("--").arg(program);
+        Self::spawn(command, agent, config, &[], log)
+    }
+
+    fn spawn(
+        mut command: Command,
+        agent: Agent,
+        config: &Path,
+        environment: &[(String, OsString)],
+        log: PathBuf,
+    ) -> Result<Self> {
+        let child = command
             .args(agent.arguments())
             .arg("--config")
             .arg(config)
@@ -44,7 +71,7 @@ impl Process {
             .env_remove("NOTIFY_SOCKET")
             .envs(environment.iter().cloned())
             .spawn()
-            .with_context(|| binary.display().to_string())?;
+            .with_context(|| format!("{command:?}"))?;
         Ok(Self { child, log })
     }
 
