@@ -1,11 +1,13 @@
 //! Messages of the contract ↔ words of the house.
 
+mod count;
 mod envelope;
 mod event;
 mod outcome;
 mod recipient;
 mod work;
 
+pub use count::counter_keys;
 pub use event::{event_kind, event_kind_from_wire};
 
 use bytes::Bytes;

@@ -68,6 +68,14 @@ pub const EVENTS: &[(&str, &str)] = &[
         "verifier_given",
         "A submission agent was given what checks the password of an account, if there is such an account.",
     ),
+    (
+        "counters_full",
+        "There are more counters or bans than there is room for; the oldest make room.",
+    ),
+    (
+        "banned",
+        "A client's network is refused for a time, since too much of it failed.",
+    ),
     ("accepted", "A mail was accepted: from here on it is ours."),
     ("rejected", "A command or a mail was refused."),
     // The queue.
@@ -241,6 +249,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("status", "The exit status."),
     ("changed", "Keys whose new values are in force."),
     ("restart", "Keys whose new values need a restart."),
+    ("key", "What agents count together, and of whom."),
+    ("until", "When it ends by itself."),
     ("reason", "Why."),
     ("error", "What failed, with its cause."),
     ("remedy", "What a person can do about it."),

@@ -299,6 +299,15 @@ words! {
     }
 }
 
+words! {
+    /// What agents count together.
+    COUNTED Counted "kind" "What is counted." {
+        AuthFailed "auth_failed" "Failed log-ins, by the client's network.",
+        Sent "sent" "Recipients of mail, by the account that sent it.",
+        Client "client" "What a client at port 25 should not have done, by its network.",
+    }
+}
+
 impl Reason {
     /// Of the second number of an enhanced status code.
     pub const fn of_subject(subject: u16) -> Self {

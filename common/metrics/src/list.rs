@@ -2,8 +2,9 @@
 //! Only what stands here can be counted, and a test compares it with what the sources count and what processes tell.
 
 use crate::labels::{
-    ANSWER, CERTIFICATE, CHECK, CONNECT, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON, REFUSED,
-    REPORT, ROUTE, RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION, VERSION,
+    ANSWER, CERTIFICATE, CHECK, CONNECT, COUNTED, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON,
+    REFUSED, REPORT, ROUTE, RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION,
+    VERSION,
 };
 
 /// Something that is counted.
@@ -216,6 +217,13 @@ metrics! {
     QUEUE_WORKERS "postroad_queue_workers" Gauge, QUEUED, [ROUTE] "Workers that are connected, by what they carry out.";
     QUEUE_ACCEPTING "postroad_queue_accepting" Gauge, QUEUED, [] "1 if new mail is taken; 0 if the disk has no room, or the queue stops.";
     QUEUE_CAUGHT_UP "postroad_queue_caught_up" Gauge, QUEUED, [] "1 once mail is given out; 0 while the index follows the journal after a start.";
+
+    // The queue: what agents count together.
+    QUEUE_COUNTED "postroad_queue_counts_total" Counter, QUEUED, [COUNTED] "Counts and questions of agents.";
+    QUEUE_BANNED "postroad_queue_bans_begun_total" Counter, QUEUED, [COUNTED] "Bans that began.";
+    QUEUE_BANS "postroad_queue_bans" Gauge, QUEUED, [COUNTED] "Bans that last.";
+    QUEUE_COUNTERS "postroad_queue_counters" Gauge, QUEUED, [COUNTED] "Counters there are: one for each network or account, and each time that is looked back.";
+    QUEUE_COUNTERS_DROPPED "postroad_queue_counters_dropped_total" Counter, QUEUED, [COUNTED] "Counters and bans that had to make room for new ones.";
 
     // The queue: disk.
     QUEUE_COMMIT_TIME "postroad_queue_commit_seconds" Histogram(&SHORT), QUEUED, [] "How long writing and syncing one group of changes took, in seconds.";

@@ -1,4 +1,5 @@
 mod change;
+mod counters;
 mod hold;
 mod resend;
 mod retired;
@@ -6,7 +7,9 @@ mod usage;
 
 use async_trait::async_trait;
 pub use change::{Change, Changed, Order};
+pub use counters::{CounterList, CountersQuery};
 pub use hold::{HoldOrder, HoldRuleDetails, Removal};
+use postroad_counters::Key;
 use postroad_envelope::{
     Attempt, Envelope, Event, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RecipientIndex,
     Route, RouteClass, Timestamp,
@@ -46,6 +49,10 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError>;
     /// What tenants, accounts and recipient domains have in the queue, against their quotas: scope by scope, the fullest first.
     async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError>;
+    /// What agents count together, or whom they ban.
+    async fn counters(&self, query: CountersQuery) -> Result<CounterList, QueueError>;
+    /// Forgets counters and bans of these; tells of how many there was something. `by` is for the record, as in [`Order::by`].
+    async fn clear_counters(&self, keys: Vec<Key>, by: &str) -> Result<u64, QueueError>;
     /// The connected workers, in the order they connected.
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError>;
     /// Gives the workers of this name no more leases until they connect again, and tells them to finish what they hold.

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use postroad_address::ReversePath;
+use postroad_counters::{Count, Limit, Rule};
 use postroad_envelope::{
     Envelope, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass, StatusReport,
     Timestamp,
@@ -35,6 +36,7 @@ pub async fn all(queue: Arc<dyn QueueService>) {
     dropped_worker_frees_its_leases(&*queue).await;
     drained_worker_leaves_nothing_behind(&*queue).await;
     stale_settlement_is_refused(&*queue).await;
+    what_is_counted_adds_up(&*queue).await;
     let admitted = queue.admit(AdmitRequest {
         tenant: "default".into(),
         account: None,
@@ -275,6 +277,43 @@ async fn submit(
             ..Completion::default()
         })
         .await
+}
+
+/// Counts of one key add up whoever counts, too many are a ban, and a limit without room adds nothing.
+pub async fn what_is_counted_adds_up(queue: &dyn QueueService) {
+    let limit = |most| Limit {
+        window: Duration::from_secs(3600),
+        most,
+    };
+    let count = |key: &str, add, rule| {
+        let key = key.parse().expect("a key");
+        queue.count(Count { key, add, rule })
+    };
+    let failed = |add| {
+        let rule = Rule::Ban {
+            limit: limit(2),
+            ban: Duration::from_secs(60),
+        };
+        count("auth_failed/192.0.2.7/32", add, rule)
+    };
+    for value in [1, 2] {
+        let counted = failed(1).await.expect("counted");
+        assert_eq!((counted.value, counted.banned_until), (value, None));
+    }
+    let banned = failed(1).await.expect("counted");
+    assert!(banned.banned_until.is_some(), "{banned:?}");
+    assert_eq!(failed(0).await, Ok(banned), "a ban is told to whoever asks");
+    let sent = |add| {
+        let rule = Rule::Within(vec![limit(10), limit(20)]);
+        count("sent/alice@local.test", add, rule)
+    };
+    assert_eq!(sent(7).await.expect("counted").full, None);
+    let full = sent(4).await.expect("counted").full.expect("no room");
+    assert_eq!((full.value, full.limit), (7, limit(10)));
+    assert!(full.until.is_some(), "{full:?}");
+    assert_eq!(sent(3).await.expect("counted").value, 10);
+    let more = sent(11).await.expect("counted").full.expect("no room");
+    assert_eq!(more.until, None, "more than the limit is never");
 }
 
 struct Worker {

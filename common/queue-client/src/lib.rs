@@ -8,6 +8,7 @@
 //!   fed chunk by chunk; [`Submission::finish`] returns once the mail is durable.
 //! * work: [`QueueService::work`] opens a stream of leases; [`worker::run`] keeps one open, with credits,
 //!   extensions, resume and back-off, and calls a handler per lease.
+//! * count: [`QueueService::count`], what all copies of an agent must know together ([`postroad_counters`]).
 //! * administration: [`QueueAdmin`].
 //!
 //! What can fail: the queue is away or full ([`QueueError`]); both are a 4xx to an SMTP client, never a loss.
@@ -28,14 +29,16 @@ mod work;
 pub mod worker;
 
 pub use admin::{
-    AgentDetails, Change, Changed, DestinationStats, HoldOrder, HoldRuleDetails, ListPage,
-    ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats, RecipientDetails, Removal,
-    Resend, Resent, RetiredFacts, SiteStats, Usage, UsageQuery, UsageScope,
+    AgentDetails, Change, Changed, CounterList, CountersQuery, DestinationStats, HoldOrder,
+    HoldRuleDetails, ListPage, ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats,
+    RecipientDetails, Removal, Resend, Resent, RetiredFacts, SiteStats, Usage, UsageQuery,
+    UsageScope,
 };
 pub use backup::{BackupPiece, BackupStream};
 pub use counts::AttemptCounts;
 pub use error::QueueError;
 pub use import::{ImportedMail, ImportedRecipient};
+pub use postroad_counters::{Count, Counted};
 pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};
 pub use remote::{RemoteAdmin, RemoteQueue};
 pub use service::{

@@ -6,6 +6,7 @@ mod submission;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use postroad_counters::{Count, Counted};
 use postroad_daemon::{Check, CommonConfig};
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_metrics::Metrics;
@@ -139,6 +140,12 @@ impl QueueService for RemoteQueue {
         let events = events.iter().map(Into::into).collect();
         let answer = self.client().record(v1::RecordRequest { events }).await;
         answer.map(drop).map_err(|status| from_status(&status))
+    }
+
+    async fn count(&self, count: Count) -> Result<Counted, QueueError> {
+        let answer = self.client().count(v1::CountRequest::from(&count)).await;
+        let counted = answer.map_err(|status| from_status(&status))?;
+        Ok(counted.into_inner().try_into()?)
     }
 }
 

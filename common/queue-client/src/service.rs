@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::BoxStream};
 use postroad_address::Mailbox;
+use postroad_counters::{Count, Counted};
 use postroad_envelope::{Envelope, Event, HeaderEdit, QueueId};
 
 use crate::{QueueError, WorkChannel, WorkHello};
@@ -33,6 +34,10 @@ pub trait QueueService: Send + Sync + 'static {
 
     /// Records events of the timeline; may be lost in a power cut.
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError>;
+
+    /// Counts for all copies of an agent together. Whoever counts of one key must ask the same queue, so this is not asked again
+    /// elsewhere: an agent that gets no answer counts by itself.
+    async fn count(&self, count: Count) -> Result<Counted, QueueError>;
 }
 
 /// One mail on its way into the queue. Dropping it leaves nothing behind.

@@ -1,6 +1,7 @@
 //! The words of this crate ↔ messages of the contract, for both ends of a connection.
 
 mod admin;
+mod count;
 mod failure;
 pub mod filter;
 mod hold;

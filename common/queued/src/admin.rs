@@ -9,13 +9,17 @@ mod stats;
 mod usage;
 mod view;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use postroad_counters::Key;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_queue_client::{
-    AgentDetails, BackupStream, Change, Changed, ContentStream, HoldOrder, HoldRuleDetails,
-    ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
-    Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery, WatchStream,
+    AgentDetails, BackupStream, Change, Changed, ContentStream, CounterList, CountersQuery,
+    HoldOrder, HoldRuleDetails, ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin,
+    QueueError, QueueStats, Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery,
+    WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
@@ -87,6 +91,20 @@ impl QueueAdmin for LocalQueue {
 
     async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError> {
         self.blocking(move |core| usage::usage(core, query)).await
+    }
+
+    async fn counters(&self, query: CountersQuery) -> Result<CounterList, QueueError> {
+        let front = Arc::clone(&self.front);
+        let list = spawn_blocking(move || front.counting.list(query)).await;
+        list.map_err(|error| QueueError::Unavailable(error.to_string()))
+    }
+
+    async fn clear_counters(&self, keys: Vec<Key>, by: &str) -> Result<u64, QueueError> {
+        let cleared = self.front.counting.clear(&keys);
+        for key in &keys {
+            info!(event = "admin", verb = "clear_counter", %key, by);
+        }
+        Ok(cleared)
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {

@@ -1,6 +1,7 @@
 //! `[queued]`: what can be set, with units and defaults.
 
 mod accounts;
+mod counters;
 mod quota;
 mod sharing;
 
@@ -14,6 +15,7 @@ use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
 
 pub use accounts::AccountsConfig;
+pub use counters::CountersConfig;
 pub use quota::{NamedQuota, QuotaConfig};
 pub use sharing::{DestinationConfig, PriorityConfig};
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub destination: DestinationConfig,
     /// How much tenants, accounts and recipient domains may have in the queue.
     pub quota: QuotaConfig,
+    /// How much agents may count together: failed log-ins, mail sent, bans.
+    pub counters: CountersConfig,
     /// Reports to senders.
     pub dsn: DsnConfig,
     /// What happened to each mail.
@@ -86,6 +90,7 @@ impl Default for Config {
             priority: PriorityConfig::default(),
             destination: DestinationConfig::default(),
             quota: QuotaConfig::default(),
+            counters: CountersConfig::default(),
             dsn: DsnConfig::default(),
             timeline: TimelineConfig::default(),
             retired: RetiredConfig::default(),
@@ -130,6 +135,7 @@ impl Config {
         Router::new(&self.routes, self.foreign)?;
         self.check_sharing()?;
         self.check_accounts()?;
+        self.check_counters()?;
         self.quotas()?;
         match (&self.listen.tcp, &common.tls) {
             (Some(_), None) => Err(ConfigError::NoCertificates),

@@ -30,6 +30,7 @@ use crate::{
     catch_up::Standing,
     clock,
     committer::{CommitError, Committer},
+    counting::Counting,
     counts::Counts,
     dispatch::ToDispatcher,
     quota,
@@ -67,6 +68,8 @@ pub(crate) struct Front {
     pub agents: Agents,
     pub sites: Sites,
     pub counts: Counts,
+    /// What agents count together.
+    pub counting: Counting,
     /// None: new mail is taken; else why not.
     pub admission: watch::Sender<Option<String>>,
     pub submissions: Arc<Semaphore>,

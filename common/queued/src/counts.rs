@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
+use postroad_counters::Kind;
 use postroad_envelope::{Outcome, RouteClass};
 use postroad_metrics::{
     Counter, Gauge, Histogram, Metrics, Table, labels,
-    labels::{Offer, Refused, Report, Route, Settled, Source, State},
+    labels::{Counted, Offer, Refused, Report, Route, Settled, Source, State},
     list,
 };
 use postroad_queue::JobCounts;
@@ -30,6 +31,9 @@ pub(crate) struct Counts {
     pub dropped: Counter,
     pub reports: Table<Report, Counter>,
     pub commits: CommitCounts,
+    counted: Table<Counted, Counter>,
+    banned: Table<Counted, Counter>,
+    counters_dropped: Table<Counted, Counter>,
     disk_free: Gauge,
     disk_reserve: Gauge,
 }
@@ -62,6 +66,9 @@ impl Counts {
                 size: metrics.histogram(&list::QUEUE_COMMIT_SIZE, &[]),
                 kinds: metrics.counters(&list::QUEUE_COMMITTED, &[]),
             },
+            counted: metrics.counters(&list::QUEUE_COUNTED, &[]),
+            banned: metrics.counters(&list::QUEUE_BANNED, &[]),
+            counters_dropped: metrics.counters(&list::QUEUE_COUNTERS_DROPPED, &[]),
             disk_free: metrics.gauge(&list::QUEUE_DISK_FREE, &[]),
             disk_reserve: metrics.gauge(&list::QUEUE_DISK_RESERVE, &[]),
             metrics: metrics.clone(),
@@ -112,6 +119,21 @@ impl Counts {
         self.settled.add(Settled::Bounced, number(recipients));
     }
 
+    /// An agent counted something, or asked how it stands.
+    pub fn counted(&self, kind: Kind) {
+        self.counted.count(counted_of(kind));
+    }
+
+    /// A ban began.
+    pub fn banned(&self, kind: Kind) {
+        self.banned.count(counted_of(kind));
+    }
+
+    /// So many counters and bans went before their time.
+    pub fn counters_dropped(&self, kind: Kind, dropped: u64) {
+        self.counters_dropped.add(counted_of(kind), dropped);
+    }
+
     pub fn room(&self, room: Room) {
         self.disk_free.set(room.free);
         self.disk_reserve.set(room.reserve);
@@ -148,6 +170,13 @@ impl Counts {
             &[],
             Box::new(|front| front.room_taken(&front.segments()) as f64),
         );
+        for kind in Kind::ALL {
+            let labels = [counted_of(kind).text()];
+            let counters = move |front: &Front| front.counting.sizes(kind).0 as f64;
+            told(&list::QUEUE_COUNTERS, &labels, Box::new(counters));
+            let bans = move |front: &Front| front.counting.sizes(kind).1 as f64;
+            told(&list::QUEUE_BANS, &labels, Box::new(bans));
+        }
         for &route in <labels::Route as labels::Word>::ALL {
             let workers = move |front: &Front| {
                 let all = front.agents.all();
@@ -201,6 +230,14 @@ fn route_of(class: RouteClass) -> Option<Route> {
         RouteClass::Relay => Some(Route::Relay),
         RouteClass::Lmtp => Some(Route::Lmtp),
         RouteClass::Hold | RouteClass::Discard => None,
+    }
+}
+
+fn counted_of(kind: Kind) -> Counted {
+    match kind {
+        Kind::AuthFailed => Counted::AuthFailed,
+        Kind::Sent => Counted::Sent,
+        Kind::Client => Counted::Client,
     }
 }
 

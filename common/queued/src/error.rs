@@ -90,6 +90,9 @@ pub enum ConfigError {
     /// Nobody could log in at agents that ask.
     #[error("queued.accounts.verifiers_per_minute is 0; write at least 1")]
     NoVerifiers,
+    /// Nothing could be counted.
+    #[error("queued.counters.{0} is 0; write at least 1")]
+    NoCounters(&'static str),
     /// A TCP listener without certificates.
     #[error("queued.listen.tcp needs the certificates of common.tls")]
     NoCertificates,
@@ -103,6 +106,7 @@ impl ConfigError {
             Self::MinimumShare(_) => "queued.priority.minimum_share",
             Self::Quota { .. } => "queued.quota",
             Self::NoVerifiers => "queued.accounts.verifiers_per_minute",
+            Self::NoCounters(_) => "queued.counters",
             Self::NoCertificates => "queued.listen.tcp",
         }
     }

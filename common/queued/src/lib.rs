@@ -27,6 +27,7 @@ mod clock;
 mod committer;
 mod config;
 mod core;
+mod counting;
 mod counts;
 mod decoys;
 mod disk;
@@ -56,8 +57,9 @@ mod words;
 mod work;
 
 pub use config::{
-    AccountsConfig, BackupConfig, Config, DiskConfig, DsnConfig, Foreign, KeptContent, LeaseConfig,
-    ListenConfig, NamedQuota, QuotaConfig, RetiredConfig, RetryConfig, RouteRule, TimelineConfig,
+    AccountsConfig, BackupConfig, Config, CountersConfig, DiskConfig, DsnConfig, Foreign,
+    KeptContent, LeaseConfig, ListenConfig, NamedQuota, QuotaConfig, RetiredConfig, RetryConfig,
+    RouteRule, TimelineConfig,
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;

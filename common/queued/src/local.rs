@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use postroad_counters::{Count, Counted};
 use postroad_daemon::Check;
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_journal::ContentReader;
@@ -17,6 +18,7 @@ use tokio::{
     task::{JoinError, spawn_blocking},
     time::timeout,
 };
+use tracing::info;
 
 use crate::{
     admin::failed,
@@ -132,6 +134,17 @@ impl QueueService for LocalQueue {
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
         self.front.timeline.record(events);
         Ok(())
+    }
+
+    async fn count(&self, count: Count) -> Result<Counted, QueueError> {
+        let (counted, begun) = self.front.counting.count(&count);
+        let kind = count.key.kind();
+        self.front.counts.counted(kind);
+        if let (true, Some(until)) = (begun, counted.banned_until) {
+            self.front.counts.banned(kind);
+            info!(event = "banned", key = %count.key, count = counted.value, until = %until);
+        }
+        Ok(counted)
     }
 }
 

@@ -19,6 +19,7 @@ pub const LIVE: &[&str] = &[
     "queued.priority.minimum_share",
     "queued.destination",
     "queued.quota",
+    "queued.counters",
     "queued.dsn",
     "queued.timeline",
     "queued.retired",
@@ -85,6 +86,7 @@ impl LocalQueue {
             false => Arc::default(),
         };
         front.newcomers.renew_terms(retry, quotas);
+        front.counting.set_room(config.counters.room());
         front.timeline.renew(&config.timeline);
         front.retired.renew(&config.retired);
         let old = front.config();

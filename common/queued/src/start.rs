@@ -29,6 +29,7 @@ use crate::{
     catch_up::{self, CaughtUp, Standing, millis},
     clock, committer,
     core::{Core, Front, Trash},
+    counting::{self, Counting},
     counts::Counts,
     decoys, disk,
     dispatch::{self, ToDispatcher},
@@ -132,9 +133,10 @@ pub async fn start(
     let disk = (folder.clone(), Arc::clone(&shared));
     let is_short = move || disk::shortage(&disk.0, &disk.1.load().disk).is_some();
     let (timeline, timeline_end) = Timeline::start(&config.timeline, &folder, is_short);
-    let of_decoys = folder.clone();
-    let decoys = spawn_blocking(move || decoys::key(&of_decoys)).await;
-    let decoys = decoys.map_err(|error| ServeError::Task(error.to_string()))?;
+    let (of_both, room) = (folder.clone(), config.counters.room());
+    let read = move || (decoys::key(&of_both), Counting::open(&of_both, room));
+    let beside = spawn_blocking(read).await;
+    let (decoys, counting) = beside.map_err(|error| ServeError::Task(error.to_string()))?;
     let memory = config.max_submission_memory.as_usize() / 1024;
     let front = Arc::new(Front {
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
@@ -148,6 +150,7 @@ pub async fn start(
         agents: Agents::default(),
         sites: Sites::default(),
         counts,
+        counting,
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
         stopping: CancellationToken::new(),
@@ -175,6 +178,7 @@ pub async fn start(
         format,
     });
     front.counts.tell_front(&front);
+    front.tasks.spawn(counting::keep(Arc::clone(&front)));
     if let Ok(room) = disk::room(&front.folder, &front.config().disk) {
         front.counts.room(room);
     }
@@ -360,6 +364,7 @@ impl RunningQueue {
         if timeout(END_GRACE, front.tasks.wait()).await.is_err() {
             warn!(event = "fault", "tasks of the queue did not end in time");
         }
+        counting::end(&front).await;
         front.retired.tell_lost();
         front.timeline.stop().await;
         if timeout(END_GRACE, timeline_end).await.is_err() {

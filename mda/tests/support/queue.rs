@@ -154,6 +154,10 @@ impl QueueService for FakeQueue {
         self.events.lock().unwrap().extend(events);
         Ok(())
     }
+
+    async fn count(&self, _: Count) -> Result<Counted, QueueError> {
+        Err(QueueError::Unsupported("count".into()))
+    }
 }
 
 fn gone() -> QueueError {

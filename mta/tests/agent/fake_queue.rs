@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_queue_client::{
-    Accepted, AdmitRequest, Completion, ContentStream, HandBack, Lease, QueueError, QueueService,
-    SettleResult, Settlement, Submission, WorkChannel, WorkDown, WorkHello, WorkUp,
+    Accepted, AdmitRequest, Completion, ContentStream, Count, Counted, HandBack, Lease, QueueError,
+    QueueService, SettleResult, Settlement, Submission, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 use tokio::sync::mpsc;
 
@@ -142,6 +142,10 @@ impl QueueService for FakeQueue {
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
         self.with(|data| data.events.extend(events));
         Ok(())
+    }
+
+    async fn count(&self, _: Count) -> Result<Counted, QueueError> {
+        Err(QueueError::Unsupported("count".into()))
     }
 }
 

@@ -775,6 +775,64 @@ pub struct Usage {
     pub most_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CountersRequest {
+    /// e.g. auth_failed; empty: all
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// bans instead of counters
+    #[prost(bool, tag = "2")]
+    pub bans: bool,
+    /// the highest first, of bans the newest; 0: 1,000; at most 10,000
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CountersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub counters: ::prost::alloc::vec::Vec<CounterDetails>,
+    #[prost(message, repeated, tag = "2")]
+    pub bans: ::prost::alloc::vec::Vec<BanDetails>,
+    /// how many there are
+    #[prost(uint64, tag = "3")]
+    pub total: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CounterDetails {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub window_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub value: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BanDetails {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub since_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub until_ms: u64,
+    /// what was counted then
+    #[prost(uint64, tag = "4")]
+    pub value: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearCountersRequest {
+    /// at most 1,000
+    #[prost(string, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// who asks, for the record
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearCountersResponse {
+    /// keys of which there was something
+    #[prost(uint64, tag = "1")]
+    pub cleared: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DestinationStats {
     #[prost(string, tag = "1")]
     pub destination: ::prost::alloc::string::String,
@@ -1332,6 +1390,58 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Usage"));
             self.inner.unary(req, path, codec).await
         }
+        /// What agents count together, and whom they ban.
+        pub async fn counters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CountersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CountersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/Counters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Counters"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Forgets the counters and the ban of each of these.
+        pub async fn clear_counters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClearCountersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClearCountersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/ClearCounters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postroad.queue.v1.QueueAdmin", "ClearCounters"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn retry(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1734,6 +1844,22 @@ pub mod queue_admin_server {
             &self,
             request: tonic::Request<super::UsageRequest>,
         ) -> std::result::Result<tonic::Response<super::UsageResponse>, tonic::Status>;
+        /// What agents count together, and whom they ban.
+        async fn counters(
+            &self,
+            request: tonic::Request<super::CountersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CountersResponse>,
+            tonic::Status,
+        >;
+        /// Forgets the counters and the ban of each of these.
+        async fn clear_counters(
+            &self,
+            request: tonic::Request<super::ClearCountersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClearCountersResponse>,
+            tonic::Status,
+        >;
         async fn retry(
             &self,
             request: tonic::Request<super::ChangeRequest>,
@@ -2269,6 +2395,96 @@ pub mod queue_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UsageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/Counters" => {
+                    #[allow(non_camel_case_types)]
+                    struct CountersSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<
+                        T: QueueAdmin,
+                    > tonic::server::UnaryService<super::CountersRequest>
+                    for CountersSvc<T> {
+                        type Response = super::CountersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CountersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::counters(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CountersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/ClearCounters" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClearCountersSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<
+                        T: QueueAdmin,
+                    > tonic::server::UnaryService<super::ClearCountersRequest>
+                    for ClearCountersSvc<T> {
+                        type Response = super::ClearCountersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClearCountersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::clear_counters(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClearCountersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3425,13 +3641,16 @@ pub struct RecordRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecordResponse {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// A key is a kind and whom it is about: auth_failed/192.0.2.0/24, client/2001:db8::/64 (networks), sent/alice@example.net (an account).
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CountRequest {
     /// e.g. auth_failed/192.0.2.0/24
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
+    /// 0: only tell how it stands
     #[prost(uint64, tag = "2")]
     pub add: u64,
+    /// from 1 s to 31 days, as in the limits
     #[prost(uint64, tag = "3")]
     pub window_ms: u64,
     /// above it: banned for ban_ms
@@ -3439,13 +3658,37 @@ pub struct CountRequest {
     pub limit: u64,
     #[prost(uint64, tag = "5")]
     pub ban_ms: u64,
+    /// instead of the three: it is added only if each of these has room for all of it; at most 4
+    #[prost(message, repeated, tag = "6")]
+    pub limits: ::prost::alloc::vec::Vec<CountLimit>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CountLimit {
+    #[prost(uint64, tag = "1")]
+    pub window_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub most: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CountResponse {
+    /// in the window; of several, in the first
     #[prost(uint64, tag = "1")]
     pub value: u64,
     #[prost(uint64, optional, tag = "2")]
     pub banned_until_ms: ::core::option::Option<u64>,
+    /// nothing was added: this limit has no room
+    #[prost(message, optional, tag = "3")]
+    pub full: ::core::option::Option<CountFull>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CountFull {
+    #[prost(message, optional, tag = "1")]
+    pub limit: ::core::option::Option<CountLimit>,
+    #[prost(uint64, tag = "2")]
+    pub value: u64,
+    /// when there is room; absent: never, since it is more than the limit
+    #[prost(uint64, optional, tag = "3")]
+    pub until_ms: ::core::option::Option<u64>,
 }
 /// Generated client implementations.
 pub mod queue_client {

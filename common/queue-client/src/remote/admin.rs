@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use postroad_counters::Key;
 use postroad_envelope::{Event, QueueId, QueueIdPrefix};
 use postroad_proto::{
     convert,
@@ -11,10 +12,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    AgentDetails, BackupStream, Change, Changed, ContentStream, HoldOrder, HoldRuleDetails,
-    ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin, QueueError, QueueStats,
-    Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery, WatchStream,
-    wire::from_status,
+    AgentDetails, BackupStream, Change, Changed, ContentStream, CounterList, CountersQuery,
+    HoldOrder, HoldRuleDetails, ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin,
+    QueueError, QueueStats, Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery,
+    WatchStream, wire::from_status,
 };
 
 /// Chunks of an imported mail under way before its sender waits.
@@ -152,6 +153,20 @@ impl QueueAdmin for RemoteAdmin {
         let answer = self.client().usage(v1::UsageRequest::from(query)).await;
         let usages = inner(answer)?.usages.into_iter().map(TryInto::try_into);
         Ok(usages.collect::<Result<_, _>>()?)
+    }
+
+    async fn counters(&self, query: CountersQuery) -> Result<CounterList, QueueError> {
+        let request = v1::CountersRequest::from(query);
+        Ok(inner(self.client().counters(request).await)?.try_into()?)
+    }
+
+    async fn clear_counters(&self, keys: Vec<Key>, by: &str) -> Result<u64, QueueError> {
+        let by = if by.is_empty() { &self.by } else { by };
+        let request = v1::ClearCountersRequest {
+            keys: keys.iter().map(ToString::to_string).collect(),
+            by: by.to_owned(),
+        };
+        Ok(inner(self.client().clear_counters(request).await)?.cleared)
     }
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {

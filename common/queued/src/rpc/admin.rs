@@ -227,6 +227,29 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         Ok(Response::new(v1::UsageResponse { usages }))
     }
 
+    async fn counters(
+        &self,
+        request: Request<v1::CountersRequest>,
+    ) -> Answer<v1::CountersResponse> {
+        operator(&request)?;
+        let query = request.into_inner().try_into().map_err(invalid)?;
+        let list = self.queue.counters(query).await.map_err(refused)?;
+        Ok(Response::new((&list).into()))
+    }
+
+    async fn clear_counters(
+        &self,
+        request: Request<v1::ClearCountersRequest>,
+    ) -> Answer<v1::ClearCountersResponse> {
+        let peer = operator(&request)?;
+        let v1::ClearCountersRequest { keys, by } = request.into_inner();
+        let keys = convert::counter_keys(&keys).map_err(invalid)?;
+        let by = asked_by(&peer, &by);
+        let cleared = self.queue.clear_counters(keys, &by).await;
+        let cleared = cleared.map_err(refused)?;
+        Ok(Response::new(v1::ClearCountersResponse { cleared }))
+    }
+
     async fn purge(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
         let peer = operator(&request)?;
         let mut order = Order::try_from(request.into_inner()).map_err(invalid)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
+use postroad_counters::Count;
 use postroad_net::{PeerIdentity, PeerRole};
 use postroad_proto::{
     ConvertError, convert,
@@ -30,6 +31,8 @@ const AGENTS: [PeerRole; 4] = [
     PeerRole::Mda,
     PeerRole::Queued,
 ];
+/// Who counts for clients and accounts; which of them what, the gate says.
+const COUNTERS: [PeerRole; 2] = [PeerRole::Msa, PeerRole::Mta];
 /// Messages of one direction of a worker's stream under way.
 const WORK_CHANNEL: usize = 64;
 
@@ -187,8 +190,12 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         &self,
         request: Request<v1::CountRequest>,
     ) -> Result<Response<v1::CountResponse>, Status> {
-        require_role(&request, &AGENTS)?;
-        Err(Status::unimplemented("counters are not built yet"))
+        require_role(&request, &COUNTERS)?;
+        let peer = peer_identity(&request)?.clone();
+        let count = Count::try_from(request.into_inner()).map_err(invalid)?;
+        Gate::count(&peer, &count.key)?;
+        let counted = self.queue.count(count).await.map_err(refused)?;
+        Ok(Response::new((&counted).into()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use postroad_address::{Domain, ForwardPath, Mailbox};
+use postroad_counters::{Key, Kind};
 use postroad_directory::{Directory, Resolution};
 use postroad_envelope::{Envelope, Recipient, RouteClass};
 use postroad_net::{PeerIdentity, PeerRole};
@@ -49,6 +50,19 @@ impl Gate {
             return Ok(());
         };
         warn!(event = "rejected", peer = peer.name, role = %peer.roles, route = %class, reason = "no role that leases it");
+        Err(Status::permission_denied("not allowed for this caller"))
+    }
+
+    /// Nobody makes or lifts a ban that another agent goes by.
+    pub fn count(peer: &PeerIdentity, key: &Key) -> Result<(), Status> {
+        let role = match key.kind() {
+            Kind::AuthFailed | Kind::Sent => PeerRole::Msa,
+            Kind::Client => PeerRole::Mta,
+        };
+        if peer.roles.contains(role) {
+            return Ok(());
+        }
+        warn!(event = "rejected", peer = peer.name, role = %peer.roles, %key, reason = "no role that counts it");
         Err(Status::permission_denied("not allowed for this caller"))
     }
 

@@ -7,6 +7,7 @@ mod backup;
 mod conformance;
 mod control;
 mod corruption;
+mod counters;
 mod crashes;
 mod disk;
 mod export;

@@ -93,6 +93,10 @@ impl QueueService for MemoryQueue {
     async fn record(&self, _: Vec<Event>) -> Result<(), QueueError> {
         Ok(())
     }
+
+    async fn count(&self, _: Count) -> Result<Counted, QueueError> {
+        Err(QueueError::Unsupported("count".into()))
+    }
 }
 
 struct MemorySubmission {

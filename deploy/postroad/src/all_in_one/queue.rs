@@ -10,7 +10,8 @@ use postroad_directory::DirectoryHandle;
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_metrics::Metrics;
 use postroad_queue_client::{
-    AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkHello,
+    AdmitRequest, ContentStream, Count, Counted, QueueError, QueueService, Submission, WorkChannel,
+    WorkHello,
 };
 use postroad_queued::{Config, LocalQueue, RunningQueue, ServeError};
 use tokio::time::sleep;
@@ -59,6 +60,10 @@ impl QueueService for QueueSlot {
 
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
         self.queue()?.record(events).await
+    }
+
+    async fn count(&self, count: Count) -> Result<Counted, QueueError> {
+        self.queue()?.count(count).await
     }
 }
 
