@@ -13,6 +13,7 @@ mod reading;
 mod refusals;
 mod relay;
 mod samples;
+mod strangers;
 mod submission;
 mod world;
 
@@ -45,5 +46,6 @@ fn main() -> ExitCode {
             [Postfix, Python]
         ),
         scenario!(reading::dovecot_shows_what_was_filed, [Dovecot, Python]),
+        scenario!(strangers::in_python_lose_nothing, [Grpc]),
     ])
 }

@@ -10,6 +10,7 @@ use std::{
 use crate::foreign;
 
 const AIOSMTPD: &str = "the Python package aiosmtpd (tests/python/requirements.txt; POSTROAD_TEST_PYTHON names the interpreter)";
+const GRPC: &str = "the Python packages of proto/examples/python/requirements.txt (POSTROAD_TEST_PYTHON names the interpreter)";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -21,6 +22,7 @@ pub enum Need {
     Postfix,
     Dovecot,
     Aiosmtpd,
+    Grpc,
 }
 
 impl Need {
@@ -34,6 +36,7 @@ impl Need {
             ),
             Self::Python => (python_has("smtplib"), "the Debian package python3"),
             Self::Aiosmtpd => (python_has("aiosmtpd"), AIOSMTPD),
+            Self::Grpc => (python_has("grpc_tools, google_crc32c"), GRPC),
             Self::Curl => (on_path("curl"), "the Debian package curl"),
             Self::Msmtp => (on_path("msmtp"), "the Debian package msmtp"),
             Self::Dnsmasq => (on_path("dnsmasq"), "the Debian package dnsmasq-base"),
