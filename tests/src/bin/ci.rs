@@ -71,6 +71,8 @@ const STEPS: [Step; 5] = [
             "--test",
             "interop",
             "--test",
+            "hosts",
+            "--test",
             "power_cut",
             "--test",
             "io_errors",
