@@ -1,7 +1,7 @@
 //! Gives due jobs to connected workers, by class and credits. One thread of its own: it reads records, and a worker that
 //! does not listen never keeps it, since it leases no more than fits into the worker's channel.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use postroad_envelope::{EventKind, LeaseRef, QueueId, Route, RouteClass};
 use postroad_journal::JournalError;
@@ -169,8 +169,7 @@ impl Dispatcher {
         }
         loop {
             let mut leased = 0;
-            for at in 0..self.workers.len() {
-                let at = (self.first + at) % self.workers.len();
+            for at in self.order() {
                 leased += self.serve(at).await;
             }
             if leased == 0 {
@@ -180,6 +179,15 @@ impl Dispatcher {
             // Messages wait: credits and disconnects are as urgent as leases.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Who has most room comes first: a worker that fell silent keeps what it has, and what comes goes to the others. Among equals it goes in turns.
+    fn order(&self) -> Vec<usize> {
+        let count = self.workers.len();
+        let turns = (0..count).map(|at| (self.first + at) % count);
+        let mut order: Vec<usize> = turns.collect();
+        order.sort_by_key(|&at| Reverse(self.workers.get(at).map_or(0, |worker| worker.credits)));
+        order
     }
 
     async fn serve(&mut self, at: usize) -> usize {

@@ -119,6 +119,33 @@ async fn a_worker_that_does_not_listen_keeps_nobody_else_waiting() {
     stack.stop().await;
 }
 
+/// One that was cut off without a word has room, as far as the queue knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_says_nothing_is_not_given_more_than_one_that_works() {
+    let stack = Stack::new().await;
+    let mut silent = Worker::connect(&stack.queue, LOCAL).await;
+    let mut keen = Worker::connect(&stack.queue, LOCAL).await;
+    for worker in [&mut silent, &mut keen] {
+        worker.say(WorkUp::Credits(20)).await;
+    }
+    let mut carried = 0;
+    for _ in 0..20 {
+        submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+            .await
+            .unwrap();
+        let lease = tokio::select! {
+            lease = keen.next_lease() => lease,
+            _ = silent.next_lease() => continue,
+        };
+        carried += 1;
+        let settled = keen.settle(&lease, &delivered()).await;
+        assert_eq!(settled, SettleResult::Durable);
+        keen.say(WorkUp::Credits(1)).await;
+    }
+    assert!(carried >= 15, "only {carried} of 20");
+    stack.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_for_later_is_not_leased_before() {
     let stack = Stack::new().await;
