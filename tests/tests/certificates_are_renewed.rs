@@ -135,7 +135,13 @@ async fn shown(folder: &Path, queue: SocketAddr) -> Result<String> {
         cert_file: of("agent.pem"),
         key_file: of("agent.key"),
     };
-    let tls = ClientTls::mutual(&own, &of("agents-ca.pem"), &Revocations::none(), &[b"h2"])?;
+    let tls = ClientTls::mutual(
+        &own,
+        &of("agents-ca.pem"),
+        &Revocations::none(),
+        None,
+        &[b"h2"],
+    )?;
     let stream = connect_tcp(queue, SOON, None).await?;
     let stream = stream.upgrade_client(&tls, "queued", &[], SOON).await?;
     let der = stream.peer_certificate().context("it shows none")?;

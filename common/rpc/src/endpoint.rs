@@ -7,7 +7,7 @@ use std::str::FromStr;
 use postroad_daemon::TlsFiles;
 use postroad_metrics::labels::Certificate;
 use postroad_metrics::{Metrics, list};
-use postroad_net::{CertFiles, ClientTls, Revocations, ServerTls};
+use postroad_net::{CertFiles, ClientTls, PeerRole, Revocations, ServerTls};
 use serde::{Deserialize, Serialize};
 
 use crate::{ALPN, Error};
@@ -90,10 +90,12 @@ pub(crate) fn server_tls(files: &TlsFiles) -> Result<(ServerTls, Revocations), E
     Ok((tls, revoked))
 }
 
-/// The client's side, under the same rules.
+/// The client's side, under the same rules. All that agents call is a queue: one with another agent's certificate that
+/// stands at its address gets no mail.
 pub(crate) fn client_tls(files: &TlsFiles) -> Result<ClientTls, Error> {
     let revoked = revocations(files)?;
-    let tls = ClientTls::mutual(&own(files), &files.ca_file, &revoked, ALPN)?;
+    let queued = Some(PeerRole::Queued);
+    let tls = ClientTls::mutual(&own(files), &files.ca_file, &revoked, queued, ALPN)?;
     Ok(match files.warning {
         Some(before) => tls.warning(before.into()),
         None => tls,

@@ -16,7 +16,7 @@ use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
 use super::revoked::Revocations;
 use super::verify::Servers;
 use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, WarnBefore, config_error, first_end, provider};
-use crate::Error;
+use crate::{Error, PeerRole};
 
 /// The authorities a client believes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +35,20 @@ pub struct ClientTls(Arc<Shared>);
 struct Shared {
     policy: Policy,
     trust: Trust,
-    own: Option<(CertFiles, Revocations)>,
+    own: Option<Own>,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<Current>,
     warn_before: WarnBefore,
     seen: Mutex<Stamp>,
+}
+
+/// What mutual TLS needs besides the authorities.
+#[derive(Clone, Debug)]
+struct Own {
+    files: CertFiles,
+    revoked: Revocations,
+    /// The role a server's certificate must name.
+    server: Option<PeerRole>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,19 +80,22 @@ impl ClientTls {
         Self::new(Policy::Verify, trust, None, &[])
     }
 
-    /// Mutual TLS: both ends show certificates from `ca_file`'s authorities; the server's must not be among `revoked`.
+    /// Mutual TLS: both ends show certificates from `ca_file`'s authorities; the server's must not be among `revoked`, and
+    /// names the role `server` if there is one here: whoever else has a certificate and a place in the network is no server.
     pub fn mutual(
         own: &CertFiles,
         ca_file: &Path,
         revoked: &Revocations,
+        server: Option<PeerRole>,
         alpn: &[&[u8]],
     ) -> Result<Self, Error> {
-        Self::new(
-            Policy::Verify,
-            Trust::Files(vec![ca_file.to_owned()]),
-            Some((own.clone(), revoked.clone())),
-            alpn,
-        )
+        let own = Own {
+            files: own.clone(),
+            revoked: revoked.clone(),
+            server,
+        };
+        let trust = Trust::Files(vec![ca_file.to_owned()]);
+        Self::new(Policy::Verify, trust, Some(own), alpn)
     }
 
     /// Tells of certificates so long before their end, in a watch.
@@ -120,15 +132,15 @@ impl ClientTls {
     /// Takes up changed files, and tells of it. Blocks on files.
     pub fn refresh(&self) {
         Reloads::refresh(self);
-        if let Some((_, revoked)) = &self.0.own {
-            revoked.refresh();
+        if let Some(own) = &self.0.own {
+            own.revoked.refresh();
         }
     }
 
     /// Looks at the files now and then and takes up changes, until `shutdown`. A task of the caller.
     pub async fn watch(self, shutdown: CancellationToken) {
         let revoked = match &self.0.own {
-            Some((_, revoked)) => revoked.clone(),
+            Some(own) => own.revoked.clone(),
             None => Revocations::none(),
         };
         tokio::join!(
@@ -137,12 +149,7 @@ impl ClientTls {
         );
     }
 
-    fn new(
-        policy: Policy,
-        trust: Trust,
-        own: Option<(CertFiles, Revocations)>,
-        alpn: &[&[u8]],
-    ) -> Result<Self, Error> {
+    fn new(policy: Policy, trust: Trust, own: Option<Own>, alpn: &[&[u8]]) -> Result<Self, Error> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let seen = Mutex::new(Stamp::of(paths(&trust, own.as_ref())));
         let current = ArcSwap::from_pointee(build(policy, &trust, own.as_ref(), &alpn)?);
@@ -206,24 +213,21 @@ impl Current {
     }
 }
 
-fn paths<'a>(
-    trust: &'a Trust,
-    own: Option<&'a (CertFiles, Revocations)>,
-) -> impl Iterator<Item = &'a PathBuf> {
+fn paths<'a>(trust: &'a Trust, own: Option<&'a Own>) -> impl Iterator<Item = &'a PathBuf> {
     let ca: &[PathBuf] = match trust {
         Trust::System => &[],
         Trust::Files(files) => files,
     };
     ca.iter().chain(
         own.into_iter()
-            .flat_map(|(files, _)| [&files.cert_file, &files.key_file]),
+            .flat_map(|own| [&own.files.cert_file, &own.files.key_file]),
     )
 }
 
 fn build(
     policy: Policy,
     trust: &Trust,
-    own: Option<&(CertFiles, Revocations)>,
+    own: Option<&Own>,
     alpn: &[Vec<u8>],
 ) -> Result<Current, Error> {
     let roots = trust.load()?;
@@ -241,9 +245,10 @@ fn build(
         ),
     };
     let chosen: Arc<dyn ServerCertVerifier> = match (&verifier, policy, own) {
-        (Some(verifier), Policy::Verify, Some((_, revoked))) => Arc::new(Servers {
+        (Some(verifier), Policy::Verify, Some(own)) => Arc::new(Servers {
             inner: Arc::clone(verifier),
-            revoked: revoked.clone(),
+            revoked: own.revoked.clone(),
+            role: own.server,
         }),
         (Some(verifier), Policy::Verify, None) => Arc::clone(verifier) as _,
         _ => Arc::new(AcceptAny(provider())),
@@ -255,8 +260,8 @@ fn build(
         .with_custom_certificate_verifier(chosen);
     let mut told = Vec::new();
     let mut config = match own {
-        Some((files, _)) => {
-            let Loaded { key, facts, .. } = files.load()?;
+        Some(own) => {
+            let Loaded { key, facts, .. } = own.files.load()?;
             told.push(facts);
             builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
         }

@@ -342,7 +342,8 @@ async fn a_client_takes_up_its_new_certificate() {
     )
     .unwrap();
     let own = authority.issue("agent", "agent.example", &["msa"]);
-    let client = ClientTls::mutual(&own, &authority.ca_file(), &Revocations::none(), &[]).unwrap();
+    let client =
+        ClientTls::mutual(&own, &authority.ca_file(), &Revocations::none(), None, &[]).unwrap();
     authority.issue("agent", "agent.example", &["mda"]);
     assert!(client.reload_if_changed().unwrap());
     let (stream, _client) = handshake(&server, &client, "localhost").await.unwrap();
@@ -372,6 +373,7 @@ async fn mutual_tls_tells_roles_and_refuses_strangers() {
         &ours.issue("edge", "edge.example", &["msa", "mta"]),
         &ours.ca_file(),
         &Revocations::none(),
+        Some(PeerRole::Queued),
         alpn,
     );
     let (stream, client) = handshake(&server, &agent.unwrap(), "localhost")
@@ -391,6 +393,7 @@ async fn mutual_tls_tells_roles_and_refuses_strangers() {
         &foreign.issue("edge", "edge.example", &["admin"]),
         &ours.ca_file(),
         &Revocations::none(),
+        None,
         alpn,
     );
     assert!(
@@ -408,6 +411,7 @@ async fn mutual_tls_tells_roles_and_refuses_strangers() {
         &ours.issue("edge2", "e.example", &["msa"]),
         &foreign.ca_file(),
         &Revocations::none(),
+        None,
         alpn,
     );
     assert!(

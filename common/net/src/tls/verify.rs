@@ -14,7 +14,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::revoked::{Revocations, Serial};
-use crate::{PeerIdentity, Roles};
+use crate::{PeerIdentity, PeerRole, Roles};
 
 /// A certificate that does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,17 +46,21 @@ pub struct Callers {
     pub revoked: Revocations,
 }
 
-/// Of those whom we call: a certificate of our authority for the name, not revoked.
+/// Of those whom we call: a certificate of our authority for the name, not revoked, with the role of whom we want if that
+/// is known.
 #[derive(Debug)]
 pub struct Servers {
     pub inner: Arc<WebPkiServerVerifier>,
     pub revoked: Revocations,
+    pub role: Option<PeerRole>,
 }
 
 /// What a certificate of a peer needs besides a signature and time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
-    Role,
+    /// Any that this release knows.
+    SomeRole,
+    Role(PeerRole),
     Nothing,
 }
 
@@ -74,7 +78,7 @@ impl ClientCertVerifier for Callers {
         let verified = self
             .inner
             .verify_client_cert(end_entity, intermediates, now);
-        judge(verified, end_entity, &self.revoked, Needs::Role)
+        judge(verified, end_entity, &self.revoked, Needs::SomeRole)
     }
 
     fn verify_tls12_signature(
@@ -112,7 +116,8 @@ impl ServerCertVerifier for Servers {
         let verified = self
             .inner
             .verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        judge(verified, end_entity, &self.revoked, Needs::Nothing)
+        let needs = self.role.map_or(Needs::Nothing, Needs::Role);
+        judge(verified, end_entity, &self.revoked, needs)
     }
 
     fn verify_tls12_signature(
@@ -158,11 +163,10 @@ fn judge<T>(
                 "if its holder is trusted again, make another: `postroad pki issue ROLE --replace`",
             )
         }
-        Ok(_) if needs == Needs::Role && has_no_role(certificate) => (
-            "names no role that this release knows".to_owned(),
-            "make one for its agent: `postroad pki issue ROLE`",
-        ),
-        Ok(verified) => return Ok(verified),
+        Ok(verified) => match needs.missing(certificate) {
+            Some(missing) => missing,
+            None => return Ok(verified),
+        },
     };
     let refused = RefusedCertificate {
         name,
@@ -183,8 +187,23 @@ fn about(certificate: &CertificateDer<'_>) -> (String, Option<Serial>) {
     }
 }
 
-fn has_no_role(certificate: &CertificateDer<'_>) -> bool {
-    PeerIdentity::from_certificate(certificate).is_ok_and(|peer| peer.roles == Roles::NONE)
+impl Needs {
+    /// What the certificate lacks of it, and what a person can do.
+    fn missing(self, certificate: &CertificateDer<'_>) -> Option<(String, &'static str)> {
+        let roles =
+            PeerIdentity::from_certificate(certificate).map_or(Roles::NONE, |peer| peer.roles);
+        match self {
+            Self::SomeRole if roles == Roles::NONE => Some((
+                "names no role that this release knows".to_owned(),
+                "make one for its agent: `postroad pki issue ROLE`",
+            )),
+            Self::Role(role) if !roles.contains(role) => Some((
+                format!("does not name the role {role}, but {roles}"),
+                "make one for that agent: `postroad pki issue ROLE`",
+            )),
+            Self::SomeRole | Self::Role(_) | Self::Nothing => None,
+        }
+    }
 }
 
 fn words(error: &rustls::Error) -> (String, &'static str) {

@@ -274,6 +274,28 @@ async fn health_and_identity_over_mutual_tls() {
     server.stop().await;
 }
 
+/// Who has some agent's certificate, and gets calls led to itself, is handed no mail.
+#[tokio::test]
+async fn an_agent_that_is_no_queue_is_not_called() {
+    let authority = Authority::new();
+    let own = authority.issue("msa", &[PeerRole::Msa]);
+    let server = Running::start(
+        localhost(),
+        Some(&own),
+        ServeOptions::default(),
+        Routes::default(),
+    )
+    .await;
+    let edge = authority.issue("edge", &[PeerRole::Mta]);
+    let why = crate::serves(dial(&server.endpoint, Some(&edge)).unwrap()).await;
+    let why = why.unwrap_err();
+    assert!(
+        why.contains("does not name the role queued, but msa"),
+        "{why}"
+    );
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn strangers_do_not_get_as_far_as_a_call() {
     let (ours, foreign) = (Authority::new(), Authority::new());

@@ -60,8 +60,9 @@ async fn each_is_refused_for_its_own_reason_and_with_the_same_words() {
         ),
         (stolen.clone(), "is revoked"),
     ];
-    let agent =
-        |files: &CertFiles| ClientTls::mutual(files, &ours.ca_file(), &Revocations::none(), &[]);
+    let agent = |files: &CertFiles| {
+        ClientTls::mutual(files, &ours.ca_file(), &Revocations::none(), None, &[])
+    };
     // One that was here before has no session to go on with.
     let known = agent(&stolen).unwrap();
     handshake(&server, &known, "localhost").await.unwrap();
@@ -95,7 +96,7 @@ async fn a_revoked_server_is_not_spoken_to() {
     fs::write(&list, serial(&own).to_string()).unwrap();
     let revoked = Revocations::open(&list).unwrap();
     let agent = authority.issue("edge", "edge.example", &["msa"]);
-    let client = ClientTls::mutual(&agent, &authority.ca_file(), &revoked, &[]).unwrap();
+    let client = ClientTls::mutual(&agent, &authority.ca_file(), &revoked, None, &[]).unwrap();
     let (client_end, server_end) = pair().await;
     let (_, called) = tokio::join!(
         server_end.upgrade_server(&server, b"", SOON),
@@ -103,4 +104,33 @@ async fn a_revoked_server_is_not_spoken_to() {
     );
     let error = called.unwrap_err().to_string();
     assert!(error.contains("is revoked"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_of_another_role_is_not_spoken_to() {
+    let authority = Authority::new();
+    let agent = authority.issue("edge", "edge.example", &["msa"]);
+    let none = Revocations::none();
+    let wanted = Some(PeerRole::Queued);
+    let client = ClientTls::mutual(&agent, &authority.ca_file(), &none, wanted, &[]).unwrap();
+    let mut told = Vec::new();
+    for (name, roles) in [
+        ("edge2", vec!["msa"]),
+        ("plain", vec![]),
+        ("queued", vec!["queued"]),
+        ("whole", vec!["queued", "msa"]),
+    ] {
+        let own = authority.issue(name, "localhost", &roles);
+        let server = ServerTls::load_mutual(&own, &authority.ca_file(), &none, &[]).unwrap();
+        let (client_end, server_end) = pair().await;
+        let (_, called) = tokio::join!(
+            server_end.upgrade_server(&server, b"", SOON),
+            client_end.upgrade_client(&client, "localhost", b"", SOON)
+        );
+        told.push(called.map_or_else(|error| error.to_string(), |_| "spoken to".to_owned()));
+    }
+    let lacks = "does not name the role queued, but";
+    assert!(told[0].contains(&format!("{lacks} msa")), "{told:?}");
+    assert!(told[1].contains(&format!("{lacks} none")), "{told:?}");
+    assert_eq!(told[2..], ["spoken to", "spoken to"]);
 }
