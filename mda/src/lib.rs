@@ -41,7 +41,7 @@ use postroad_envelope::RouteClass;
 use postroad_maildir::{MaildirError, Recovery, Store};
 use postroad_metrics::Metrics;
 use postroad_queue_client::worker::WorkerOptions;
-use postroad_queue_client::{AttemptCounts, QueueService, RemoteQueue};
+use postroad_queue_client::{AttemptCounts, QueueNodes, QueueService};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -78,9 +78,13 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let ready = start.health.check("maildir");
     let stop = start.shutdown.token().child_token();
     let common = &start.common;
-    let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
+    let queue = Arc::new(QueueNodes::configured(common).map_err(DaemonError::config)?);
     queue.count_certificate(&start.metrics);
-    let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
+    let asking = queue.keep_check(
+        start.health.dependency("queue"),
+        &start.metrics,
+        stop.clone(),
+    );
     let accounts = Accounts::configured(common, &start.metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::clone(&queue) as _,

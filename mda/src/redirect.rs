@@ -66,7 +66,10 @@ async fn submit(
         }
         None => queue.read(lease.envelope.queue_id, 0).await?,
     };
-    let mut submission = queue.submit(envelope).await?;
+    // There it is known if this is a repetition.
+    let mut submission = queue
+        .submit_beside(lease.envelope.queue_id, envelope)
+        .await?;
     while let Some(chunk) = content.next().await {
         submission.chunk(chunk?).await?;
     }

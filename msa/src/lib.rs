@@ -33,7 +33,7 @@ use postroad_daemon::{Apply, CommonConfig, DaemonError, ReloadPart, Start};
 use postroad_dns::{Resolver, ResolverOptions};
 use postroad_metrics::Metrics;
 use postroad_net::{Limits, LiveLimits, ServerTls};
-use postroad_queue_client::{QueueService, RemoteQueue};
+use postroad_queue_client::{QueueNodes, QueueService};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -72,9 +72,13 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     let ready = start.health.check("listeners");
     let stop = start.shutdown.token().clone();
     let common = &start.common;
-    let queue = Arc::new(RemoteQueue::configured(common).map_err(DaemonError::config)?);
+    let queue = Arc::new(QueueNodes::configured(common).map_err(DaemonError::config)?);
     queue.count_certificate(&start.metrics);
-    let asking = queue.keep_check(start.health.dependency("queue"), stop.clone());
+    let asking = queue.keep_check(
+        start.health.dependency("queue"),
+        &start.metrics,
+        stop.clone(),
+    );
     let accounts = Accounts::configured(common, &start.metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::clone(&queue) as _,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postroad_accounts::Accounts;
 use postroad_daemon::{DaemonError, Start};
 use postroad_dns::ResolverOptions;
-use postroad_queue_client::RemoteQueue;
+use postroad_queue_client::QueueNodes;
 
 use crate::{Config, Dependencies, Mta};
 
@@ -25,9 +25,9 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     }
     let ready = health.check("mta");
     let stop = shutdown.token().clone();
-    let queue = Arc::new(RemoteQueue::configured(&common).map_err(DaemonError::config)?);
+    let queue = Arc::new(QueueNodes::configured(&common).map_err(DaemonError::config)?);
     queue.count_certificate(&metrics);
-    let asking = queue.keep_check(health.dependency("queue"), stop.clone());
+    let asking = queue.keep_check(health.dependency("queue"), &metrics, stop.clone());
     let accounts = Accounts::configured(&common, &metrics).map_err(DaemonError::config)?;
     let dependencies = Dependencies {
         queue: Arc::clone(&queue) as _,

@@ -9,6 +9,8 @@
 //! * Both ways give the same answers; the tests of the agents' policies run with either.
 //! * Answers of the queue are remembered within bounds (`[common.accounts]`): fresh ones are as good as asked, older ones are
 //!   used only while the queue does not answer. What changes is told and dropped; what was learnt before a gap in listening is asked again.
+//! * Of a queue of several nodes any is as good, since all have the same directory file: one is asked and listened to until it
+//!   does not answer, then the next.
 //! * Verifiers of passwords are remembered of accounts that logged in here, in memory alone, and wiped when they are dropped.
 //!   The password is checked where the client is, behind the [`AuthGate`].
 //! * [`DirectoryService`] is the other end, which queued serves.
@@ -19,6 +21,7 @@
 mod cache;
 mod desk;
 mod memory;
+mod nodes;
 mod remote;
 mod service;
 mod wire;
@@ -100,11 +103,12 @@ impl Accounts {
             let directory = DirectoryHandle::open(&common.directory)?;
             return Ok(Self::of_file(directory, metrics));
         }
-        let (endpoint, tls) = (common.queue.parse()?, common.tls.as_ref());
-        let remote = RemoteAccounts::connect(&endpoint, tls, config, metrics)?;
+        let nodes = postroad_rpc::nodes(&common.queue)?;
+        let nodes: Vec<_> = nodes.into_iter().map(|node| node.endpoint).collect();
+        let remote = RemoteAccounts::connect(&nodes, common.tls.as_ref(), config, metrics)?;
         tracing::info!(
             event = "accounts_from_queue",
-            address = %endpoint,
+            address = %common.queue,
             "accounts are asked of the queue (common.accounts.from); no directory file is read here"
         );
         Ok(Self::of_queue(remote))

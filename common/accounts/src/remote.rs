@@ -5,23 +5,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use postroad_address::{ForwardPath, Mailbox, ReversePath};
 use postroad_daemon::{AccountsConfig, TlsFiles};
 use postroad_directory::{AuthGate, AuthVerdict, Password, Resolution, Resolved, SenderVerdict};
 use postroad_metrics::{Gauge, Metrics, labels::Answer, list};
-use postroad_proto::directory::v1::{
-    ResolveRequest, SenderRequest, VerifierRequest, WatchRequest, directory_client::DirectoryClient,
-};
-use postroad_rpc::{Endpoint, dial};
+use postroad_proto::directory::v1::{ResolveRequest, SenderRequest, VerifierRequest, WatchRequest};
+use postroad_rpc::Endpoint;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
     Away, Counts,
     memory::{Asked, Memory, Remembered, Terms, Verifier},
+    nodes::{Client, Nodes},
     wire::{self, AnswerError},
 };
 
@@ -36,7 +36,7 @@ const LONGEST_NAME: usize = 200;
 
 /// The directory of a queue elsewhere.
 pub struct RemoteAccounts {
-    client: DirectoryClient<Channel>,
+    nodes: Nodes,
     patience: Duration,
     memory: Mutex<Memory>,
     reach: Mutex<Reach>,
@@ -80,15 +80,16 @@ impl From<AnswerError> for NoAnswer {
 }
 
 impl RemoteAccounts {
-    /// Prepares the connection; to be called inside a tokio runtime. Fails on certificates that cannot be read.
+    /// Prepares the connections to the queue's nodes; to be called inside a tokio runtime. Fails on certificates that cannot be
+    /// read.
     pub fn connect(
-        endpoint: &Endpoint,
+        nodes: &[Endpoint],
         tls: Option<&TlsFiles>,
         config: &AccountsConfig,
         metrics: &Metrics,
     ) -> Result<Self, postroad_rpc::Error> {
         Ok(Self {
-            client: DirectoryClient::new(dial(endpoint, tls)?),
+            nodes: Nodes::dial(nodes, tls)?,
             patience: config.timeout.into(),
             memory: Mutex::new(Memory::new(config.cache_size, config.max_stale.into())),
             reach: Mutex::default(),
@@ -100,8 +101,8 @@ impl RemoteAccounts {
     /// See [`Accounts::resolve`](crate::Accounts::resolve).
     pub async fn resolve(&self, path: &ForwardPath) -> Result<Resolved, Away> {
         let remembered = self.memory().resolved(path, Instant::now());
-        self.answer(remembered, async |asked| self.ask_where(path, asked).await)
-            .await
+        let ask = |client, asked| self.ask_where(client, path, asked).boxed();
+        self.answer(remembered, ask).await
     }
 
     /// See [`Accounts::resolve_for_delivery`](crate::Accounts::resolve_for_delivery).
@@ -114,8 +115,8 @@ impl RemoteAccounts {
             }
             remembered => remembered,
         };
-        self.answer(remembered, async |asked| self.ask_where(path, asked).await)
-            .await
+        let ask = |client, asked| self.ask_where(client, path, asked).boxed();
+        self.answer(remembered, ask).await
     }
 
     /// See [`Accounts::check_sender`](crate::Accounts::check_sender).
@@ -126,18 +127,8 @@ impl RemoteAccounts {
     ) -> Result<SenderVerdict, Away> {
         let sender = sender.to_string();
         let remembered = self.memory().sender(account, &sender, Instant::now());
-        let ask = async |asked| {
-            let request = SenderRequest {
-                account: account.to_owned(),
-                sender: sender.clone(),
-            };
-            let answer = self.client.clone().sender(request).await?.into_inner();
-            let terms = terms(answer.max_age_ms, answer.generation);
-            let verdict = wire::into_sender(answer)?;
-            self.memory()
-                .keep_sender(account, &sender, &verdict, asked, terms);
-            Ok(verdict)
-        };
+        let sender = sender.as_str();
+        let ask = |client, asked| self.ask_sender(client, account, sender, asked).boxed();
         self.answer(remembered, ask).await
     }
 
@@ -160,9 +151,10 @@ impl RemoteAccounts {
             Remembered::Stale(verifier) => Remembered::Stale((verifier, None)),
             Remembered::Nothing => Remembered::Nothing,
         };
-        let ask = async |asked| self.ask_verifier(&account, mechanism, asked).await;
+        let account = account.as_str();
+        let ask = |client, asked| self.ask_verifier(client, account, mechanism, asked).boxed();
         let (verifier, fresh) = self.answer(remembered, ask).await?;
-        let (phc, owner) = (verifier.clone(), account.clone());
+        let (phc, owner) = (verifier.clone(), account.to_owned());
         let check = move || {
             let fits = Password::parse(&phc).is_ok_and(|verifier| verifier.verify(&password));
             fits.then_some(owner)
@@ -171,24 +163,49 @@ impl RemoteAccounts {
         // Verifiers are kept of those who proved to be at home here, and of nobody else.
         if let (AuthVerdict::Accepted(_), Some((asked, terms))) = (&verdict, fresh) {
             self.memory()
-                .keep_verifier(&account, &verifier, asked, terms);
+                .keep_verifier(account, &verifier, asked, terms);
         }
         Ok(verdict)
     }
 
-    async fn ask_where(&self, path: &ForwardPath, asked: Asked) -> Result<Resolved, NoAnswer> {
+    async fn ask_where(
+        &self,
+        mut client: Client,
+        path: &ForwardPath,
+        asked: Asked,
+    ) -> Result<Resolved, NoAnswer> {
         let request = ResolveRequest {
             address: path.to_string(),
         };
-        let answer = self.client.clone().resolve(request).await?.into_inner();
+        let answer = client.resolve(request).await?.into_inner();
         let terms = terms(answer.max_age_ms, answer.generation);
         let resolved = wire::into_resolved(answer)?;
         self.memory().keep_resolved(path, &resolved, asked, terms);
         Ok(resolved)
     }
 
+    async fn ask_sender(
+        &self,
+        mut client: Client,
+        account: &str,
+        sender: &str,
+        asked: Asked,
+    ) -> Result<SenderVerdict, NoAnswer> {
+        let request = SenderRequest {
+            account: account.to_owned(),
+            sender: sender.to_owned(),
+        };
+        let answer = client.sender(request).await?.into_inner();
+        let terms = terms(answer.max_age_ms, answer.generation);
+        let verdict = wire::into_sender(answer)?;
+        self.memory()
+            .keep_sender(account, sender, &verdict, asked, terms);
+        Ok(verdict)
+    }
+
     async fn ask_verifier(
         &self,
+        mut client: Client,
         account: &str,
         mechanism: &str,
         asked: Asked,
@@ -197,7 +214,7 @@ impl RemoteAccounts {
             account: account.to_owned(),
             mechanism: mechanism.to_owned(),
         };
-        let answer = self.client.clone().verifier(request).await?.into_inner();
+        let answer = client.verifier(request).await?.into_inner();
         let terms = terms(answer.max_age_ms, answer.generation);
         let verifier = answer.verifier.map(Zeroizing::new);
         let verifier = verifier.ok_or(AnswerError::NoVerifier)?;
@@ -205,10 +222,10 @@ impl RemoteAccounts {
     }
 
     /// What is remembered while it is fresh; else what is asked; else, if nobody answers, what is remembered.
-    async fn answer<V>(
-        &self,
+    async fn answer<'a, V>(
+        &'a self,
         remembered: Remembered<V>,
-        ask: impl AsyncFnOnce(Asked) -> Result<V, NoAnswer>,
+        ask: impl Fn(Client, Asked) -> BoxFuture<'a, Result<V, NoAnswer>>,
     ) -> Result<V, Away> {
         let stale = match remembered {
             Remembered::Fresh(value) => {
@@ -239,58 +256,94 @@ impl RemoteAccounts {
         }
     }
 
-    async fn asked<V>(
-        &self,
-        ask: impl AsyncFnOnce(Asked) -> Result<V, NoAnswer>,
+    async fn asked<'a, V>(
+        &'a self,
+        ask: impl Fn(Client, Asked) -> BoxFuture<'a, Result<V, NoAnswer>>,
     ) -> Result<V, NoAnswer> {
         let now = Instant::now();
         if self.reach().ask_again_at.is_some_and(|again| now < again) {
             return Err(NoAnswer::Paused);
         }
-        let asked = self.memory().asking(now);
-        let answer = timeout(self.patience, ask(asked)).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".to_owned())));
-        if !matches!(answer, Err(NoAnswer::Failed(_))) {
-            self.found();
+        let until = now + self.patience;
+        let mut why = "there is no node".to_owned();
+        for left in (1..=self.nodes.count()).rev() {
+            let Some((node, client)) = self.nodes.current() else {
+                break;
+            };
+            let now = Instant::now();
+            let asked = self.memory().asking(now);
+            let its_share = until.saturating_duration_since(now) / u32::try_from(left).unwrap_or(1);
+            match timeout(its_share, ask(client, asked)).await {
+                Ok(Err(NoAnswer::Failed(failure))) => why = failure,
+                Err(_) => "no answer in time".clone_into(&mut why),
+                Ok(answer) => {
+                    self.found();
+                    return answer;
+                }
+            }
+            self.move_on(node);
         }
-        answer
+        Err(NoAnswer::Failed(why))
+    }
+
+    /// The next node is asked; what was learnt from this one may change there unheard.
+    fn move_on(&self, from: usize) {
+        if self.nodes.move_on(from) {
+            self.memory().deaf();
+        }
     }
 
     /// Listens to what changes until `stop`, and again whenever the stream ends.
     pub async fn listen(&self, stop: CancellationToken) {
-        let listening = async {
-            let mut pause = LISTEN_AGAIN;
-            loop {
-                let why = self.hear(&mut pause).await;
-                self.memory().deaf();
-                self.lost(&why);
-                sleep(pause).await;
-                pause = (pause * 2).min(LISTEN_AGAIN_AT_MOST);
-            }
-        };
         tokio::select! {
-            () = listening => {}
+            () = self.keep_listening() => {}
             () = stop.cancelled() => {}
         }
     }
 
-    /// One stream from its begin to its end; says why it ended.
-    async fn hear(&self, pause: &mut Duration) -> String {
-        let mut client = self.client.clone();
+    async fn keep_listening(&self) {
+        let mut pause = LISTEN_AGAIN;
+        // Nodes one after the other that told nothing.
+        let mut silent = 0;
+        while let Some((node, client)) = self.nodes.current() {
+            let mut begun = false;
+            let why = tokio::select! {
+                why = self.hear(client, &mut begun) => Some(why),
+                () = self.nodes.moved_from(node) => None,
+            };
+            self.memory().deaf();
+            if begun {
+                (pause, silent) = (LISTEN_AGAIN, 0);
+            }
+            let Some(why) = why else {
+                continue;
+            };
+            silent += 1;
+            self.move_on(node);
+            if silent >= self.nodes.count() {
+                self.lost(&why);
+                sleep(pause).await;
+                pause = (pause * 2).min(LISTEN_AGAIN_AT_MOST);
+                silent = 0;
+            }
+        }
+    }
+
+    /// One stream to its end; says why it ended, and whether it told anything.
+    async fn hear(&self, mut client: Client, begun: &mut bool) -> String {
         let watching = timeout(self.patience, client.watch(WatchRequest {}));
         let mut stream = match watching.await {
             Ok(Ok(stream)) => stream.into_inner(),
             Ok(Err(status)) => return format!("{:?}: {}", status.code(), status.message()),
             Err(_) => return "no answer in time".to_owned(),
         };
-        let mut begun = false;
         loop {
             match stream.message().await {
-                Ok(Some(told)) if begun => self.memory().changed(&told.addresses, told.generation),
+                Ok(Some(told)) if *begun => {
+                    self.memory().changed(&told.addresses, told.generation);
+                }
                 Ok(Some(told)) => {
-                    begun = true;
-                    *pause = LISTEN_AGAIN;
+                    *begun = true;
                     self.memory().listen(told.generation);
                     self.found();
                 }

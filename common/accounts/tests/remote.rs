@@ -43,7 +43,7 @@ impl House {
         write(folder.path(), "sesame", "");
         let directory = DirectoryHandle::open(&folder.path().join("directory.toml")).unwrap();
         let metrics = Metrics::new("msa");
-        let remote = RemoteAccounts::connect(&endpoint(folder.path()), None, &config, &metrics);
+        let remote = RemoteAccounts::connect(&[endpoint(folder.path())], None, &config, &metrics);
         let accounts = Accounts::of_queue(remote.unwrap());
         let (stop, listening) = (CancellationToken::new(), accounts.clone());
         let stopped = stop.clone();

@@ -9,6 +9,7 @@ use postroad_address::Domain;
 use serde::{Deserialize, Serialize};
 
 use crate::config::text;
+pub use crate::queue_addresses::QueueAddresses;
 use crate::units::Interval;
 
 /// The section `[common]`.
@@ -31,8 +32,8 @@ pub struct CommonConfig {
     pub directory: PathBuf,
     /// Where agents have accounts from.
     pub accounts: AccountsConfig,
-    /// Where the queue is: `unix:PATH`, or `tcp:HOST:PORT`, which is always mutual TLS.
-    pub queue: String,
+    /// Where the queue is: `unix:PATH`, or `tcp:HOST:PORT`, which is always mutual TLS; or a list of several nodes.
+    pub queue: QueueAddresses,
     /// How long work in progress may take to finish when the process is told to stop.
     pub shutdown_grace: Interval,
     /// Run although the user is root. Agents need no privilege: give them the port instead.
@@ -56,7 +57,7 @@ impl Default for CommonConfig {
             run_dir: "/run/postroad".into(),
             directory: "/etc/postroad/directory.toml".into(),
             accounts: AccountsConfig::default(),
-            queue: "unix:/run/postroad/queue.sock".to_owned(),
+            queue: "unix:/run/postroad/queue.sock".into(),
             shutdown_grace: Interval::seconds(30),
             allow_root: false,
             log: LogConfig::default(),

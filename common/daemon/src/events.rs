@@ -219,6 +219,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("accounts", "How many accounts."),
     ("aliases", "How many aliases."),
     ("address", "An address of a listener or of the queue."),
+    (
+        "node",
+        "A node of the queue, where it has several: its host, or the path of its socket.",
+    ),
     ("path", "A file or folder."),
     (
         "route",

@@ -43,6 +43,7 @@ mod health;
 mod http;
 mod logging;
 mod process;
+mod queue_addresses;
 mod reload;
 mod run;
 mod secret;
@@ -51,7 +52,7 @@ mod units;
 
 pub use common::{
     AccountsConfig, AccountsFrom, AddressFamily, CommonConfig, DnsConfig, LogConfig, LogFormat,
-    LogLevel, NameServer, TlsFiles, machine_name,
+    LogLevel, NameServer, QueueAddresses, TlsFiles, machine_name,
 };
 pub use config::{
     ConfigError, ConfigFile, DEFAULT_CONFIG_FILE, ENVIRONMENT_PREFIX, EffectiveValue, Place,

@@ -112,6 +112,13 @@ pub static LISTENER: Label = Label {
     words: None,
 };
 
+/// A node of the queue.
+pub static NODE: Label = Label {
+    name: "node",
+    meaning: "The queue's node: its host in `common.queue` or the path of its socket, with its port where two are on one host.",
+    words: None,
+};
+
 /// The check's name in `/readyz`.
 pub static CHECK: Label = Label {
     name: "check",

@@ -2,9 +2,9 @@
 //! Only what stands here can be counted, and a test compares it with what the sources count and what processes tell.
 
 use crate::labels::{
-    ANSWER, CERTIFICATE, CHECK, CONNECT, COUNTED, LISTENER, LOGIN, Label, OFFER, OUTCOME, REASON,
-    REFUSED, REPORT, ROUTE, RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS, TLS_VERSION,
-    VERSION,
+    ANSWER, CERTIFICATE, CHECK, CONNECT, COUNTED, LISTENER, LOGIN, Label, NODE, OFFER, OUTCOME,
+    REASON, REFUSED, REPORT, ROUTE, RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS,
+    TLS_VERSION, VERSION,
 };
 
 /// Something that is counted.
@@ -187,6 +187,9 @@ metrics! {
     REFUSALS "postroad_refusals_total" Counter, DOORS, [LISTENER, STAGE, SEVERITY, REASON] "Clients, senders, recipients and mails refused. What is no proper SMTP is not counted.";
     MAIL_SIZE "postroad_mail_size_bytes" Histogram(&SIZES), DOORS, [LISTENER] "Sizes of accepted mails, in octets.";
     ACCEPT_TIME "postroad_accept_seconds" Histogram(&SHORT), DOORS, [LISTENER] "From the end of a mail's content to its 250, in seconds: the queue's commit and the way to it.";
+
+    // The way to the queue.
+    QUEUE_NODE_UP "postroad_queue_node_up" Gauge, DOORS, [NODE] "1 while this node of the queue answers; else 0. None where the queue is in the same process.";
 
     // Accounts.
     ACCOUNT_ANSWERS "postroad_account_answers_total" Counter, DOORS, [ANSWER] "Questions about accounts, senders and recipients.";

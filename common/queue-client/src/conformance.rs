@@ -2,12 +2,12 @@
 //! against the same object behind gRPC.
 //!
 //! The queue under test must be empty, take `local.test` for a local domain, and give a dropped worker's leases free
-//! within seconds. Each check panics with what is wrong.
+//! within seconds; of several nodes that goes for each. Each check panics with what is wrong.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, stream::select_all};
 use postroad_address::ReversePath;
 use postroad_counters::{Count, Limit, Rule};
 use postroad_envelope::{
@@ -215,10 +215,11 @@ pub async fn drained_worker_leaves_nothing_behind(queue: &dyn QueueService) {
     .expect("accepted");
     let mut first = Worker::connect(queue).await;
     let missed = first.lease().await;
-    first.say(WorkUp::Drained).await;
-    let rest = first.channel.down.filter_map(|down| async { down.ok() });
+    first.say_to_all(WorkUp::Drained).await;
+    let rest = first.channels.into_iter().map(|channel| channel.down);
+    let rest = select_all(rest).filter_map(|down| async { down.ok() });
     let rest = timeout(PATIENCE, rest.collect::<Vec<_>>()).await;
-    assert_eq!(rest.expect("the stream ends"), []);
+    assert_eq!(rest.expect("the streams end"), []);
     let mut second = Worker::connect(queue).await;
     let lease = timeout(PATIENCE, second.lease())
         .await
@@ -316,44 +317,66 @@ pub async fn what_is_counted_adds_up(queue: &dyn QueueService) {
     assert_eq!(more.until, None, "more than the limit is never");
 }
 
+/// Has a stream from each node, and one mail at a time.
 struct Worker {
-    channel: WorkChannel,
+    channels: Vec<WorkChannel>,
+    /// Whose lease it has.
+    node: usize,
 }
 
 impl Worker {
     async fn connect(queue: &dyn QueueService) -> Self {
-        let hello = WorkHello {
+        let hello = || WorkHello {
             agent: "conformance".into(),
             version: "0".into(),
             host: "localhost".into(),
             classes: vec![RouteClass::Local],
             held: vec![],
         };
-        let channel = queue.work(hello).await.expect("a stream of leases");
-        let mut worker = Self { channel };
-        let welcome = worker.hear().await;
-        assert!(
-            matches!(welcome, WorkDown::Welcome { .. }),
-            "first comes the welcome, not {welcome:?}"
-        );
-        worker
+        let nodes = queue.nodes();
+        let mut channels = Vec::new();
+        for node in &nodes {
+            channels.push(node.queue.work(hello()).await.expect("a stream of leases"));
+        }
+        if nodes.is_empty() {
+            channels.push(queue.work(hello()).await.expect("a stream of leases"));
+        }
+        for channel in &mut channels {
+            let welcome = hear(&mut channel.down).await;
+            assert!(
+                matches!(welcome, WorkDown::Welcome { .. }),
+                "first comes the welcome, not {welcome:?}"
+            );
+        }
+        Self { channels, node: 0 }
     }
 
+    /// To the node whose lease it is about.
     async fn say(&self, up: WorkUp) {
-        self.channel.up.send(up).await.expect("the queue listens");
+        let channel = &self.channels[self.node];
+        channel.up.send(up).await.expect("the queue listens");
     }
 
-    async fn hear(&mut self) -> WorkDown {
-        let next = timeout(PATIENCE, self.channel.down.next()).await;
-        next.expect("the queue says something in time")
-            .expect("the stream goes on")
-            .expect("no error")
+    async fn say_to_all(&self, up: WorkUp) {
+        for channel in &self.channels {
+            let sent = channel.up.send(up.clone()).await;
+            sent.expect("the queue listens");
+        }
+    }
+
+    /// From whichever node has something to say.
+    async fn hear(&mut self) -> (usize, WorkDown) {
+        let downs = self.channels.iter_mut().enumerate();
+        let downs = downs
+            .map(|(at, channel)| (&mut channel.down).map(move |down| down.map(|down| (at, down))));
+        hear(select_all(downs)).await
     }
 
     async fn lease(&mut self) -> Lease {
-        self.say(WorkUp::Credits(1)).await;
+        self.say_to_all(WorkUp::Credits(1)).await;
         loop {
-            if let WorkDown::Lease(lease) = self.hear().await {
+            if let (node, WorkDown::Lease(lease)) = self.hear().await {
+                self.node = node;
                 return *lease;
             }
         }
@@ -376,7 +399,7 @@ impl Worker {
 
     async fn settled(&mut self, wanted: LeaseRef) -> SettleResult {
         loop {
-            match self.hear().await {
+            match self.hear().await.1 {
                 WorkDown::Settled { lease, result } if lease == wanted => return result,
                 WorkDown::Lease(lease) => panic!("an unasked lease: {}", lease.lease.job),
                 _ => {}
@@ -386,11 +409,19 @@ impl Worker {
 
     /// Offers a credit and waits a moment in which a lease would come. The absence of an event has no event to wait for.
     async fn expect_no_lease(mut self) {
-        self.say(WorkUp::Credits(1)).await;
+        self.say_to_all(WorkUp::Credits(1)).await;
+        let downs = self.channels.iter_mut().map(|channel| &mut channel.down);
         if let Ok(Some(Ok(down))) =
-            timeout(Duration::from_millis(300), self.channel.down.next()).await
+            timeout(Duration::from_millis(300), select_all(downs).next()).await
         {
             panic!("unexpected: {down:?}");
         }
     }
+}
+
+async fn hear<T>(mut down: impl Stream<Item = Result<T, QueueError>> + Unpin) -> T {
+    let next = timeout(PATIENCE, down.next()).await;
+    next.expect("the queue says something in time")
+        .expect("the stream goes on")
+        .expect("no error")
 }

@@ -2,7 +2,8 @@
 //!
 //! Agents speak to the queue in the words of [`postroad_envelope`]; where the queue runs is not their business.
 //! [`QueueService`] is implemented by [`RemoteQueue`] (gRPC) here and by the queue agent itself, so that the all-in-one
-//! process needs no socket between them. [`conformance`] is the suite both pass.
+//! process needs no socket between them; [`QueueNodes`] is several such queues that are used as one. [`conformance`] is the
+//! suite all of them pass.
 //!
 //! * submit: [`QueueService::admit`] before content is asked for, [`QueueService::submit`] with a [`Submission`] that is
 //!   fed chunk by chunk; [`Submission::finish`] returns once the mail is durable.
@@ -40,9 +41,10 @@ pub use error::QueueError;
 pub use import::{ImportedMail, ImportedRecipient};
 pub use postroad_counters::{Count, Counted};
 pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};
-pub use remote::{RemoteAdmin, RemoteQueue};
+pub use remote::{QueueNodes, RemoteAdmin, RemoteQueue};
 pub use service::{
-    Accepted, AdmitRequest, Completion, ContentStream, QueueService, Submission, collect_content,
+    Accepted, AdmitRequest, Completion, ContentStream, QueueNode, QueueService, Submission,
+    collect_content,
 };
 pub use store::{VerifyProgress, VerifyStream};
 pub use timeline::{Cursor, WatchQuery, WatchStream, Watched};

@@ -1,13 +1,13 @@
 mod admin;
 mod large;
 mod many;
+mod nodes;
 mod presence;
 mod submission;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use postroad_counters::{Count, Counted};
-use postroad_daemon::{Check, CommonConfig};
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_metrics::Metrics;
 use postroad_proto::{
@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-pub use self::admin::RemoteAdmin;
+pub use self::{admin::RemoteAdmin, nodes::QueueNodes};
 use self::{many::SubmitStreams, submission::RemoteSubmission};
 use crate::{
     AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkDown,
@@ -33,7 +33,7 @@ const CHANNELS: usize = 2;
 /// Messages a worker may have on their way before it waits.
 const WORK_BACKLOG: usize = 64;
 
-/// The queue on the other side of a Unix socket or of mutual TLS.
+/// One queue on the other side of a Unix socket or of mutual TLS.
 ///
 /// Connects when first used and again whenever the connection was lost, so agents may start in any order.
 pub struct RemoteQueue {
@@ -50,26 +50,6 @@ impl RemoteQueue {
         let pool = dial_pool(endpoint, tls, CHANNELS)?;
         let streams = SubmitStreams::start(pool.channels());
         Ok(Self { pool, streams })
-    }
-
-    /// The queue that `[common]` names.
-    pub fn configured(common: &CommonConfig) -> Result<Self, postroad_rpc::Error> {
-        Self::connect(&common.queue.parse()?, common.tls.as_ref())
-    }
-
-    /// Keeps a check until `stop`: ready while the queue answers. Tells when it goes and when it is back.
-    pub fn keep_check(
-        &self,
-        check: Check,
-        stop: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let keep = presence::keep(self.pool.clone(), check);
-        async move {
-            tokio::select! {
-                () = keep => {}
-                () = stop.cancelled() => {}
-            }
-        }
     }
 
     /// See [`ChannelPool::count_certificate`].

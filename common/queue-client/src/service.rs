@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -21,6 +21,16 @@ pub trait QueueService: Send + Sync + 'static {
     /// Begins a submission. Its id makes it idempotent: submitting the same mail again is acknowledged again.
     async fn submit(&self, envelope: Envelope) -> Result<Box<dyn Submission>, QueueError>;
 
+    /// The same for a mail that follows from one of the queue under an id that follows from that one's: only where that one
+    /// is can it be known that this one was submitted before.
+    async fn submit_beside(
+        &self,
+        _mail: QueueId,
+        envelope: Envelope,
+    ) -> Result<Box<dyn Submission>, QueueError> {
+        self.submit(envelope).await
+    }
+
     /// Opens a stream of leases for a worker.
     async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError>;
 
@@ -38,6 +48,19 @@ pub trait QueueService: Send + Sync + 'static {
     /// Counts for all copies of an agent together. Whoever counts of one key must ask the same queue, so this is not asked again
     /// elsewhere: an agent that gets no answer counts by itself.
     async fn count(&self, count: Count) -> Result<Counted, QueueError>;
+
+    /// The nodes it is made of, each a queue for itself; none: it is one. Leases are taken from each.
+    fn nodes(&self) -> Vec<QueueNode> {
+        Vec::new()
+    }
+}
+
+/// One of several queues that are used as one.
+pub struct QueueNode {
+    /// What people call it.
+    pub name: String,
+    /// It alone.
+    pub queue: Arc<dyn QueueService>,
 }
 
 /// One mail on its way into the queue. Dropping it leaves nothing behind.

@@ -6,8 +6,13 @@
 //!    └── back-off when the queue is away; results that found no queue are offered again after the reconnect
 //! ```
 //!
+//! A queue of several nodes has a stream to each, and each goes through its losses alone. The handlers at work are bounded in
+//! all; which node they work for is settled by credits ([`slots`]).
+//!
 //! A handler that takes longer than its lease is not stopped: the lease is extended until the queue revokes it.
 //! On shutdown no more leases are taken, running handlers get the grace period, and what has not begun goes back.
+
+mod slots;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -21,9 +26,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::slots::{NodeSlots, Slots};
 use crate::{
-    HandBack, HeldLease, Lease, QueueError, QueueService, SettleResult, Settlement, WorkChannel,
-    WorkDown, WorkHello, WorkUp,
+    HandBack, HeldLease, Lease, QueueError, QueueNode, QueueService, SettleResult, Settlement,
+    WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 
 /// What a worker does with a lease.
@@ -54,7 +60,7 @@ pub struct WorkerOptions {
     pub host: String,
     /// What it carries out.
     pub classes: Vec<RouteClass>,
-    /// Leases at once.
+    /// Leases at once, of all nodes together.
     pub concurrency: u32,
     /// How long running handlers may take after shutdown began.
     pub grace: Duration,
@@ -76,59 +82,36 @@ pub async fn run(
     handler: Arc<dyn Handler>,
     shutdown: CancellationToken,
 ) {
-    let mut worker = Worker {
-        options,
-        handler,
-        running: HashMap::new(),
-        results: HashMap::new(),
-        tasks: JoinSet::new(),
-        leases: HashMap::new(),
-        extend_every: EXTEND_EVERY,
-    };
-    let mut pause = FIRST_PAUSE;
-    let mut refusal = None;
-    while !shutdown.is_cancelled() {
-        let stream = tokio::select! {
-            stream = queue.work(worker.hello()) => stream,
-            () = shutdown.cancelled() => return,
-        };
-        match stream {
-            Ok(channel) => {
-                tracing::info!(event = "queue_connected", worker = worker.options.agent);
-                let since = Instant::now();
-                let lost = worker.converse(channel, &shutdown).await;
-                if shutdown.is_cancelled() {
-                    return;
-                }
-                tracing::info!(event = "queue_lost", worker = worker.options.agent, reason = %lost, "lost the queue, connecting again");
-                refusal = None;
-                // A stream that lasted shows that the queue is well; one that ended at once does not.
-                if since.elapsed() > LONGEST_PAUSE {
-                    pause = FIRST_PAUSE;
-                }
-            }
-            Err(error) => tell_refusal(&worker.options.agent, error, &mut refusal),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+    let nodes = queue.nodes();
+    let slots = Slots::new(options.concurrency, nodes.len());
+    if nodes.is_empty() {
+        let worker = Worker::new(options, handler, None, slots.of(0), shutdown);
+        return worker.work_for(queue).await;
+    }
+    let mut workers = JoinSet::new();
+    for (at, QueueNode { name, queue }) in nodes.into_iter().enumerate() {
+        let (options, handler) = (options.clone(), Arc::clone(&handler));
+        let worker = Worker::new(options, handler, Some(name), slots.of(at), shutdown.clone());
+        workers.spawn(worker.work_for(queue));
+    }
+    while let Some(ended) = workers.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(event = "fault", task = "worker", %error);
         }
     }
-}
-
-/// Once: the worker asks again and again. That the queue is away is told by who probes it.
-fn tell_refusal(worker: &str, error: QueueError, told: &mut Option<QueueError>) {
-    tracing::debug!(reason = %error, "no lease can be had now");
-    if matches!(error, QueueError::Unavailable(_)) || told.as_ref() == Some(&error) {
-        return;
-    }
-    tracing::warn!(event = "rejected", worker, reason = %error, "the queue gives this agent no leases; its log says why");
-    *told = Some(error);
 }
 
 struct Worker {
     options: WorkerOptions,
     handler: Arc<dyn Handler>,
+    /// Which of several nodes it works for.
+    node: Option<String>,
+    slots: NodeSlots,
+    shutdown: CancellationToken,
+    /// Credits that the queue has of us.
+    credits: u32,
+    /// The queue wants us to take no more.
+    drained: bool,
     /// Leases a handler works on, by the name they were handed out under → the name they have now.
     running: HashMap<LeaseRef, LeaseRef>,
     /// Results that are not yet durable, by the lease's present name.
@@ -138,9 +121,78 @@ struct Worker {
     leases: HashMap<tokio::task::Id, LeaseRef>,
     /// By the shortest lease so far.
     extend_every: Duration,
+    refusal: Option<QueueError>,
 }
 
 impl Worker {
+    fn new(
+        options: WorkerOptions,
+        handler: Arc<dyn Handler>,
+        node: Option<String>,
+        slots: NodeSlots,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            options,
+            handler,
+            node,
+            slots,
+            shutdown,
+            credits: 0,
+            drained: false,
+            running: HashMap::new(),
+            results: HashMap::new(),
+            tasks: JoinSet::new(),
+            leases: HashMap::new(),
+            extend_every: EXTEND_EVERY,
+            refusal: None,
+        }
+    }
+
+    async fn work_for(mut self, queue: Arc<dyn QueueService>) {
+        let shutdown = self.shutdown.clone();
+        let mut pause = FIRST_PAUSE;
+        while !shutdown.is_cancelled() {
+            let stream = tokio::select! {
+                stream = queue.work(self.hello()) => stream,
+                () = shutdown.cancelled() => return,
+            };
+            match stream {
+                Ok(channel) => {
+                    let (worker, node) = (self.options.agent.clone(), self.node.clone());
+                    tracing::info!(event = "queue_connected", worker, node);
+                    let since = Instant::now();
+                    let lost = self.converse(channel).await;
+                    if shutdown.is_cancelled() {
+                        return;
+                    }
+                    tracing::info!(event = "queue_lost", worker, node, reason = %lost, "lost the queue, connecting again");
+                    self.refusal = None;
+                    // A stream that lasted shows that the queue is well; one that ended at once does not.
+                    if since.elapsed() > LONGEST_PAUSE {
+                        pause = FIRST_PAUSE;
+                    }
+                }
+                Err(error) => self.tell_refusal(error),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
+    /// Once: the worker asks again and again. That the queue is away is told by who probes it.
+    fn tell_refusal(&mut self, error: QueueError) {
+        tracing::debug!(reason = %error, "no lease can be had now");
+        if matches!(error, QueueError::Unavailable(_)) || self.refusal.as_ref() == Some(&error) {
+            return;
+        }
+        let (worker, node) = (self.options.agent.clone(), self.node.clone());
+        tracing::warn!(event = "rejected", worker, node, reason = %error, "the queue gives this agent no leases; its log says why");
+        self.refusal = Some(error);
+    }
+
     fn hello(&self) -> WorkHello {
         let held = self.running.values().chain(self.results.keys());
         WorkHello {
@@ -153,23 +205,19 @@ impl Worker {
     }
 
     /// Speaks with the queue until the stream breaks or the shutdown is over.
-    async fn converse(
-        &mut self,
-        mut channel: WorkChannel,
-        shutdown: &CancellationToken,
-    ) -> QueueError {
+    async fn converse(&mut self, mut channel: WorkChannel) -> QueueError {
+        let shutdown = self.shutdown.clone();
+        (self.credits, self.drained) = (0, false);
         let mut extend = self.extensions();
         let gone = || QueueError::Unavailable("the stream of leases ended".to_owned());
         // Until then what is held has names that may hold no more.
         let mut welcomed = false;
-        let mut drained = false;
         loop {
             let sent = tokio::select! {
                 down = channel.down.next() => match down {
-                    Some(Ok(WorkDown::Drain)) => { drained = true; Ok(()) }
                     Some(Ok(down)) => {
                         welcomed |= matches!(down, WorkDown::Welcome { .. });
-                        self.receive(down, &channel.up, drained).await
+                        self.receive(down, &channel.up).await
                     }
                     Some(Err(error)) => return error,
                     None => return gone(),
@@ -196,12 +244,7 @@ impl Worker {
         extend
     }
 
-    async fn receive(
-        &mut self,
-        down: WorkDown,
-        up: &mpsc::Sender<WorkUp>,
-        drained: bool,
-    ) -> Result<(), Gone> {
+    async fn receive(&mut self, down: WorkDown, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
         match down {
             WorkDown::Welcome { resumed, .. } => self.resume(resumed, up).await,
             WorkDown::Lease(lease) => {
@@ -209,10 +252,16 @@ impl Worker {
                 self.running.insert(name, name);
                 let every = (lease.duration / EXTENSIONS_IN_A_LEASE).max(EXTEND_AT_MOST_EVERY);
                 self.extend_every = self.extend_every.min(every);
-                let handler = Arc::clone(&self.handler);
-                let task = self
-                    .tasks
-                    .spawn(async move { handler.handle(*lease).await });
+                self.credits = self.credits.saturating_sub(1);
+                self.slots.hold(self.running.len());
+                let (handler, slots) = (Arc::clone(&self.handler), self.slots.clone());
+                let shutdown = self.shutdown.clone();
+                let task = self.tasks.spawn(async move {
+                    match slots.take(&shutdown).await {
+                        Some(_slot) => handler.handle(*lease).await,
+                        None => Verdict::HandBack(untried(name)),
+                    }
+                });
                 self.leases.insert(task.id(), name);
                 Ok(())
             }
@@ -223,8 +272,8 @@ impl Worker {
                 } else {
                     tracing::warn!(event = "lease_expired", queue_id = %lease.job.queue_id, "the lease had ended before its result came");
                 }
-                if known && !drained {
-                    send(up, WorkUp::Credits(1)).await
+                if known {
+                    self.give_credits(up).await
                 } else {
                     Ok(())
                 }
@@ -235,8 +284,25 @@ impl Worker {
                 }
                 Ok(())
             }
-            WorkDown::Drain => Ok(()),
+            WorkDown::Drain => {
+                self.drained = true;
+                Ok(())
+            }
         }
+    }
+
+    /// As many as there is room for, and the queue has not of us yet.
+    async fn give_credits(&mut self, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
+        let busy = u32::try_from(self.running.len() + self.results.len()).unwrap_or(u32::MAX);
+        let more = self
+            .slots
+            .room()
+            .saturating_sub(busy.saturating_add(self.credits));
+        if more == 0 || self.drained {
+            return Ok(());
+        }
+        self.credits += more;
+        send(up, WorkUp::Credits(more)).await
     }
 
     /// Renames what goes on, offers results again, and gives credits for what is free.
@@ -258,12 +324,7 @@ impl Worker {
             let lease = renamed.get(&lease).copied().unwrap_or(lease);
             self.offer(lease, verdict, up).await?;
         }
-        let busy = u32::try_from(self.running.len() + self.results.len()).unwrap_or(u32::MAX);
-        send(
-            up,
-            WorkUp::Credits(self.options.concurrency.saturating_sub(busy)),
-        )
-        .await
+        self.give_credits(up).await
     }
 
     async fn finish(
@@ -278,12 +339,13 @@ impl Worker {
             return Ok(());
         };
         let lease = self.running.remove(&name).unwrap_or(name);
+        self.slots.hold(self.running.len());
         match done {
             Ok((_, verdict)) => self.offer(lease, verdict, up).await,
             Err(error) => {
                 // No longer extended, the lease expires and the job is tried again.
                 tracing::error!(event = "fault", queue_id = %lease.job.queue_id, reason = %error, "an attempt ended by a fault of ours; the mail is tried again");
-                send(up, WorkUp::Credits(1)).await
+                self.give_credits(up).await
             }
         }
     }
@@ -306,7 +368,7 @@ impl Worker {
             }
             Verdict::HandBack(back) => {
                 send(up, WorkUp::HandBack(HandBack { lease, ..back })).await?;
-                send(up, WorkUp::Credits(1)).await
+                self.give_credits(up).await
             }
         }
     }
@@ -320,18 +382,14 @@ impl Worker {
 
     /// Lets handlers end and their results become durable; leases that still come go straight back.
     async fn drain(&mut self, channel: &mut WorkChannel) {
+        self.drained = true;
         while !self.running.is_empty() || !self.results.is_empty() {
             let sent = tokio::select! {
                 down = channel.down.next() => match down {
                     Some(Ok(WorkDown::Lease(lease))) => {
-                        let back = HandBack {
-                            lease: lease.lease,
-                            delay: Duration::ZERO,
-                            reason: "draining".to_owned(),
-                        };
-                        send(&channel.up, WorkUp::HandBack(back)).await
+                        send(&channel.up, WorkUp::HandBack(untried(lease.lease))).await
                     }
-                    Some(Ok(down)) => self.receive(down, &channel.up, true).await,
+                    Some(Ok(down)) => self.receive(down, &channel.up).await,
                     Some(Err(_)) | None => return,
                 },
                 Some(done) = self.tasks.join_next_with_id() => self.finish(done, &channel.up).await,
@@ -345,6 +403,15 @@ impl Worker {
             let ended = async { while let Some(Ok(_)) = channel.down.next().await {} };
             let _ = timeout(FAREWELL, ended).await;
         }
+    }
+}
+
+/// Back it goes: this worker leaves.
+fn untried(lease: LeaseRef) -> HandBack {
+    HandBack {
+        lease,
+        delay: Duration::ZERO,
+        reason: "draining".to_owned(),
     }
 }
 

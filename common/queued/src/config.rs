@@ -117,8 +117,9 @@ impl Config {
 
     /// Where agents of this host connect.
     pub fn agents_endpoint(&self, common: &CommonConfig) -> Endpoint {
-        let of_agents = || match common.queue.parse() {
-            Ok(endpoint @ Endpoint::Unix(_)) => endpoint,
+        let named = common.queue.only().and_then(|only| only.parse().ok());
+        let of_agents = || match named {
+            Some(endpoint @ Endpoint::Unix(_)) => endpoint,
             _ => Endpoint::Unix(common.run_dir.join("queue.sock")),
         };
         self.listen.agents.clone().unwrap_or_else(of_agents)
@@ -176,7 +177,7 @@ pub struct RouteRule {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenConfig {
-    /// Where agents connect. Default: `common.queue` if that is a Unix socket, else `queue.sock` in `common.run_dir`.
+    /// Where agents connect. Default: `common.queue` if that is one Unix socket, else `queue.sock` in `common.run_dir`.
     pub agents: Option<Endpoint>,
     /// Where operators connect. Default: `queue-admin.sock` in `common.run_dir`.
     pub admin: Option<Endpoint>,

@@ -7,6 +7,7 @@
 //! ```text
 //! Server::bind(endpoint, …) ─► .serve(routes, shutdown)     health and reflection are added
 //! dial / dial_pool(endpoint, …) ─► Channel, ChannelPool     lazy: connects at the first call, and again after a loss
+//! nodes(&common.queue) ─► the endpoints and their names     a queue may be several nodes
 //! serves(channel)                                           whether somebody answers there, by the health service
 //! handler: require_role(&request, &[PeerRole::Mta])?        who may call
 //! ```
@@ -22,6 +23,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod incoming;
+mod node;
 mod peer;
 mod probe;
 mod server;
@@ -32,6 +34,7 @@ use std::time::Duration;
 pub use dial::{ChannelPool, dial, dial_pool};
 pub use endpoint::Endpoint;
 pub use error::Error;
+pub use node::{Node, nodes};
 pub use peer::{peer_identity, require_role};
 pub use postroad_daemon::TlsFiles;
 pub use probe::{serves, with_cause};

@@ -9,7 +9,6 @@ use postroad_daemon::{
 use postroad_directory::{Directory, DirectoryError};
 use postroad_dns::ResolverOptions;
 use postroad_net::{CertFiles, Revocations};
-use postroad_rpc::Endpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -223,7 +222,7 @@ impl Report {
     }
 
     fn look_at_common(&mut self, file: &ConfigFile, common: &CommonConfig) {
-        if let Err(error) = common.queue.parse::<Endpoint>() {
+        if let Err(error) = postroad_rpc::nodes(&common.queue) {
             self.meaning(file, "common.queue", error, "write one of these forms");
         }
         for (key, path) in common.tls.iter().flat_map(tls_files) {

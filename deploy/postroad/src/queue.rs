@@ -132,7 +132,9 @@ fn here_or_elsewhere(
     if queued.listen.admin.is_some() || is_there {
         return Ok(here);
     }
-    match common.queue.parse().map_err(Fault::not_done)? {
+    let nodes = postroad_rpc::nodes(&common.queue).map_err(Fault::not_done)?;
+    let first = nodes.into_iter().next().map(|node| node.endpoint);
+    match first.unwrap_or_else(|| here.clone()) {
         elsewhere @ Endpoint::Tcp { .. } => Ok(elsewhere),
         Endpoint::Unix(_) => Ok(here),
     }
@@ -257,7 +259,7 @@ mod tests {
         let elsewhere = "tcp:queue.example.net:7700";
         let mut common = CommonConfig {
             run_dir: folder.path().to_owned(),
-            queue: elsewhere.to_owned(),
+            queue: elsewhere.into(),
             ..CommonConfig::default()
         };
         let mut queued = postroad_queued::Config::default();
@@ -268,13 +270,13 @@ mod tests {
         std::fs::write(&socket, "").unwrap();
         assert_eq!(told(&queued, &common), here);
         std::fs::remove_file(&socket).unwrap();
-        common.queue = "unix:/nowhere/queue.sock".to_owned();
+        common.queue = "unix:/nowhere/queue.sock".into();
         assert_eq!(told(&queued, &common), here);
         let named = "unix:/named/admin.sock";
         queued.listen.admin = Some(named.parse().unwrap());
-        common.queue = elsewhere.to_owned();
+        common.queue = elsewhere.into();
         assert_eq!(told(&queued, &common), named);
-        common.queue = "queue.example.net".to_owned();
+        common.queue = "queue.example.net".into();
         queued.listen.admin = None;
         assert!(here_or_elsewhere(&queued, &common).is_err());
     }

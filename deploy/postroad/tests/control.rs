@@ -47,7 +47,7 @@ impl Site {
             hostname: "mx.a.example".parse().unwrap(),
             state_dir: folder.path().to_owned(),
             run_dir: folder.path().to_owned(),
-            queue: format!("unix:{path}/queue.sock"),
+            queue: format!("unix:{path}/queue.sock").into(),
             directory: folder.path().join("directory.toml"),
             ..CommonConfig::default()
         };

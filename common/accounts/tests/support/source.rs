@@ -32,5 +32,5 @@ pub async fn accounts(directory: &DirectoryHandle, metrics: &Metrics) -> Account
         drop(folder);
     });
     let config = AccountsConfig::default();
-    Accounts::of_queue(RemoteAccounts::connect(&endpoint, None, &config, metrics).unwrap())
+    Accounts::of_queue(RemoteAccounts::connect(&[endpoint], None, &config, metrics).unwrap())
 }

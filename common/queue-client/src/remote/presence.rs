@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use postroad_daemon::Check;
 use postroad_rpc::{ChannelPool, serves};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -12,21 +11,16 @@ const PROBE: Duration = Duration::from_secs(1);
 const LONGEST_PROBE: Duration = Duration::from_secs(5);
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Keeps a check, for as long as it is polled: ready while the queue answers.
-pub(super) async fn keep(pool: ChannelPool, check: Check) {
+/// Asks for as long as it is polled, and hands each answer on.
+pub(super) async fn keep(pool: ChannelPool, heard: impl Fn(&Result<(), String>)) {
     let (mut told, mut pause) = (Told::Nothing, PROBE);
     loop {
         let answer = timeout(PROBE_PATIENCE, serves(pool.pick())).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        heard(&answer);
         pause = match &answer {
-            Ok(()) => {
-                check.ready();
-                PROBE
-            }
-            Err(why) => {
-                check.not_ready(format!("the queue is away: {why}"));
-                (pause * 2).min(LONGEST_PROBE)
-            }
+            Ok(()) => PROBE,
+            Err(_) => (pause * 2).min(LONGEST_PROBE),
         };
         let address = pool.endpoint();
         match told.heard(answer) {

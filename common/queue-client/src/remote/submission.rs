@@ -19,11 +19,7 @@ pub(super) struct RemoteSubmission {
 }
 
 enum State {
-    Small {
-        envelope: Box<Envelope>,
-        chunks: Vec<Bytes>,
-        size: usize,
-    },
+    Small(Gathered),
     Large(LargeSubmission),
 }
 
@@ -33,16 +29,11 @@ impl RemoteSubmission {
         stream: SubmitStream,
         client: QueueClient<Channel>,
     ) -> Self {
-        let state = State::Small {
-            envelope: Box::new(envelope),
-            chunks: Vec::new(),
-            size: 0,
-        };
         Self {
             stream,
             client,
             crc32c: 0,
-            state,
+            state: State::Small(Gathered::new(envelope)),
         }
     }
 }
@@ -53,18 +44,12 @@ impl Submission for RemoteSubmission {
         self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
         match &mut self.state {
             State::Large(large) => large.chunk(bytes).await,
-            State::Small { chunks, size, .. } if *size + bytes.len() <= SMALL => {
-                *size += bytes.len();
-                chunks.push(bytes);
+            State::Small(small) if small.has_room_for(&bytes) => {
+                small.push(bytes);
                 Ok(())
             }
-            State::Small {
-                envelope, chunks, ..
-            } => {
-                let mut large = LargeSubmission::begin(self.client.clone(), envelope).await?;
-                for chunk in std::mem::take(chunks) {
-                    large.chunk(chunk).await?;
-                }
+            State::Small(small) => {
+                let mut large = small.stream_to(self.client.clone()).await?;
                 large.chunk(bytes).await?;
                 self.state = State::Large(large);
                 Ok(())
@@ -76,21 +61,57 @@ impl Submission for RemoteSubmission {
         let completion = completion.to_wire(self.crc32c);
         match self.state {
             State::Large(large) => large.finish(completion).await,
-            State::Small {
-                envelope,
-                chunks,
-                size,
-            } => {
-                self.stream
-                    .submit(v1::SubmitManyRequest {
-                        sequence: 0,
-                        envelope: Some(envelope.as_ref().into()),
-                        content: joined(chunks, size),
-                        completion: Some(completion),
-                    })
-                    .await
-            }
+            State::Small(small) => self.stream.submit(small.into_request(completion)).await,
         }
+    }
+}
+
+/// A mail as far as it has come, whole in memory.
+pub(super) struct Gathered {
+    envelope: Box<Envelope>,
+    chunks: Vec<Bytes>,
+    size: usize,
+}
+
+impl Gathered {
+    pub(super) fn new(envelope: Envelope) -> Self {
+        Self {
+            envelope: Box::new(envelope),
+            chunks: Vec::new(),
+            size: 0,
+        }
+    }
+
+    /// Whether the mail stays small with these.
+    pub(super) fn has_room_for(&self, bytes: &Bytes) -> bool {
+        self.size + bytes.len() <= SMALL
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.size += bytes.len();
+        self.chunks.push(bytes);
+    }
+
+    /// As one message.
+    pub(super) fn into_request(self, completion: v1::Completion) -> v1::SubmitManyRequest {
+        v1::SubmitManyRequest {
+            sequence: 0,
+            envelope: Some(self.envelope.as_ref().into()),
+            content: joined(self.chunks, self.size),
+            completion: Some(completion),
+        }
+    }
+
+    /// On a stream of its own; from then on the content is no more in memory.
+    pub(super) async fn stream_to(
+        &mut self,
+        client: QueueClient<Channel>,
+    ) -> Result<LargeSubmission, QueueError> {
+        let mut large = LargeSubmission::begin(client, &self.envelope).await?;
+        for chunk in std::mem::take(&mut self.chunks) {
+            large.chunk(chunk).await?;
+        }
+        Ok(large)
     }
 }
 

@@ -86,7 +86,7 @@ impl House {
             .agents_endpoint(&common(served.stack.folder.path()));
         let client = DirectoryClient::new(dial(&endpoint, None).unwrap());
         let (config, metrics) = (AccountsConfig::default(), Metrics::new("msa"));
-        let remote = RemoteAccounts::connect(&endpoint, None, &config, &metrics).unwrap();
+        let remote = RemoteAccounts::connect(&[endpoint], None, &config, &metrics).unwrap();
         Self {
             served,
             client,

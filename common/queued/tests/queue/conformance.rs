@@ -6,7 +6,10 @@ use postroad_queue_client::{RemoteQueue, conformance};
 use postroad_queued::serve_rpc;
 use tokio_util::sync::CancellationToken;
 
-use crate::setup::{Stack, common};
+use crate::{
+    nodes::{Node, as_one},
+    setup::{Stack, common},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_local_queue_is_as_agents_expect_it() {
@@ -49,4 +52,13 @@ async fn the_queue_behind_a_socket_is_too() {
     stop.cancel();
     served.await.unwrap().unwrap();
     stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_used_as_one_are_too() {
+    let nodes = [Node::start().await, Node::start().await];
+    conformance::all(as_one(&nodes)).await;
+    for node in nodes {
+        node.stop().await;
+    }
 }

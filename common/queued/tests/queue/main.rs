@@ -16,6 +16,7 @@ mod journeys;
 mod kill;
 mod methods;
 mod names;
+mod nodes;
 mod purge;
 mod quotas;
 mod reload;

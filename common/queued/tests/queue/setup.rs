@@ -78,7 +78,7 @@ pub fn common(folder: &Path) -> CommonConfig {
         hostname: "mail.local.test".parse().unwrap(),
         state_dir: folder.join("state"),
         run_dir: folder.join("run"),
-        queue: format!("unix:{}", folder.join("run/queue.sock").display()),
+        queue: format!("unix:{}", folder.join("run/queue.sock").display()).into(),
         directory: folder.join("directory.toml"),
         ..CommonConfig::default()
     }

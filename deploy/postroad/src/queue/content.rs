@@ -8,7 +8,7 @@ use std::path::Path;
 use futures::StreamExt as _;
 use postroad_envelope::{HeaderEdit, QueueId};
 use postroad_message::{DEFAULT_HEADER_LIMIT, HeaderSplitter, Split, apply_edits};
-use postroad_queue_client::{ContentStream, QueueAdmin, QueueService, RemoteQueue};
+use postroad_queue_client::{ContentStream, QueueAdmin, QueueNodes, QueueService};
 use serde_json::json;
 
 use crate::fault::Fault;
@@ -24,7 +24,7 @@ pub async fn content(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     let edits = admin.show(id).await?.envelope.header_edits;
-    let queue = RemoteQueue::configured(&home.common).map_err(Fault::not_done)?;
+    let queue = QueueNodes::configured(&home.common).map_err(Fault::not_done)?;
     let stream = queue.read_any(id, 0).await?;
     if file.as_os_str() != "-" {
         return keep(stream, &edits, id, file, terminal).await;
