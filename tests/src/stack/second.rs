@@ -18,7 +18,7 @@ impl Stack {
     /// Starts another process of `agent` with another host name and run folder and with `settings`, on the same queue, and
     /// waits until it is ready.
     pub async fn second(&mut self, agent: Agent, settings: &str) -> Result<Second> {
-        let folder = self.folder().join(format!("second-{agent}"));
+        let folder = self.folder().join("second");
         let (conf_d, run) = (folder.join("conf.d"), folder.join("run"));
         fs::create_dir_all(&conf_d)?;
         let config = fs::read_to_string(self.config_file())?;
