@@ -1,8 +1,11 @@
 use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig, Interval};
 use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
 use serde::{Deserialize, Serialize};
+
+use crate::SendingConfig;
 
 /// Keys that can change while the agent runs; others need a restart.
 pub const LIVE: &[&str] = &[
@@ -12,9 +15,16 @@ pub const LIVE: &[&str] = &[
     "msa.max_hops",
     "msa.rdns_timeout",
     "msa.queue_timeout",
+    "msa.counters_timeout",
     "msa.auth",
+    "msa.sending",
     "msa.limits",
 ];
+
+/// Times that the queue counts over, and longest ban.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+const LONGEST_BAN: Duration = Duration::from_secs(366 * 86_400);
 
 /// The section `[msa]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,8 +48,12 @@ pub struct Config {
     pub rdns_timeout: Interval,
     /// How long the queue is waited for before the client is told to come again.
     pub queue_timeout: Interval,
+    /// How long the queue is waited for to count a failed log-in or a mail before this copy counts alone.
+    pub counters_timeout: Interval,
     /// Logging in.
     pub auth: AuthConfig,
+    /// How much accounts may send.
+    pub sending: SendingConfig,
     /// Connections.
     pub limits: Limits,
     /// `/healthz`, `/readyz` and `/metrics`.
@@ -60,6 +74,15 @@ pub struct AuthConfig {
     pub delay: Interval,
     /// The longest such delay.
     pub max_delay: Interval,
+    /// So many failed log-ins of one network within `ban_window` get it banned; 0: never. A network is an IPv4 address, or
+    /// `limits.ipv6_prefix` bits of an IPv6 address; all copies count together.
+    pub ban_after: u32,
+    /// How far back failed log-ins count, for the delay too.
+    pub ban_window: Interval,
+    /// How long a ban lasts.
+    pub ban_for: Interval,
+    /// Networks that are never banned: monitoring, webmail, whatever many people come by. `proxy_networks` never are.
+    pub ban_except: Networks,
 }
 
 impl Default for Config {
@@ -75,7 +98,9 @@ impl Default for Config {
             max_hops: 100,
             rdns_timeout: Interval::seconds(2),
             queue_timeout: Interval::seconds(30),
+            counters_timeout: Interval::millis(500),
             auth: AuthConfig::default(),
+            sending: SendingConfig::default(),
             limits: Limits::default(),
             http: HttpConfig::default(),
         }
@@ -90,6 +115,10 @@ impl Default for AuthConfig {
             max_failures: 3,
             delay: Interval::seconds(1),
             max_delay: Interval::seconds(8),
+            ban_after: 10,
+            ban_window: Interval::minutes(10),
+            ban_for: Interval::minutes(10),
+            ban_except: Networks::loopback(),
         }
     }
 }
@@ -144,6 +173,34 @@ impl Config {
                 "write 100 or more",
             );
         }
+        self.check_counted(&mut problem);
         problems
+    }
+
+    /// What is counted must be what the queue can count.
+    fn check_counted(&self, problem: &mut impl FnMut(&str, String, &str)) {
+        let auth = &self.auth;
+        let (window, ban) = (auth.ban_window.as_duration(), auth.ban_for.as_duration());
+        if !(SHORTEST..=LONGEST).contains(&window) {
+            problem(
+                "msa.auth.ban_window",
+                format!("{} cannot be counted", auth.ban_window),
+                "write a time from \"1s\" to \"31d\"",
+            );
+        }
+        if !(SHORTEST..=LONGEST_BAN).contains(&ban) {
+            problem(
+                "msa.auth.ban_for",
+                format!("{} is no time for a ban", auth.ban_for),
+                "write a time from \"1s\" to \"366d\"; who is to ban nobody writes `ban_after = 0`",
+            );
+        }
+        if let Err(why) = self.sending.named() {
+            problem(
+                "msa.sending.accounts",
+                why,
+                "write `{ name = \"newsletter@example.org\", recipients_per_day = 50000 }`, once for each account",
+            );
+        }
     }
 }

@@ -9,6 +9,8 @@
 //! process of its own. What it leans on are arguments ([`Dependencies`]).
 //!
 //! * Nothing but EHLO, STARTTLS and QUIT without TLS, no MAIL without AUTH, no sender an account may not use.
+//! * Failed log-ins of a network make its answers slow and then get it banned; accounts have sending limits. Both are counted
+//!   by way of the queue for all copies of the agent, and by each alone while the queue is away.
 //! * Aliases of ours expand at RCPT; other recipients are taken as they are.
 //! * Date and Message-ID are added when missing, Bcc is taken out; all are header edits, the content stays as it came.
 //!
@@ -16,12 +18,15 @@
 //! serve, and then nothing was taken.
 #![forbid(unsafe_code)]
 
+mod bans;
 mod complete;
 mod config;
 mod error;
 mod policy;
 mod port;
-mod slowdown;
+mod sending;
+mod together;
+mod words;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +39,7 @@ use postroad_dns::{Resolver, ResolverOptions};
 use postroad_metrics::Metrics;
 use postroad_net::{Limits, LiveLimits, ServerTls};
 use postroad_queue_client::{QueueNodes, QueueService};
+pub use sending::{NamedLimit, SendingConfig};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -124,11 +130,7 @@ impl Msa {
         }
         let tls = ServerTls::load(&config.certificates).map_err(MsaError::Tls)?;
         let tls = tls.warning(common.certificate_warning.into());
-        let policy = Arc::new(Submission::new(
-            &config.auth,
-            common,
-            dependencies.accounts.clone(),
-        ));
+        let policy = Arc::new(Submission::new(&config, common, &dependencies));
         let mut ports = Vec::new();
         for (name, implicit_tls, addresses) in [
             ("submission", false, &config.submission),
@@ -174,7 +176,7 @@ impl Msa {
                 file.error("msa.certificates", error.to_string(), "mend the files")
             })?;
             let new = new.warning(own.certificate_warning.into());
-            let policy = Arc::new(policy.successor(&config.auth));
+            let policy = Arc::new(policy.successor(&config));
             let (doors, tls, own) = (doors.clone(), tls.clone(), own.clone());
             let bounds = bounds.clone();
             Ok(Apply::new(move || {

@@ -1,6 +1,7 @@
 //! Who may send what to whom (RFC 6409 §6), and the completion of mails (§8).
 
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use postroad_accounts::{Accounts, Away};
@@ -9,6 +10,7 @@ use postroad_daemon::CommonConfig;
 use postroad_directory::{AuthGate, AuthVerdict, Resolution, SenderVerdict};
 use postroad_envelope::Timestamp;
 use postroad_message::HeaderBlock;
+use postroad_metrics::{Metrics, list};
 use postroad_reply::*;
 use postroad_sasl::Credentials;
 use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
@@ -16,37 +18,60 @@ use postroad_smtpd::{
     AuthDecision, ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, TransactionFacts,
 };
 
-use crate::AuthConfig;
+use crate::bans::Bans;
 use crate::complete::complete;
-use crate::slowdown::Slowdown;
+use crate::sending::Sending;
+use crate::together::Together;
+use crate::{AuthConfig, Config, Dependencies};
 
 /// The policy of all listeners of one agent.
 pub struct Submission {
     accounts: Accounts,
     gate: AuthGate,
-    slowdown: Slowdown,
+    together: Arc<Together>,
+    bans: Bans,
+    sending: Sending,
+    metrics: Metrics,
     host: Domain,
 }
 
 impl Submission {
-    /// Decides by these accounts.
-    pub fn new(config: &AuthConfig, common: &CommonConfig, accounts: Accounts) -> Self {
-        Self {
-            accounts,
-            gate: gate(config),
-            slowdown: Slowdown::new(config.delay.into(), config.max_delay.into()),
-            host: common.hostname.clone(),
-        }
+    /// Decides by these accounts, and counts at this queue.
+    pub fn new(config: &Config, common: &CommonConfig, dependencies: &Dependencies) -> Self {
+        let Dependencies { queue, metrics, .. } = dependencies;
+        let together = Arc::new(Together::new(Arc::clone(queue), config.counters_timeout.into(), metrics));
+        let accounts = dependencies.accounts.clone();
+        Self::with(
+            config,
+            (accounts, common.hostname.clone()),
+            together,
+            metrics,
+        )
     }
 
-    /// The same under another configuration; who failed to log in is not forgotten.
-    pub fn successor(&self, config: &AuthConfig) -> Self {
-        let (first, longest) = (config.delay.into(), config.max_delay.into());
+    /// The same under another configuration; what is counted is not forgotten.
+    pub fn successor(&self, config: &Config) -> Self {
+        let whose = (self.accounts.clone(), self.host.clone());
+        self.together.renew(config.counters_timeout.into());
+        Self::with(config, whose, Arc::clone(&self.together), &self.metrics)
+    }
+
+    fn with(
+        config: &Config,
+        (accounts, host): (Accounts, Domain),
+        together: Arc<Together>,
+        metrics: &Metrics,
+    ) -> Self {
+        let banned = metrics.counter(&list::BANS_REFUSED, &[]);
+        let over = metrics.counter(&list::SENDING_REFUSED, &[]);
         Self {
-            accounts: self.accounts.clone(),
-            gate: gate(config),
-            slowdown: self.slowdown.with_delays(first, longest),
-            host: self.host.clone(),
+            accounts,
+            gate: gate(&config.auth),
+            bans: Bans::new(Arc::clone(&together), banned, config),
+            sending: Sending::new(Arc::clone(&together), over, &config.sending),
+            together,
+            metrics: metrics.clone(),
+            host,
         }
     }
 }
@@ -62,21 +87,27 @@ fn gate(config: &AuthConfig) -> AuthGate {
 
 #[async_trait]
 impl Policy for Submission {
-    async fn connect(&self, _: &ClientFacts) -> PolicyReply {
-        PolicyReply::Accept
+    async fn connect(&self, client: &ClientFacts) -> PolicyReply {
+        match self.bans.refuse(client.peer.ip()).await {
+            Some(reply) => PolicyReply::Close(reply),
+            None => PolicyReply::Accept,
+        }
     }
 
     async fn auth(&self, client: &ClientFacts, credentials: &Credentials) -> AuthDecision {
+        // Others of its network may have failed since it connected.
+        if let Some(reply) = self.bans.refuse_known(client.peer.ip()) {
+            return AuthDecision::Close(reply);
+        }
         let (name, mechanism) = (&credentials.authcid, credentials.mechanism.as_str());
         let password = credentials.password.reveal().as_bytes();
         let checked = self.accounts.log_in(&self.gate, name, mechanism, password);
         match checked.await {
             Ok(AuthVerdict::Accepted(account)) if acts_as_itself(&account, credentials) => {
-                self.slowdown.succeeded(client.peer.ip());
                 AuthDecision::Accept { account }
             }
             Ok(AuthVerdict::Accepted(_) | AuthVerdict::Refused) => {
-                let wait = self.slowdown.failed(client.peer.ip(), Instant::now());
+                let wait = self.bans.failed(client.peer.ip()).await;
                 tokio::time::sleep(wait).await;
                 AuthDecision::Refuse(Reply::new(
                     AUTH_INVALID_535,
@@ -123,6 +154,15 @@ impl Policy for Submission {
             }
             _ => RecipientDraft::local(resolved, transaction, path),
         }
+    }
+
+    async fn data(
+        &self,
+        client: &ClientFacts,
+        transaction: &TransactionFacts,
+    ) -> Result<(), Reply> {
+        let account = client.account().unwrap_or_default();
+        self.sending.send(account, &transaction.recipients).await
     }
 
     async fn header(

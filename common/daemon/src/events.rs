@@ -69,6 +69,14 @@ pub const EVENTS: &[(&str, &str)] = &[
         "A submission agent was given what checks the password of an account, if there is such an account.",
     ),
     (
+        "counters_lost",
+        "The queue does not count for all copies of an agent; this one counts by itself.",
+    ),
+    (
+        "counters_found",
+        "The queue counts for all copies of an agent again.",
+    ),
+    (
         "counters_full",
         "There are more counters or bans than there is room for; the oldest make room.",
     ),

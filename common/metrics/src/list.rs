@@ -195,6 +195,11 @@ metrics! {
     ACCOUNT_ANSWERS "postroad_account_answers_total" Counter, DOORS, [ANSWER] "Questions about accounts, senders and recipients.";
     ACCOUNTS_AWAY "postroad_accounts_away" Gauge, DOORS, [] "1 while the queue does not tell of accounts; 0 too where they come from a file.";
 
+    // Failed log-ins, and what accounts send.
+    BANS_REFUSED "postroad_bans_refused_total" Counter, MSA, [] "Connections and log-ins refused, since too many log-ins from their network had failed.";
+    SENDING_REFUSED "postroad_sending_refused_total" Counter, MSA, [] "Mails refused, since their account has written to as many recipients as it may.";
+    COUNTERS_AWAY "postroad_counters_away" Gauge, MSA, [] "1 while the queue does not count failed log-ins and mail sent for all copies, so that this one counts by itself.";
+
     // Workers.
     LEASES_WORKED_ON "postroad_worker_leases" Gauge, WORKERS, [] "Leases that the agent works on now.";
     ATTEMPTS "postroad_attempts_total" Counter, WORKERS, [ROUTE, OUTCOME, TLS] "Recipients tried, by what became of them and how the last host was spoken to.";

@@ -1,10 +1,10 @@
 //! Lists of networks in configuration.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -19,6 +19,13 @@ impl Networks {
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.0.iter().any(|network| network.contains(&ip))
+    }
+
+    /// This host itself.
+    pub fn loopback() -> Self {
+        let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+        let v6 = IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST));
+        Self(vec![v4.into(), v6])
     }
 
     /// Whether the list names no network at all.
@@ -89,6 +96,7 @@ mod tests {
             assert!(!networks.contains(outside.parse().unwrap()), "{outside}");
         }
         assert_eq!(networks.to_string(), "127.0.0.0/8, ::1/128, 2001:db8::/32");
+        assert_eq!(Networks::loopback().to_string(), "127.0.0.0/8, ::1/128");
         assert!(!Networks::default().contains("127.0.0.1".parse().unwrap()));
         assert!(!networks.names_everyone());
         for everyone in ["0.0.0.0/0", "::/0", "192.0.2.1/0"] {

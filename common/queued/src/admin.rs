@@ -100,11 +100,12 @@ impl QueueAdmin for LocalQueue {
     }
 
     async fn clear_counters(&self, keys: Vec<Key>, by: &str) -> Result<u64, QueueError> {
-        let cleared = self.front.counting.clear(&keys);
         for key in &keys {
             info!(event = "admin", verb = "clear_counter", %key, by);
         }
-        Ok(cleared)
+        let front = Arc::clone(&self.front);
+        let cleared = spawn_blocking(move || front.counting.clear(&keys)).await;
+        cleared.map_err(|error| QueueError::Unavailable(error.to_string()))
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {

@@ -37,6 +37,8 @@ pub(crate) struct Counting {
     path: PathBuf,
     /// Something of what is kept changed since it was written.
     changed: AtomicBool,
+    /// One writes at a time.
+    writing: Mutex<()>,
     /// It cannot be written, and that was told.
     failed: AtomicBool,
     /// There are too many, and that was told; by place of the kind.
@@ -54,6 +56,7 @@ impl Counting {
             hasher: RandomState::new(),
             path: folder.join(file::NAME),
             changed: AtomicBool::new(false),
+            writing: Mutex::default(),
             failed: AtomicBool::new(false),
             crowded: Default::default(),
         };
@@ -90,7 +93,8 @@ impl Counting {
         (counted, begun)
     }
 
-    /// Forgets counters and bans; how many of these had any.
+    /// Forgets counters and bans; how many of these had any. What an operator lifted does not come back with a restart, so this
+    /// is written at once. Blocks.
     pub fn clear(&self, keys: &[Key]) -> u64 {
         let mut cleared = 0;
         for key in keys {
@@ -98,6 +102,7 @@ impl Counting {
             cleared += u64::from(had);
         }
         self.changed.store(true, Ordering::Relaxed);
+        self.save();
         cleared
     }
 
@@ -158,6 +163,7 @@ impl Counting {
 
     /// Writes what must be kept, if that changed. Blocks.
     fn save(&self) {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.changed.swap(false, Ordering::Relaxed) {
             return;
         }

@@ -109,6 +109,8 @@ enhanced_codes! {
     TOO_MANY_RECIPIENTS_4_5_3 = 4 5 3;
     /// Refused by policy, for now.
     POLICY_4_7_0 = 4 7 0;
+    /// Not allowed for now: a limit has no room.
+    LIMIT_REACHED_4_7_1 = 4 7 1;
     /// Undefined permanent fault.
     PERMANENT_5_0_0 = 5 0 0;
     /// There is no such mailbox.

@@ -31,6 +31,11 @@ pub trait Policy: Send + Sync + 'static {
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply>;
 
+    /// Whether content may come, now that all recipients are known and the queue has room.
+    async fn data(&self, _: &ClientFacts, _: &TransactionFacts) -> Result<(), Reply> {
+        Ok(())
+    }
+
     /// What is to be changed now that the whole header is known. Received is added without being asked.
     async fn header(
         &self,
@@ -50,6 +55,8 @@ pub enum AuthDecision {
     },
     /// They are not, or it cannot be told now.
     Refuse(Reply),
+    /// Nobody looks at them, and the conversation ends (421).
+    Close(Reply),
 }
 
 /// Under what terms a sender's mail is taken.

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use postroad_address::Mailbox;
+use postroad_counters::Key;
 use postroad_envelope::{EventKind, HostPort};
 
 use crate::pki::PkiVerb;
 use crate::queue::ClassArgument;
+use crate::queue::counters::{CountersArguments, UnbanArguments};
 use crate::queue::filter::{FilterArguments, SelectionArguments};
 use crate::queue::usage::UsageArguments;
 use crate::setup::SetupArguments;
@@ -178,6 +180,18 @@ pub enum QueueVerb {
     },
     /// Show what tenants, accounts and recipient domains have in the queue, against their quotas
     Usage(UsageArguments),
+    /// Show whom agents refuse for a time, since too much of them failed
+    Bans(CountersArguments),
+    /// Lift bans
+    Unban(UnbanArguments),
+    /// Show what all copies of an agent count together: failed log-ins, recipients that accounts have written to
+    Counters(CountersArguments),
+    /// Let counters begin anew
+    ClearCounter {
+        /// As `counters --json` shows it: a kind, a slash, and of whom, such as sent/alice@example.org
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<Key>,
+    },
     /// Try delayed mails now
     Retry(ChangeArguments),
     /// Standing rules that hold mail as it comes

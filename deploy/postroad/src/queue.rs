@@ -3,6 +3,7 @@
 mod backup;
 mod change;
 mod content;
+pub mod counters;
 mod export;
 pub mod filter;
 mod list;
@@ -76,6 +77,14 @@ pub fn carry_out(
                 stats::stats(&admin, limit, by_site, terminal).await
             }
             QueueVerb::Usage(arguments) => usage::usage(&admin, &arguments, terminal).await,
+            QueueVerb::Bans(arguments) => counters::bans(&admin, &arguments, terminal).await,
+            QueueVerb::Unban(arguments) => counters::unban(&admin, &arguments, terminal).await,
+            QueueVerb::Counters(arguments) => {
+                counters::counters(&admin, &arguments, terminal).await
+            }
+            QueueVerb::ClearCounter { keys } => {
+                counters::clear_counters(&admin, keys, terminal).await
+            }
             QueueVerb::Rule(verb) => rule::carry_out(&admin, verb, terminal).await,
             QueueVerb::Retry(change) => carry(&admin, Change::Retry, change, terminal).await,
             QueueVerb::Hold(change) => carry(&admin, Change::Hold, change, terminal).await,

@@ -73,7 +73,6 @@ fn what_was_sent_and_who_is_banned_outlives_a_restart() {
     assert_eq!(after.count(&failed("192.0.2.8", 0)).0.value, 0);
     // A ban that was lifted does not come back either.
     assert_eq!(after.clear(&["auth_failed/192.0.2.7".parse().unwrap()]), 1);
-    after.save();
     let again = Counting::open(folder.path(), ROOM);
     assert_eq!(again.count(&failed("192.0.2.7", 0)).0.banned_until, None);
 }

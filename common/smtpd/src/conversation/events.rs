@@ -79,25 +79,34 @@ impl Conversation<'_> {
                 self.session.authenticated(identity);
             }
             AuthDecision::Refuse(reply) => {
-                self.smtpd.counts.login(match reply.severity() {
-                    Severity::Permanent => Login::Failed,
-                    _ => Login::Postponed,
-                });
-                // People type their password where the name belongs; what is no address is not logged.
-                let account = credentials.authcid.parse::<Mailbox>().ok();
-                info!(
-                    event = "auth_failed",
-                    session_id = client.session_id,
-                    listener = client.listener,
-                    peer = %client.peer,
-                    account = account.map(|account| account.to_string()),
-                    mechanism = %mechanism,
-                    code = reply.code().value(),
-                    reply = reply.text(),
-                );
+                self.log_auth_failed(credentials, &reply);
                 self.session.answer(PolicyReply::Refuse(reply));
             }
+            AuthDecision::Close(reply) => {
+                self.log_auth_failed(credentials, &reply);
+                self.session.answer(PolicyReply::Close(reply));
+            }
         }
+    }
+
+    fn log_auth_failed(&self, credentials: &Credentials, reply: &Reply) {
+        let client = &self.client;
+        self.smtpd.counts.login(match reply.severity() {
+            Severity::Permanent => Login::Failed,
+            _ => Login::Postponed,
+        });
+        // People type their password where the name belongs; what is no address is not logged.
+        let account = credentials.authcid.parse::<Mailbox>().ok();
+        info!(
+            event = "auth_failed",
+            session_id = client.session_id,
+            listener = client.listener,
+            peer = %client.peer,
+            account = account.map(|account| account.to_string()),
+            mechanism = %credentials.mechanism,
+            code = reply.code().value(),
+            reply = reply.text(),
+        );
     }
 
     async fn mail(&mut self, mail: MailRequest) {
@@ -165,6 +174,14 @@ impl Conversation<'_> {
         let admitted = match request {
             None => Err(our_fault().into()),
             Some(request) => in_time(self.smtpd, self.smtpd.queue.admit(request)).await,
+        };
+        // Asked last, since what is counted there is not given back.
+        let admitted = match (admitted, &mut self.mail) {
+            (Ok(()), Some(mail)) => {
+                let asked = self.smtpd.policy.data(&self.client, &mail.facts);
+                asked.await.map_err(Refusal::from)
+            }
+            (admitted, _) => admitted,
         };
         self.session.answer(match admitted {
             Ok(()) => PolicyReply::Accept,
