@@ -7,12 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use postroad_metrics::list;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::http::Observed;
 use crate::shutdown::Shutdown;
 
 /// How long either side of the socket waits for the other.
@@ -63,6 +65,9 @@ pub struct Health {
     pub ready: bool,
     /// Each check by its name.
     pub checks: BTreeMap<String, CheckState>,
+    /// Seconds that each of its certificates has left, by what it is for; negative: it has run out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<String, i64>,
 }
 
 /// One named check, to be kept by whoever knows how it stands.
@@ -136,6 +141,7 @@ impl HealthState {
             agent: agent.to_owned(),
             ready: all_ready(&checks),
             checks: states.collect(),
+            certificates: BTreeMap::new(),
         }
     }
 
@@ -190,12 +196,7 @@ pub fn health_socket(run_dir: &Path, agent: &str) -> PathBuf {
 
 /// Answers each connection with one JSON object and closes it, until told to stop. A socket file left
 /// by a dead process is replaced, that of a living one is not.
-pub async fn serve_health(
-    path: &Path,
-    agent: &str,
-    state: HealthState,
-    shutdown: Shutdown,
-) -> io::Result<()> {
+pub async fn serve_health(path: &Path, observed: Observed, shutdown: Shutdown) -> io::Result<()> {
     let listener = listen(path).await?;
     loop {
         let (mut stream, _) = tokio::select! {
@@ -209,7 +210,7 @@ pub async fn serve_health(
             },
             () = shutdown.requested() => break,
         };
-        let answer = serde_json::to_vec(&state.snapshot(agent)).map_err(io::Error::other)?;
+        let answer = serde_json::to_vec(&picture(&observed)).map_err(io::Error::other)?;
         // The answer fits into the socket's buffer: a peer that does not read delays nobody.
         let _ = timeout(PATIENCE, async {
             stream.write_all(&answer).await?;
@@ -219,6 +220,18 @@ pub async fn serve_health(
     }
     drop(listener);
     fs::remove_file(path)
+}
+
+/// How the process stands now, with what a check does not tell.
+fn picture(observed: &Observed) -> Health {
+    let metrics = &observed.metrics;
+    let left = metrics.stands(&list::CERTIFICATE_EXPIRES).into_iter();
+    let left =
+        left.filter_map(|(labels, seconds)| Some((labels.into_iter().next()?, seconds as i64)));
+    Health {
+        certificates: left.collect(),
+        ..observed.health.snapshot(metrics.agent())
+    }
 }
 
 async fn listen(path: &Path) -> io::Result<UnixListener> {
@@ -250,6 +263,8 @@ pub async fn query_health(path: &Path) -> io::Result<Health> {
 
 #[cfg(test)]
 mod tests {
+    use postroad_metrics::Metrics;
+
     use super::*;
 
     #[tokio::test]
@@ -266,10 +281,22 @@ mod tests {
         listener.ready();
         queue.not_ready("no answer");
 
+        let metrics = Metrics::new("msa");
+        let left = |seconds: Option<f64>| move || seconds;
+        metrics.read(
+            &list::CERTIFICATE_EXPIRES,
+            &["listeners"],
+            left(Some(86_400.0)),
+        );
+        metrics.read(&list::CERTIFICATE_EXPIRES, &["agents"], left(None));
         let shutdown = Shutdown::new();
         let server = tokio::spawn({
             let (path, state, shutdown) = (path.clone(), state.clone(), shutdown.clone());
-            async move { serve_health(&path, "msa", state, shutdown).await }
+            let observed = Observed {
+                health: state,
+                metrics: metrics.clone(),
+            };
+            async move { serve_health(&path, observed, shutdown).await }
         });
         let health = loop {
             match query_health(&path).await {
@@ -279,9 +306,13 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&health).unwrap(),
-            r#"{"schema":1,"agent":"msa","ready":false,"checks":{"listener":{"ready":true},"queue":{"ready":false,"reason":"no answer"}}}"#
+            r#"{"schema":1,"agent":"msa","ready":false,"checks":{"listener":{"ready":true},"queue":{"ready":false,"reason":"no answer"}},"certificates":{"listeners":86400}}"#
         );
-        let second = serve_health(&path, "msa", state.clone(), shutdown.clone()).await;
+        let again = Observed {
+            health: state.clone(),
+            metrics,
+        };
+        let second = serve_health(&path, again, shutdown.clone()).await;
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
 
         // It has started all the same.

@@ -199,9 +199,12 @@ where
         });
     }
     let socket = health_socket(&ready.common.run_dir, agent);
-    let state = health.clone();
+    let observed = Observed {
+        health: health.clone(),
+        metrics: metrics.clone(),
+    };
     daemon.spawn_support("health", async move |stop| {
-        let served = serve_health(&socket, agent, state, stop.clone()).await;
+        let served = serve_health(&socket, observed, stop.clone()).await;
         if let Err(error) = served {
             // Without it nobody can ask, but the mail goes on.
             warn!(path = %socket.display(), %error, "cannot serve the health socket");

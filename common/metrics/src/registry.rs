@@ -123,6 +123,21 @@ impl Metrics {
         series.insert(labels, Number::Read(Box::new(read)));
     }
 
+    /// How a gauge stands now, by the values of its labels; without what cannot be told.
+    pub fn stands(&self, metric: &'static Metric) -> Vec<(Vec<String>, f64)> {
+        let families = self.families();
+        let series = families.get(metric.name).into_iter().flatten();
+        let stands = series.filter_map(|(labels, number)| {
+            let value = match number {
+                Number::Read(read) => read()?,
+                Number::Gauge(gauge) => gauge.value() as f64,
+                Number::Counter(_) | Number::Histogram(_) => return None,
+            };
+            Some((labels.clone(), value))
+        });
+        stands.collect()
+    }
+
     fn number<T>(
         &self,
         metric: &'static Metric,

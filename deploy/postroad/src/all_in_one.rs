@@ -242,10 +242,10 @@ impl Agents {
 
     fn serve(&self, daemon: &mut Daemon, common: &CommonConfig, http: Http) {
         for agent in self.all() {
-            let (name, state) = (agent.metrics.agent(), agent.health.clone());
+            let (name, agent) = (agent.metrics.agent(), agent.clone());
             let socket = health_socket(&common.run_dir, name);
             support(daemon, name, async move |stop: Shutdown| {
-                if let Err(error) = serve_health(&socket, name, state, stop.clone()).await {
+                if let Err(error) = serve_health(&socket, agent, stop.clone()).await {
                     // Without it nobody can ask, but the mail goes on.
                     warn!(path = %socket.display(), %error, "cannot serve the health socket");
                     stop.requested().await;
