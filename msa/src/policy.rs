@@ -39,7 +39,11 @@ impl Submission {
     /// Decides by these accounts, and counts at this queue.
     pub fn new(config: &Config, common: &CommonConfig, dependencies: &Dependencies) -> Self {
         let Dependencies { queue, metrics, .. } = dependencies;
-        let together = Arc::new(Together::new(Arc::clone(queue), config.counters_timeout.into(), metrics));
+        let together = Arc::new(Together::new(
+            Arc::clone(queue),
+            config.counters_timeout.into(),
+            metrics,
+        ));
         let accounts = dependencies.accounts.clone();
         Self::with(
             config,
