@@ -8,6 +8,7 @@ use postroad_address::Mailbox;
 use postroad_counters::Key;
 use postroad_envelope::{EventKind, HostPort};
 
+use crate::conformance::ConformanceVerb;
 use crate::pki::PkiVerb;
 use crate::queue::ClassArgument;
 use crate::queue::counters::{CountersArguments, UnbanArguments};
@@ -65,6 +66,9 @@ pub enum Verb {
     /// Read the stored mail of an account
     #[command(subcommand)]
     Mailbox(MailboxVerb),
+    /// Try another's queue against the contract (proto/README.md), rule by rule; exit status 1 if one does not hold
+    #[command(subcommand)]
+    Conformance(ConformanceVerb),
     /// Print completions of this command for a shell
     Completions {
         /// Which one

@@ -24,6 +24,7 @@ mod all_in_one;
 pub mod check;
 pub mod cli;
 pub mod compose;
+pub mod conformance;
 mod demo;
 pub mod fault;
 pub mod health;
@@ -98,6 +99,7 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         Verb::Completions { shell } => manual::completions(shell, terminal),
         Verb::Man { folder } => manual::write(&folder, terminal),
         Verb::Pki(verb) => pki::carry_out(&verb, terminal),
+        Verb::Conformance(verb) => conformance::carry_out(&verb, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
         Verb::Queue(verb) => queue::carry_out(*verb, config, terminal),
         Verb::Trace(arguments) => {

@@ -1,0 +1,212 @@
+//! `postroad conformance queue`: our own queue passes with a certificate of each role, and one that is wrong in known ways
+//! fails by the rules it breaks and by no others.
+
+#![allow(clippy::print_stdout, reason = "the report of a test")]
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use anyhow::{Result, ensure};
+use futures::{StreamExt as _, stream::BoxStream};
+use postroad_conformance::{
+    Verdict,
+    queue::{self, RULES, Target},
+};
+use postroad_proto::queue::v1::{
+    self, queue_client::QueueClient, queue_server::Queue, queue_server::QueueServer, work_down,
+    work_up,
+};
+use postroad_rpc::{Endpoint, ServeOptions, dial};
+use postroad_tests::{
+    Agent,
+    setup::{FIRST, clear, place, postroad, set_up},
+    stack, wait_for,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::Routes, transport::Channel};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_queue_passes_in_every_role() -> Result<()> {
+    let mut stack = stack!().prepare()?;
+    clear(&stack)?;
+    set_up(stack.folder())?;
+    let port = place(&mut stack)?;
+    stack.bring_up(&[Agent::Queued]).await?;
+    let folder = |agent: &str| stack.folder().join("pki").join(agent).display().to_string();
+    let (target, msa, mda) = (
+        format!("tcp:localhost:{port}"),
+        folder("msa"),
+        folder("mda"),
+    );
+    let line = [
+        "conformance",
+        "queue",
+        &target,
+        "--account",
+        FIRST,
+        "--msa-tls",
+        &msa,
+        "--mda-tls",
+        &mda,
+        "--patience",
+        "60",
+    ];
+    let told = tokio::task::block_in_place(|| postroad(&line))?;
+    let all = format!("{} passed, 0 failed\n", RULES.len());
+    ensure!(told.ends_with(&all), "{told}");
+    stack.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_queue_fails_where_it_is_wrong() -> Result<()> {
+    let mut stack = stack!().prepare()?;
+    stack.bring_up(&[Agent::Queued]).await?;
+    let right = Endpoint::Unix(stack.folder().join("run/queue.sock"));
+    let wrong = Endpoint::Unix(stack.folder().join("run/wrong.sock"));
+    let stop = CancellationToken::new();
+    let queue = Wrong(QueueClient::new(dial(&right, None)?));
+    let routes = Routes::new(QueueServer::new(queue));
+    let serving = postroad_rpc::serve(&wrong, None, routes, stop.clone(), ServeOptions::default());
+    let task = async {
+        let outcome = try_it(&wrong).await;
+        stop.cancel();
+        outcome
+    };
+    let (served, broken) = tokio::join!(serving, task);
+    served?;
+    let wanted = BTreeSet::from([
+        "submit.duplicate",
+        "work.credits",
+        "settle.twice",
+        "settle.fence",
+        "hand_back.attempt",
+        "resume.held",
+    ]);
+    let broken = broken?;
+    ensure!(broken == wanted, "{broken:?} instead of {wanted:?}");
+    stack.end().await
+}
+
+/// The rules that do not hold there.
+async fn try_it(endpoint: &Endpoint) -> Result<BTreeSet<&'static str>> {
+    let channel = dial(endpoint, None)?;
+    if let Endpoint::Unix(path) = endpoint {
+        wait_for("the wrong queue", async || {
+            Path::new(path).exists().then_some(())
+        })
+        .await?;
+    }
+    let target = Target {
+        msa: channel.clone(),
+        mda: channel,
+        has_single_roles: false,
+        account: "alice@demo.test".to_owned(),
+        recipient: "bob@demo.test".to_owned(),
+        patience: Duration::from_secs(60),
+        quiet: Duration::from_millis(300),
+    };
+    let findings = queue::run(&target, |_| {}).await;
+    let mut broken = BTreeSet::new();
+    for finding in findings {
+        if let Verdict::Failed(why) = finding.verdict {
+            println!("{}: {why}", finding.rule.id);
+            broken.insert(finding.rule.id);
+        }
+    }
+    Ok(broken)
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+/// Hands all on to a right queue, and lies: no duplicate is one, credits are one too many, and no settlement is stale.
+struct Wrong(QueueClient<Channel>);
+
+impl Wrong {
+    fn client(&self) -> QueueClient<Channel> {
+        self.0.clone()
+    }
+}
+
+/// What a client sends, until it breaks off.
+fn sent<T: Send + 'static>(messages: Streaming<T>) -> impl futures::Stream<Item = T> + Send {
+    messages
+        .take_while(|message| std::future::ready(message.is_ok()))
+        .filter_map(|message| std::future::ready(message.ok()))
+}
+
+#[tonic::async_trait]
+impl Queue for Wrong {
+    async fn submit(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Result<Response<v1::Accepted>, Status> {
+        let mut answer = self.client().submit(sent(request.into_inner())).await?;
+        answer.get_mut().duplicate = false;
+        Ok(answer)
+    }
+
+    type SubmitManyStream = Answers<v1::SubmitManyResponse>;
+
+    async fn submit_many(
+        &self,
+        request: Request<Streaming<v1::SubmitManyRequest>>,
+    ) -> Result<Response<Self::SubmitManyStream>, Status> {
+        let answers = self
+            .client()
+            .submit_many(sent(request.into_inner()))
+            .await?;
+        Ok(answers.map(|answers| answers.boxed()))
+    }
+
+    async fn admit(
+        &self,
+        request: Request<v1::AdmitRequest>,
+    ) -> Result<Response<v1::AdmitResponse>, Status> {
+        self.client().admit(request.into_inner()).await
+    }
+
+    type WorkStream = Answers<v1::WorkDown>;
+
+    async fn work(
+        &self,
+        request: Request<Streaming<v1::WorkUp>>,
+    ) -> Result<Response<Self::WorkStream>, Status> {
+        let up = sent(request.into_inner()).map(|mut up| {
+            if let Some(work_up::Message::Credits(count)) = &mut up.message {
+                *count = count.saturating_add(1);
+            }
+            up
+        });
+        let down = self.client().work(up).await?.into_inner().map(|down| {
+            let mut down = down?;
+            if let Some(work_down::Message::Settled(settled)) = &mut down.message {
+                settled.stale = false;
+            }
+            Ok(down)
+        });
+        Ok(Response::new(down.boxed()))
+    }
+
+    type ReadStream = Answers<v1::ReadResponse>;
+
+    async fn read(
+        &self,
+        request: Request<v1::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let chunks = self.client().read(request.into_inner()).await?;
+        Ok(chunks.map(|chunks| chunks.boxed()))
+    }
+
+    async fn record(
+        &self,
+        request: Request<v1::RecordRequest>,
+    ) -> Result<Response<v1::RecordResponse>, Status> {
+        self.client().record(request.into_inner()).await
+    }
+
+    async fn count(
+        &self,
+        request: Request<v1::CountRequest>,
+    ) -> Result<Response<v1::CountResponse>, Status> {
+        self.client().count(request.into_inner()).await
+    }
+}
