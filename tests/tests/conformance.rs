@@ -21,6 +21,7 @@ use postroad_tests::{
     setup::{FIRST, clear, place, postroad, set_up},
     stack, wait_for,
 };
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::Routes, transport::Channel};
 
@@ -32,25 +33,16 @@ async fn our_own_queue_passes_in_every_role() -> Result<()> {
     let port = place(&mut stack)?;
     stack.bring_up(&[Agent::Queued]).await?;
     let folder = |agent: &str| stack.folder().join("pki").join(agent).display().to_string();
-    let (target, msa, mda) = (
-        format!("tcp:localhost:{port}"),
-        folder("msa"),
-        folder("mda"),
-    );
     let line = [
-        "conformance",
-        "queue",
-        &target,
-        "--account",
-        FIRST,
-        "--msa-tls",
-        &msa,
-        "--mda-tls",
-        &mda,
-        "--patience",
-        "60",
+        "conformance".to_owned(),
+        "queue".to_owned(),
+        format!("tcp:localhost:{port}"),
+        format!("--account={FIRST}"),
+        format!("--msa-tls={}", folder("msa")),
+        format!("--mda-tls={}", folder("mda")),
+        "--patience=60".to_owned(),
     ];
-    let told = tokio::task::block_in_place(|| postroad(&line))?;
+    let told = spawn_blocking(move || postroad(&line.each_ref().map(String::as_str))).await??;
     let all = format!("{} passed, 0 failed\n", RULES.len());
     ensure!(told.ends_with(&all), "{told}");
     stack.end().await
