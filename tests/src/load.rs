@@ -240,6 +240,11 @@ impl Load {
 
     /// Lets each client finish its mail; all that was accepted. An error if a client met what it does not put up with.
     pub async fn stop(mut self) -> Result<Vec<Sent>> {
+        self.finish().await
+    }
+
+    /// The same, for whoever owns more than the load.
+    pub async fn finish(&mut self) -> Result<Vec<Sent>> {
         self.stop.cancel();
         while let Some(client) = self.clients.join_next().await {
             client??;

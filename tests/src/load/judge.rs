@@ -1,6 +1,9 @@
 //! Compares what was accepted with what arrived.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Add,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -18,6 +21,19 @@ pub struct Verdict {
     pub relayed_again: usize,
     /// How many arrived though nobody had been told that they were accepted.
     pub unpromised: usize,
+}
+
+impl Add for Verdict {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            filed: self.filed + other.filed,
+            relayed: self.relayed + other.relayed,
+            relayed_again: self.relayed_again + other.relayed_again,
+            unpromised: self.unpromised + other.unpromised,
+        }
+    }
 }
 
 /// What was accepted arrived whole, and nothing was filed twice. `filed` is all that lies in Maildirs, in whatever store, by account.

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 
 use crate::{
     arrivals::INTERVAL,
-    network::{self, Harm, LOST_ONE_IN},
-    site::Site,
+    network::{Harm, LOST_ONE_IN},
+    site::{Queues, Site},
 };
 
 /// To and from the queue, or the world.
@@ -29,6 +29,8 @@ pub enum Victim {
     Mta,
     Mda,
     Queued,
+    /// The same where there is another.
+    QueuedOfTwo,
     /// The mail host of a foreign domain, or the way to it.
     World,
 }
@@ -57,7 +59,7 @@ const fn case(victim: Victim, fault: Fault) -> Case {
 }
 
 /// Each host and each fault. The world runs here, so what befalls it befalls its line.
-pub const ALL: [Case; 32] = {
+pub const ALL: [Case; 39] = {
     use Fault::*;
     use Victim::*;
     [
@@ -93,6 +95,13 @@ pub const ALL: [Case; 32] = {
         case(World, Delayed),
         case(World, Stalled),
         case(World, Torn),
+        case(QueuedOfTwo, Stopped),
+        case(QueuedOfTwo, Killed),
+        case(QueuedOfTwo, CutOff),
+        case(QueuedOfTwo, Lossy),
+        case(QueuedOfTwo, Delayed),
+        case(QueuedOfTwo, Stalled),
+        case(QueuedOfTwo, Torn),
     ]
 };
 
@@ -132,6 +141,7 @@ impl Victim {
             Self::Mta => "mta, one of two",
             Self::Mda => "mda",
             Self::Queued => "queued",
+            Self::QueuedOfTwo => "queued, one of two",
             Self::World => "the world",
         }
     }
@@ -141,7 +151,7 @@ impl Victim {
             Self::Msa => Some("msa1"),
             Self::Mta => Some("mta1"),
             Self::Mda => Some("mda1"),
-            Self::Queued => Some("queue1"),
+            Self::Queued | Self::QueuedOfTwo => Some("queue1"),
             Self::World => None,
         }
     }
@@ -157,6 +167,14 @@ impl Case {
         let name = self.name();
         let all = |word: &String| "hosts".contains(word.as_str()) || name.contains(word.as_str());
         words.is_empty() || words.iter().any(all)
+    }
+
+    /// Where it happens.
+    pub fn queues(self) -> Queues {
+        match self.victim {
+            Victim::QueuedOfTwo => Queues::Two,
+            _ => Queues::One,
+        }
     }
 
     /// The first two columns.
@@ -199,8 +217,8 @@ impl Case {
         match self.fault {
             Fault::Stopped => site.host(name)?.stop().await,
             Fault::Killed => site.host(name)?.kill_nine(),
-            Fault::CutOff => network::harm(name, Harm::CutOff).await,
-            _ => network::harm(name, Harm::Lossy).await,
+            Fault::CutOff => site.harm(name, Some(Harm::CutOff)).await,
+            _ => site.harm(name, Some(Harm::Lossy)).await,
         }
     }
 
@@ -209,12 +227,10 @@ impl Case {
             site.turn(self.victim.host(), Weather::Clear);
             return Ok(());
         }
+        let name = self.victim.host().context("the world has no host")?;
         match self.fault {
-            Fault::Stopped | Fault::Killed => {
-                let name = self.victim.host().context("the world has no host")?;
-                site.host(name)?.start()
-            }
-            _ => network::heal().await,
+            Fault::Stopped | Fault::Killed => site.host(name)?.start(),
+            _ => site.harm(name, None).await,
         }
     }
 }
@@ -238,7 +254,12 @@ pub async fn strike(site: &mut Site, case: Case, lasting: Duration) -> Result<Ef
         let missing = before.iter().find(|sent| !site.arrivals.has(sent));
         let Some(missing) = missing else { break };
         if ended.elapsed() > PATIENCE {
-            bail!("{missing:?} has not arrived {} s later", PATIENCE.as_secs());
+            let id = missing.queue_id().context("no id")?;
+            let story = site.story(id).await?;
+            bail!(
+                "{missing:?} has not arrived {} s later:\n{story}",
+                PATIENCE.as_secs()
+            );
         }
         sleep(INTERVAL).await;
     }

@@ -1,9 +1,9 @@
-//! The stack on hosts of its own: two of msa, two of mta, an mda and a queue, each in a network namespace with an address, joined by mutual TLS. Under
-//! load each is stopped, killed, cut off, made to lose packets, and its line to the queue is delayed, stalled and torn; then the line to the world. After
+//! The stack on hosts of its own: two of msa, mta and mda, one queue and then two, each in a network namespace with an address, joined by mutual TLS. Under
+//! load each is stopped, killed, cut off, made to lose packets, and its line to the queue is delayed, stalled and torn; so is the line to the world. After
 //! each fault all that was accepted must arrive; in the end nothing is lost and nothing was filed twice.
 //!
 //! ```text
-//! clients ─► msa1, msa2 ─┐                      ┌─► mda ─► Maildirs
+//! clients ─► msa1, msa2 ─┐                      ┌─► mda1, mda2 ─► Maildirs
 //!                        ├─ line ─► queue ─ line┤
 //! world ──► mta1, mta2 ──┘                      └─► mta1, mta2 ─ line ─► world
 //! ```
@@ -28,10 +28,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use postroad_tests::load::Verdict;
 
 use self::{
     faults::{ALL, Case},
-    site::{Site, Times},
+    site::{Queues, Site, Times},
 };
 
 /// Asks for longer faults, and the table.
@@ -92,24 +93,38 @@ async fn travel(cases: &[Case]) -> Result<()> {
         Times::Short
     };
     let lasting = seconds.map_or(SHORT, Duration::from_secs);
-    let began = Instant::now();
-    let mut site = Site::open(times).await?;
-    println!("all are ready after {:.1} s", began.elapsed().as_secs_f32());
-    let mut rows = Vec::new();
-    for case in cases {
+    network::open().await?;
+    let (mut rows, mut sums) = (Vec::new(), Verdict::default());
+    for queues in [Queues::One, Queues::Two] {
+        let cases: Vec<Case> = cases
+            .iter()
+            .copied()
+            .filter(|case| case.queues() == queues)
+            .collect();
+        if cases.is_empty() {
+            continue;
+        }
         let began = Instant::now();
-        let outcome = faults::strike(&mut site, *case, lasting).await;
-        let took = began.elapsed().as_secs_f32();
-        let effect = outcome
-            .with_context(|| case.name())
-            .inspect_err(|_| site.show_tails())?;
-        println!("test {} ... ok ({took:.1} s; {effect})", case.name());
-        rows.push((*case, effect));
+        let mut site = Site::open(queues, times).await?;
+        println!(
+            "{queues:?}: all are ready after {:.1} s",
+            began.elapsed().as_secs_f32()
+        );
+        for case in cases {
+            let began = Instant::now();
+            let outcome = faults::strike(&mut site, case, lasting).await;
+            let took = began.elapsed().as_secs_f32();
+            let outcome = outcome.with_context(|| case.name());
+            let effect = outcome.inspect_err(|_| site.show_tails())?;
+            println!("test {} ... ok ({took:.1} s; {effect})", case.name());
+            rows.push((case, effect));
+        }
+        let verdict = site.close().await?;
+        println!("{verdict:?}");
+        sums = sums + verdict;
     }
-    let verdict = site.close().await?;
-    println!("{verdict:?}");
     if seconds.is_some() {
-        println!("\n{}", table::render(&rows, lasting, &verdict));
+        println!("\n{}", table::render(&rows, lasting, &sums));
     }
     Ok(())
 }

@@ -8,13 +8,16 @@ use std::{
 
 const INSIDE: &str = "POSTROAD_HOSTS_INSIDE";
 /// In a namespace that is thrown away.
-const TRIALS: [(&[&str], &str); 5] = [
+const TRIALS: [(&[&str], &str); 6] = [
     (
         &["ip", "link", "set", "lo", "up"],
         "the Debian package iproute2",
     ),
     (
-        &["nft", "add table inet t; delete table inet t"],
+        &[
+            "nft",
+            "add table inet t; add chain inet t c; add rule inet t c numgen random mod 10 0 drop; delete table inet t",
+        ],
         "the Debian package nftables, and a kernel that has it",
     ),
     (
@@ -22,6 +25,10 @@ const TRIALS: [(&[&str], &str); 5] = [
             "ip", "link", "add", "trial", "type", "veth", "peer", "name", "b",
         ],
         "a kernel with veth",
+    ),
+    (
+        &["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"],
+        "the right to route packets in a network namespace",
     ),
     (&["nsenter", "--version"], "the Debian package util-linux"),
     (

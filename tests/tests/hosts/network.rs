@@ -53,30 +53,30 @@ pub async fn host(name: &str, number: u8) -> Result<(IpAddr, PathBuf)> {
     Ok((there.into(), PathBuf::from(format!("/run/netns/{name}"))))
 }
 
-/// From now on, in both directions.
+/// From now on, in both directions. Packets are dropped where they arrive: whoever sends must not notice.
 pub async fn harm(name: &str, harm: Harm) -> Result<()> {
-    let cable = cable(name);
     let rule = match harm {
         Harm::CutOff => "drop".to_owned(),
         Harm::Lossy => format!("numgen random mod {LOST_ONE_IN} 0 drop"),
     };
-    let mut rules = format!("table {TABLE} {{\n");
-    for hook in ["prerouting", "postrouting"] {
-        let way = if hook == "prerouting" {
-            "iifname"
-        } else {
-            "oifname"
-        };
-        rules += &format!(
-            "chain {hook} {{ type filter hook {hook} priority 0; {way} \"{cable}\" {rule}; }}\n"
-        );
-    }
-    nft(&(rules + "}")).await
+    let from = |device: &str| {
+        format!(
+            "table {TABLE} {{\nchain arrival {{ type filter hook prerouting priority 0; iifname \"{device}\" {rule}; }}\n}}"
+        )
+    };
+    run("nft", &[&from(&cable(name))]).await?;
+    run("nsenter", &[&inside(name), "nft", &from("eth0")]).await
 }
 
-/// No harm any more, to anybody.
-pub async fn heal() -> Result<()> {
-    nft(&format!("delete table {TABLE}")).await
+/// No harm any more.
+pub async fn heal(name: &str) -> Result<()> {
+    let rules = format!("delete table {TABLE}");
+    run("nft", &[&rules]).await?;
+    run("nsenter", &[&inside(name), "nft", &rules]).await
+}
+
+fn inside(name: &str) -> String {
+    format!("--net=/run/netns/{name}")
 }
 
 fn cable(name: &str) -> String {
@@ -85,10 +85,6 @@ fn cable(name: &str) -> String {
 
 async fn ip(words: &str) -> Result<()> {
     run("ip", &words.split(' ').collect::<Vec<_>>()).await
-}
-
-async fn nft(rules: &str) -> Result<()> {
-    run("nft", &[rules]).await
 }
 
 async fn run(program: &str, words: &[&str]) -> Result<()> {
