@@ -103,7 +103,7 @@ impl Accounts {
             let directory = DirectoryHandle::open(&common.directory)?;
             return Ok(Self::of_file(directory, metrics));
         }
-        let nodes = postroad_rpc::nodes(&common.queue)?;
+        let nodes = postroad_rpc::nodes(common)?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.endpoint).collect();
         let remote = RemoteAccounts::connect(&nodes, common.tls.as_ref(), config, metrics)?;
         tracing::info!(

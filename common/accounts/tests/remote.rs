@@ -269,3 +269,48 @@ async fn names_that_cannot_be_do_not_make_the_queue_seem_away() {
     assert_eq!(house.away(), 0);
     assert_eq!(house.log_in(ALICE, "sesame").await, accepted(ALICE));
 }
+
+#[tokio::test]
+async fn of_two_nodes_the_other_is_asked_when_one_goes() {
+    let (mut first, second) = (House::new().await, House::new().await);
+    let (config, metrics) = (AccountsConfig::default(), Metrics::new("msa"));
+    let nodes = [&first, &second].map(|house| endpoint(house.folder.path()));
+    let both = RemoteAccounts::connect(&nodes, None, &config, &metrics);
+    let both = Accounts::of_queue(both.unwrap());
+    let (stop, listening) = (CancellationToken::new(), both.clone());
+    let stopped = stop.clone();
+    let kept = tokio::spawn(async move { listening.keep(stopped).await });
+    let ask = async |address: &str| {
+        let path = ForwardPath::parse(address).unwrap();
+        both.resolve(&path)
+            .await
+            .map(|resolved| resolved.resolution)
+    };
+    assert!(matches!(ask(ALICE).await, Ok(Resolution::Local(_))));
+
+    first.close().await;
+    for at in 0..5 {
+        // Nobody knows these by heart.
+        let asked = ask(&format!("nobody{at}@a.example")).await;
+        assert_eq!(asked, Ok(Resolution::UnknownRecipient));
+    }
+    let log_in = async |password: &str| {
+        let gate = AuthGate::default();
+        both.log_in(&gate, ALICE, "PLAIN", password.as_bytes())
+            .await
+    };
+    assert_eq!(log_in("sesame").await, accepted(ALICE));
+    // What changes is heard from the one that is asked now.
+    write(second.folder.path(), "changed", "");
+    second.directory.reload().unwrap();
+    let heard = async {
+        while log_in("changed").await != accepted(ALICE) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("the change is heard");
+    assert_eq!(log_in("sesame").await, Ok(AuthVerdict::Refused));
+    assert_eq!(metrics.gauge(&list::ACCOUNTS_AWAY, &[]).value(), 0);
+    stop.cancel();
+    kept.await.unwrap();
+}

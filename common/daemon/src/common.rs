@@ -34,6 +34,8 @@ pub struct CommonConfig {
     pub accounts: AccountsConfig,
     /// Where the queue is: `unix:PATH`, or `tcp:HOST:PORT`, which is always mutual TLS; or a list of several nodes.
     pub queue: QueueAddresses,
+    /// Of these nodes those that get no new mail, until they are empty and can go.
+    pub retiring: Vec<String>,
     /// How long work in progress may take to finish when the process is told to stop.
     pub shutdown_grace: Interval,
     /// Run although the user is root. Agents need no privilege: give them the port instead.
@@ -58,6 +60,7 @@ impl Default for CommonConfig {
             directory: "/etc/postroad/directory.toml".into(),
             accounts: AccountsConfig::default(),
             queue: "unix:/run/postroad/queue.sock".into(),
+            retiring: Vec::new(),
             shutdown_grace: Interval::seconds(30),
             allow_root: false,
             log: LogConfig::default(),

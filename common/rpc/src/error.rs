@@ -13,6 +13,16 @@ pub enum Error {
         "{0:?} is not an endpoint, such as \"unix:/run/postroad/queue.sock\" or \"tcp:queue.example.org:7700\""
     )]
     Endpoint(String),
+    /// Configuration: `common.retiring` names what `common.queue` does not.
+    #[error(
+        "{0} is not in common.queue; write in common.retiring what is to be taken out of that list, or leave it out"
+    )]
+    NotListed(String),
+    /// Configuration: no node is left for new mail.
+    #[error(
+        "all of common.queue is in common.retiring, and no queue is left for new mail; leave one out"
+    )]
+    AllRetiring,
     /// Configuration: a TCP endpoint without certificates. There is no plain-text form.
     #[error("{0} needs mutual TLS: set ca_file, cert_file and key_file")]
     TlsMissing(String),

@@ -7,7 +7,7 @@
 //! ```text
 //! Server::bind(endpoint, …) ─► .serve(routes, shutdown)     health and reflection are added
 //! dial / dial_pool(endpoint, …) ─► Channel, ChannelPool     lazy: connects at the first call, and again after a loss
-//! nodes(&common.queue) ─► the endpoints and their names     a queue may be several nodes
+//! nodes(&common) ─► the endpoints and their names            a queue may be several nodes
 //! serves(channel)                                           whether somebody answers there, by the health service
 //! handler: require_role(&request, &[PeerRole::Mta])?        who may call
 //! ```

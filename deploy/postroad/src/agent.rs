@@ -3,37 +3,44 @@
 use std::path::Path;
 
 use comfy_table::Cell;
-use postroad_queue_client::{AgentDetails, QueueAdmin, QueueError};
+use postroad_queue_client::{AgentDetails, QueueAdmin as _, QueueError, RemoteAdmin};
 use serde_json::{Value, json};
 
 use crate::cli::AgentVerb;
 use crate::fault::Fault;
 use crate::home::Home;
+use crate::queue::Admin;
+use crate::runtime;
 use crate::terminal::{Terminal, lines, local_time, number, one_line, table, utc_time};
-use crate::{queue, runtime};
 
 /// Carries out the verb.
 pub fn carry_out(
     verb: AgentVerb,
+    node: Option<&str>,
     config: Option<&Path>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     let home = Home::open(config, terminal)?;
-    let endpoint = queue::endpoint(&home)?;
-    let carried_out = runtime()?.block_on(async {
-        let admin = queue::connect(&home, &endpoint)?;
-        match verb {
+    runtime()?.block_on(async {
+        let admin = Admin::open(&home, node)?;
+        let carried_out = match verb {
             AgentVerb::List => list(&admin, terminal).await,
             AgentVerb::Drain { name } => drain(&admin, &name, terminal).await,
-        }
-    });
-    carried_out.map_err(|fault| fault.at(&endpoint))
+        };
+        admin.end(carried_out, terminal)
+    })
 }
 
-async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
-    let agents = admin.agents().await?;
+async fn list(admin: &Admin, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
+    let told = admin.of_each(RemoteAdmin::agents).await?;
+    let agents = told.iter().flat_map(|(node, agents)| {
+        let node = admin.is_several().then_some(*node);
+        agents.iter().map(move |agent| (node, agent))
+    });
+    let agents: Vec<(Option<&str>, &AgentDetails)> = agents.collect();
     if terminal.wants_json() {
-        let agents: Vec<Value> = agents.iter().map(agent_json).collect();
+        let agents = agents.iter().map(|(node, agent)| agent_json(*node, agent));
+        let agents: Vec<Value> = agents.collect();
         terminal.object(json!({ "agents": agents }));
         return Ok(());
     }
@@ -41,7 +48,7 @@ async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(),
         terminal.say("no agent takes mail from the queue");
         return Ok(());
     }
-    let mut rows = table([
+    let mut heads = vec![
         "NAME",
         "ROUTES",
         "HOST",
@@ -51,9 +58,11 @@ async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(),
         "LAST MINUTE",
         "CONNECTED",
         "STATE",
-    ]);
-    for agent in &agents {
-        rows.add_row([
+    ];
+    heads.extend(admin.is_several().then_some("NODE"));
+    let mut rows = table(heads);
+    for (node, agent) in agents {
+        let mut cells = vec![
             Cell::new(one_line(&agent.name, 50)),
             Cell::new(classes(agent).join(",")),
             Cell::new(one_line(&agent.host, 40)),
@@ -63,17 +72,15 @@ async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(),
             number(agent.settled_last_minute),
             Cell::new(local_time(agent.connected_at)),
             Cell::new(state(agent)),
-        ]);
+        ];
+        cells.extend(node.map(Cell::new));
+        rows.add_row(cells);
     }
     terminal.line(lines(&rows));
     Ok(())
 }
 
-async fn drain(
-    admin: &dyn QueueAdmin,
-    name: &str,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Fault> {
+async fn drain(admin: &Admin, name: &str, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     let workers = match admin.drain_agent(name, "").await {
         Err(QueueError::NotFound) => {
             return Err(Fault::NoMatch(format!("no agent {name} is connected")));
@@ -102,8 +109,8 @@ const fn state(agent: &AgentDetails) -> &'static str {
     }
 }
 
-fn agent_json(agent: &AgentDetails) -> Value {
-    json!({
+fn agent_json(node: Option<&str>, agent: &AgentDetails) -> Value {
+    let mut object = json!({
         "name": agent.name,
         "routes": classes(agent),
         "host": agent.host,
@@ -113,5 +120,9 @@ fn agent_json(agent: &AgentDetails) -> Value {
         "settled_last_minute": agent.settled_last_minute,
         "connected_at": utc_time(agent.connected_at),
         "state": state(agent),
-    })
+    });
+    if let Some(node) = node {
+        object["node"] = node.into();
+    }
+    object
 }

@@ -222,8 +222,13 @@ impl Report {
     }
 
     fn look_at_common(&mut self, file: &ConfigFile, common: &CommonConfig) {
-        if let Err(error) = postroad_rpc::nodes(&common.queue) {
-            self.meaning(file, "common.queue", error, "write one of these forms");
+        if let Err(error) = postroad_rpc::nodes(common) {
+            use postroad_rpc::Error;
+            let (key, remedy) = match error {
+                Error::NotListed(_) | Error::AllRetiring => ("common.retiring", "mend the list"),
+                _ => ("common.queue", "write one of these forms"),
+            };
+            self.meaning(file, key, error, remedy);
         }
         for (key, path) in common.tls.iter().flat_map(tls_files) {
             if let Err(error) = std::fs::File::open(path) {

@@ -47,13 +47,32 @@ pub enum Verb {
     #[command(subcommand)]
     Account(AccountVerb),
     /// The mails in the queue
-    #[command(subcommand)]
-    Queue(Box<QueueVerb>),
+    Queue {
+        /// Of a queue of several nodes only this one, as `common.queue` names it: its host, or the path of its socket
+        #[arg(long, global = true, value_name = "NAME")]
+        node: Option<String>,
+        /// What to do.
+        #[command(subcommand)]
+        verb: Box<QueueVerb>,
+    },
     /// Show what happened to a mail, on all hosts, also for some time after it is done
-    Trace(TraceArguments),
+    Trace {
+        /// Of a queue of several nodes ask only this one
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+        /// Of what.
+        #[command(flatten)]
+        arguments: TraceArguments,
+    },
     /// The agents that take mail from the queue
-    #[command(subcommand)]
-    Agent(AgentVerb),
+    Agent {
+        /// Of a queue of several nodes only at this one
+        #[arg(long, global = true, value_name = "NAME")]
+        node: Option<String>,
+        /// What to do.
+        #[command(subcommand)]
+        verb: AgentVerb,
+    },
     /// Ask the agents how they stand; exit status 1 if one is not ready
     Health(HealthArguments),
     /// Check the configuration, the directory and every file they name

@@ -4,7 +4,6 @@ use postroad_daemon::{ConfigError, DaemonError};
 use postroad_directory::DirectoryError;
 use postroad_maildir::MaildirError;
 use postroad_queue_client::QueueError;
-use postroad_rpc::Endpoint;
 
 /// Why a verb did not do what was asked; the exit status follows.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +43,7 @@ impl Fault {
     }
 
     /// With the place of the queue that was asked.
-    pub fn at(self, queue: &Endpoint) -> Self {
+    pub fn at(self, queue: &str) -> Self {
         match self {
             Self::NoQueue(error) => Self::NotDone(format!("{error} (asked {queue})")),
             Self::Forbidden(_) => Self::NotDone(format!(

@@ -101,11 +101,12 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         Verb::Pki(verb) => pki::carry_out(&verb, terminal),
         Verb::Conformance(verb) => conformance::carry_out(&verb, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
-        Verb::Queue(verb) => queue::carry_out(*verb, config, terminal),
-        Verb::Trace(arguments) => {
-            queue::carry_out(cli::QueueVerb::Trace(arguments), config, terminal)
+        Verb::Queue { node, verb } => queue::carry_out(*verb, node.as_deref(), config, terminal),
+        Verb::Trace { node, arguments } => {
+            let verb = cli::QueueVerb::Trace(arguments);
+            queue::carry_out(verb, node.as_deref(), config, terminal)
         }
-        Verb::Agent(verb) => agent::carry_out(verb, config, terminal),
+        Verb::Agent { node, verb } => agent::carry_out(verb, node.as_deref(), config, terminal),
         Verb::Mailbox(verb) => mailbox::carry_out(&verb, config, terminal),
     }
 }

@@ -1,4 +1,4 @@
-//! `postroad queue …`: the mails in the queue, over its admin socket.
+//! `postroad queue …`: the mails in the queue, over its admin socket, or those of all its nodes.
 
 mod backup;
 mod change;
@@ -7,6 +7,7 @@ pub mod counters;
 mod export;
 pub mod filter;
 mod list;
+mod nodes;
 mod parts;
 mod purge;
 mod resend;
@@ -22,10 +23,9 @@ mod verify;
 use std::path::Path;
 
 use change::{carry, destroy};
-use postroad_daemon::CommonConfig;
+pub use nodes::Admin;
 use postroad_envelope::{QueueId, QueueIdPrefix, RouteClass};
-use postroad_queue_client::{Change, MailState, MailSummary, QueueAdmin, RemoteAdmin};
-use postroad_rpc::Endpoint;
+use postroad_queue_client::{Change, MailState, MailSummary, QueueAdmin as _};
 use serde_json::json;
 
 use crate::cli::QueueVerb;
@@ -37,12 +37,13 @@ use crate::terminal::{Terminal, one_line, utc_time};
 /// Carries out the verb.
 pub fn carry_out(
     verb: QueueVerb,
+    node: Option<&str>,
     config: Option<&Path>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     // What works without a queue that runs.
     let verb = match verb {
-        QueueVerb::Verify(arguments) => return verify::verify(&arguments, config, terminal),
+        QueueVerb::Verify(arguments) => return verify::verify(&arguments, node, config, terminal),
         QueueVerb::Rebuild(arguments) => return stopped::rebuild(&arguments, config, terminal),
         QueueVerb::UpgradeFormat { folder, yes } => {
             return stopped::upgrade_format(&folder, yes, config, terminal);
@@ -52,10 +53,9 @@ pub fn carry_out(
         other => other,
     };
     let home = Home::open(config, terminal)?;
-    let endpoint = endpoint(&home)?;
-    let carried_out = runtime()?.block_on(async {
-        let admin = connect(&home, &endpoint)?;
-        match verb {
+    runtime()?.block_on(async {
+        let admin = Admin::open(&home, node)?;
+        let carried_out = match verb {
             QueueVerb::Backup { folder } => backup::backup(&admin, &folder, terminal).await,
             // Done above: no queue is asked.
             QueueVerb::Verify(_)
@@ -111,42 +111,9 @@ pub fn carry_out(
             QueueVerb::Priority { priority, change } => {
                 carry(&admin, Change::Priority(priority), change, terminal).await
             }
-        }
-    });
-    carried_out.map_err(|fault| fault.at(&endpoint))
-}
-
-/// The operators' side of the queue of an installation. Must be called in a runtime.
-pub fn connect(home: &Home, endpoint: &Endpoint) -> Result<RemoteAdmin, Fault> {
-    RemoteAdmin::connect(endpoint, home.common.tls.as_ref(), person()).map_err(Fault::not_done)
-}
-
-/// Where operators of an installation find its queue.
-pub fn endpoint(home: &Home) -> Result<Endpoint, Fault> {
-    let queued: postroad_queued::Config = home.file.section("queued")?;
-    here_or_elsewhere(&queued, &home.common)
-}
-
-/// The queue of this host if there is one; else the one that `common.queue` names on another, where our certificate must be an
-/// administrator's.
-fn here_or_elsewhere(
-    queued: &postroad_queued::Config,
-    common: &CommonConfig,
-) -> Result<Endpoint, Fault> {
-    let here = queued.admin_endpoint(common);
-    let is_there = match &here {
-        Endpoint::Unix(path) => path.exists(),
-        Endpoint::Tcp { .. } => true,
-    };
-    if queued.listen.admin.is_some() || is_there {
-        return Ok(here);
-    }
-    let nodes = postroad_rpc::nodes(&common.queue).map_err(Fault::not_done)?;
-    let first = nodes.into_iter().next().map(|node| node.endpoint);
-    match first.unwrap_or_else(|| here.clone()) {
-        elsewhere @ Endpoint::Tcp { .. } => Ok(elsewhere),
-        Endpoint::Unix(_) => Ok(here),
-    }
+        };
+        admin.end(carried_out, terminal)
+    })
 }
 
 /// Who types this, as far as it is known: behind sudo the one who called it.
@@ -159,7 +126,7 @@ fn person() -> String {
     named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
-async fn find(admin: &dyn QueueAdmin, text: &str) -> Result<QueueId, Fault> {
+async fn find(admin: &Admin, text: &str) -> Result<QueueId, Fault> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
@@ -192,7 +159,7 @@ fn recipients(mail: &MailSummary) -> String {
     }
 }
 
-fn summary_json(mail: &MailSummary) -> serde_json::Value {
+fn summary_json(admin: &Admin, mail: &MailSummary) -> serde_json::Value {
     let mut object = json!({
         "queue_id": mail.queue_id.to_string(),
         "state": mail.state.as_str(),
@@ -207,6 +174,9 @@ fn summary_json(mail: &MailSummary) -> serde_json::Value {
         "tags": mail.tags,
     });
     retired::add_facts(&mut object, mail);
+    if let Some(node) = admin.node_of(mail.queue_id) {
+        object["node"] = node.into();
+    }
     object
 }
 
@@ -255,38 +225,5 @@ impl From<ClassArgument> for RouteClass {
             ClassArgument::Lmtp => Self::Lmtp,
             ClassArgument::Local => Self::Local,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operators_reach_the_queue_of_this_host_else_that_of_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let elsewhere = "tcp:queue.example.net:7700";
-        let mut common = CommonConfig {
-            run_dir: folder.path().to_owned(),
-            queue: elsewhere.into(),
-            ..CommonConfig::default()
-        };
-        let mut queued = postroad_queued::Config::default();
-        let told = |queued: &_, common: &_| here_or_elsewhere(queued, common).unwrap().to_string();
-        assert_eq!(told(&queued, &common), elsewhere);
-        let socket = folder.path().join("queue-admin.sock");
-        let here = format!("unix:{}", socket.display());
-        std::fs::write(&socket, "").unwrap();
-        assert_eq!(told(&queued, &common), here);
-        std::fs::remove_file(&socket).unwrap();
-        common.queue = "unix:/nowhere/queue.sock".into();
-        assert_eq!(told(&queued, &common), here);
-        let named = "unix:/named/admin.sock";
-        queued.listen.admin = Some(named.parse().unwrap());
-        common.queue = elsewhere.into();
-        assert_eq!(told(&queued, &common), named);
-        common.queue = "queue.example.net".into();
-        queued.listen.admin = None;
-        assert!(here_or_elsewhere(&queued, &common).is_err());
     }
 }

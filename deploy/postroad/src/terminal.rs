@@ -110,7 +110,7 @@ impl<'a> Terminal<'a> {
 }
 
 /// A table without lines: columns stand two blanks apart.
-pub fn table<const N: usize>(headings: [&str; N]) -> Table {
+pub fn table<'a>(headings: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)

@@ -60,6 +60,8 @@ struct Inner {
 struct OneNode {
     name: String,
     queue: RemoteQueue,
+    /// It gets no new mail.
+    is_retiring: bool,
 }
 
 impl QueueNodes {
@@ -67,8 +69,11 @@ impl QueueNodes {
     pub fn connect(nodes: Vec<Node>, tls: Option<&TlsFiles>) -> Result<Self, postroad_rpc::Error> {
         let connected = nodes.into_iter().map(|node| {
             let queue = RemoteQueue::connect(&node.endpoint, tls)?;
-            let name = node.name;
-            Ok(OneNode { name, queue })
+            Ok(OneNode {
+                name: node.name,
+                queue,
+                is_retiring: node.is_retiring,
+            })
         });
         let nodes = connected.collect::<Result<Vec<_>, postroad_rpc::Error>>()?;
         Ok(Self {
@@ -82,7 +87,7 @@ impl QueueNodes {
 
     /// The queue that `[common]` names.
     pub fn configured(common: &CommonConfig) -> Result<Self, postroad_rpc::Error> {
-        Self::connect(nodes(&common.queue)?, common.tls.as_ref())
+        Self::connect(nodes(common)?, common.tls.as_ref())
     }
 
     /// Keeps a check until `stop`: ready while at least one node answers. Tells when each goes and when it is back.
@@ -182,6 +187,12 @@ impl Inner {
         nodes.collect()
     }
 
+    /// Those of them that take new mail.
+    fn takers(&self) -> impl Iterator<Item = (usize, &OneNode)> {
+        let order = self.order().into_iter();
+        order.filter(|(_, node)| !node.is_retiring)
+    }
+
     fn heard(&self, node: usize, heard: Heard) {
         self.choice().heard(node, heard, Instant::now());
     }
@@ -278,7 +289,7 @@ impl QueueService for QueueNodes {
             return only.admit(request).await;
         }
         let mut failure = QueueError::Unavailable("there is no node".to_owned());
-        for (at, node) in self.inner.order() {
+        for (at, node) in self.inner.takers() {
             let answer = timeout(NODE_PATIENCE, node.queue.admit(request.clone())).await;
             let error = match answer {
                 Ok(Ok(())) => return Ok(()),
@@ -357,7 +368,8 @@ impl QueueService for QueueNodes {
         if let Some(only) = self.inner.only() {
             return only.count(count).await;
         }
-        let names = self.inner.nodes.iter().map(|node| node.name.as_str());
+        let nodes = self.inner.nodes.iter();
+        let names = nodes.map(|node| (!node.is_retiring).then_some(node.name.as_str()));
         let at = self.inner.choice().home(names, &count.key.to_string());
         let Some(node) = at.and_then(|at| self.inner.nodes.get(at)) else {
             return Err(QueueError::Unavailable("there is no node".to_owned()));

@@ -22,7 +22,7 @@ use postroad_queue_client::{
 };
 use postroad_queued::serve_rpc;
 use postroad_reply::DELIVERED_2_6_0;
-use postroad_rpc::{Endpoint, dial, nodes, serves};
+use postroad_rpc::{Endpoint, dial, serves};
 use tempfile::TempDir;
 use tokio::{
     sync::mpsc,
@@ -93,8 +93,16 @@ pub fn as_one(nodes: &[Node]) -> Arc<QueueNodes> {
 }
 
 fn at(addresses: Vec<String>) -> Arc<QueueNodes> {
-    let addresses = QueueAddresses::several(addresses).unwrap();
-    Arc::new(QueueNodes::connect(nodes(&addresses).unwrap(), None).unwrap())
+    with_retiring(addresses, Vec::new())
+}
+
+fn with_retiring(addresses: Vec<String>, retiring: Vec<String>) -> Arc<QueueNodes> {
+    let common = CommonConfig {
+        queue: QueueAddresses::several(addresses).unwrap(),
+        retiring,
+        ..CommonConfig::default()
+    };
+    Arc::new(QueueNodes::configured(&common).unwrap())
 }
 
 fn socket(folder: &Path) -> String {
@@ -226,6 +234,37 @@ async fn a_mail_that_follows_from_another_goes_to_its_node_and_to_no_other() {
     assert_eq!(mails, [2, 0]);
     let lonely = queue.submit_beside(mail(&[]).queue_id, follows).await.err();
     assert_eq!(lonely, Some(QueueError::NotFound));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_retires_gets_only_what_follows_from_its_own() {
+    let nodes = [Node::start().await, Node::start().await];
+    let first = mail(&["bob@local.test"]);
+    submit(&*as_one(&nodes), &first, b"\r\nhi").await.unwrap();
+    let addresses = nodes.each_ref().map(|node| node.common.queue.to_string());
+    let queue = with_retiring(addresses.to_vec(), addresses[..1].to_vec());
+    for size in [3, 600_000, 3] {
+        let octets = vec![b'x'; size];
+        submit(&*queue, &mail(&["bob@local.test"]), &octets)
+            .await
+            .unwrap();
+    }
+    let follows = mail(&["carol@local.test"]);
+    let mut submission = queue.submit_beside(first.queue_id, follows).await.unwrap();
+    submission
+        .chunk(Bytes::from_static(b"\r\nx"))
+        .await
+        .unwrap();
+    let end = Completion {
+        size: 3,
+        ..Completion::default()
+    };
+    submission.finish(end).await.unwrap();
+    let mails = [nodes[0].mails().await.len(), nodes[1].mails().await.len()];
+    assert_eq!(mails, [2, 3]);
     for node in nodes {
         node.stop().await;
     }

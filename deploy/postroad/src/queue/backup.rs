@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use postroad_queue_client::QueueAdmin;
+use postroad_queue_client::QueueAdmin as _;
 use postroad_queued::backup::{BackupError, BackupWriter, Manifest, restore as copy_back};
 use serde_json::json;
 
+use super::Admin;
 use crate::cli::RestoreArguments;
 use crate::fault::Fault;
 use crate::terminal::Terminal;
@@ -24,10 +25,11 @@ impl From<BackupError> for Fault {
 
 /// `postroad queue backup DIR`.
 pub async fn backup(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     folder: &Path,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
+    admin.only()?;
     let mut writer = BackupWriter::create(folder)?;
     let manifest = match receive(admin, &mut writer, terminal).await {
         Ok(()) => writer.finish()?.manifest,
@@ -56,7 +58,7 @@ pub async fn backup(
 }
 
 async fn receive(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     writer: &mut BackupWriter,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {

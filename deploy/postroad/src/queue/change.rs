@@ -1,16 +1,16 @@
 //! What is done to mails.
 
-use postroad_queue_client::{Change, Changed, Order, QueueAdmin};
+use postroad_queue_client::{Change, Changed, Order};
 use serde_json::json;
 
-use super::parts;
+use super::{Admin, parts};
 use crate::cli::{ChangeArguments, DestroyArguments};
 use crate::fault::Fault;
 use crate::terminal::Terminal;
 
 /// Changes what was selected.
 pub async fn carry(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     change: Change,
     arguments: ChangeArguments,
     terminal: &mut Terminal<'_>,
@@ -21,7 +21,7 @@ pub async fn carry(
 
 /// The same, where it ends mails: asks first if it is more than one.
 pub async fn destroy(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     change: Change,
     arguments: DestroyArguments,
     terminal: &mut Terminal<'_>,
@@ -48,7 +48,7 @@ fn question(change: &Change, mails: u64) -> String {
 }
 
 async fn give(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     change: Change,
     order: Order,
     terminal: &mut Terminal<'_>,
@@ -91,10 +91,7 @@ const fn done(change: &Change) -> &'static str {
     }
 }
 
-pub(super) async fn order(
-    admin: &dyn QueueAdmin,
-    arguments: ChangeArguments,
-) -> Result<Order, Fault> {
+pub(super) async fn order(admin: &Admin, arguments: ChangeArguments) -> Result<Order, Fault> {
     Ok(Order {
         dry_run: arguments.dry_run,
         reason: arguments.reason,

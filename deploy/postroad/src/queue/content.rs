@@ -8,23 +8,26 @@ use std::path::Path;
 use futures::StreamExt as _;
 use postroad_envelope::{HeaderEdit, QueueId};
 use postroad_message::{DEFAULT_HEADER_LIMIT, HeaderSplitter, Split, apply_edits};
-use postroad_queue_client::{ContentStream, QueueAdmin, QueueNodes, QueueService};
+use postroad_queue_client::{ContentStream, QueueAdmin as _, QueueService, RemoteQueue};
 use serde_json::json;
 
+use super::Admin;
 use crate::fault::Fault;
 use crate::home::Home;
 use crate::terminal::{Terminal, harmless};
 
 /// `postroad queue show ID --content [FILE]`.
 pub async fn content(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     home: &Home,
     id: QueueId,
     file: &Path,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     let edits = admin.show(id).await?.envelope.header_edits;
-    let queue = QueueNodes::configured(&home.common).map_err(Fault::not_done)?;
+    let endpoint = admin.agents_of(id).await?;
+    let queue = RemoteQueue::connect(&endpoint, home.common.tls.as_ref());
+    let queue = queue.map_err(Fault::not_done)?;
     let stream = queue.read_any(id, 0).await?;
     if file.as_os_str() != "-" {
         return keep(stream, &edits, id, file, terminal).await;

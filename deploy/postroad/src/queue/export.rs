@@ -5,12 +5,12 @@ use std::path::Path;
 
 use futures::{StreamExt as _, stream};
 use postroad_envelope::{Filter, QueueIdPrefix};
-use postroad_queue_client::{ImportedMail, QueueAdmin, QueueError, RemoteAdmin};
+use postroad_queue_client::{ImportedMail, QueueAdmin as _, QueueError};
 use postroad_queued::Offline;
 use postroad_queued::export::{Export, ExportError, Mail, Which};
 use serde_json::json;
 
-use super::stopped;
+use super::{Admin, stopped};
 use crate::cli::{ExportArguments, FolderArguments, ImportArguments};
 use crate::fault::Fault;
 use crate::progress::Progress;
@@ -125,10 +125,11 @@ impl Counts {
 
 /// `postroad queue import DIR`.
 pub async fn import(
-    admin: &RemoteAdmin,
+    admin: &Admin,
     arguments: &ImportArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
+    admin.only()?;
     let mut export = Export::open(&arguments.from)?;
     let (mut counts, mut bar) = (Counts::default(), Progress::new());
     let ended = import_all(admin, arguments, &mut export, &mut counts, &mut bar).await;
@@ -148,7 +149,7 @@ pub async fn import(
 }
 
 async fn import_all(
-    admin: &RemoteAdmin,
+    admin: &Admin,
     arguments: &ImportArguments,
     export: &mut Export,
     counts: &mut Counts,

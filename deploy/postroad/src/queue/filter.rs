@@ -7,9 +7,8 @@ use jiff::civil;
 use jiff::tz::TimeZone;
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{Filter, Timestamp, fold_sender};
-use postroad_queue_client::QueueAdmin;
 
-use super::{StateArgument, find};
+use super::{Admin, StateArgument, find};
 use crate::fault::Fault;
 
 /// The parts of a filter; a mail is meant if all that are given hold.
@@ -107,7 +106,7 @@ impl FilterArguments {
 
 impl SelectionArguments {
     /// What was typed, with whole ids. Nothing is not everything: that takes `--all`.
-    pub async fn filter(self, admin: &dyn QueueAdmin) -> Result<Filter, Fault> {
+    pub async fn filter(self, admin: &Admin) -> Result<Filter, Fault> {
         let mut ids = Vec::with_capacity(self.ids.len());
         for text in &self.ids {
             ids.push(find(admin, text).await?);

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, ColumnConstraint, Width};
 use postroad_envelope::{Filter, MailState};
-use postroad_queue_client::{ListQuery, MailSummary, QueueAdmin};
+use postroad_queue_client::{ListQuery, MailSummary, QueueAdmin as _};
 use serde_json::{Value, json};
 
-use super::{find, recipients, retired, sender, summary_json};
+use super::{Admin, find, recipients, retired, sender, summary_json};
 use crate::cli::ListArguments;
 use crate::fault::Fault;
 use crate::terminal::{Terminal, lines, local_time, number, one_line, table};
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Lists what fits, until there are enough or no more.
 pub async fn list(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     arguments: ListArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
@@ -46,12 +46,12 @@ pub async fn list(
         scanned = scanned.saturating_add(page.scanned);
         count = count.saturating_add(u32::try_from(page.mails.len()).unwrap_or(u32::MAX));
         if terminal.wants_json() {
-            found.extend(page.mails.iter().map(summary_json));
+            found.extend(page.mails.iter().map(|mail| summary_json(admin, mail)));
         } else if !page.mails.is_empty() {
             terminal.clear_progress();
             terminal.line(match of_retired {
-                true => retired::lines_of(&page.mails),
-                false => rows.lines(&page.mails),
+                true => retired::lines_of(admin, &page.mails),
+                false => rows.lines(&page.mails, |mail| admin.node_of(mail.queue_id)),
             });
         }
         query.after = page.next;
@@ -83,8 +83,14 @@ struct Rows {
 }
 
 impl Rows {
-    fn lines(&mut self, mails: &[MailSummary]) -> String {
-        let mut rows = table([
+    /// The node stands behind the rest, where there are several.
+    fn lines<'a>(
+        &mut self,
+        mails: &[MailSummary],
+        node: impl Fn(&MailSummary) -> Option<&'a str>,
+    ) -> String {
+        let several = mails.iter().any(|mail| node(mail).is_some());
+        let mut heads = vec![
             "ID",
             "STATE",
             "RECEIVED",
@@ -93,9 +99,11 @@ impl Rows {
             "SIZE",
             "NEXT ATTEMPT",
             "REASON",
-        ]);
+        ];
+        heads.extend(several.then_some("NODE"));
+        let mut rows = table(heads);
         for mail in mails {
-            rows.add_row([
+            let mut cells = vec![
                 Cell::new(mail.queue_id),
                 Cell::new(mail.state.as_str()),
                 Cell::new(local_time(mail.received_at)),
@@ -104,7 +112,9 @@ impl Rows {
                 number(mail.size),
                 Cell::new(mail.next_attempt.map_or_else(String::new, local_time)),
                 Cell::new(one_line(&mail.reason, 60)),
-            ]);
+            ];
+            cells.extend(node(mail).map(Cell::new));
+            rows.add_row(cells);
         }
         for (column, width) in rows.column_iter_mut().zip(&self.widths) {
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width)));
@@ -155,12 +165,19 @@ mod tests {
     #[test]
     fn later_pages_stand_below_the_first_without_headings() {
         let mut rows = Rows::default();
-        let first = rows.lines(&[mail("somebody@long.example")]);
-        let second = rows.lines(&[mail("a@b")]);
+        let first = rows.lines(&[mail("somebody@long.example")], |_| None);
+        let second = rows.lines(&[mail("a@b")], |_| None);
         let lines: Vec<&str> = first.lines().chain(second.lines()).collect();
         assert_eq!(lines.len(), 3);
         let at = |line: &str| line.find("x@far.example");
         assert_eq!(at(lines[1]), at(lines[2]));
         assert!(lines[0].starts_with("ID"));
+    }
+    #[test]
+    fn of_several_nodes_each_line_names_its_own() {
+        let told = Rows::default().lines(&[mail("a@b")], |_| Some("q2.example.net"));
+        let mut lines = told.lines();
+        assert!(lines.next().unwrap().ends_with("NODE"), "{told}");
+        assert!(lines.next().unwrap().ends_with("q2.example.net"), "{told}");
     }
 }

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use postroad_envelope::{Filter, QueueId};
-use postroad_queue_client::{Change, Changed, ListQuery, Order, QueueAdmin};
+use postroad_queue_client::{Change, Changed, ListQuery, Order, QueueAdmin as _};
 
+use super::Admin;
 use crate::fault::Fault;
 use crate::terminal::Terminal;
 
@@ -16,7 +17,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Changes what the order means, or counts it.
 pub async fn carry_out(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     change: &Change,
     order: Order,
     terminal: &mut Terminal<'_>,
@@ -74,7 +75,7 @@ fn order_of(order: &Order, ids: Vec<QueueId>) -> Order {
     }
 }
 
-async fn newest(admin: &dyn QueueAdmin) -> Result<Option<QueueId>, Fault> {
+async fn newest(admin: &Admin) -> Result<Option<QueueId>, Fault> {
     let query = ListQuery {
         limit: 1,
         newest_first: true,

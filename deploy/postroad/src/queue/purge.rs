@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use postroad_queue_client::{Changed, MailState, Order, QueueAdmin};
+use postroad_queue_client::{Changed, MailState, Order, QueueAdmin as _};
 use serde_json::json;
 use tokio::time::interval;
 
+use super::Admin;
 use super::change::{count, order};
 use crate::cli::DestroyArguments;
 use crate::fault::Fault;
@@ -13,7 +14,7 @@ use crate::terminal::Terminal;
 
 /// `postroad queue purge`.
 pub async fn purge(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     arguments: DestroyArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {

@@ -1,9 +1,9 @@
 //! A retired mail goes out again.
 
-use postroad_queue_client::{QueueAdmin, Resend};
+use postroad_queue_client::{QueueAdmin as _, Resend};
 use serde_json::json;
 
-use super::find;
+use super::{Admin, find};
 use crate::cli::ResendArguments;
 use crate::fault::Fault;
 use crate::terminal::{Terminal, one_line};
@@ -13,7 +13,7 @@ const NAMED: usize = 5;
 
 /// `postroad queue resend ID`.
 pub async fn resend(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     arguments: ResendArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {

@@ -2,16 +2,19 @@
 
 use comfy_table::Cell;
 use postroad_envelope::{Filter, MailState, Timestamp};
-use postroad_queue_client::{HoldOrder, HoldRuleDetails, QueueAdmin, QueueError, Removal};
+use postroad_queue_client::{
+    HoldOrder, HoldRuleDetails, QueueAdmin as _, QueueError, RemoteAdmin, Removal,
+};
 use serde_json::{Value, json};
 
+use super::Admin;
 use crate::cli::{RuleArguments, RuleVerb};
 use crate::fault::Fault;
 use crate::terminal::{Terminal, lines, local_time, number, one_line, table, utc_time};
 
 /// `postroad queue rule …`.
 pub async fn carry_out(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     verb: RuleVerb,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
@@ -35,7 +38,7 @@ pub async fn carry_out(
 }
 
 async fn put(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     arguments: RuleArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
@@ -75,11 +78,7 @@ async fn put(
     Ok(())
 }
 
-async fn remove(
-    admin: &dyn QueueAdmin,
-    removal: Removal,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Fault> {
+async fn remove(admin: &Admin, removal: Removal, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     let (name, release, dry_run) = (removal.name.clone(), removal.release, removal.dry_run);
     let changed = match admin.remove_hold_rule(removal).await {
         Err(QueueError::NotFound) => {
@@ -101,10 +100,16 @@ async fn remove(
     Ok(())
 }
 
-async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
-    let rules = admin.hold_rules().await?;
+async fn list(admin: &Admin, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
+    let told = admin.of_each(RemoteAdmin::hold_rules).await?;
+    let rules = told.iter().flat_map(|(node, rules)| {
+        let node = admin.is_several().then_some(*node);
+        rules.iter().map(move |rule| (node, rule))
+    });
+    let rules: Vec<(Option<&str>, &HoldRuleDetails)> = rules.collect();
     if terminal.wants_json() {
-        let rules: Vec<Value> = rules.iter().map(rule_json).collect();
+        let rules = rules.iter().map(|(node, rule)| rule_json(*node, rule));
+        let rules: Vec<Value> = rules.collect();
         terminal.object(json!({ "rules": rules }));
         return Ok(());
     }
@@ -112,16 +117,20 @@ async fn list(admin: &dyn QueueAdmin, terminal: &mut Terminal<'_>) -> Result<(),
         terminal.say("there are no hold rules");
         return Ok(());
     }
-    let mut rows = table(["NAME", "HOLDS MAIL", "HELD", "SINCE", "BY", "REASON"]);
-    for rule in &rules {
-        rows.add_row([
+    let mut heads = vec!["NAME", "HOLDS MAIL", "HELD", "SINCE", "BY", "REASON"];
+    heads.extend(admin.is_several().then_some("NODE"));
+    let mut rows = table(heads);
+    for (node, rule) in rules {
+        let mut cells = vec![
             Cell::new(&rule.name),
             Cell::new(one_line(&parts(&rule.filter).join(", "), 80)),
             number(rule.held),
             Cell::new(local_time(rule.created_at)),
             Cell::new(one_line(&rule.by, 30)),
             Cell::new(one_line(&rule.reason, 60)),
-        ]);
+        ];
+        cells.extend(node.map(Cell::new));
+        rows.add_row(cells);
     }
     terminal.line(lines(&rows));
     Ok(())
@@ -165,9 +174,9 @@ fn parts(filter: &Filter) -> Vec<String> {
     }
 }
 
-fn rule_json(rule: &HoldRuleDetails) -> Value {
+fn rule_json(node: Option<&str>, rule: &HoldRuleDetails) -> Value {
     let filter = &rule.filter;
-    json!({
+    let mut object = json!({
         "name": rule.name,
         "by": rule.by,
         "reason": rule.reason,
@@ -186,5 +195,9 @@ fn rule_json(rule: &HoldRuleDetails) -> Value {
             "received_before": filter.received_before.map(utc_time),
             "all": filter.all,
         },
-    })
+    });
+    if let Some(node) = node {
+        object["node"] = node.into();
+    }
+    object
 }

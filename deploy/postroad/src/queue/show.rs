@@ -4,24 +4,20 @@ use std::collections::BTreeMap;
 
 use comfy_table::Cell;
 use postroad_envelope::{Attempt, Envelope, QueueId, StatusReport};
-use postroad_queue_client::{MailDetails, QueueAdmin, RecipientDetails};
+use postroad_queue_client::{MailDetails, QueueAdmin as _, RecipientDetails};
 use serde_json::{Value, json};
 
-use super::{sender, summary_json};
+use super::{Admin, sender, summary_json};
 use crate::fault::Fault;
 use crate::terminal::{Terminal, harmless, lines, local_time, number, one_line, table, utc_time};
 use crate::timeline;
 
 /// `postroad queue show`.
-pub async fn show(
-    admin: &dyn QueueAdmin,
-    id: QueueId,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Fault> {
+pub async fn show(admin: &Admin, id: QueueId, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     let details = admin.show(id).await?;
     let events = admin.trace(id).await?;
     if terminal.wants_json() {
-        let mut object = summary_json(&details.summary);
+        let mut object = summary_json(admin, &details.summary);
         object["recipients"] = details
             .recipients
             .iter()
@@ -40,7 +36,7 @@ pub async fn show(
         terminal.object(object);
         return Ok(());
     }
-    tell(&details, terminal);
+    tell(&details, admin.node_of(id), terminal);
     tell_recipients(&details, terminal);
     tell_attempts(&details, terminal);
     tell_header(&details, terminal);
@@ -51,7 +47,7 @@ pub async fn show(
     Ok(())
 }
 
-fn tell(details: &MailDetails, terminal: &mut Terminal<'_>) {
+fn tell(details: &MailDetails, node: Option<&str>, terminal: &mut Terminal<'_>) {
     let mail = &details.summary;
     let envelope = &details.envelope;
     let origin = &envelope.origin;
@@ -63,6 +59,7 @@ fn tell(details: &MailDetails, terminal: &mut Terminal<'_>) {
         }
     };
     row("state", mail.state.as_str().to_owned());
+    row("node", node.unwrap_or_default().to_owned());
     row("from", sender(mail).to_owned());
     row("account", text(&envelope.account));
     row("tenant", envelope.tenant.clone());

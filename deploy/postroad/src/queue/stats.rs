@@ -2,9 +2,11 @@
 
 use comfy_table::Cell;
 use postroad_envelope::Timestamp;
-use postroad_queue_client::{DestinationStats, QueueAdmin, QueueStats, SiteStats};
+use postroad_queue_client::{DestinationStats, QueueAdmin as _, QueueStats, SiteStats};
 use serde_json::{Value, json};
 
+use super::Admin;
+use super::nodes::sum_of;
 use crate::fault::Fault;
 use crate::terminal::{Terminal, lines, local_time, number, one_line, table, utc_time};
 
@@ -13,15 +15,24 @@ const ALL: u32 = 10_000;
 
 /// `postroad queue stats`.
 pub async fn stats(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     limit: u32,
     by_site: bool,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
-    let stats = admin.stats(ALL).await?;
+    let told = admin.of_each(|node| node.stats(ALL)).await?;
+    let nodes = told
+        .iter()
+        .map(|(node, stats)| Counts::of_node(node, stats));
+    let nodes: Vec<Counts> = nodes.filter(|_| admin.is_several()).collect();
+    let stats = sum_of(told.into_iter().map(|(_, stats)| stats));
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if terminal.wants_json() {
-        terminal.object(stats_json(&stats, limit));
+        let mut object = stats_json(&stats, limit);
+        if admin.is_several() {
+            object["nodes"] = nodes.iter().map(node_json).collect();
+        }
+        terminal.object(object);
         return Ok(());
     }
     if stats.destinations.is_empty() {
@@ -30,6 +41,7 @@ pub async fn stats(
     }
     if by_site {
         tell_sites(&stats.sites, limit, terminal);
+        tell_nodes(&nodes, terminal);
         return Ok(());
     }
     let all: Vec<Counts> = stats.destinations.iter().map(Counts::from).collect();
@@ -41,7 +53,16 @@ pub async fn stats(
             all.len()
         ));
     }
+    tell_nodes(&nodes, terminal);
     Ok(())
+}
+
+/// Where it waits, if there are several.
+fn tell_nodes(nodes: &[Counts], terminal: &mut Terminal<'_>) {
+    if !nodes.is_empty() {
+        terminal.line("");
+        tell("NODE", nodes, nodes.len(), terminal);
+    }
 }
 
 fn tell_sites(sites: &[SiteStats], limit: usize, terminal: &mut Terminal<'_>) {
@@ -61,6 +82,14 @@ struct Counts {
     jobs: [u64; 4],
     oldest: Option<Timestamp>,
     last_reply: String,
+}
+
+impl Counts {
+    /// All of a node.
+    fn of_node(node: &str, stats: &QueueStats) -> Self {
+        let all: Vec<Self> = stats.destinations.iter().map(Self::from).collect();
+        total(node, &all)
+    }
 }
 
 impl From<&DestinationStats> for Counts {
@@ -170,6 +199,18 @@ fn destination_json(one: &DestinationStats) -> Value {
         "held": one.held,
         "oldest": one.oldest.map(utc_time),
         "last_reply": one.last_reply,
+    })
+}
+
+fn node_json(one: &Counts) -> Value {
+    let [due, delayed, leased, held] = one.jobs;
+    json!({
+        "node": one.name,
+        "due": due,
+        "delayed": delayed,
+        "leased": leased,
+        "held": held,
+        "oldest": one.oldest.map(utc_time),
     })
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::stream::{self, Stream, StreamExt as _, select_all};
 use postroad_envelope::{Event, EventKind, QueueId};
-use postroad_queue_client::{Cursor, QueueAdmin, QueueError, WatchQuery};
+use postroad_queue_client::{
+    QueueAdmin as _, QueueError, RemoteAdmin, WatchQuery, WatchStream, Watched,
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::find;
+use super::{Admin, find};
 use crate::cli::TraceArguments;
 use crate::fault::Fault;
 use crate::terminal::{Terminal, local_clock, one_line};
@@ -19,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// `postroad trace`.
 pub async fn trace(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     arguments: TraceArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
@@ -65,7 +67,7 @@ enum Subject {
 }
 
 impl Subject {
-    async fn of(admin: &dyn QueueAdmin, what: Option<&str>) -> Result<Self, Fault> {
+    async fn of(admin: &Admin, what: Option<&str>) -> Result<Self, Fault> {
         Ok(match what {
             None => Self::All,
             Some(text) if text.contains('@') => Self::Named(text.to_owned()),
@@ -88,7 +90,7 @@ fn tell_mails(events: &[Event], with_ids: bool, terminal: &mut Terminal<'_>) {
 /// Tells what is known of these mails, then what happens to them, until someone interrupts it. Of all mails it tells what
 /// happens from now on.
 async fn follow(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     what: Subject,
     kinds: Vec<EventKind>,
     terminal: &mut Terminal<'_>,
@@ -99,45 +101,83 @@ async fn follow(
         Subject::Named(text) => (Vec::new(), Some(text)),
         Subject::All => (Vec::new(), None),
     };
-    let mut query = WatchQuery {
+    let query = WatchQuery {
         ids,
         text,
         kinds,
         after: None,
     };
-    let mut is_away = false;
-    loop {
-        match heard(admin, &mut query, several, terminal).await {
-            Ok(()) | Err(QueueError::Unavailable(_)) => {}
+    let each = admin.each().map(|(name, node)| {
+        let name = admin.is_several().then_some(name);
+        heard(node, query.clone())
+            .map(move |heard| (name, heard))
+            .boxed()
+    });
+    let mut heard = select_all(each);
+    let mut told_away = Vec::new();
+    while let Some((node, heard)) = heard.next().await {
+        match heard {
+            Ok(Some(watched)) => tell(node, &watched, several, terminal),
+            Ok(None) if told_away.contains(&node) => {}
+            Ok(None) => {
+                let who =
+                    node.map_or_else(|| "the queue".to_owned(), |name| format!("node {name}"));
+                terminal.say(format_args!("{who} is away; waiting for it"));
+                told_away.push(node);
+            }
             Err(error) => return Err(error.into()),
         }
-        if !std::mem::replace(&mut is_away, true) {
-            terminal.say("the queue is away; waiting for it");
-        }
-        sleep(AGAIN).await;
-    }
-}
-
-/// Until the stream ends; the query goes on where it ended.
-async fn heard(
-    admin: &dyn QueueAdmin,
-    query: &mut WatchQuery,
-    several: bool,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), QueueError> {
-    let mut events = admin.watch(query.clone()).await?;
-    while let Some(watched) = events.next().await {
-        let watched = watched?;
-        query.after = query.after.max(Some(watched.cursor));
-        tell(&watched.event, watched.cursor, several, terminal);
     }
     Ok(())
 }
 
-fn tell(event: &Event, cursor: Cursor, several: bool, terminal: &mut Terminal<'_>) {
+/// What one node tells, over any number of streams: events, and nothing where a stream ended or none can be had. It goes on where
+/// the last one ended, and ends only by an error.
+fn heard(
+    node: &RemoteAdmin,
+    query: WatchQuery,
+) -> impl Stream<Item = Result<Option<Watched>, QueueError>> {
+    stream::unfold(
+        (query, None::<WatchStream>),
+        move |(mut query, events)| async move {
+            let mut events = match events {
+                Some(events) => events,
+                None => match node.watch(query.clone()).await {
+                    Ok(events) => events,
+                    Err(QueueError::Unavailable(_)) => return away(query).await,
+                    Err(error) => return Some((Err(error), (query, None))),
+                },
+            };
+            match events.next().await {
+                Some(Ok(watched)) => {
+                    query.after = query.after.max(Some(watched.cursor));
+                    Some((Ok(Some(watched)), (query, Some(events))))
+                }
+                None | Some(Err(QueueError::Unavailable(_))) => away(query).await,
+                Some(Err(error)) => Some((Err(error), (query, None))),
+            }
+        },
+    )
+}
+
+type Heard = (
+    Result<Option<Watched>, QueueError>,
+    (WatchQuery, Option<WatchStream>),
+);
+
+async fn away(query: WatchQuery) -> Option<Heard> {
+    sleep(AGAIN).await;
+    Some((Ok(None), (query, None)))
+}
+
+fn tell(node: Option<&str>, watched: &Watched, several: bool, terminal: &mut Terminal<'_>) {
+    let event = &watched.event;
     if terminal.wants_json() {
         let mut object = timeline::event_json(event);
-        object["lsn"] = cursor.lsn.into();
+        object["lsn"] = watched.cursor.lsn.into();
+        if let Some(node) = node {
+            object["node"] = node.into();
+        }
         terminal.object(object);
         return;
     }

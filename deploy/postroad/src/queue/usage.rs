@@ -1,9 +1,10 @@
 //! What tenants, accounts and recipient domains have in the queue.
 
 use comfy_table::Cell;
-use postroad_queue_client::{QueueAdmin, Usage, UsageQuery, UsageScope};
+use postroad_queue_client::{QueueAdmin as _, Usage, UsageQuery, UsageScope};
 use serde_json::{Value, json};
 
+use super::Admin;
 use crate::fault::Fault;
 use crate::terminal::{Terminal, lines, number, one_line, table};
 
@@ -41,13 +42,20 @@ impl UsageArguments {
 
 /// `postroad queue usage`.
 pub async fn usage(
-    admin: &dyn QueueAdmin,
+    admin: &Admin,
     arguments: &UsageArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
-    let usages = admin.usage(arguments.query()).await?;
+    let query = arguments.query();
+    let told = admin.of_each(|node| node.usage(query)).await?;
+    let usages = told.iter().flat_map(|(node, usages)| {
+        let node = admin.is_several().then_some(*node);
+        usages.iter().map(move |usage| (node, usage))
+    });
+    let usages: Vec<(Option<&str>, &Usage)> = usages.collect();
     if terminal.wants_json() {
-        let usages: Vec<Value> = usages.iter().map(usage_json).collect();
+        let usages = usages.iter().map(|(node, usage)| usage_json(*node, usage));
+        let usages: Vec<Value> = usages.collect();
         terminal.object(json!({ "usages": usages }));
         return Ok(());
     }
@@ -55,10 +63,12 @@ pub async fn usage(
         terminal.say("nobody has mail in the queue");
         return Ok(());
     }
-    let mut rows = table(["", "NAME", "MAILS", "OF", "SIZE", "OF", "FULL"]);
-    for one in &usages {
+    let mut heads = vec!["", "NAME", "MAILS", "OF", "SIZE", "OF", "FULL"];
+    heads.extend(admin.is_several().then_some("NODE"));
+    let mut rows = table(heads);
+    for (node, one) in usages {
         let or_none = |most: Option<String>| most.unwrap_or_default();
-        rows.add_row([
+        let mut cells = vec![
             Cell::new(one.scope.as_str()),
             Cell::new(one_line(&one.name, 50)),
             number(one.mails),
@@ -66,7 +76,9 @@ pub async fn usage(
             number(size(one.octets)),
             number(or_none(one.most_octets.map(size))),
             number(or_none(one.percent().map(|part| format!("{part} %")))),
-        ]);
+        ];
+        cells.extend(node.map(Cell::new));
+        rows.add_row(cells);
     }
     terminal.line(lines(&rows));
     Ok(())
@@ -83,8 +95,8 @@ fn size(octets: u64) -> String {
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
-fn usage_json(one: &Usage) -> Value {
-    json!({
+fn usage_json(node: Option<&str>, one: &Usage) -> Value {
+    let mut object = json!({
         "scope": one.scope.as_str(),
         "name": one.name,
         "mails": one.mails,
@@ -92,7 +104,11 @@ fn usage_json(one: &Usage) -> Value {
         "most_mails": one.most_mails,
         "most_size": one.most_octets,
         "percent": one.percent(),
-    })
+    });
+    if let Some(node) = node {
+        object["node"] = node.into();
+    }
+    object
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use futures::StreamExt as _;
-use postroad_queue_client::{QueueAdmin as _, VerifyProgress};
+use postroad_queue_client::{QueueAdmin as _, RemoteAdmin, VerifyProgress};
 use postroad_queued::{Config, Offline, OfflineError};
 use serde_json::json;
 
-use super::{connect, endpoint, stopped};
+use super::{Admin, stopped};
 use crate::cli::FolderArguments;
 use crate::fault::Fault;
 use crate::home::Home;
@@ -18,6 +18,7 @@ use crate::terminal::{Terminal, one_line};
 /// `postroad queue verify`.
 pub fn verify(
     arguments: &FolderArguments,
+    node: Option<&str>,
     config: Option<&std::path::Path>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
@@ -26,7 +27,7 @@ pub fn verify(
         Some((folder, config)) => offline(folder, &config, &mut told)?,
         None => {
             let home = Home::open(config, told.terminal)?;
-            crate::runtime()?.block_on(online(&home, &mut told))?;
+            return crate::runtime()?.block_on(online(&home, node, told));
         }
     }
     told.end()
@@ -49,9 +50,30 @@ fn offline(folder: PathBuf, config: &Config, told: &mut Told<'_, '_>) -> Result<
     Ok(())
 }
 
-async fn online(home: &Home, told: &mut Told<'_, '_>) -> Result<(), Fault> {
-    let admin = connect(home, &endpoint(home)?)?;
-    let mut progress = admin.verify().await?;
+/// Node after node, each with its own answer; those that follow one that is not well are looked at too.
+async fn online(home: &Home, node: Option<&str>, mut told: Told<'_, '_>) -> Result<(), Fault> {
+    let admin = Admin::open(home, node)?;
+    let mut result = Ok(());
+    for (name, node) in admin.each() {
+        if admin.is_several() {
+            told.terminal.say(format_args!("node {name}:"));
+            told.node = Some(name.to_owned());
+        }
+        let heard = hear_all(node, &mut told).await;
+        let verdict = heard.and_then(|()| told.end());
+        match (&verdict, admin.is_several()) {
+            (Err(fault), true) => told.terminal.fault(fault),
+            (Err(_), false) => return admin.end(verdict, told.terminal),
+            (Ok(()), _) => {}
+        }
+        result = result.and(verdict.map_err(|_| Fault::Told));
+        told = Told::new(told.terminal);
+    }
+    result
+}
+
+async fn hear_all(node: &RemoteAdmin, told: &mut Told<'_, '_>) -> Result<(), Fault> {
+    let mut progress = node.verify().await?;
     while let Some(heard) = progress.next().await {
         told.hear(heard?);
     }
@@ -64,6 +86,7 @@ struct Told<'a, 'b> {
     bar: Progress,
     problems: Vec<String>,
     last: VerifyProgress,
+    node: Option<String>,
 }
 
 impl<'a, 'b> Told<'a, 'b> {
@@ -73,6 +96,7 @@ impl<'a, 'b> Told<'a, 'b> {
             bar: Progress::new(),
             problems: Vec::new(),
             last: VerifyProgress::default(),
+            node: None,
         }
     }
 
@@ -89,7 +113,7 @@ impl<'a, 'b> Told<'a, 'b> {
         self.last = progress;
     }
 
-    fn end(mut self) -> Result<(), Fault> {
+    fn end(&mut self) -> Result<(), Fault> {
         self.bar.clear();
         if !self.last.finished {
             return Err(Fault::NotDone(
@@ -98,9 +122,13 @@ impl<'a, 'b> Told<'a, 'b> {
         }
         let (mails, octets) = (self.last.mails, self.last.total);
         if self.terminal.wants_json() {
-            self.terminal.object(json!({
+            let mut object = json!({
                 "mails": mails, "octets": octets, "problems": self.problems,
-            }));
+            });
+            if let Some(node) = &self.node {
+                object["node"] = node.as_str().into();
+            }
+            self.terminal.object(object);
         } else if self.problems.is_empty() {
             self.terminal.line(format_args!(
                 "all is well: {mails} mails, {octets} octets looked at"

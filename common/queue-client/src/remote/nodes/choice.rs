@@ -63,14 +63,17 @@ impl Choice {
     }
 
     /// The node at which a key is counted: the same for all who know the same nodes (rendezvous hashing). If a node goes, only
-    /// its keys move, and they come back with it.
+    /// its keys move, and they come back with it. One without a name is home to nothing.
     pub(super) fn home<'a>(
         &self,
-        names: impl Iterator<Item = &'a str>,
+        names: impl Iterator<Item = Option<&'a str>>,
         key: &str,
     ) -> Option<usize> {
         let nodes = self.nodes.iter().zip(names).enumerate();
-        let weighed = nodes.map(|(at, (node, name))| ((!node.away, weight(name, key)), at));
+        let weighed = nodes.filter_map(|(at, (node, name))| {
+            let weight = weight(name?, key);
+            Some(((!node.away, weight), at))
+        });
         weighed.max().map(|(_, at)| at)
     }
 
@@ -177,7 +180,9 @@ mod tests {
         let names = ["q1.example.net", "q2.example.net", "q3.example.net"];
         let keys: Vec<String> = (0..KEYS).map(|at| format!("sent/{at}@demo.test")).collect();
         let homes = |choice: &Choice| -> Vec<usize> {
-            let homes = keys.iter().map(|key| choice.home(names.into_iter(), key));
+            let homes = keys
+                .iter()
+                .map(|key| choice.home(names.map(Some).into_iter(), key));
             homes.map(Option::unwrap).collect()
         };
         let mut choice = Choice::new(3);

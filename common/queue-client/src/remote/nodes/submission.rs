@@ -148,7 +148,7 @@ fn named(inner: &Inner, node: usize, error: QueueError) -> QueueError {
 /// A node that answers right now: a large mail that begins at one that does not is lost with it.
 async fn answering(inner: &Inner) -> Result<usize, QueueError> {
     let mut failure = lost();
-    for (at, node) in inner.order() {
+    for (at, node) in inner.takers() {
         let answer = timeout(NODE_PATIENCE, serves(node.queue.pool.pick())).await;
         let why = match answer {
             Ok(Ok(())) => return Ok(at),
@@ -191,7 +191,7 @@ async fn place(
     let mut pause = FIRST_PAUSE;
     loop {
         let (mut full, mut unsent) = (None, None);
-        for (at, node) in inner.order() {
+        for (at, node) in inner.takers() {
             let _under_way = UnderWay::begin(inner, at);
             let stream = node.queue.streams.pick();
             match stream.offer(request.clone(), NODE_PATIENCE).await {

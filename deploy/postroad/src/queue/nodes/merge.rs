@@ -1,0 +1,451 @@
+//! What several nodes say, as if one had said it.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use postroad_counters::Key;
+use postroad_envelope::{Event, Filter, MailState, QueueId, QueueIdPrefix};
+use postroad_queue_client::{
+    AgentDetails, BackupStream, Change, Changed, ContentStream, CounterList, CountersQuery,
+    DestinationStats, HoldOrder, HoldRuleDetails, ImportedMail, ListPage, ListQuery, MailDetails,
+    MailSummary, Order, QueueAdmin, QueueError, QueueStats, RemoteAdmin, Removal, Resend, Resent,
+    SiteStats, Usage, UsageQuery, VerifyStream, WatchQuery, WatchStream,
+};
+
+use super::Admin;
+
+#[async_trait]
+impl QueueAdmin for Admin {
+    async fn list(&self, query: ListQuery) -> Result<ListPage, QueueError> {
+        let pages = self.ask_all(|admin| admin.list(query.clone())).await?;
+        for (at, page) in &pages {
+            for mail in &page.mails {
+                self.saw(mail.queue_id, *at);
+            }
+        }
+        let pages = pages.into_iter().map(|(_, page)| page).collect();
+        Ok(one_page(pages, &query))
+    }
+
+    async fn find(&self, prefix: QueueIdPrefix) -> Result<QueueId, QueueError> {
+        let found = self.ask_all(|admin| admin.find(prefix.clone())).await?;
+        let Some((_, mail)) = found.first().copied() else {
+            return Err(QueueError::NotFound);
+        };
+        if found.iter().any(|(_, other)| *other != mail) {
+            let why = format!("{prefix} is the beginning of several mails, at different nodes");
+            return Err(QueueError::Conflict(why));
+        }
+        let at = self.only_one(found.iter().map(|(at, _)| *at), mail)?;
+        self.saw(mail, at);
+        Ok(mail)
+    }
+
+    async fn show(&self, queue_id: QueueId) -> Result<MailDetails, QueueError> {
+        self.at(queue_id).await?.show(queue_id).await
+    }
+
+    async fn change(&self, change: Change, order: Order) -> Result<Changed, QueueError> {
+        let orders = self.by_node(order).await?;
+        let mut sum = Sum::default();
+        for (at, order) in orders {
+            let Some(node) = self.nodes.get(at) else {
+                continue;
+            };
+            let dry_run = order.dry_run;
+            let changed = node.admin.change(change.clone(), order).await;
+            self.add(&mut sum, at, changed, dry_run);
+        }
+        sum.end()
+    }
+
+    async fn resend(&self, resend: Resend) -> Result<Resent, QueueError> {
+        let admin = self.at(resend.queue_id).await?;
+        admin.resend(resend).await
+    }
+
+    async fn purge(&self, order: Order) -> Result<Changed, QueueError> {
+        let orders = self.by_node(order).await?;
+        let mut sum = Sum::default();
+        for (at, order) in orders {
+            let Some(node) = self.nodes.get(at) else {
+                continue;
+            };
+            let dry_run = order.dry_run;
+            let purged = node.admin.purge(order).await;
+            self.add(&mut sum, at, purged, dry_run);
+        }
+        sum.end()
+    }
+
+    async fn put_hold_rule(&self, order: HoldOrder) -> Result<Changed, QueueError> {
+        let put = self.ask_all(|admin| admin.put_hold_rule(order.clone()));
+        Ok(self.sum(put.await?, order.dry_run))
+    }
+
+    async fn remove_hold_rule(&self, removal: Removal) -> Result<Changed, QueueError> {
+        let removed = self.ask_all(|admin| admin.remove_hold_rule(removal.clone()));
+        Ok(self.sum(removed.await?, removal.dry_run))
+    }
+
+    async fn hold_rules(&self) -> Result<Vec<HoldRuleDetails>, QueueError> {
+        let rules = self.ask_all(RemoteAdmin::hold_rules).await?;
+        Ok(rules.into_iter().flat_map(|(_, rules)| rules).collect())
+    }
+
+    async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
+        let stats = self.ask_all(|admin| admin.stats(limit)).await?;
+        Ok(sum_of(stats.into_iter().map(|(_, stats)| stats)))
+    }
+
+    async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError> {
+        let usages = self.ask_all(|admin| admin.usage(query)).await?;
+        Ok(usages.into_iter().flat_map(|(_, usages)| usages).collect())
+    }
+
+    async fn counters(&self, query: CountersQuery) -> Result<CounterList, QueueError> {
+        let lists = self.ask_all(|admin| admin.counters(query)).await?;
+        let mut all = CounterList::default();
+        for (_, list) in lists {
+            all.counters.extend(list.counters);
+            all.bans.extend(list.bans);
+            all.total = all.total.saturating_add(list.total);
+        }
+        all.counters.sort_by_key(|counter| Reverse(counter.value));
+        all.bans.sort_by_key(|ban| Reverse(ban.since));
+        Ok(all)
+    }
+
+    async fn clear_counters(&self, keys: Vec<Key>, by: &str) -> Result<u64, QueueError> {
+        let cleared = self.ask_all(|admin| admin.clear_counters(keys.clone(), by));
+        Ok(cleared.await?.into_iter().map(|(_, cleared)| cleared).sum())
+    }
+
+    async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {
+        let agents = self.ask_all(RemoteAdmin::agents).await?;
+        Ok(agents.into_iter().flat_map(|(_, agents)| agents).collect())
+    }
+
+    async fn drain_agent(&self, name: &str, by: &str) -> Result<u64, QueueError> {
+        let drained = self.ask_all(|admin| admin.drain_agent(name, by)).await?;
+        Ok(drained.into_iter().map(|(_, workers)| workers).sum())
+    }
+
+    async fn trace(&self, queue_id: QueueId) -> Result<Vec<Event>, QueueError> {
+        let told = self.ask_all(|admin| admin.trace(queue_id)).await?;
+        let events = told.into_iter().flat_map(|(_, events)| events).collect();
+        Ok(in_time(events))
+    }
+
+    async fn trace_by(&self, text: &str, limit: u32) -> Result<Vec<Event>, QueueError> {
+        let told = self.ask_all(|admin| admin.trace_by(text, limit)).await?;
+        let mut mails: BTreeMap<QueueId, Vec<Event>> = BTreeMap::new();
+        for event in told.into_iter().flat_map(|(_, events)| events) {
+            mails.entry(event.queue_id).or_default().push(event);
+        }
+        // The newest are wanted, and an id begins with its time.
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = mails.len().saturating_sub(most);
+        let mails = mails.into_values().skip(more);
+        Ok(mails.flat_map(in_time).collect())
+    }
+
+    async fn watch(&self, query: WatchQuery) -> Result<WatchStream, QueueError> {
+        self.only_admin()?.watch(query).await
+    }
+
+    async fn verify(&self) -> Result<VerifyStream, QueueError> {
+        self.only_admin()?.verify().await
+    }
+
+    async fn backup(&self) -> Result<BackupStream, QueueError> {
+        self.only_admin()?.backup().await
+    }
+
+    async fn import(&self, mail: ImportedMail, content: ContentStream) -> Result<bool, QueueError> {
+        self.only_admin()?.import(mail, content).await
+    }
+}
+
+/// What changes came to, node after node.
+#[derive(Default)]
+struct Sum {
+    changed: Changed,
+    is_any: bool,
+    failure: Option<QueueError>,
+}
+
+impl Sum {
+    fn end(self) -> Result<Changed, QueueError> {
+        match self.failure {
+            Some(failure) if !self.is_any => Err(failure),
+            _ => Ok(self.changed),
+        }
+    }
+}
+
+impl Admin {
+    async fn at(&self, mail: QueueId) -> Result<&RemoteAdmin, QueueError> {
+        let at = self.locate(mail).await?;
+        let node = self.nodes.get(at).ok_or(QueueError::NotFound)?;
+        Ok(&node.admin)
+    }
+
+    fn only_admin(&self) -> Result<&RemoteAdmin, QueueError> {
+        match self.nodes.as_slice() {
+            [only] => Ok(&only.admin),
+            _ => Err(QueueError::Unsupported("it is done to one node".to_owned())),
+        }
+    }
+
+    /// Mails that are named are changed where they are; what a filter means, everywhere.
+    async fn by_node(&self, order: Order) -> Result<BTreeMap<usize, Order>, QueueError> {
+        if self.nodes.len() == 1 || order.filter.ids.is_empty() {
+            let all = (0..self.nodes.len()).map(|at| (at, order.clone()));
+            return Ok(all.collect());
+        }
+        let mut ids: BTreeMap<usize, Vec<QueueId>> = BTreeMap::new();
+        for mail in &order.filter.ids {
+            ids.entry(self.locate(*mail).await?)
+                .or_default()
+                .push(*mail);
+        }
+        let orders = ids.into_iter().map(|(at, ids)| {
+            let filter = Filter {
+                ids,
+                ..order.filter.clone()
+            };
+            let order = Order {
+                filter,
+                ..order.clone()
+            };
+            (at, order)
+        });
+        Ok(orders.collect())
+    }
+
+    fn add(&self, sum: &mut Sum, at: usize, changed: Result<Changed, QueueError>, dry_run: bool) {
+        match changed {
+            Ok(changed) => {
+                sum.is_any = true;
+                sum.changed.mails = sum.changed.mails.saturating_add(changed.mails);
+                sum.changed.busy = sum.changed.busy.saturating_add(changed.busy);
+                if !dry_run {
+                    self.count(at, changed);
+                }
+            }
+            Err(error) => {
+                super::lock(&self.failed).insert(at, error.clone());
+                sum.failure = Some(error);
+            }
+        }
+    }
+
+    fn sum(&self, each: Vec<(usize, Changed)>, dry_run: bool) -> Changed {
+        let mut sum = Sum::default();
+        for (at, changed) in each {
+            self.add(&mut sum, at, Ok(changed), dry_run);
+        }
+        sum.changed
+    }
+}
+
+/// Pages in one order. What one node has not looked at yet is left to the next page, for all.
+fn one_page(mut pages: Vec<ListPage>, query: &ListQuery) -> ListPage {
+    if pages.len() == 1 {
+        return pages.pop().unwrap_or_default();
+    }
+    let limit = match query.limit {
+        0 => 100,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let scanned = pages.iter().map(|page| page.scanned).sum();
+    let nexts = pages.iter().filter_map(|page| page.next);
+    let of_retired = query.filter.state == Some(MailState::Retired);
+    let horizon = match (of_retired, query.newest_first) {
+        // In the order in which they ended, which their ids do not tell: there is one page.
+        (true, _) => None,
+        (false, true) => nexts.max(),
+        (false, false) => nexts.min(),
+    };
+    let mut mails: Vec<MailSummary> = pages.into_iter().flat_map(|page| page.mails).collect();
+    match (of_retired, query.newest_first) {
+        (true, true) => mails.sort_by_key(|mail| Reverse(mail.retired.map(|retired| retired.at))),
+        (true, false) => mails.sort_by_key(|mail| mail.retired.map(|retired| retired.at)),
+        (false, true) => mails.sort_by_key(|mail| Reverse(mail.queue_id)),
+        (false, false) => mails.sort_by_key(|mail| mail.queue_id),
+    }
+    if let Some(horizon) = horizon {
+        mails.retain(|mail| match query.newest_first {
+            true => mail.queue_id >= horizon,
+            false => mail.queue_id <= horizon,
+        });
+    }
+    let mut next = horizon;
+    if mails.len() > limit {
+        mails.truncate(limit);
+        next = mails
+            .last()
+            .map(|mail| mail.queue_id)
+            .filter(|_| !of_retired);
+    }
+    ListPage {
+        mails,
+        next,
+        scanned,
+    }
+}
+
+fn in_time(mut events: Vec<Event>) -> Vec<Event> {
+    // Stable: those of one node keep their order.
+    events.sort_by_key(|event| event.at);
+    events
+}
+
+/// Destinations and sites of the same name counted together, most jobs first.
+pub fn sum_of(all: impl Iterator<Item = QueueStats>) -> QueueStats {
+    let mut all: Vec<QueueStats> = all.collect();
+    if all.len() == 1 {
+        return all.pop().unwrap_or_default();
+    }
+    let mut destinations: BTreeMap<String, DestinationStats> = BTreeMap::new();
+    let mut sites: BTreeMap<String, SiteStats> = BTreeMap::new();
+    let mut unseen = 0;
+    for stats in all {
+        let listed = u64::try_from(stats.destinations.len()).unwrap_or(u64::MAX);
+        unseen += stats.total.saturating_sub(listed);
+        for one in stats.destinations {
+            match destinations.get_mut(&one.destination) {
+                Some(sum) => {
+                    sum.due += one.due;
+                    sum.delayed += one.delayed;
+                    sum.leased += one.leased;
+                    sum.held += one.held;
+                    sum.oldest = sum.oldest.into_iter().chain(one.oldest).min();
+                    sum.site = sum.site.take().or(one.site);
+                    if sum.last_reply.is_empty() {
+                        sum.last_reply = one.last_reply;
+                    }
+                }
+                None => drop(destinations.insert(one.destination.clone(), one)),
+            }
+        }
+        for one in stats.sites {
+            match sites.get_mut(&one.site) {
+                Some(sum) => {
+                    sum.destinations = sum.destinations.max(one.destinations);
+                    sum.due += one.due;
+                    sum.delayed += one.delayed;
+                    sum.leased += one.leased;
+                    sum.held += one.held;
+                    sum.oldest = sum.oldest.into_iter().chain(one.oldest).min();
+                    if sum.last_reply.is_empty() {
+                        sum.last_reply = one.last_reply;
+                    }
+                }
+                None => drop(sites.insert(one.site.clone(), one)),
+            }
+        }
+    }
+    let mut destinations: Vec<_> = destinations.into_values().collect();
+    let mut sites: Vec<_> = sites.into_values().collect();
+    destinations.sort_by_key(|one| Reverse(one.due + one.delayed + one.leased + one.held));
+    sites.sort_by_key(|one| Reverse(one.due + one.delayed + one.leased + one.held));
+    let total = u64::try_from(destinations.len()).unwrap_or(u64::MAX) + unseen;
+    QueueStats {
+        destinations,
+        total,
+        sites,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postroad_envelope::Timestamp;
+
+    use super::*;
+
+    fn mail(number: u8) -> MailSummary {
+        MailSummary {
+            queue_id: QueueId::from_bytes([number; 16]),
+            received_at: Timestamp::from_millis(1_700_000_000_000),
+            size: 5,
+            sender: String::new(),
+            open_recipients: Vec::new(),
+            state: MailState::Due,
+            next_attempt: None,
+            reason: String::new(),
+            tenant: "default".to_owned(),
+            account: None,
+            tags: Vec::new(),
+            retired: None,
+        }
+    }
+
+    fn page(mails: &[u8], next: Option<u8>) -> ListPage {
+        ListPage {
+            mails: mails.iter().map(|number| mail(*number)).collect(),
+            next: next.map(|number| QueueId::from_bytes([number; 16])),
+            scanned: 1,
+        }
+    }
+
+    fn numbers(page: &ListPage) -> Vec<u8> {
+        let ids = page.mails.iter().map(|mail| mail.queue_id.to_bytes()[0]);
+        ids.collect()
+    }
+
+    #[test]
+    fn pages_are_merged_as_far_as_every_node_has_looked() {
+        let query = ListQuery {
+            limit: 4,
+            ..ListQuery::default()
+        };
+        let whole = one_page(vec![page(&[1, 4], None), page(&[2], None)], &query);
+        assert_eq!((numbers(&whole), whole.next), (vec![1, 2, 4], None));
+        assert_eq!(whole.scanned, 2);
+
+        // The first has looked as far as 3 only: what the second has behind that comes with the next page.
+        let part = one_page(vec![page(&[1], Some(3)), page(&[2, 5], None)], &query);
+        assert_eq!(numbers(&part), [1, 2]);
+        assert_eq!(part.next, page(&[], Some(3)).next);
+
+        let full = one_page(
+            vec![page(&[1, 2, 3, 7], Some(7)), page(&[4, 5], None)],
+            &query,
+        );
+        assert_eq!(numbers(&full), [1, 2, 3, 4]);
+        assert_eq!(full.next, page(&[], Some(4)).next);
+
+        let newest = ListQuery {
+            newest_first: true,
+            ..query
+        };
+        let back = one_page(vec![page(&[9, 6], Some(6)), page(&[8, 2], None)], &newest);
+        assert_eq!(numbers(&back), [9, 8, 6]);
+        assert_eq!(back.next, page(&[], Some(6)).next);
+    }
+
+    #[test]
+    fn what_waits_for_a_destination_is_counted_together() {
+        let stats = |destination: &str, due| QueueStats {
+            destinations: vec![DestinationStats {
+                destination: destination.to_owned(),
+                due,
+                ..DestinationStats::default()
+            }],
+            total: 1,
+            sites: Vec::new(),
+        };
+        let all = [stats("a.test", 2), stats("b.test", 3), stats("a.test", 2)];
+        let sum = sum_of(all.into_iter());
+        let told: Vec<_> = sum
+            .destinations
+            .iter()
+            .map(|one| (one.destination.as_str(), one.due))
+            .collect();
+        assert_eq!(told, [("a.test", 4), ("b.test", 3)]);
+        assert_eq!(sum.total, 2);
+    }
+}
