@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig, Interval};
+use postroad_envelope::{InvalidStoreName, StoreName};
 use postroad_net::{Limits, ListenAddr, Networks};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ pub const LIVE: &[&str] = &[
 pub struct Config {
     /// Where the mailboxes are: `<mail_root>/<domain>/<local part>/Maildir`.
     pub mail_root: PathBuf,
+    /// The store this is: it takes the mail of the accounts that the directory says are of it.
+    pub store: String,
     /// Deliveries at one time. Each waits for the disk, and those of one moment share its syncs.
     pub concurrency: u32,
     /// Mail from other mail systems, by LMTP.
@@ -68,6 +71,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mail_root: "/var/lib/postroad/mail".into(),
+            store: StoreName::DEFAULT.to_owned(),
             concurrency: 64,
             lmtp: LmtpConfig::default(),
             http: HttpConfig::default(),
@@ -101,6 +105,11 @@ impl AgentConfig for Config {
 }
 
 impl Config {
+    /// The name of the store, if it can be one.
+    pub fn store_name(&self) -> Result<StoreName, InvalidStoreName> {
+        self.store.parse()
+    }
+
     /// Everything in the section that reads well and cannot work.
     pub fn check(&self, file: &ConfigFile) -> Vec<ConfigError> {
         let mut problems = Vec::new();
@@ -109,6 +118,13 @@ impl Config {
                 "mda.mail_root",
                 format!("{} is not an absolute path", self.mail_root.display()),
                 "write it from the root, such as \"/var/lib/postroad/mail\"",
+            ));
+        }
+        if let Err(error) = self.store_name() {
+            problems.push(file.error(
+                "mda.store",
+                error.to_string(),
+                "write the name that accounts of it have in the directory, such as \"default\"",
             ));
         }
         if self.concurrency == 0 {
@@ -191,15 +207,19 @@ mod tests {
 
     #[test]
     fn problems_name_their_key() {
-        let text = "[mda]\nmail_root = \"mail\"\nconcurrency = 0\n";
+        let text = "[mda]\nmail_root = \"mail\"\nconcurrency = 0\nstore = \"A\"\n";
         let file = ConfigFile::assemble([("p.toml".into(), text.to_owned())], []).unwrap();
         let config: Config = file.section("mda").unwrap();
         let problems = config.check(&file);
         let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 2);
+        assert_eq!(told.len(), 3);
         assert!(told[0].starts_with("p.toml:2: mda.mail_root: "), "{told:?}");
         assert!(
-            told[1].starts_with("p.toml:3: mda.concurrency: "),
+            told[1].starts_with("p.toml:4: mda.store: the name of a store is "),
+            "{told:?}"
+        );
+        assert!(
+            told[2].starts_with("p.toml:3: mda.concurrency: "),
             "{told:?}"
         );
     }

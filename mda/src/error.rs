@@ -10,6 +10,9 @@ pub enum MdaError {
     /// The ledger of the store failed while we worked; a restart reads what is on the disk.
     #[error("the ledger of the mail store failed; it must be opened again")]
     StoreClosed,
+    /// The configuration: no store is called so.
+    #[error("mda.store: {0}")]
+    StoreName(#[source] postroad_envelope::InvalidStoreName),
     /// The surroundings or the configuration: an LMTP port or socket cannot be had.
     #[error("mda.lmtp.listeners.{name}: {source}")]
     Listen {
@@ -27,7 +30,9 @@ pub enum MdaError {
 impl From<MdaError> for DaemonError {
     fn from(error: MdaError) -> Self {
         match error {
-            MdaError::Store(MaildirError::Permission { .. }) => Self::config(error),
+            MdaError::Store(MaildirError::Permission { .. }) | MdaError::StoreName(_) => {
+                Self::config(error)
+            }
             MdaError::Store(_) | MdaError::StoreClosed | MdaError::Listen { .. } => {
                 Self::temporary(error)
             }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! lease ─► place (directory) ─► copies ─► filing: content ─► tmp, ledger ◆, new ─► settle ─► ledger forgets
+//!             ├► elsewhere: the account is of another store by now; the queue routes its mail anew
 //!             ├► redirect: the address stands for others; a new mail goes to them
 //!             └► nowhere: failed or delayed
 //! ```
@@ -10,6 +11,7 @@
 //! the whole of a process of its own. What it leans on are arguments ([`Dependencies`]).
 //!
 //! * An address is looked up when its mail is delivered, not when it was accepted.
+//! * Of an account that is of another store nothing is filed, but what the ledger says was filed is settled so.
 //! * Content beyond what travels in a lease is streamed from the queue to the disk, once for several mailboxes.
 //! * Other mail systems hand mail over by LMTP (`mda.lmtp`); it goes through the queue like all other mail.
 //! * Filing runs on blocking threads, bounded by `mda.concurrency`; a delivery that began is never cut short.
@@ -37,7 +39,7 @@ pub use config::{Config, LmtpAddr, LmtpConfig};
 pub use error::MdaError;
 use postroad_accounts::Accounts;
 use postroad_daemon::{CommonConfig, DaemonError, ReloadPart, Start, machine_name};
-use postroad_envelope::RouteClass;
+use postroad_envelope::{RouteClass, StoreName};
 use postroad_maildir::{MaildirError, Recovery, Store};
 use postroad_metrics::Metrics;
 use postroad_queue_client::worker::WorkerOptions;
@@ -63,6 +65,7 @@ pub struct Dependencies {
 /// The agent, its store open and its ports taken.
 pub struct Mda {
     store: Store,
+    name: StoreName,
     lmtp: Lmtp,
     dependencies: Dependencies,
     host: String,
@@ -130,6 +133,7 @@ impl Mda {
         dependencies: Dependencies,
     ) -> Result<Self, MdaError> {
         let host = common.hostname.to_string();
+        let name = config.store_name().map_err(MdaError::StoreName)?;
         let store = open_store(&config, &host).await?;
         let lmtp = Lmtp::bind(
             &config.lmtp,
@@ -140,6 +144,7 @@ impl Mda {
         )?;
         Ok(Self {
             store,
+            name,
             lmtp,
             dependencies,
             host,
@@ -175,6 +180,7 @@ impl Mda {
         let (timeline, events) = mpsc::channel(timeline::BACKLOG);
         let handler = Worker {
             store: store.clone(),
+            name: self.name.clone(),
             queue: Arc::clone(&queue),
             accounts: self.dependencies.accounts,
             host: self.host.clone(),
@@ -189,6 +195,7 @@ impl Mda {
             agent: format!("mda@{}", self.host),
             host: machine_name(),
             classes: vec![RouteClass::Local],
+            stores: vec![self.name],
             concurrency: self.concurrency,
             grace: self.grace,
         };

@@ -2,7 +2,9 @@
 
 use postroad_address::Mailbox;
 use postroad_directory::{Expanded, Resolution};
-use postroad_envelope::{EditPlace, Envelope, HeaderEdit, Outcome, Recipient, StatusReport};
+use postroad_envelope::{
+    EditPlace, Envelope, HeaderEdit, Outcome, Recipient, StatusReport, StoreName,
+};
 use postroad_maildir::{DeliveryId, MaildirError, Target};
 use postroad_message::{delivered_to, return_path};
 use postroad_reply::*;
@@ -13,16 +15,24 @@ use crate::filing::Copy;
 pub enum Place {
     /// File a copy.
     Mailbox(Copy),
+    /// The account is of this store, which is not ours: it has moved.
+    Elsewhere(StoreName),
     /// The address stands for others (by now): hand the mail on to them.
     Redirect(Vec<Expanded>),
     /// Nothing can be filed.
     Nowhere(Outcome),
 }
 
-/// The place of a recipient whose address was resolved to this.
-pub fn place(resolution: Resolution, envelope: &Envelope, recipient: &Recipient) -> Place {
+/// The place of a recipient whose address was resolved to this, at the agent of a store.
+pub fn place(
+    resolution: Resolution,
+    envelope: &Envelope,
+    recipient: &Recipient,
+    ours: &StoreName,
+) -> Place {
     match resolution {
         Resolution::Local(targets) => match targets.as_slice() {
+            [only] if only.local && only.store != *ours => Place::Elsewhere(only.store.clone()),
             [only] if only.local => copy(envelope, recipient, only.address.clone()),
             _ => Place::Redirect(targets),
         },

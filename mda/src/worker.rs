@@ -9,10 +9,14 @@ use futures::StreamExt as _;
 use futures::future::join_all;
 use postroad_accounts::{Accounts, Away};
 use postroad_address::ForwardPath;
-use postroad_envelope::{Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, Timestamp};
+use postroad_envelope::{
+    Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, StoreName, Timestamp,
+};
 use postroad_maildir::{Delivered, DeliveryId, MaildirError, Store};
 use postroad_queue_client::worker::{Handler, Verdict};
-use postroad_queue_client::{AttemptCounts, HandBack, Lease, QueueError, QueueService, Settlement};
+use postroad_queue_client::{
+    AttemptCounts, HandBack, Lease, QueueError, QueueService, Settlement, Touch,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -36,6 +40,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The delivery worker's [`Handler`].
 pub struct Worker {
     pub store: Store,
+    /// The store's name: mail of accounts that are of another goes back.
+    pub name: StoreName,
     pub queue: Arc<dyn QueueService>,
     pub accounts: Accounts,
     pub host: String,
@@ -47,6 +53,24 @@ pub struct Worker {
     pub decided: Decided,
     pub under_way: UnderWay,
     pub counts: AttemptCounts,
+}
+
+/// What became of the recipients of a lease; those without a word stay due.
+#[derive(Default)]
+struct Ended {
+    /// Of each recipient whose fate is known.
+    outcomes: Vec<(RecipientIndex, Outcome)>,
+    /// Those of another store, with nothing filed for them here.
+    elsewhere: Vec<RecipientIndex>,
+}
+
+/// What the ledger tells of a recipient.
+enum Before {
+    /// Filed, whatever is said of the address now.
+    Served(Delivered),
+    Nothing,
+    /// Perhaps filed.
+    Unknown,
 }
 
 /// How the content reached the thread that files.
@@ -67,29 +91,38 @@ pub struct Decided(Mutex<HashMap<JobKey, Vec<DeliveryId>>>);
 #[async_trait]
 impl Handler for Worker {
     async fn handle(&self, lease: Lease) -> Verdict {
-        let untried = |reason: &str| {
+        let untried = |reason: &str, touch| {
             Verdict::HandBack(HandBack {
                 lease: lease.lease,
                 delay: PAUSE,
                 reason: reason.to_owned(),
+                touch,
             })
         };
         let Some(_turn) = self.under_way.begin(lease.lease.job) else {
-            return untried("an earlier attempt at this job goes on");
+            return untried("an earlier attempt at this job goes on", Touch::Unclear);
         };
         let _worked_on = self.counts.begin();
         let (began, started_at) = (Instant::now(), Timestamp::from(SystemTime::now()));
-        let outcomes = self.deliver(&lease).await;
+        let Ended {
+            outcomes,
+            elsewhere,
+        } = self.deliver(&lease).await;
         let each = outcomes.iter().map(|(_, outcome)| outcome);
         self.counts.tried(lease.route.class, each, began.elapsed());
         if outcomes.is_empty() {
-            return untried("the mail could not be filed now");
+            // Of all of them, or the queue must not take it for granted that nothing is filed here.
+            return match elsewhere.len() == lease.envelope.recipients.len() {
+                true => untried("the accounts are of another store", Touch::Elsewhere),
+                false => untried("the mail could not be filed now", Touch::Unclear),
+            };
         }
         Verdict::Settle(Settlement {
             lease: lease.lease,
             outcomes,
             site: None,
             started_at,
+            elsewhere,
         })
     }
 
@@ -106,9 +139,9 @@ impl Handler for Worker {
 }
 
 impl Worker {
-    /// An outcome for each recipient whose fate is known; the others stay due.
-    async fn deliver(&self, lease: &Lease) -> Vec<(RecipientIndex, Outcome)> {
-        let (mut outcomes, mut copies, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    async fn deliver(&self, lease: &Lease) -> Ended {
+        let (mut copies, mut others) = (Vec::new(), Vec::new());
+        let (mut outcomes, mut elsewhere) = (Vec::new(), Vec::new());
         let recipients = &lease.envelope.recipients;
         let resolved = join_all(recipients.iter().map(|recipient| {
             let path = ForwardPath::Mailbox(recipient.address.clone());
@@ -119,22 +152,19 @@ impl Worker {
             else {
                 continue;
             };
-            match place(resolved.resolution, &lease.envelope, recipient) {
+            match place(resolved.resolution, &lease.envelope, recipient, &self.name) {
                 Place::Mailbox(copy) => copies.push(copy),
-                Place::Redirect(targets) => others.push((recipient, Ok(targets))),
-                Place::Nowhere(outcome) => others.push((recipient, Err(outcome))),
+                other => others.push((recipient, other)),
             }
         }
         for (recipient, other) in others {
             let outcome = match (self.served_before(lease, recipient).await, other) {
-                (Some(delivered), _) => self.conclude(lease, recipient, Ok(delivered)),
-                (None, Ok(targets)) => {
-                    redirect::redirect(&*self.queue, lease, recipient, targets).await
+                (Before::Nothing, Place::Elsewhere(store)) => {
+                    self.moved(lease, recipient, &store);
+                    elsewhere.push(recipient.index);
+                    None
                 }
-                (None, Err(outcome)) => {
-                    self.log(lease, recipient, &outcome, None);
-                    Some(outcome)
-                }
+                (before, other) => self.without_copy(lease, recipient, before, other).await,
             };
             outcomes.extend(outcome.map(|outcome| (recipient.index, outcome)));
         }
@@ -149,7 +179,40 @@ impl Worker {
             let outcome = recipient.and_then(|recipient| self.conclude(lease, recipient, result));
             outcomes.extend(outcome.map(|outcome| (index, outcome)));
         }
-        outcomes
+        Ended {
+            outcomes,
+            elsewhere,
+        }
+    }
+
+    /// Of a recipient for whom nothing is to be filed here now.
+    async fn without_copy(
+        &self,
+        lease: &Lease,
+        recipient: &Recipient,
+        before: Before,
+        place: Place,
+    ) -> Option<Outcome> {
+        match (before, place) {
+            (Before::Served(delivered), _) => self.conclude(lease, recipient, Ok(delivered)),
+            (Before::Nothing, Place::Redirect(targets)) => {
+                redirect::redirect(&*self.queue, lease, recipient, targets).await
+            }
+            (Before::Nothing, Place::Nowhere(outcome)) => {
+                self.log(lease, recipient, &outcome, None);
+                Some(outcome)
+            }
+            (Before::Unknown, _) | (_, Place::Elsewhere(_) | Place::Mailbox(_)) => None,
+        }
+    }
+
+    /// The account has moved since the queue chose this store: nothing is filed here.
+    fn moved(&self, lease: &Lease, recipient: &Recipient, store: &StoreName) {
+        let queue_id = lease.envelope.queue_id;
+        tracing::info!(
+            %queue_id, rcpt_to = %recipient.address, store = %store,
+            "the account is of another store now; its mail goes back to the queue"
+        );
     }
 
     /// Nobody can say whose the address is: the recipient stays due.
@@ -232,12 +295,23 @@ impl Worker {
         Fed::Whole
     }
 
-    /// Whether a recipient that has no mailbox now was served before, and only the settlement was lost.
-    async fn served_before(&self, lease: &Lease, recipient: &Recipient) -> Option<Delivered> {
+    /// Whether a recipient that has no mailbox here now was served before, and only the settlement was lost.
+    async fn served_before(&self, lease: &Lease, recipient: &Recipient) -> Before {
         let queue_id = lease.envelope.queue_id.to_string();
-        let id = DeliveryId::new(&queue_id, recipient.index.0).ok()?;
+        let Ok(id) = DeliveryId::new(&queue_id, recipient.index.0) else {
+            return Before::Nothing;
+        };
         let store = self.store.clone();
-        spawn_blocking(move || store.decided(id)).await.ok()?.ok()?
+        match spawn_blocking(move || store.decided(id)).await {
+            Ok(Ok(Some(delivered))) => Before::Served(delivered),
+            Ok(Ok(None)) => Before::Nothing,
+            // It is decided, and the disk does not let it come to its end now; or it cannot be told.
+            Ok(Err(error)) => {
+                tracing::error!(event = "fault", queue_id, %error, "the mail is tried again");
+                Before::Unknown
+            }
+            Err(_) => Before::Unknown,
+        }
     }
 
     /// What the queue is told of a recipient; none: it stays due.

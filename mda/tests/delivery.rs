@@ -4,6 +4,8 @@
 mod queue;
 #[path = "../../common/accounts/tests/support/source.rs"]
 mod source;
+#[path = "support/stores.rs"]
+mod stores;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -46,6 +48,9 @@ address = "ÄÖÜ-æøå@example.org"
 [[account]]
 address = "away@example.org"
 disabled = true
+[[account]]
+address = "moved@example.org"
+store = "b"
 
 [[alias]]
 address = "team@example.org"

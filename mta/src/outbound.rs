@@ -139,6 +139,7 @@ impl Outbound {
     pub async fn run(self, shutdown: CancellationToken) {
         let sender = self.current.load_full();
         let options = WorkerOptions {
+            stores: Vec::new(),
             agent: sender.agent.clone(),
             host: machine_name(),
             classes: CLASSES.to_vec(),
@@ -312,6 +313,7 @@ impl Sender {
             Err(delay) => {
                 self.counts.limited.count();
                 return Verdict::HandBack(HandBack {
+                    touch: postroad_queue_client::Touch::Unclear,
                     lease: lease.lease,
                     delay,
                     reason: "limited".to_owned(),
@@ -328,6 +330,7 @@ impl Sender {
         // The timeline is worth a moment, the settlement is worth more.
         let _ = timeout(record::PATIENCE, self.queue.record(events)).await;
         Verdict::Settle(Settlement {
+            elsewhere: Vec::new(),
             lease: lease.lease,
             outcomes,
             site,

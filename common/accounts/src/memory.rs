@@ -260,6 +260,7 @@ mod tests {
             address: Mailbox::parse(address).unwrap(),
             detail: None,
             local: true,
+            store: postroad_envelope::StoreName::default(),
             original: None,
         }]))
     }

@@ -2,6 +2,7 @@
 
 use postroad_address::{AddressError, Mailbox};
 use postroad_directory::{Expanded, Resolution, Resolved, SenderVerdict};
+use postroad_envelope::{InvalidStoreName, StoreName};
 use postroad_proto::directory::v1::{
     ResolveResponse, SenderResponse, Target, resolve_response::Result as Found,
     sender_response::Result as Said,
@@ -16,6 +17,9 @@ pub enum AnswerError {
     /// An address that is none.
     #[error("an answer about an account: {0}")]
     Address(#[from] AddressError),
+    /// A store that cannot be.
+    #[error("an answer about an account: {0}")]
+    Store(#[from] InvalidStoreName),
     /// Nothing to check a password by.
     #[error("an answer about an account has no verifier")]
     NoVerifier,
@@ -97,7 +101,7 @@ fn from_target(target: &Expanded) -> Target {
         address: target.address.to_string(),
         local: target.local,
         detail: target.detail.clone(),
-        store: None,
+        store: target.store.named().map(str::to_owned),
         original: target.original.as_ref().map(ToString::to_string),
     }
 }
@@ -108,6 +112,9 @@ fn into_target(target: Target) -> Result<Expanded, AnswerError> {
         address: Mailbox::parse(&target.address)?,
         detail: target.detail,
         local: target.local,
+        store: target
+            .store
+            .map_or(Ok(StoreName::default()), |name| name.parse())?,
         original: original.transpose()?,
     })
 }
@@ -130,6 +137,7 @@ mod tests {
             address: mailbox("\"a b\"@bücher.example"),
             detail: Some("x".to_owned()),
             local: true,
+            store: original.map_or_else(StoreName::default, |_| "b".parse().unwrap()),
             original: original.map(mailbox),
         };
         let found = Resolution::Local(vec![target(None), target(Some("list@a.example"))]);

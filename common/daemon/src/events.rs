@@ -156,6 +156,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "rerouted",
         "A mail goes another way since domains or routes changed.",
     ),
+    (
+        "store_shared",
+        "Two hosts serve one mail store; each has mailboxes of its own.",
+    ),
     ("queue_connected", "The process reached the queue."),
     (
         "queue_lost",
@@ -238,6 +242,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ),
     ("destination", "The recipient domain or named route."),
     ("worker", "The holder of leases."),
+    ("host", "The machine an agent runs on."),
+    ("store", "The mail store that an agent serves."),
     ("report", "The mail that is a report about this one."),
     ("resent_of", "The retired mail that this one repeats."),
     ("by", "Who asked for it, in their own words."),

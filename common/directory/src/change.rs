@@ -66,7 +66,7 @@ fn is_same_alias(new: &Alias, old: &Alias) -> bool {
 }
 
 fn receives_the_same(new: &Account, old: &Account) -> bool {
-    (&new.address, new.disabled) == (&old.address, old.disabled)
+    (&new.address, &new.store, new.disabled) == (&old.address, &old.store, old.disabled)
 }
 
 #[cfg(test)]
@@ -112,6 +112,7 @@ mod tests {
             ("postmaster = \"bob", "postmaster = \"carol"),
             ("[[domain]]", "subaddress_delimiter = \"-\"\n[[domain]]"),
             ("carol@a", "Carol@a"),
+            ("aliases", "store = \"b\"\naliases"),
         ] {
             assert_eq!(after(from, to), Changes::Everything, "{from} -> {to}");
         }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use postroad_address::{Domain, Mailbox};
+use postroad_envelope::StoreName;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use crate::{Directory, DirectoryError, Problem};
@@ -29,6 +30,7 @@ pub fn add_account(
     path: &Path,
     address: &Mailbox,
     password_hash: &str,
+    store: Option<&StoreName>,
 ) -> Result<(), DirectoryError> {
     change(path, |directory, document| {
         if directory.account(address).is_some() {
@@ -37,8 +39,41 @@ pub fn add_account(
         let mut entry = Table::new();
         entry.insert("address", value(address.to_string()));
         entry.insert("password_hash", value(password_hash));
+        if let Some(store) = store {
+            entry.insert("store", value(store.as_str()));
+        }
         append(document, "account", entry, path)
     })
+}
+
+/// Makes an account one of another store: mail for it goes there from the next reading of the file on. Tells the store it was
+/// of. Blocks.
+pub fn move_account(
+    path: &Path,
+    address: &Mailbox,
+    store: &StoreName,
+) -> Result<StoreName, DirectoryError> {
+    let mut before = StoreName::default();
+    change(path, |directory, document| {
+        let Some(account) = directory.account(address) else {
+            return Err(DirectoryError::NoSuchAccount(address.clone()));
+        };
+        before = account.store.clone();
+        let entries = document
+            .get_mut("account")
+            .and_then(Item::as_array_of_tables_mut)
+            .ok_or_else(|| malformed(path))?;
+        let is_it = |entry: &&mut Table| {
+            let named = entry.get("address").and_then(Item::as_str);
+            let named = named.and_then(|text| Mailbox::parse(text).ok());
+            named.is_some_and(|named| named.folded() == account.name())
+        };
+        let entry = entries.iter_mut().find(is_it);
+        let entry = entry.ok_or_else(|| malformed(path))?;
+        entry.insert("store", value(store.as_str()));
+        Ok(())
+    })?;
+    Ok(before)
 }
 
 /// Adds a domain to the file, which is made if it does not exist. Blocks.
@@ -177,7 +212,7 @@ mod tests {
 
         let hash = hash_password(b"pw", [3; 16]).unwrap();
         for name in ["bob@a.example", "\"..\"@a.example"] {
-            add_account(&path, &Mailbox::parse(name).unwrap(), &hash).unwrap();
+            add_account(&path, &Mailbox::parse(name).unwrap(), &hash, None).unwrap();
         }
         let text = fs::read_to_string(&path).unwrap();
         assert!(
@@ -192,6 +227,36 @@ mod tests {
     }
 
     #[test]
+    fn an_account_moves_and_the_rest_of_the_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("directory.toml");
+        let text = "# ours\n[[domain]]\nname = \"a.example\"\nstore = \"old\"\n\n# bob\n[[account]]\naddress = \"Bob@a.example\" # he\n\n\
+            [[account]]\naddress = \"eve@a.example\"\n";
+        fs::write(&path, text).unwrap();
+        let bob = Mailbox::parse("bob@A.example").unwrap();
+        let eve = Mailbox::parse("eve@a.example").unwrap();
+        let to = |name: &str| move_account(&path, &bob, &name.parse().unwrap());
+        assert_eq!(to("b").unwrap().as_str(), "old");
+        assert_eq!(to("default").unwrap().as_str(), "b");
+        assert_eq!(to("default").unwrap().as_str(), "default");
+        let directory = Directory::load(&path).unwrap();
+        assert!(directory.account(&bob).unwrap().store.is_default());
+        assert_eq!(directory.account(&eve).unwrap().store.as_str(), "old");
+        assert_eq!(directory.store_of(&eve).as_str(), "old");
+        let moved = fs::read_to_string(&path).unwrap();
+        let added = "address = \"Bob@a.example\" # he\nstore = \"default\"\n";
+        assert_eq!(
+            moved,
+            text.replace("address = \"Bob@a.example\" # he\n", added)
+        );
+        let nobody = Mailbox::parse("nobody@a.example").unwrap();
+        assert!(matches!(
+            move_account(&path, &nobody, &StoreName::default()),
+            Err(DirectoryError::NoSuchAccount(_))
+        ));
+    }
+
+    #[test]
     fn what_would_make_a_bad_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("directory.toml");
@@ -200,19 +265,19 @@ mod tests {
         let hash = hash_password(b"pw", [3; 16]).unwrap();
         let bob = Mailbox::parse("bob@a.example").unwrap();
         let foreign = Mailbox::parse("bob@b.example").unwrap();
-        add_account(&path, &bob, &hash).unwrap();
+        add_account(&path, &bob, &hash, None).unwrap();
         assert_eq!(mode(&path), 0o640, "a file with hashes is not for others");
         let before = fs::read_to_string(&path).unwrap();
         assert!(matches!(
-            add_account(&path, &bob, &hash),
+            add_account(&path, &bob, &hash, None),
             Err(DirectoryError::AlreadyThere(_))
         ));
         assert!(matches!(
-            add_account(&path, &foreign, &hash),
+            add_account(&path, &foreign, &hash, None),
             Err(DirectoryError::Invalid(_))
         ));
         let eve = Mailbox::parse("eve@a.example").unwrap();
-        assert!(add_account(&path, &eve, "plain").is_err());
+        assert!(add_account(&path, &eve, "plain", None).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -35,6 +35,9 @@ pub enum DirectoryError {
     /// The domain is in the directory already.
     #[error("the domain {0} is in the directory already")]
     DomainAlreadyThere(postroad_address::Domain),
+    /// There is no such account.
+    #[error("there is no account {0} in the directory")]
+    NoSuchAccount(Mailbox),
     /// Argon2 refused its input.
     #[error("the password cannot be hashed: {0}")]
     Hash(&'static str),

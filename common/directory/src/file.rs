@@ -26,6 +26,7 @@ pub struct DomainEntry {
     pub tenant: Option<Spanned<String>>,
     pub postmaster: Option<Spanned<String>>,
     pub catch_all: Option<Spanned<String>>,
+    pub store: Option<Spanned<String>>,
     pub subaddress_delimiter: Option<Spanned<String>>,
 }
 
@@ -38,6 +39,7 @@ pub struct AccountEntry {
     pub aliases: Vec<Spanned<String>>,
     #[serde(default)]
     pub may_send_as: Vec<Spanned<String>>,
+    pub store: Option<Spanned<String>>,
     #[serde(default)]
     pub disabled: bool,
 }
@@ -54,6 +56,7 @@ const DOMAIN: &[&str] = &[
     "tenant",
     "postmaster",
     "catch_all",
+    "store",
     "subaddress_delimiter",
 ];
 const ACCOUNT: &[&str] = &[
@@ -62,6 +65,7 @@ const ACCOUNT: &[&str] = &[
     "password_hash_file",
     "aliases",
     "may_send_as",
+    "store",
     "disabled",
 ];
 const ALIAS: &[&str] = &["address", "to"];

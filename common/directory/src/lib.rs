@@ -10,12 +10,14 @@
 //! postmaster = "alice@example.org"      # gets the mail of postmaster@ and abuse@
 //! catch_all = "alice@example.org"       # optional: gets what nobody else gets
 //! tenant = "default"
+//! store = "default"                     # of its accounts that name none
 //!
 //! [[account]]
 //! address = "alice@example.org"         # also the name to log in with
 //! password_hash = "$argon2id$v=19$…"    # or password_hash_file = "alice.hash"
 //! aliases = ["al@example.org"]
 //! may_send_as = ["sales@example.org"]
+//! store = "default"                     # whose delivery agent has the mailbox: `mda.store` there
 //! disabled = false
 //!
 //! [[alias]]
@@ -49,7 +51,7 @@ mod snapshot;
 
 pub use change::Changes;
 pub use decoy::DecoyKey;
-pub use edit::{NewDomain, add_account, add_domain};
+pub use edit::{NewDomain, add_account, add_domain, move_account};
 pub use error::{DirectoryError, Problem};
 pub use gate::{AuthGate, AuthVerdict};
 pub use handle::{DirectoryHandle, Reload};

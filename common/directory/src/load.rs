@@ -8,6 +8,7 @@ use std::{
 };
 
 use postroad_address::{Domain, Mailbox};
+use postroad_envelope::StoreName;
 use toml::Spanned;
 
 use crate::{
@@ -53,6 +54,8 @@ struct Builder<'a> {
     problems: Vec<Problem>,
     sources: Vec<(PathBuf, Option<Stamp>)>,
     domain_lines: HashMap<String, usize>,
+    /// The store of each domain, by its A-label.
+    domain_stores: HashMap<String, StoreName>,
     /// Where each account or alias was named first, by folded address.
     lines: HashMap<String, usize>,
 }
@@ -66,6 +69,7 @@ impl<'a> Builder<'a> {
             problems: Vec::new(),
             sources: Vec::new(),
             domain_lines: HashMap::new(),
+            domain_stores: HashMap::new(),
             lines: HashMap::new(),
         }
     }
@@ -82,7 +86,7 @@ impl<'a> Builder<'a> {
             .filter_map(|entry| self.domain(entry, delimiter))
             .collect();
         let mut aliases = HashMap::new();
-        let accounts = entries
+        let accounts: HashMap<String, Account> = entries
             .account
             .iter()
             .filter_map(|entry| self.account(entry, &mut aliases))
@@ -102,7 +106,11 @@ impl<'a> Builder<'a> {
             .enumerate()
             .map(|(at, domain)| (domain.name.a_label().to_owned(), at))
             .collect();
+        let named = accounts.values().map(|account: &Account| &account.store);
+        let mut named = named.chain(domains.iter().map(|domain| &domain.store));
+        let has_stores = named.any(|store| !store.is_default());
         Ok(Directory {
+            has_stores,
             file: self.file.to_owned(),
             domains,
             domain_index,
@@ -134,8 +142,15 @@ impl<'a> Builder<'a> {
             Some(tenant) => self.tenant(tenant)?,
             None => "default".to_owned(),
         };
+        let store = match &entry.store {
+            Some(store) => self.store(store)?,
+            None => StoreName::default(),
+        };
+        self.domain_stores
+            .insert(name.a_label().to_owned(), store.clone());
         Some(LocalDomain {
             tenant,
+            store,
             postmaster: self.optional_address(entry.postmaster.as_ref()),
             catch_all: self.optional_address(entry.catch_all.as_ref()),
             subaddress_delimiter: match &entry.subaddress_delimiter {
@@ -164,7 +179,13 @@ impl<'a> Builder<'a> {
                 aliases.insert(alias.address.folded(), alias);
             }
         }
+        let of_domain = self.domain_stores.get(address.domain().a_label());
+        let store = match &entry.store {
+            Some(store) => self.store(store)?,
+            None => of_domain.cloned().unwrap_or_default(),
+        };
         Some(Account {
+            store,
             password: self.password(entry),
             may_send_as: self.addresses(&entry.may_send_as),
             disabled: entry.disabled,
@@ -303,6 +324,16 @@ impl<'a> Builder<'a> {
         }
         let remedy = "use 1 to 64 letters, digits, dots, hyphens and underscores";
         self.refuse(self.line(text), "the tenant's name is not usable", remedy)
+    }
+
+    fn store(&mut self, text: &Spanned<String>) -> Option<StoreName> {
+        match text.get_ref().parse() {
+            Ok(store) => Some(store),
+            Err(error) => {
+                let remedy = "write it as `mda.store` has it on the host of that store";
+                self.refuse(self.line(text), error.to_string(), remedy)
+            }
+        }
     }
 
     fn chmod(&self, path: &Path) -> String {

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use postroad_address::{ForwardPath, LocalPart, Mailbox};
+use postroad_envelope::StoreName;
 use postroad_reply::{
     BAD_MAILBOX_5_1_1, LOCAL_ERROR_451, MAILBOX_DISABLED_5_2_1, MAILBOX_UNAVAILABLE_550,
     MISCONFIGURED_4_3_5, NOT_AUTHORIZED_5_7_1, Reply,
@@ -34,6 +35,8 @@ pub struct Expanded {
     pub detail: Option<String>,
     /// Whether the address is an account of ours.
     pub local: bool,
+    /// Of an account of ours: the store that has its mailbox.
+    pub store: StoreName,
     /// What the client said, if that is another address.
     pub original: Option<Mailbox>,
 }
@@ -211,12 +214,12 @@ impl Walk<'_> {
             return Ok(());
         }
         if !self.directory.is_local_domain(mailbox.domain()) {
-            return self.reach(mailbox, None, false);
+            return self.reach(mailbox, None, None);
         }
         match self.directory.find(mailbox, self.catch_all) {
             Found::Account(account, _) if account.disabled => self.disabled = true,
             Found::Account(account, own) => {
-                self.reach(&account.address, own.or(detail), true)?;
+                self.reach(&account.address, own.or(detail), Some(account))?;
             }
             Found::Forward(targets, own) => {
                 self.path.push(folded);
@@ -234,7 +237,7 @@ impl Walk<'_> {
         &mut self,
         address: &Mailbox,
         detail: Option<String>,
-        local: bool,
+        account: Option<&Account>,
     ) -> Result<(), Resolution> {
         let folded = address.folded();
         if self.reached_keys.contains(&folded) {
@@ -246,7 +249,10 @@ impl Walk<'_> {
         self.reached.push(Expanded {
             address: address.clone(),
             detail,
-            local,
+            local: account.is_some(),
+            store: account
+                .map(|account| account.store.clone())
+                .unwrap_or_default(),
             original: (self.asked.folded() != folded).then(|| self.asked.clone()),
         });
         self.reached_keys.insert(folded);

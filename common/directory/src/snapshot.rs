@@ -4,9 +4,10 @@ use std::{
     sync::OnceLock,
 };
 
-use postroad_address::{Domain, Mailbox, ReversePath};
+use postroad_address::{Domain, ForwardPath, Mailbox, ReversePath};
+use postroad_envelope::StoreName;
 
-use crate::{Password, decoy::Forms, handle::Stamp};
+use crate::{Password, Resolution, decoy::Forms, handle::Stamp};
 
 /// All that is ours at one moment.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Directory {
     pub(crate) aliases: HashMap<String, Alias>,
     /// Which files it was read from, as they were then.
     pub(crate) sources: Vec<(PathBuf, Option<Stamp>)>,
+    /// Whether anything is of another store than the default one.
+    pub(crate) has_stores: bool,
     /// Which reading this is.
     pub(crate) generation: u64,
     /// What decoys look like, once one was wanted.
@@ -38,6 +41,8 @@ pub struct LocalDomain {
     pub postmaster: Option<Mailbox>,
     /// Who gets the mail that nobody else gets.
     pub catch_all: Option<Mailbox>,
+    /// The store of its accounts that name none.
+    pub store: StoreName,
     /// What divides a local part from its detail; none: no details.
     pub subaddress_delimiter: Option<char>,
     pub(crate) line: usize,
@@ -52,6 +57,8 @@ pub struct Account {
     pub password: Option<Password>,
     /// Other addresses it may use as sender.
     pub may_send_as: Vec<Mailbox>,
+    /// Where its mailbox is: the store that a delivery agent serves.
+    pub store: StoreName,
     /// Neither logs in nor receives.
     pub disabled: bool,
     pub(crate) line: usize,
@@ -109,6 +116,28 @@ impl Directory {
     /// Whose a domain is, if it is ours.
     pub fn tenant_of(&self, domain: &Domain) -> Option<&str> {
         self.domain(domain).map(|entry| entry.tenant.as_str())
+    }
+
+    /// Whether anything is of another store than the default one.
+    pub fn has_stores(&self) -> bool {
+        self.has_stores
+    }
+
+    /// The store whose delivery agent gets the mail for an address: that of the first account it leads to. What leads to no
+    /// account of ours may be refused or handed on by any; it goes to the store of the domain.
+    pub fn store_of(&self, address: &Mailbox) -> StoreName {
+        if !self.has_stores {
+            return StoreName::default();
+        }
+        let account = match self.resolve(&ForwardPath::Mailbox(address.clone())) {
+            Resolution::Local(targets) => targets.into_iter().find(|target| target.local),
+            _ => None,
+        };
+        match (account, self.domain(address.domain())) {
+            (Some(account), _) => account.store,
+            (None, Some(domain)) => domain.store.clone(),
+            (None, None) => StoreName::default(),
+        }
     }
 
     /// Every account, by address.

@@ -5,7 +5,7 @@
 //! removes is an ordered list of [`HeaderEdit`]s in the envelope, applied when the content is read.
 //!
 //! The words of a mail's way through the queue live here too, because agents, queue and reports share them:
-//! [`Route`], [`Outcome`], [`Attempt`], [`Event`], [`LeaseRef`], and [`Filter`], which says which mails are meant.
+//! [`Route`], [`StoreName`], [`Outcome`], [`Attempt`], [`Event`], [`LeaseRef`], and [`Filter`], which says which mails are meant.
 #![forbid(unsafe_code)]
 
 mod edit;
@@ -18,6 +18,7 @@ mod outcome;
 mod queue_id;
 mod recipient;
 mod route;
+mod store;
 mod timestamp;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use postroad_address::ReversePath;
 pub use queue_id::{InvalidQueueId, QueueId, QueueIdPrefix};
 pub use recipient::{Notify, OriginalRecipient, Recipient, RecipientIndex, RouteOverride};
 pub use route::{HostPort, InvalidHostPort, Route, RouteClass};
+pub use store::{InvalidStoreName, StoreName};
 pub use timestamp::Timestamp;
 
 /// Most tags a mail may carry.

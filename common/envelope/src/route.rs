@@ -1,5 +1,7 @@
 use std::{fmt, str::FromStr};
 
+use crate::StoreName;
+
 /// How a recipient's mail leaves the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RouteClass {
@@ -62,6 +64,8 @@ pub struct Route {
     pub class: RouteClass,
     /// The recipient domain (A-label) or the name of a route; jobs of one destination share limits.
     pub destination: String,
+    /// Of local mail: the store whose delivery agent files it.
+    pub store: StoreName,
     /// A fixed host instead of the MX.
     pub next_hop: Option<HostPort>,
     /// The rule that chose it, for people: `local domain`, `mx`, `route example.com`.

@@ -12,7 +12,7 @@ pub use hold::{HoldOrder, HoldRuleDetails, Removal};
 use postroad_counters::Key;
 use postroad_envelope::{
     Attempt, Envelope, Event, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RecipientIndex,
-    Route, RouteClass, Timestamp,
+    Route, RouteClass, StoreName, Timestamp,
 };
 pub use resend::{Resend, Resent};
 pub use retired::RetiredFacts;
@@ -245,6 +245,8 @@ pub struct AgentDetails {
     pub host: String,
     /// What it carries out.
     pub classes: Vec<RouteClass>,
+    /// Of local mail: the stores it serves; none unless it carries out local mail.
+    pub stores: Vec<StoreName>,
     /// Jobs it holds now.
     pub leases: u32,
     /// Results it gave since it connected.

@@ -171,6 +171,7 @@ pub async fn handed_back_lease_costs_no_attempt(queue: &dyn QueueService) {
     let mut worker = Worker::connect(queue).await;
     let first = worker.lease().await;
     let back = HandBack {
+        touch: crate::Touch::Unclear,
         lease: first.lease,
         delay: Duration::ZERO,
         reason: "limited".into(),
@@ -241,6 +242,7 @@ pub async fn stale_settlement_is_refused(queue: &dyn QueueService) {
     let mut worker = Worker::connect(queue).await;
     let old = worker.lease().await;
     let back = HandBack {
+        touch: crate::Touch::Unclear,
         lease: old.lease,
         delay: Duration::ZERO,
         reason: "limited".into(),
@@ -327,6 +329,7 @@ struct Worker {
 impl Worker {
     async fn connect(queue: &dyn QueueService) -> Self {
         let hello = || WorkHello {
+            stores: Vec::new(),
             agent: "conformance".into(),
             version: "0".into(),
             host: "localhost".into(),
@@ -388,6 +391,7 @@ impl Worker {
         let outcomes = lease.envelope.recipients.iter();
         let outcomes = outcomes.map(|to| (to.index, Outcome::Delivered(report.clone())));
         let settlement = Settlement {
+            elsewhere: Vec::new(),
             lease: lease.lease,
             outcomes: outcomes.collect(),
             site: None,

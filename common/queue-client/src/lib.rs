@@ -49,5 +49,6 @@ pub use service::{
 pub use store::{VerifyProgress, VerifyStream};
 pub use timeline::{Cursor, WatchQuery, WatchStream, Watched};
 pub use work::{
-    HandBack, HeldLease, Lease, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
+    HandBack, HeldLease, Lease, SettleResult, Settlement, Touch, WorkChannel, WorkDown, WorkHello,
+    WorkUp,
 };

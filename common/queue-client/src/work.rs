@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use postroad_envelope::{
-    Envelope, Event, LeaseRef, Outcome, RecipientIndex, Route, RouteClass, Timestamp,
+    Envelope, Event, LeaseRef, Outcome, RecipientIndex, Route, RouteClass, StoreName, Timestamp,
 };
 use tokio::sync::mpsc;
 
@@ -37,6 +37,8 @@ pub struct WorkHello {
     pub host: String,
     /// What it can carry out.
     pub classes: Vec<RouteClass>,
+    /// Of local mail: the stores it serves; none is the default one.
+    pub stores: Vec<StoreName>,
     /// Leases it still holds from before a reconnect.
     pub held: Vec<HeldLease>,
 }
@@ -59,6 +61,8 @@ pub struct Settlement {
     pub site: Option<String>,
     /// When the worker began.
     pub started_at: Timestamp,
+    /// Recipients without an outcome that are of another store than the worker's: it has filed nothing for them, now or before.
+    pub elsewhere: Vec<RecipientIndex>,
 }
 
 /// A lease given back untried; costs no attempt.
@@ -70,6 +74,20 @@ pub struct HandBack {
     pub delay: Duration,
     /// Why, for a person: `limited`, `draining`.
     pub reason: String,
+    /// What the worker did with it.
+    pub touch: Touch,
+}
+
+/// How far a worker went with a lease that it hands back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Touch {
+    /// It looked at it; whether anything was filed it cannot tell.
+    #[default]
+    Unclear,
+    /// It did not begin.
+    Untouched,
+    /// All recipients are of another store than the worker's, and it has filed nothing for them, now or before.
+    Elsewhere,
 }
 
 /// What a worker says on its stream.

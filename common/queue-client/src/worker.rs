@@ -18,7 +18,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use postroad_envelope::{LeaseRef, RouteClass};
+use postroad_envelope::{LeaseRef, RouteClass, StoreName};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::slots::{NodeSlots, Slots};
 use crate::{
     HandBack, HeldLease, Lease, QueueError, QueueNode, QueueService, SettleResult, Settlement,
-    WorkChannel, WorkDown, WorkHello, WorkUp,
+    Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 
 /// What a worker does with a lease.
@@ -60,6 +60,8 @@ pub struct WorkerOptions {
     pub host: String,
     /// What it carries out.
     pub classes: Vec<RouteClass>,
+    /// Of local mail: the stores it serves; none is the default one.
+    pub stores: Vec<StoreName>,
     /// Leases at once, of all nodes together.
     pub concurrency: u32,
     /// How long running handlers may take after shutdown began.
@@ -200,6 +202,7 @@ impl Worker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.options.host.clone(),
             classes: self.options.classes.clone(),
+            stores: self.options.stores.clone(),
             held: held.map(|&lease| HeldLease { lease }).collect(),
         }
     }
@@ -412,6 +415,7 @@ fn untried(lease: LeaseRef) -> HandBack {
         lease,
         delay: Duration::ZERO,
         reason: "draining".to_owned(),
+        touch: Touch::Untouched,
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use postroad_envelope::{
-    HostPort, Notify, Outcome, QueueId, RecipientIndex, RouteClass, StatusReport, Timestamp,
+    HostPort, Notify, Outcome, QueueId, RecipientIndex, RouteClass, StatusReport, StoreName,
+    Timestamp,
 };
 use postroad_reply::EXPIRED_5_4_7;
 
@@ -70,6 +71,8 @@ pub struct JobState {
     pub class: RouteClass,
     /// The recipient domain or named route.
     pub destination: String,
+    /// Of local mail: the store whose worker files it.
+    pub store: StoreName,
     /// A fixed host instead of the MX.
     pub next_hop: Option<HostPort>,
     /// The rule that chose the route.

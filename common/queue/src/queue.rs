@@ -1,6 +1,7 @@
 //! Records, schedule and index joined: what the queue agent calls.
 
 mod change;
+mod clear;
 mod destinations;
 mod holds;
 mod insert;
@@ -28,7 +29,7 @@ pub use holds::HoldRule;
 pub use insert::Admission;
 pub use list::{JobSummary, Listing, MailSummary, Page, Stats};
 pub use newcomers::{Newcomers, Reception};
-use postroad_envelope::{QueueId, RouteClass, Timestamp};
+use postroad_envelope::{QueueId, RouteClass, StoreName, Timestamp};
 use postroad_journal::{Location, Lsn, RecordDraft};
 pub use reclaim::LiveInSegment;
 pub use settle::{Debt, Settled};
@@ -300,7 +301,7 @@ impl Queue {
         state
     }
 
-    /// Grants up to `max` leases of a class.
+    /// As [`Queue::lease_in`], of what is of no named store.
     pub fn lease(
         &self,
         class: RouteClass,
@@ -308,12 +309,24 @@ impl Queue {
         max: usize,
         now: Timestamp,
     ) -> Result<Vec<Leased>, QueueError> {
+        self.lease_in(class, &StoreName::default(), holder, max, now)
+    }
+
+    /// Grants up to `max` leases of a class, of one store.
+    pub fn lease_in(
+        &self,
+        class: RouteClass,
+        store: &StoreName,
+        holder: &Holder,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, QueueError> {
         let mut granted = Vec::new();
         while granted.len() < max {
-            let leases = self
-                .core()
-                .schedule
-                .lease(class, holder, max - granted.len(), now);
+            let leases =
+                self.core()
+                    .schedule
+                    .lease_in(class, store, holder, max - granted.len(), now);
             if leases.is_empty() {
                 break;
             }

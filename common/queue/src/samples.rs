@@ -35,6 +35,7 @@ pub fn job_state(number: u8, recipients: u32) -> JobState {
         revision: Revision(1),
         class: RouteClass::Relay,
         destination: "example.com".to_owned(),
+        store: postroad_envelope::StoreName::default(),
         next_hop: None,
         rule: "mx".to_owned(),
         priority: 0,
@@ -81,6 +82,7 @@ pub fn route(_: &Envelope, recipient: &Recipient) -> Route {
     Route {
         class,
         destination: domain,
+        store: postroad_envelope::StoreName::default(),
         next_hop: None,
         rule: class.to_string(),
     }

@@ -3,6 +3,7 @@
 //! Every living job has one entry, and the entry exactly one place: a wake-up time, a ready queue, a hold, or a change
 //! that waits for its commit.
 
+mod clear;
 mod destinations;
 mod entries;
 mod facts;
@@ -12,14 +13,19 @@ mod ranks;
 mod ready;
 mod view;
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
 
 use destinations::Destinations;
 use entries::{Entries, Entry};
 pub use facts::{JobFacts, LeaseTimes, Phase, SenderPrint, Wait};
 pub use fairness::Fairness;
 pub use lease::{Fence, Holder, Lease};
-use postroad_envelope::{QueueId, RouteClass, Timestamp};
+use postroad_envelope::{QueueId, RouteClass, StoreName, Timestamp};
 use ready::ReadyQueue;
 pub use view::{Scan, Scanned};
 
@@ -46,9 +52,12 @@ pub struct Schedule {
     fairness: Arc<Fairness>,
     last_fence: Fence,
     entries: Entries,
-    ready: BTreeMap<RouteClass, ReadyQueue>,
+    /// Each store has its own, so that one whose worker is away holds up no other.
+    ready: BTreeMap<(RouteClass, StoreName), ReadyQueue>,
     leases: BTreeMap<JobKey, Lease>,
     resumable: BTreeMap<JobKey, Fence>,
+    /// Local jobs that a worker had and of which nobody knows what it did with them.
+    unclear: BTreeSet<JobKey>,
     destinations: Destinations,
     /// Where the look for jobs out of time goes on.
     looked_to: Option<JobKey>,
@@ -125,7 +134,7 @@ impl Schedule {
             }
             known => known,
         };
-        let destination = self.destinations.join(facts.destination);
+        let destination = self.destinations.join(facts.destination, facts.store);
         let (phase, at) = match facts.wait {
             Wait::Due(at) => (Phase::Waiting, at),
             Wait::Hold => (Phase::Held, Timestamp::default()),
@@ -151,6 +160,7 @@ impl Schedule {
 
     /// Forgets a job.
     pub fn remove(&mut self, job: JobKey) {
+        self.unclear.remove(&job);
         if let Some(entry) = self.entries.remove(job) {
             self.leave(&entry);
         }
@@ -166,9 +176,15 @@ impl Schedule {
 
     /// Lets a job wait for the worker that held it before a restart.
     pub fn await_resume(&mut self, hint: &LeaseHint, now: Timestamp) {
-        let waits = self.entries.get(hint.job).is_some_and(|entry| {
-            entry.revision == hint.revision && entry.phase == Phase::Waiting && entry.at <= now
-        });
+        let entry = self.entries.get(hint.job);
+        let Some(entry) = entry.filter(|entry| entry.revision == hint.revision) else {
+            return;
+        };
+        let waits = entry.phase == Phase::Waiting && entry.at <= now;
+        // Also if the lease is long over: its worker may have filed the mail.
+        if hint.deadline > Timestamp::default() {
+            self.mark_unclear(hint.job);
+        }
         if waits && hint.deadline > now {
             let until = now.plus(self.times.resume_grace).min(hint.deadline);
             self.move_to(hint.job, Phase::Resuming, until);
@@ -176,7 +192,7 @@ impl Schedule {
         }
     }
 
-    /// Grants up to `max` leases of a class. Who is next, see [`Fairness`]; destinations take turns.
+    /// As [`Schedule::lease_in`], of what is of no named store.
     pub fn lease(
         &mut self,
         class: RouteClass,
@@ -184,9 +200,22 @@ impl Schedule {
         max: usize,
         now: Timestamp,
     ) -> Vec<Lease> {
+        self.lease_in(class, &StoreName::default(), holder, max, now)
+    }
+
+    /// Grants up to `max` leases of a class, of one store. Who is next, see [`Fairness`]; destinations take turns.
+    pub fn lease_in(
+        &mut self,
+        class: RouteClass,
+        store: &StoreName,
+        holder: &Holder,
+        max: usize,
+        now: Timestamp,
+    ) -> Vec<Lease> {
         let mut granted = Vec::new();
+        let lane = (class, store.clone());
         while self.epoch() > 0 && granted.len() < max {
-            let Some(job) = self.ready.get_mut(&class).and_then(ReadyQueue::take) else {
+            let Some(job) = self.ready.get_mut(&lane).and_then(ReadyQueue::take) else {
                 break;
             };
             granted.extend(self.grant(job, holder, now));
@@ -381,6 +410,7 @@ impl Schedule {
                 Phase::Leased => {
                     ticked.expired.extend(self.end_lease(&entry));
                     self.move_to(job, Phase::Ready, at);
+                    self.mark_unclear(job);
                 }
                 owing @ (Phase::Owing | Phase::HeldOwing) => {
                     ticked.reports.push(job.queue_id);
@@ -477,7 +507,8 @@ impl Schedule {
 
     /// How many jobs of a class are ready.
     pub fn ready_len(&self, class: RouteClass) -> usize {
-        self.ready.get(&class).map_or(0, ReadyQueue::len)
+        let of_class = self.ready.iter().filter(|((of, _), _)| *of == class);
+        of_class.map(|(_, ready)| ready.len()).sum()
     }
 
     /// Entries behind a job, by ascending key; behind none: all.
@@ -535,7 +566,7 @@ impl Schedule {
 
     fn unready(&mut self, entry: &Entry) {
         if entry.phase == Phase::Ready
-            && let Some(ready) = self.ready.get_mut(&entry.class)
+            && let Some(ready) = self.ready.get_mut(&self.lane_of(entry))
         {
             ready.remove(entry);
         }
@@ -544,16 +575,24 @@ impl Schedule {
     /// Takes the lease of a job away.
     fn end_lease(&mut self, entry: &Entry) -> Option<Lease> {
         let lease = self.leases.remove(&entry.job())?;
-        if let Some(ready) = self.ready.get_mut(&entry.class) {
+        if let Some(ready) = self.ready.get_mut(&self.lane_of(entry)) {
             ready.lease_ended(entry.destination);
         }
         Some(lease)
     }
 
-    /// The queue of an entry's class, and the name of its destination.
+    fn lane_of(&self, entry: &Entry) -> (RouteClass, StoreName) {
+        (
+            entry.class,
+            self.destinations.store(entry.destination).clone(),
+        )
+    }
+
+    /// The queue of an entry's class and store, and the name of its destination.
     fn ready_of(&mut self, entry: &Entry) -> (&mut ReadyQueue, &str) {
+        let lane = self.lane_of(entry);
         let fairness = &self.fairness;
-        let ready = self.ready.entry(entry.class);
+        let ready = self.ready.entry(lane);
         let ready = ready.or_insert_with(|| ReadyQueue::new(entry.class, Arc::clone(fairness)));
         (ready, self.destinations.name(entry.destination))
     }

@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use postroad_envelope::{RouteClass, Timestamp};
+use postroad_envelope::{RouteClass, StoreName, Timestamp};
 use postroad_queue_client::WorkHello;
 
-use crate::clock;
+use crate::{clock, dispatch::Worker};
 
 /// The connected workers, by the number of their stream.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub(crate) struct Connected {
     pub version: String,
     pub host: String,
     pub classes: Vec<RouteClass>,
+    /// Of local mail.
+    pub stores: Vec<StoreName>,
     pub since: Timestamp,
     settled: Mutex<Settled>,
     draining: AtomicBool,
@@ -36,12 +38,25 @@ impl Agents {
             version: hello.version.clone(),
             host: hello.host.clone(),
             classes: hello.classes.clone(),
+            stores: served(hello),
             since: clock::now(),
             settled: Mutex::default(),
             draining: AtomicBool::new(false),
         });
         self.lock().insert(stream, Arc::clone(&connected));
         connected
+    }
+
+    /// Another worker on another host that serves a store which this one says it serves too, and that store.
+    pub fn also_serving(&self, hello: &WorkHello) -> Option<(Arc<Connected>, StoreName)> {
+        let mine = served(hello);
+        let all = self.lock();
+        all.values().find_map(|other| {
+            let elsewhere = other.host != hello.host && !other.is_draining();
+            let mut shared = mine.iter().filter(|store| other.stores.contains(store));
+            let shared = shared.next().filter(|_| elsewhere)?;
+            Some((Arc::clone(other), shared.clone()))
+        })
     }
 
     pub fn disconnect(&self, stream: u64) {
@@ -69,6 +84,13 @@ impl Agents {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Connected>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The stores whose mail a worker takes: the default one unless it names others, and none unless it takes local mail.
+fn served(hello: &WorkHello) -> Vec<StoreName> {
+    let carried = Worker::carries(&hello.classes, &hello.stores).into_iter();
+    let local = carried.filter(|(class, _)| *class == RouteClass::Local);
+    local.map(|(_, store)| store).collect()
 }
 
 impl Connected {
@@ -155,6 +177,7 @@ mod tests {
         let agents = Agents::default();
         for (stream, host) in [(1, "3f2a"), (2, "9c1d")] {
             let hello = WorkHello {
+                stores: Vec::new(),
                 agent: "mta@mail.example.org".to_owned(),
                 version: "0".to_owned(),
                 host: host.to_owned(),
@@ -181,6 +204,34 @@ mod tests {
         assert_eq!(draining(), [false, true]);
         assert_eq!(agents.drain("mta@mail.example.org"), 2);
         assert_eq!(draining(), [true, true]);
+    }
+
+    #[test]
+    fn one_store_on_two_hosts_is_noticed() {
+        let agents = Agents::default();
+        let hello = |host: &str, stores: &[&str], class| WorkHello {
+            agent: "mda@mail.example.org".to_owned(),
+            version: "0".to_owned(),
+            host: host.to_owned(),
+            classes: vec![class],
+            stores: stores.iter().map(|name| name.parse().unwrap()).collect(),
+            held: Vec::new(),
+        };
+        let shared = |hello: WorkHello| {
+            let found = agents.also_serving(&hello);
+            found.map(|(other, store)| format!("{} {store}", other.host))
+        };
+        let local = RouteClass::Local;
+        agents.connect(1, &hello("one", &[], local));
+        agents.connect(2, &hello("two", &["b"], local));
+        agents.connect(3, &hello("three", &[], RouteClass::Relay));
+        assert_eq!(shared(hello("one", &[], local)), None);
+        assert_eq!(shared(hello("four", &["c"], local)), None);
+        assert_eq!(shared(hello("four", &[], RouteClass::Relay)), None);
+        assert_eq!(shared(hello("four", &[], local)).unwrap(), "one default");
+        assert_eq!(shared(hello("four", &["b"], local)).unwrap(), "two b");
+        agents.drain("mda@mail.example.org/two");
+        assert_eq!(shared(hello("four", &["b"], local)), None);
     }
 
     #[test]

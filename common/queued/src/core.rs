@@ -35,7 +35,7 @@ use crate::{
     dispatch::ToDispatcher,
     quota,
     retired::Retired,
-    routing::Router,
+    routing::{self, Router},
     sections::Sections,
     sites::Sites,
     store,
@@ -186,7 +186,10 @@ impl Front {
     /// Where recipients' mail goes, all under one snapshot of the directory.
     pub fn routes(&self) -> impl Fn(&Envelope, &Recipient) -> Route + '_ {
         let (directory, router) = (self.directory.current(), self.router());
-        move |_, recipient| router.route(recipient, |domain| directory.is_local_domain(domain))
+        move |_, recipient| {
+            let route = router.route(recipient, |domain| directory.is_local_domain(domain));
+            routing::in_store(route, || directory.store_of(&recipient.address))
+        }
     }
 
     /// What is configured now. Taken once for each deed.

@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use postroad_envelope::{EventKind, LeaseRef, QueueId, Route, RouteClass};
+use postroad_envelope::{EventKind, LeaseRef, QueueId, Route, RouteClass, StoreName};
 use postroad_journal::JournalError;
 use postroad_queue::{Content, Holder, Instruction, Lease as Grant, Leased};
 use postroad_queue_client::{Lease, QueueError, WorkDown};
@@ -53,10 +53,28 @@ pub(crate) enum ToDispatcher {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub holder: Holder,
-    pub classes: Vec<RouteClass>,
+    /// What it carries out; local mail of the stores it serves.
+    pub carries: Vec<(RouteClass, StoreName)>,
     pub credits: u32,
     pub down: Down,
     pub connected: Arc<Connected>,
+}
+
+impl Worker {
+    /// What a worker carries out that says so of itself: one that names no store serves the default one.
+    pub fn carries(classes: &[RouteClass], stores: &[StoreName]) -> Vec<(RouteClass, StoreName)> {
+        let default = [StoreName::default()];
+        let stores = if stores.is_empty() { &default } else { stores };
+        let of = |&class: &RouteClass| {
+            let stores = match class {
+                RouteClass::Local => stores,
+                _ => &default,
+            };
+            let pairs = stores.iter().map(|store| (class, store.clone()));
+            pairs.collect::<Vec<_>>()
+        };
+        classes.iter().flat_map(of).collect()
+    }
 }
 
 /// Runs until every sender is gone or the queue has ended.
@@ -198,18 +216,15 @@ impl Dispatcher {
             return 0;
         }
         let mut total = 0;
-        for at_class in 0..worker.classes.len() {
+        for at_class in 0..worker.carries.len() {
             let room = worker.down.capacity().saturating_sub(KEPT_FOR_ANSWERS);
             let credits = usize::try_from(worker.credits).unwrap_or(usize::MAX);
             let max = credits.min(room).min(TURN);
-            let Some(&class) = worker.classes.get(at_class).filter(|_| max > 0) else {
+            let Some((class, store)) = worker.carries.get(at_class).filter(|_| max > 0) else {
                 continue;
             };
-            let granted = match self
-                .core
-                .queue
-                .lease(class, &worker.holder, max, clock::now())
-            {
+            let (queue, now) = (&self.core.queue, clock::now());
+            let granted = match queue.lease_in(*class, store, &worker.holder, max, now) {
                 Ok(granted) => granted,
                 Err(error) => {
                     error!(event = "fault", error = %error, "jobs cannot be leased");
@@ -300,6 +315,7 @@ pub(crate) fn build(core: &Core, leased: &Leased) -> Result<Lease, ReadError> {
         route: Route {
             class: state.class,
             destination: state.destination.clone(),
+            store: state.store.clone(),
             next_hop: state.next_hop.clone(),
             rule: state.rule.clone(),
         },

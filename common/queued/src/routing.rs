@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use postroad_address::Domain;
-use postroad_envelope::{HostPort, Recipient, Route, RouteClass};
+use postroad_envelope::{HostPort, Recipient, Route, RouteClass, StoreName};
 
 use crate::{ConfigError, Foreign, RouteRule};
 
@@ -68,7 +68,7 @@ impl Router {
     pub fn route_domain(&self, domain: &Domain, is_local: impl Fn(&Domain) -> bool) -> Route {
         let way = self.by_domain.get(domain.a_label());
         if way.is_none() && is_local(domain) {
-            return plain(domain, RouteClass::Local, "local domain");
+            return plain(domain, RouteClass::Local, LOCAL);
         }
         match (way.or(self.any.as_ref()), self.foreign) {
             (Some(way), _) => Route {
@@ -81,11 +81,28 @@ impl Router {
     }
 }
 
+/// A route as the table has it; if it is local, to this store. Stores belong to accounts, so neither table nor person chooses
+/// them.
+pub(crate) fn in_store(mut route: Route, store: impl FnOnce() -> StoreName) -> Route {
+    if route.class != RouteClass::Local {
+        return route;
+    }
+    route.store = store();
+    // The words of a person's choice are told from others when routes change.
+    if let Some(name) = route.store.named()
+        && follows_table(&route.rule)
+    {
+        route.rule = format!("{}, store {name}", route.rule);
+    }
+    route
+}
+
 /// Where a held mail goes once someone has released it: to the domain's mail hosts.
 pub(crate) fn released(destination: &str) -> Route {
     Route {
         class: RouteClass::Relay,
         destination: destination.to_owned(),
+        store: StoreName::default(),
         next_hop: None,
         rule: RELEASED.to_owned(),
     }
@@ -96,6 +113,7 @@ pub(crate) fn rerouted(destination: &str, class: RouteClass) -> Route {
     Route {
         class,
         destination: destination.to_owned(),
+        store: StoreName::default(),
         next_hop: None,
         rule: REROUTED.to_owned(),
     }
@@ -106,6 +124,7 @@ pub(crate) fn follows_table(rule: &str) -> bool {
     ![OVERRIDE, RELEASED, REROUTED].contains(&rule)
 }
 
+const LOCAL: &str = "local domain";
 const OVERRIDE: &str = "override";
 const RELEASED: &str = "released";
 const REROUTED: &str = "rerouted";
@@ -115,6 +134,7 @@ fn plain(domain: &Domain, class: RouteClass, rule: &str) -> Route {
     Route {
         class,
         destination,
+        store: StoreName::default(),
         next_hop: None,
         rule,
     }

@@ -2,6 +2,7 @@
 //! after the directory changed, unlinking.
 
 mod reclaim;
+pub(crate) mod rerouting;
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use postroad_address::Domain;
 use postroad_directory::Directory;
-use postroad_envelope::{Filter, QueueId, Route, RouteClass};
+use postroad_envelope::QueueId;
 use postroad_journal::Lsn;
-use postroad_queue::{Instruction, JobKey, JobState, Listing, Prepared, Queue, QueueError};
+use postroad_queue::{Instruction, JobKey, Prepared, Queue, QueueError};
 use tokio::{task::spawn_blocking, time::interval};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
@@ -23,7 +23,7 @@ use crate::{
     core::{Core, Front},
     disk,
     renewal::Renewals,
-    routing::{self, Router},
+    routing::Router,
 };
 use reclaim::Rest;
 
@@ -79,8 +79,9 @@ struct Upkeep {
     /// Where a replay would begin.
     checkpoint: Lsn,
     rest: Option<Rest>,
-    /// What routes follow: the directory and the routing table.
-    followed: Option<(Arc<Directory>, Arc<Router>)>,
+    /// What routes follow: the directory, also as to stores, and the routing table.
+    followed: Option<(Arc<Directory>, bool, Arc<Router>)>,
+    began: Instant,
     /// Where the walk that follows them goes on, from the first mail or this one.
     rerouting: Option<Option<QueueId>>,
     renewals: Renewals,
@@ -94,6 +95,7 @@ impl Upkeep {
             checkpoint: Lsn(0),
             rest: None,
             followed: None,
+            began: Instant::now(),
             rerouting: None,
             renewals: Renewals::default(),
         }
@@ -156,37 +158,28 @@ impl Upkeep {
     async fn reroute(&mut self, until: Instant) -> Result<(), CommitError> {
         let directory = self.core.directory.current();
         let router = self.core.router();
+        // Before that, workers may still come back with what they had before the restart.
+        let grace: Duration = self.core.config().lease.resume_grace.into();
+        let stores = self.began.elapsed() >= grace;
         let seen = self.followed.as_ref();
-        let same = |(known, table): &(Arc<Directory>, Arc<Router>)| {
-            Arc::ptr_eq(known, &directory) && Arc::ptr_eq(table, &router)
+        let same = |(known, all, table): &(Arc<Directory>, bool, Arc<Router>)| {
+            Arc::ptr_eq(known, &directory) && *all == stores && Arc::ptr_eq(table, &router)
         };
         if !seen.is_some_and(same) {
-            self.followed = Some((directory, router));
+            self.followed = Some((directory, stores, router));
             self.rerouting = Some(None);
         }
         while let Some(from) = self.rerouting {
             let core = Arc::clone(&self.core);
-            let page = spawn_blocking(move || wrongly_routed(&core, from)).await;
+            let page = spawn_blocking(move || rerouting::wrongly_routed(&core, from, stores)).await;
             let (wrong, next) = page.map_err(|_| CommitError::Ended)??;
-            for (job, route) in wrong {
-                self.move_to(job, route).await?;
+            for (job, way) in wrong {
+                rerouting::take(&self.core, job, way).await?;
             }
             self.rerouting = next.map(Some);
             if Instant::now() >= until {
                 break;
             }
-        }
-        Ok(())
-    }
-}
-
-impl Upkeep {
-    async fn move_to(&self, job: JobKey, route: Route) -> Result<(), CommitError> {
-        let (class, rule) = (route.class, route.rule.clone());
-        // Holds and releases what the table holds; what a person holds stays held.
-        let moved = instruct(&self.core, vec![(job, Instruction::Reroute(route))]).await?;
-        if !moved.changed.is_empty() {
-            info!(event = "rerouted", queue_id = %job.queue_id, route = %class, rule);
         }
         Ok(())
     }
@@ -329,32 +322,4 @@ fn join(all: Option<Prepared>, one: Prepared) -> Prepared {
         Some(all) => all.and(one),
         None => one,
     }
-}
-
-type Misrouted = (Vec<(JobKey, Route)>, Option<QueueId>);
-
-fn wrongly_routed(core: &Core, from: Option<QueueId>) -> Result<Misrouted, QueueError> {
-    let (directory, router) = (core.directory.current(), core.router());
-    let all = Filter::all();
-    let listing = Listing::oldest(&all, from, PAGE);
-    let page = core.queue.list(&listing, clock::now(), &|| true)?;
-    let jobs = page
-        .mails
-        .iter()
-        .flat_map(|mail| &mail.jobs)
-        .map(|job| &job.state);
-    let wrong = jobs.filter(|state| state.is_pending() && routing::follows_table(&state.rule));
-    let wrong = wrong.filter_map(|state| {
-        let route = route_of(&router, &directory, state)?;
-        let same = route.class == state.class && route.next_hop == state.next_hop;
-        (!same).then_some((state.key, route))
-    });
-    Ok((wrong.collect(), page.next))
-}
-
-fn route_of(router: &Router, directory: &Directory, state: &JobState) -> Option<Route> {
-    let domain = Domain::parse(&state.destination).ok()?;
-    let route = router.route_domain(&domain, |domain| directory.is_local_domain(domain));
-    // A mail that was accepted is not thrown away since a rule changed.
-    (route.class != RouteClass::Discard).then_some(route)
 }

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use postroad_envelope::{Attempt, Event, EventKind, LeaseRef, Outcome, RecipientIndex};
 use postroad_queue::{Holder, QueueError as Inner, Settled};
 use postroad_queue_client::{
-    HandBack, QueueError, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
+    HandBack, QueueError, SettleResult, Settlement, Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +26,7 @@ use crate::{
     core::{Core, to_client_error},
     dispatch::{Down, ToDispatcher, Worker},
     timeline::Entry,
+    upkeep::rerouting,
     words,
 };
 
@@ -67,10 +68,11 @@ pub(crate) async fn open(queue: &LocalQueue, hello: WorkHello) -> Result<WorkCha
     };
     let gone = |_| QueueError::Unavailable("the queue has ended".to_owned());
     down.try_send(Ok(welcome)).map_err(|_| gone(()))?;
+    warn_if_shared(core, &hello);
     let connected = core.agents.connect(stream, &hello);
     let worker = Worker {
         holder: holder.clone(),
-        classes: hello.classes,
+        carries: Worker::carries(&hello.classes, &hello.stores),
         credits: 0,
         down: down.clone(),
         connected: Arc::clone(&connected),
@@ -95,6 +97,18 @@ pub(crate) async fn open(queue: &LocalQueue, hello: WorkHello) -> Result<WorkCha
         up,
         down: ReceiverStream::new(to_worker).boxed(),
     })
+}
+
+/// Each of two agents has mailboxes of its own: mail would go to either.
+fn warn_if_shared(core: &Core, hello: &WorkHello) {
+    let Some((other, store)) = core.agents.also_serving(hello) else {
+        return;
+    };
+    warn!(
+        event = "store_shared", store = %store, worker = hello.agent, host = hello.host, reason = other.host,
+        "two hosts serve one store ({} and {}): mail for it goes to either; give one of them a store of its own (mda.store)",
+        hello.host, other.host
+    );
 }
 
 fn resume(
@@ -167,7 +181,7 @@ impl WorkerStream {
             }
             WorkUp::Extend(leases) => self.extend(leases),
             WorkUp::HandBack(back) => {
-                self.hand_back(back);
+                self.hand_back(back).await;
                 core.dispatcher.send(ToDispatcher::Look).await?;
             }
             WorkUp::Events(events) => core.timeline.record(events),
@@ -192,7 +206,7 @@ impl WorkerStream {
         }
     }
 
-    fn hand_back(&self, back: HandBack) {
+    async fn hand_back(&self, back: HandBack) {
         let (job, fence) = (words::job(back.lease), words::fence(back.lease));
         let delay = back.delay.min(LONGEST_DELAY);
         let result = self.core.queue.hand_back(job, fence, delay, clock::now());
@@ -200,6 +214,14 @@ impl WorkerStream {
             queue_id = %job.queue_id, worker = %self.holder.agent,
             reason = back.reason, stale = result.is_err(), "handed back"
         );
+        if result.is_err() {
+            return;
+        }
+        match back.touch {
+            Touch::Untouched => {}
+            Touch::Unclear => self.core.queue.set_clear(job, false),
+            Touch::Elsewhere => rerouting::follow(&self.core, job).await,
+        }
     }
 }
 
@@ -228,6 +250,14 @@ async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: 
                 core.sites.learn(&settled.state.destination, site);
             }
             announce(&core, &agent.name, &settlement, &settled, null_sender);
+            let mut left = settled.state.pending().peekable();
+            if left.peek().is_some() {
+                let elsewhere = left.all(|index| settlement.elsewhere.contains(&index));
+                match elsewhere {
+                    true => rerouting::follow(&core, job).await,
+                    false => core.queue.set_clear(job, false),
+                }
+            }
             SettleResult::Durable
         }
         Err(CommitError::Queue(Inner::Stale(_) | Inner::NoSuchJob(_) | Inner::NoSuchMail(_))) => {

@@ -1,4 +1,4 @@
-//! `postroad account add|list|hash`.
+//! `postroad account add|move|list|hash`.
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use comfy_table::Cell;
 use postroad_address::Mailbox;
-use postroad_directory::{Account, add_account, hash_password};
+use postroad_directory::{Account, DirectoryError, add_account, hash_password, move_account};
+use postroad_envelope::StoreName;
 use serde_json::json;
 
 use crate::cli::AccountVerb;
@@ -21,7 +22,12 @@ pub fn carry_out(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     match verb {
-        AccountVerb::Add { address, generate } => add(&address, generate, config, terminal),
+        AccountVerb::Add {
+            address,
+            generate,
+            store,
+        } => add(&address, generate, store.as_ref(), config, terminal),
+        AccountVerb::Move { address, to_store } => move_to(&address, &to_store, config, terminal),
         AccountVerb::List => list(config, terminal),
         AccountVerb::Hash => {
             let hash = hash(&ask_password(terminal)?)?;
@@ -37,6 +43,7 @@ pub fn carry_out(
 fn add(
     address: &Mailbox,
     generate: bool,
+    store: Option<&StoreName>,
     config: Option<&Path>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
@@ -53,7 +60,8 @@ fn add(
     } else {
         ask_password(terminal)?
     };
-    add_account(&home.common.directory, address, &hash(&password)?)?;
+    let hash = hash(&password)?;
+    add_account(&home.common.directory, address, &hash, store)?;
     let made = generate.then_some(password);
     if terminal.wants_json() {
         terminal.object(json!({ "address": address.to_string(), "password": made }));
@@ -66,6 +74,43 @@ fn add(
         terminal.say(format_args!("{address} is added"));
     }
     Ok(())
+}
+
+/// Mail that waits follows when the queue reads the file again, which it does by itself.
+fn move_to(
+    address: &Mailbox,
+    store: &StoreName,
+    config: Option<&Path>,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Fault> {
+    let home = Home::open(config, terminal)?;
+    let former = move_account(&home.common.directory, address, store).map_err(not_found)?;
+    let moved = former != *store;
+    if terminal.wants_json() {
+        terminal.object(json!({
+            "address": address.to_string(),
+            "former_store": former.as_str(),
+            "store": store.as_str(),
+            "moved": moved,
+        }));
+    } else if moved {
+        terminal.line(format_args!(
+            "{address} is of store {store} now, and was of {former}: new mail goes there as soon as the queue has read the directory again"
+        ));
+        terminal.say(format_args!(
+            "what lies in store {former} stays there until you move it: postroad mailbox export, import, remove"
+        ));
+    } else {
+        terminal.line(format_args!("{address} is of store {store} already"));
+    }
+    Ok(())
+}
+
+fn not_found(error: DirectoryError) -> Fault {
+    match error {
+        DirectoryError::NoSuchAccount(_) => Fault::NoMatch(error.to_string()),
+        error => error.into(),
+    }
 }
 
 fn list(config: Option<&Path>, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
@@ -86,6 +131,7 @@ fn list(config: Option<&Path>, terminal: &mut Terminal<'_>) -> Result<(), Fault>
                 json!({
                     "address": account.address.to_string(),
                     "state": state(account),
+                    "store": account.store.as_str(),
                     "aliases": also(account),
                     "may_send_as": account.may_send_as.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 })
@@ -94,11 +140,12 @@ fn list(config: Option<&Path>, terminal: &mut Terminal<'_>) -> Result<(), Fault>
         terminal.object(json!({ "accounts": accounts }));
         return Ok(());
     }
-    let mut rows = table(["ADDRESS", "STATE", "GETS MAIL FOR"]);
+    let mut rows = table(["ADDRESS", "STATE", "STORE", "GETS MAIL FOR"]);
     for account in accounts {
         rows.add_row([
             Cell::new(&account.address),
             Cell::new(state(account)),
+            Cell::new(&account.store),
             Cell::new(also(account).join(", ")),
         ]);
     }

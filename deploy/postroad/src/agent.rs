@@ -51,6 +51,7 @@ async fn list(admin: &Admin, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     let mut heads = vec![
         "NAME",
         "ROUTES",
+        "STORE",
         "HOST",
         "VERSION",
         "LEASES",
@@ -65,6 +66,7 @@ async fn list(admin: &Admin, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         let mut cells = vec![
             Cell::new(one_line(&agent.name, 50)),
             Cell::new(classes(agent).join(",")),
+            Cell::new(one_line(&stores(agent).join(","), 40)),
             Cell::new(one_line(&agent.host, 40)),
             Cell::new(one_line(&agent.version, 20)),
             number(agent.leases),
@@ -101,6 +103,11 @@ fn classes(agent: &AgentDetails) -> Vec<&'static str> {
     agent.classes.iter().map(|class| class.as_str()).collect()
 }
 
+/// Of local mail; none of other mail.
+fn stores(agent: &AgentDetails) -> Vec<&str> {
+    agent.stores.iter().map(|store| store.as_str()).collect()
+}
+
 const fn state(agent: &AgentDetails) -> &'static str {
     match (agent.draining, agent.leases) {
         (false, _) => "working",
@@ -113,6 +120,7 @@ fn agent_json(node: Option<&str>, agent: &AgentDetails) -> Value {
     let mut object = json!({
         "name": agent.name,
         "routes": classes(agent),
+        "stores": stores(agent),
         "host": agent.host,
         "version": agent.version,
         "leases": agent.leases,

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod mailboxes;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -7,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use postroad_address::Mailbox;
 use postroad_counters::Key;
 use postroad_envelope::{EventKind, HostPort};
+
+pub use mailboxes::{AccountVerb, MailboxVerb};
 
 use crate::conformance::ConformanceVerb;
 use crate::pki::PkiVerb;
@@ -139,23 +143,6 @@ pub struct SendArguments {
     /// A whole mail, header and all, instead of a text
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     pub file: Option<PathBuf>,
-}
-
-/// `postroad account …`.
-#[derive(Debug, Subcommand)]
-pub enum AccountVerb {
-    /// Add an account to the directory file; its domain must be there
-    Add {
-        /// Its address, which is also the name to log in with
-        address: Mailbox,
-        /// Make a password and print it, instead of asking for one
-        #[arg(long)]
-        generate: bool,
-    },
-    /// Show the accounts
-    List,
-    /// Turn a password into the hash for `password_hash`; asks, or reads standard input
-    Hash,
 }
 
 /// `postroad check`.
@@ -507,26 +494,6 @@ fn event_kind() -> impl TypedValueParser<Value = EventKind> {
         let mut known = known.filter(|kind| kind.as_str() == word);
         known.next().unwrap_or(EventKind::Accepted)
     })
-}
-
-/// `postroad mailbox …`.
-#[derive(Debug, Subcommand)]
-pub enum MailboxVerb {
-    /// List the mails of an account, oldest first
-    List {
-        /// An address, or the local part of one in the first domain
-        account: String,
-    },
-    /// Show a mail
-    Show {
-        /// An address, or the local part of one in the first domain
-        account: String,
-        /// The mail: its id or the beginning of it, 8 characters or more; the newest if left out
-        id: Option<String>,
-        /// Print the octets of the file as they are
-        #[arg(long)]
-        raw: bool,
-    },
 }
 
 #[cfg(test)]

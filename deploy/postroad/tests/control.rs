@@ -160,6 +160,7 @@ impl Site {
     /// A worker that takes nothing.
     fn worker(&self) -> WorkChannel {
         let hello = WorkHello {
+            stores: Vec::new(),
             agent: "mda@here".to_owned(),
             version: "0".to_owned(),
             host: "here".to_owned(),

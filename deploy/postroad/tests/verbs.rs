@@ -201,10 +201,10 @@ fn accounts_are_added_and_listed() {
     );
     assert_eq!(
         site.run(&["account", "list"]).1,
-        "ADDRESS        STATE     GETS MAIL FOR\n\
-         al@a.example   ok\n\
-         bob@a.example  no login  b@a.example\n\
-         eve@a.example  ok\n"
+        "ADDRESS        STATE     STORE    GETS MAIL FOR\n\
+         al@a.example   ok        default\n\
+         bob@a.example  no login  default  b@a.example\n\
+         eve@a.example  ok        default\n"
     );
     let json: serde_json::Value =
         serde_json::from_str(&site.run(&["account", "list", "--json"]).1).unwrap();

@@ -115,7 +115,7 @@ impl Store {
     /// whose mailbox can no longer be told.
     pub fn decided(&self, id: DeliveryId) -> Result<Option<Delivered>, MaildirError> {
         let turn = self.inner.turn(id);
-        let Some(entry) = self.inner.ledger.find(&turn.id) else {
+        let Some(entry) = self.inner.ledger.find_for_sure(&turn.id)? else {
             return Ok(None);
         };
         self.inner.finish(&entry)?;

@@ -137,6 +137,15 @@ impl Ledger {
         self.lock().living.get(id).cloned()
     }
 
+    /// The same for whoever concludes from the want of one: with a closed ledger an entry may be on the disk alone.
+    pub(crate) fn find_for_sure(&self, id: &DeliveryId) -> Result<Option<Entry>, MaildirError> {
+        let state = self.lock();
+        match state.living.get(id) {
+            None if state.closed => Err(self.closed()),
+            found => Ok(found.cloned()),
+        }
+    }
+
     /// All that is decided and not forgotten.
     pub(crate) fn living(&self) -> Vec<Entry> {
         self.lock().living.values().cloned().collect()

@@ -217,6 +217,7 @@ impl Session {
             lease,
             duration: Duration::from_secs(60),
             route: Route {
+                store: postroad_envelope::StoreName::default(),
                 class: RouteClass::Local,
                 destination: "example.org".to_owned(),
                 next_hop: None,

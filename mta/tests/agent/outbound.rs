@@ -63,6 +63,7 @@ fn lease(destination: &str, local_parts: &[&str]) -> Lease {
         },
         duration: Duration::from_secs(60),
         route: Route {
+            store: postroad_envelope::StoreName::default(),
             class: RouteClass::Relay,
             destination: destination.to_owned(),
             next_hop: None,

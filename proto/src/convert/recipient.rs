@@ -1,6 +1,6 @@
 use postroad_address::Mailbox;
 use postroad_envelope::{
-    HostPort, Notify, OriginalRecipient, Recipient, RecipientIndex, Route, RouteClass,
+    HostPort, Notify, OriginalRecipient, Recipient, RecipientIndex, Route, RouteClass, StoreName,
 };
 
 use super::{ConvertError, parsed};
@@ -129,6 +129,7 @@ impl From<&Route> for v1::Route {
             destination: route.destination.clone(),
             next_hop: route.next_hop.as_ref().map(HostPort::to_string),
             rule: route.rule.clone(),
+            store: route.store.named().map(str::to_owned),
         }
     }
 }
@@ -145,6 +146,9 @@ impl TryFrom<v1::Route> for Route {
                 .map(|hop| parsed("next_hop", &hop))
                 .transpose()?,
             rule: wire.rule,
+            store: wire
+                .store
+                .map_or(Ok(StoreName::default()), |name| parsed("store", &name))?,
         })
     }
 }

@@ -83,7 +83,7 @@ pub struct Target {
     /// what followed the subaddress delimiter
     #[prost(string, optional, tag = "3")]
     pub detail: ::core::option::Option<::prost::alloc::string::String>,
-    /// the MDA that keeps the account
+    /// the MDA that keeps the account; absent: default
     #[prost(string, optional, tag = "4")]
     pub store: ::core::option::Option<::prost::alloc::string::String>,
     /// what was asked for, if that is another address

@@ -139,6 +139,9 @@ pub struct Route {
     /// what chose it, for people
     #[prost(string, tag = "4")]
     pub rule: ::prost::alloc::string::String,
+    /// of local mail: whose MDA files it; absent: default
+    #[prost(string, optional, tag = "5")]
+    pub store: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeaderEdit {
@@ -897,6 +900,9 @@ pub struct Agent {
     pub draining: bool,
     #[prost(uint64, tag = "9")]
     pub settled_last_minute: u64,
+    /// of local mail: those it serves
+    #[prost(string, repeated, tag = "10")]
+    pub stores: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainAgentRequest {
@@ -3493,6 +3499,9 @@ pub mod work_up {
         pub classes: ::prost::alloc::vec::Vec<i32>,
         #[prost(message, repeated, tag = "5")]
         pub held: ::prost::alloc::vec::Vec<super::LeaseRef>,
+        /// of local mail: those it serves; none: default
+        #[prost(string, repeated, tag = "6")]
+        pub stores: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Permit {
@@ -3550,6 +3559,9 @@ pub struct Settlement {
     pub site: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(uint64, tag = "4")]
     pub started_at_ms: u64,
+    /// recipients without an outcome that are of another store, with nothing filed for them here
+    #[prost(uint32, repeated, tag = "5")]
+    pub elsewhere: ::prost::alloc::vec::Vec<u32>,
 }
 /// A lease given back untried; costs no attempt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3560,6 +3572,12 @@ pub struct HandBack {
     pub delay_ms: u64,
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// all recipients are of another store, and nothing is filed for them here: route them anew
+    #[prost(bool, tag = "4")]
+    pub elsewhere: bool,
+    /// the work was not begun
+    #[prost(bool, tag = "5")]
+    pub untouched: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkDown {

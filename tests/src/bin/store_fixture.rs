@@ -147,6 +147,7 @@ struct Worker(WorkChannel);
 impl Worker {
     async fn connect(queue: &LocalQueue) -> Result<Self> {
         let hello = WorkHello {
+            stores: Vec::new(),
             agent: "fixture@localhost".to_owned(),
             version: "0".to_owned(),
             host: "localhost".to_owned(),
@@ -164,6 +165,7 @@ impl Worker {
         let outcomes = lease.envelope.recipients.iter();
         let outcomes = outcomes.map(|to| (to.index, outcome(domain, to.index)));
         let settlement = Settlement {
+            elsewhere: Vec::new(),
             lease: lease.lease,
             outcomes: outcomes.collect(),
             site: None,

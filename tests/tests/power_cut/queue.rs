@@ -141,6 +141,7 @@ pub async fn work(
     stop: CancellationToken,
 ) {
     let options = WorkerOptions {
+        stores: Vec::new(),
         agent: "test@localhost".to_owned(),
         host: "localhost".to_owned(),
         classes: vec![RouteClass::Local, RouteClass::Relay],
@@ -218,6 +219,7 @@ impl Handler for Settler {
         tokio::time::sleep(Duration::from_millis(moment)).await;
         if moment == 0 {
             return Verdict::HandBack(HandBack {
+                touch: postroad_queue_client::Touch::Unclear,
                 lease: lease.lease,
                 delay: Duration::from_millis(20),
                 reason: "limited".to_owned(),
@@ -267,6 +269,7 @@ fn delivered() -> Outcome {
 
 fn settle(lease: LeaseRef, outcomes: Vec<(RecipientIndex, Outcome)>) -> Verdict {
     Verdict::Settle(Settlement {
+        elsewhere: Vec::new(),
         lease,
         outcomes,
         site: None,

@@ -182,6 +182,7 @@ impl Worker {
             lease: lease.lease.clone(),
             delay_ms: 0,
             reason: "conformance".to_owned(),
+            ..HandBack::default()
         }))
         .await
     }

@@ -292,6 +292,7 @@ impl From<&AgentDetails> for v1::Agent {
             classes: classes
                 .map(|&class| v1::RouteClass::from(class).into())
                 .collect(),
+            stores: super::work::to_names(&agent.stores),
             leases: agent.leases,
             settled: agent.settled,
             connected_at_ms: agent.connected_at.as_millis(),
@@ -308,6 +309,7 @@ impl TryFrom<v1::Agent> for AgentDetails {
         let classes = wire.classes().map(TryInto::try_into);
         Ok(Self {
             classes: classes.collect::<Result<_, _>>()?,
+            stores: super::work::from_names(&wire.stores)?,
             name: wire.name,
             version: wire.version,
             host: wire.host,

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use postroad_envelope::{RouteClass, Timestamp};
+use postroad_envelope::{RecipientIndex, RouteClass, StoreName, Timestamp};
 use postroad_proto::{ConvertError, queue::v1};
 
 use crate::{
-    HandBack, HeldLease, Lease, LeaseRef, SettleResult, Settlement, WorkDown, WorkHello, WorkUp,
+    HandBack, HeldLease, Lease, LeaseRef, SettleResult, Settlement, Touch, WorkDown, WorkHello,
+    WorkUp,
 };
 
 fn missing(field: &'static str) -> ConvertError {
@@ -23,6 +24,19 @@ fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+pub(super) fn to_names(stores: &[StoreName]) -> Vec<String> {
+    stores
+        .iter()
+        .map(|store| store.as_str().to_owned())
+        .collect()
+}
+
+pub(super) fn from_names(names: &[String]) -> Result<Vec<StoreName>, ConvertError> {
+    let parsed = names.iter().map(|name| name.parse());
+    let parsed: Result<Vec<StoreName>, _> = parsed.collect();
+    parsed.map_err(|error| ConvertError::new("stores", error))
+}
+
 impl From<&WorkHello> for v1::WorkUp {
     fn from(hello: &WorkHello) -> Self {
         let hello = v1::work_up::Hello {
@@ -35,6 +49,7 @@ impl From<&WorkHello> for v1::WorkUp {
                 .map(|&class| v1::RouteClass::from(class).into())
                 .collect(),
             held: hello.held.iter().map(|held| held.lease.into()).collect(),
+            stores: to_names(&hello.stores),
         };
         Self {
             message: Some(v1::work_up::Message::Hello(hello)),
@@ -52,6 +67,7 @@ impl TryFrom<v1::work_up::Hello> for WorkHello {
             agent: wire.agent,
             version: wire.version,
             host: wire.host,
+            stores: from_names(&wire.stores)?,
             held: wire
                 .held
                 .into_iter()
@@ -78,6 +94,8 @@ impl From<&WorkUp> for v1::WorkUp {
                 lease: Some(back.lease.into()),
                 delay_ms: to_millis(back.delay),
                 reason: back.reason.clone(),
+                elsewhere: back.touch == Touch::Elsewhere,
+                untouched: back.touch == Touch::Untouched,
             }),
             WorkUp::Events(events) => Message::Events(v1::Events {
                 events: events.iter().map(Into::into).collect(),
@@ -104,6 +122,11 @@ impl WorkUp {
                 lease: lease_ref("lease", back.lease)?,
                 delay: Duration::from_millis(back.delay_ms),
                 reason: back.reason,
+                touch: match (back.elsewhere, back.untouched) {
+                    (true, _) => Touch::Elsewhere,
+                    (false, true) => Touch::Untouched,
+                    (false, false) => Touch::Unclear,
+                },
             }),
             Some(Message::Events(events)) => WorkUp::Events(
                 events
@@ -123,6 +146,7 @@ impl From<&Settlement> for v1::Settlement {
             outcomes: settlement.outcomes.iter().map(Into::into).collect(),
             site: settlement.site.clone(),
             started_at_ms: settlement.started_at.as_millis(),
+            elsewhere: settlement.elsewhere.iter().map(|index| index.0).collect(),
         }
     }
 }
@@ -140,6 +164,7 @@ impl TryFrom<v1::Settlement> for Settlement {
                 .collect::<Result<_, _>>()?,
             site: wire.site,
             started_at: Timestamp::from_millis(wire.started_at_ms),
+            elsewhere: wire.elsewhere.into_iter().map(RecipientIndex).collect(),
         })
     }
 }

@@ -241,6 +241,7 @@ fn instructed(mut state: JobState, instruction: Instruction, now: Timestamp) -> 
             }
             state.class = route.class;
             state.destination = route.destination;
+            state.store = route.store;
             state.next_hop = route.next_hop;
             state.rule = route.rule;
             state.rescheduled(now, now)

@@ -283,6 +283,7 @@ fn first_state(
         class: route.class,
         hold: (route.class == RouteClass::Hold).then(|| route.rule.clone()),
         destination: route.destination,
+        store: route.store,
         next_hop: route.next_hop,
         rule: route.rule,
         priority: envelope.priority,

@@ -1,7 +1,7 @@
 //! `JobState` ↔ store.
 
 use bytes::Bytes;
-use postroad_envelope::{HostPort, Outcome, RecipientIndex, StatusReport, Timestamp};
+use postroad_envelope::{HostPort, Outcome, RecipientIndex, StatusReport, StoreName, Timestamp};
 use prost::Message;
 
 use super::{
@@ -50,6 +50,7 @@ fn to_wire(state: &JobState) -> wire::JobState {
         reports: reports.into_iter().map(report_to_wire).collect(),
         digest: Some(digest_to_wire(state.digest)),
         of_jobs: state.of_jobs,
+        store: state.store.named().map(str::to_owned),
     }
 }
 
@@ -105,6 +106,7 @@ pub fn facts(key: JobKey, bytes: &[u8]) -> Result<Option<JobFacts>, QueueError> 
         revision: Revision(job.revision),
         class: class_from_wire(job.class)?,
         destination: job.destination.into(),
+        store: store(job.store)?,
         sender: SenderPrint::UNKNOWN,
         priority: priority(job.priority)?,
         expires_at: Timestamp::from_millis(job.expires_at),
@@ -155,6 +157,7 @@ fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
         revision: Revision(message.revision),
         class: class_from_wire(message.class)?,
         destination: message.destination,
+        store: store(message.store)?,
         next_hop: message
             .next_hop
             .map(host_port_from_wire)
@@ -173,6 +176,12 @@ fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
         digest: digest_from_wire(message.digest),
         of_jobs: message.of_jobs,
         unknown: Bytes::new(),
+    })
+}
+
+fn store(name: Option<String>) -> Result<StoreName, QueueError> {
+    name.map_or(Ok(StoreName::default()), |name| {
+        name.parse().map_err(|error| unreadable(WHAT, error))
     })
 }
 

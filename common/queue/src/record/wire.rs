@@ -81,11 +81,14 @@ pub struct JobState {
     pub digest: Option<Digest>,
     #[prost(uint32, tag = "19")]
     pub of_jobs: u32,
+    /// Absent: the default store. Whoever does not know the field knows of one store, and keeps it.
+    #[prost(string, optional, tag = "20")]
+    pub store: Option<String>,
 }
 
 impl JobState {
     /// Every number above; others are kept unread.
-    pub const KNOWN: std::ops::RangeInclusive<u32> = 1..=19;
+    pub const KNOWN: std::ops::RangeInclusive<u32> = 1..=20;
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -471,6 +474,8 @@ pub struct ScheduledJob {
     pub debt_since: Option<u64>,
     #[prost(message, repeated, tag = "16")]
     pub recipients: Vec<RecipientState>,
+    #[prost(string, optional, tag = "20")]
+    pub store: Option<String>,
 }
 
 /// What of a [`JobState`] tells why it is not done.

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use postroad_envelope::{RouteClass, Timestamp, fold_sender};
+use postroad_envelope::{RouteClass, StoreName, Timestamp, fold_sender};
 
 use crate::{JobKey, JobState, Revision};
 
@@ -84,6 +84,8 @@ pub struct JobFacts {
     pub class: RouteClass,
     /// Where to.
     pub destination: Arc<str>,
+    /// Of local mail: whose worker files it.
+    pub store: StoreName,
     /// Whose mail it is of.
     pub sender: SenderPrint,
     /// -9 to 9.
@@ -164,6 +166,7 @@ impl JobFacts {
             revision: state.revision,
             class: state.class,
             destination: state.destination.as_str().into(),
+            store: state.store.clone(),
             sender: SenderPrint::UNKNOWN,
             priority: state.priority,
             expires_at: state.expires_at,

@@ -54,16 +54,17 @@ impl Schedule {
         let key = |queue_id, number| JobKey { queue_id, number };
         let mut jobs = self.entries.range(key(first, 0)..=key(last, u32::MAX));
         let mut scanned = Scanned::default();
-        let destination = scan
+        let destinations = scan
             .destination
-            .map(|wanted| self.destinations.number(wanted));
-        if destination == Some(None) {
+            .map(|wanted| self.destinations.numbers(wanted));
+        if destinations.as_ref().is_some_and(Vec::is_empty) {
             return scanned;
         }
-        let destination = destination.flatten();
         let fits = |entry: &Entry| {
             let state = entry.phase.state(entry.at, now);
-            destination.is_none_or(|wanted| wanted == entry.destination)
+            destinations
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&entry.destination))
                 && scan.sender.is_none_or(|sender| sender.may_be(entry.sender))
                 && scan.state.is_none_or(|wanted| wanted == state)
         };

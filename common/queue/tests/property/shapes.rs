@@ -134,6 +134,7 @@ pub fn class_of(domain: &str) -> RouteClass {
 pub fn route_to(domain: &str) -> Route {
     let class = class_of(domain);
     Route {
+        store: postroad_envelope::StoreName::default(),
         class,
         destination: domain.to_owned(),
         next_hop: None,

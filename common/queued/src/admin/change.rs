@@ -1,9 +1,11 @@
 //! What operators do: page by page, as many jobs as one commit should hold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use postroad_envelope::{EventKind, Filter, HostPort, QueueId, Route, RouteClass, StatusReport};
-use postroad_queue::{Instruction, JobSummary, Listing, MailSummary as Found, Phase};
+use postroad_envelope::{
+    EventKind, Filter, HostPort, QueueId, Route, RouteClass, StatusReport, StoreName,
+};
+use postroad_queue::{Instruction, JobKey, JobSummary, Listing, MailSummary as Found, Phase};
 use postroad_queue_client::{Change, Changed, Order, QueueError};
 use postroad_reply::PERMANENT_5_0_0;
 use tracing::info;
@@ -14,7 +16,7 @@ use crate::{
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
     routing,
-    upkeep::instruct,
+    upkeep::{instruct, rerouting},
 };
 
 /// Octets of a reason that are kept: it goes into states of bounded size.
@@ -42,7 +44,10 @@ pub(super) async fn carry_out(
         let page = if order.dry_run {
             would_change(&change, &order, &mails)
         } else {
-            let (page, held) = change_page(&core, &change, &order, &mails).await?;
+            let (of, to) = (mails.clone(), change.clone());
+            let stores = queue.blocking(move |core| Ok(stores(core, &to, &of)));
+            let stores = stores.await?;
+            let (page, held) = change_page(&core, &change, &order, &mails, &stores).await?;
             still_held = held.or(still_held);
             page
         };
@@ -154,6 +159,19 @@ fn told<'a>(
     wanted.filter_map(|job| Some((job, instruction(change, order, job)?)))
 }
 
+/// The stores of jobs that are to be local: those of their accounts now, whatever the worker of another store may have filed.
+fn stores(core: &Core, change: &Change, mails: &[Found]) -> BTreeMap<JobKey, StoreName> {
+    let local = matches!(change, Change::Reroute { class, .. } if *class == RouteClass::Local);
+    let directory = core.directory.current();
+    let jobs = mails.iter().filter(|_| local);
+    let jobs = jobs.flat_map(|mail| mail.jobs.iter().map(move |job| (mail, &job.state)));
+    let stores = jobs.map(|(mail, state)| {
+        let store = rerouting::store_of(core, &directory, &mail.mail, state);
+        (state.key, store)
+    });
+    stores.collect()
+}
+
 fn would_change(change: &Change, order: &Order, mails: &[Found]) -> Changed {
     let (mut free, mut busy) = (BTreeSet::new(), BTreeSet::new());
     for (job, _) in told(change, order, mails) {
@@ -178,10 +196,16 @@ async fn change_page(
     change: &Change,
     order: &Order,
     mails: &[Found],
+    stores: &BTreeMap<JobKey, StoreName>,
 ) -> Result<(Changed, Option<String>), QueueError> {
-    let all: Vec<_> = told(change, order, mails)
+    let mut all: Vec<_> = told(change, order, mails)
         .map(|(job, instruction)| (job.state.key, instruction))
         .collect();
+    for (job, instruction) in &mut all {
+        if let (Instruction::Reroute(route), Some(store)) = (instruction, stores.get(job)) {
+            route.store = store.clone();
+        }
+    }
     let (mut changed, mut busy) = (BTreeSet::new(), BTreeSet::new());
     let mut still_held = None;
     for some in all.chunks(AT_ONCE) {

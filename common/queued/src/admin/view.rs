@@ -200,6 +200,7 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
             route: Route {
                 class: job.state.class,
                 destination: job.state.destination.clone(),
+                store: job.state.store.clone(),
                 next_hop: job.state.next_hop.clone(),
                 rule: job.state.rule.clone(),
             },
@@ -237,6 +238,7 @@ pub(super) fn agents(core: &Core) -> Vec<AgentDetails> {
             version: agent.version.clone(),
             host: agent.host.clone(),
             classes: agent.classes.clone(),
+            stores: agent.stores.clone(),
             leases: leases.get(&stream).copied().unwrap_or_default(),
             settled,
             settled_last_minute,

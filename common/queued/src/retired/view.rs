@@ -134,6 +134,7 @@ pub(crate) fn details(core: &Core, queue_id: QueueId) -> Result<MailDetails, Que
             route: Route {
                 class: job.class,
                 destination: job.destination.clone(),
+                store: job.store.clone(),
                 next_hop: job.next_hop.clone(),
                 rule: job.rule.clone(),
             },

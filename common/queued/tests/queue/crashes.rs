@@ -45,6 +45,7 @@ fn accept_and_end(queue: &Path, envelope: &Envelope) {
     newcomers.learnt_since(Timestamp::default());
     let content = Content::Inline(Bytes::from_static(b"\r\nhi"));
     let route = |_: &Envelope, to: &postroad_envelope::Recipient| postroad_envelope::Route {
+        store: postroad_envelope::StoreName::default(),
         class: RouteClass::Relay,
         destination: to.address.domain().a_label().to_owned(),
         next_hop: None,

@@ -344,6 +344,7 @@ async fn what_a_submission_learns_at_its_end_is_kept() {
     assert_eq!(lease.envelope.verdicts["spf"], "pass");
     assert_eq!(lease.envelope.facts["message_id"], "<1@x>");
     let back = HandBack {
+        touch: postroad_queue_client::Touch::Unclear,
         lease: lease.lease,
         delay: Duration::ZERO,
         reason: "test".into(),

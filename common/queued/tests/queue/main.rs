@@ -26,6 +26,7 @@ mod resend;
 mod retired;
 mod roles;
 mod rules;
+mod stores;
 mod timeline;
 mod verify;
 mod workers;

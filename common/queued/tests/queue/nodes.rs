@@ -287,6 +287,7 @@ impl Handler for Deliverer {
         self.at_work.fetch_sub(1, Ordering::SeqCst);
         let _ = self.told.send((lease.envelope.queue_id, now));
         Verdict::Settle(Settlement {
+            elsewhere: Vec::new(),
             lease: lease.lease,
             outcomes: outcomes.collect(),
             site: None,
@@ -311,6 +312,7 @@ async fn a_worker_takes_from_all_and_goes_on_while_one_is_away() {
     let at_work = AtomicUsize::new(0);
     let handler = Arc::new(Deliverer { told, at_work });
     let options = WorkerOptions {
+        stores: Vec::new(),
         agent: "mda@localhost".to_owned(),
         host: "localhost".to_owned(),
         classes: vec![RouteClass::Local],

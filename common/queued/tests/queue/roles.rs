@@ -82,6 +82,7 @@ impl Served {
 
     async fn works(&self, classes: &[RouteClass]) -> bool {
         let hello = WorkHello {
+            stores: Vec::new(),
             agent: "test".into(),
             version: "0".into(),
             host: "here".into(),

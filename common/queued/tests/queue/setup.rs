@@ -229,6 +229,7 @@ impl Worker {
         held: &[LeaseRef],
     ) -> Self {
         let hello = WorkHello {
+            stores: Vec::new(),
             agent: "test@localhost".to_owned(),
             version: "0".to_owned(),
             host: "localhost".to_owned(),
@@ -307,6 +308,7 @@ impl Worker {
     ) -> SettleResult {
         let started_at = Timestamp::from(std::time::SystemTime::now());
         let settlement = Settlement {
+            elsewhere: Vec::new(),
             lease,
             outcomes,
             site,

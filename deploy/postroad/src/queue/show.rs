@@ -253,6 +253,7 @@ fn recipient_json(details: &MailDetails, recipient: &RecipientDetails) -> Value 
         "route": recipient.route.class.as_str(),
         "destination": recipient.route.destination,
         "rule": recipient.route.rule,
+        "store": recipient.route.store.named(),
         "attempts": recipient.attempts,
         "next_attempt": recipient.next_attempt.map(utc_time),
         "outcome": recipient.outcome.as_ref().map(|outcome| json!({

@@ -75,6 +75,7 @@ fn zone() -> FixedZone {
 
 fn route(destination: &str, next_hop: Option<&str>) -> Route {
     Route {
+        store: postroad_envelope::StoreName::default(),
         class: RouteClass::Relay,
         destination: destination.to_owned(),
         next_hop: next_hop.map(|hop| hop.parse().unwrap()),

@@ -200,6 +200,7 @@ impl Simulation<'_> {
             false => self.random.random_range(1..self.destinations.len()),
         };
         self.schedule.place_facts(JobFacts {
+            store: postroad_envelope::StoreName::default(),
             key,
             revision: Revision(1),
             class: RouteClass::Relay,

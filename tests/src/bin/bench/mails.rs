@@ -156,6 +156,7 @@ impl Worker {
         let settled = settler.settled.subscribe();
         let stop = CancellationToken::new();
         let options = WorkerOptions {
+            stores: Vec::new(),
             agent: "bench@test".to_owned(),
             host: "test".to_owned(),
             classes: vec![RouteClass::Relay],
@@ -212,6 +213,7 @@ pub fn delivered(lease: &Lease) -> Verdict {
     let outcome = Outcome::Delivered(StatusReport::local(DELIVERED_2_6_0, "measured"));
     let recipients = lease.envelope.recipients.iter();
     Verdict::Settle(Settlement {
+        elsewhere: Vec::new(),
         lease: lease.lease,
         outcomes: recipients
             .map(|recipient| (recipient.index, outcome.clone()))

@@ -121,6 +121,7 @@ impl Bench<'_> {
     fn place(&mut self, number: u64, revision: Revision, due: u64) {
         let destination = number % self.options.destinations;
         self.schedule.place_facts(JobFacts {
+            store: postroad_envelope::StoreName::default(),
             key: self.key(number),
             revision,
             class: RouteClass::Relay,

@@ -90,6 +90,7 @@ fn what_a_route_lets_go_a_rule_still_holds() {
     house.queue.set_hold_rules(rules.into());
     house.insert(1, &["x@hold.test"]);
     let away = Route {
+        store: postroad_envelope::StoreName::default(),
         class: RELAY,
         destination: "hold.test".to_owned(),
         next_hop: None,

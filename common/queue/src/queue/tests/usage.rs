@@ -120,6 +120,7 @@ impl Run {
             2 => Instruction::Drop,
             3 => Instruction::Expire,
             4 => Instruction::Reroute(Route {
+                store: postroad_envelope::StoreName::default(),
                 class: RELAY,
                 destination: "elsewhere.example".to_owned(),
                 next_hop: None,

@@ -41,7 +41,8 @@ fn key(number: u32) -> JobKey {
 fn entry(number: u32, phase: Phase, seconds: u64) -> Entry {
     Entry {
         key: key(number).into(),
-        destination: super::super::Destinations::default().join("a.example".into()),
+        destination: super::super::Destinations::default()
+            .join("a.example".into(), postroad_envelope::StoreName::default()),
         sender: SenderPrint::UNKNOWN,
         revision: Revision(1),
         expires_at: at(0),

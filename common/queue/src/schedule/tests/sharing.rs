@@ -1,6 +1,6 @@
 //! Who gets the leases when there are fewer of them than jobs. Time is a number here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::*;
 
@@ -246,4 +246,94 @@ fn a_share_that_nobody_used_is_not_saved_up() {
         (CAPACITY / 10 - 1..=CAPACITY / 10 + 1).contains(&bulk),
         "{bulk}"
     );
+}
+
+#[test]
+fn a_store_gets_its_own_jobs_and_its_absence_holds_up_no_other() {
+    let of = |number, store: &str| JobState {
+        class: RouteClass::Local,
+        store: store.parse().unwrap(),
+        ..to(number, "a.example")
+    };
+    let (default, b, c) = (
+        StoreName::default(),
+        "b".parse().unwrap(),
+        "c".parse().unwrap(),
+    );
+    let mut schedule = ready(&[]);
+    for number in 1..=50 {
+        schedule.place(&of(number, "b"));
+    }
+    schedule.place(&of(51, "default"));
+    schedule.place(&of(52, "default"));
+    schedule.tick(at(0));
+    let mut lease = |store, max| {
+        let leases = schedule.lease_in(RouteClass::Local, store, &holder(1), max, at(0));
+        let numbers = leases.iter().map(|lease| lease.job.queue_id.to_bytes()[15]);
+        numbers.collect::<Vec<_>>()
+    };
+    let of_default: BTreeSet<u8> = lease(&default, 9).into_iter().collect();
+    assert_eq!(of_default, BTreeSet::from([51, 52]));
+    assert_eq!(lease(&c, 9), [0; 0]);
+    let of_b = lease(&b, 2);
+    assert!(of_b.len() == 2 && of_b.iter().all(|number| *number <= 50));
+    assert_eq!(schedule.ready_len(RouteClass::Local), 48);
+    // A job that moves is the other's.
+    let moves = (1..=50).find(|number| !of_b.contains(number)).unwrap();
+    schedule.place(&JobState {
+        revision: Revision(2),
+        ..of(moves, "default")
+    });
+    schedule.tick(at(0));
+    let leases = schedule.lease_in(RouteClass::Local, &default, &holder(1), 9, at(0));
+    assert_eq!(leases[0].job.queue_id.to_bytes()[15], moves);
+    let leases = schedule.lease_in(RouteClass::Local, &b, &holder(1), 99, at(0));
+    assert_eq!(leases.len(), 47);
+}
+
+#[test]
+fn local_jobs_are_unclear_until_their_worker_has_said_what_became_of_them() {
+    let mut schedule = ready(&[]);
+    let local = JobState {
+        class: RouteClass::Local,
+        ..to(1, "a.example")
+    };
+    let lease = |schedule: &mut Schedule, now| {
+        schedule.tick(now);
+        schedule
+            .lease(RouteClass::Local, &holder(1), 1, now)
+            .remove(0)
+    };
+    schedule.place(&local);
+    let first = lease(&mut schedule, at(0));
+    assert!(!schedule.is_unclear(first.job));
+    // Its worker is lost.
+    schedule.tick(first.deadline);
+    assert!(schedule.is_unclear(first.job));
+    let second = lease(&mut schedule, first.deadline);
+    let (job, fence) = (second.job, second.fence);
+    schedule
+        .hand_back(job, fence, Duration::ZERO, first.deadline)
+        .unwrap();
+    assert!(
+        schedule.is_unclear(job),
+        "what the first one did is not known"
+    );
+    schedule.set_clear(job, true);
+    assert!(!schedule.is_unclear(job));
+    schedule.set_clear(job, false);
+    // An operator's change says nothing of it; the end does.
+    schedule.place(&JobState {
+        revision: Revision(2),
+        ..local
+    });
+    assert!(schedule.is_unclear(job));
+    schedule.remove(job);
+    schedule.set_clear(job, false);
+    assert!(!schedule.is_unclear(job));
+    // Other mail has no store that could be asked.
+    let relayed = to(2, "a.example");
+    schedule.place(&relayed);
+    schedule.set_clear(relayed.key, false);
+    assert!(!schedule.is_unclear(relayed.key));
 }

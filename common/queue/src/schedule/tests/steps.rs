@@ -216,7 +216,7 @@ impl Model {
                 (of.class, of.destination) == (entry.class, entry.destination)
             };
             let leased = self.schedule.leases.values().filter(leased).count();
-            let ready = self.schedule.ready.get(&entry.class);
+            let ready = self.schedule.ready.get(&self.schedule.lane_of(entry));
             let counted = ready.map_or(0, |ready| ready.leases(entry.destination));
             assert_eq!(leased, counted as usize, "{entry:?}");
         }

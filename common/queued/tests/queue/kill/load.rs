@@ -212,6 +212,7 @@ pub async fn settle_for_ever(life: Arc<Life>, mut random: StdRng) {
             0..3 => {
                 life.let_go(lease.lease);
                 let back = HandBack {
+                    touch: postroad_queue_client::Touch::Unclear,
                     lease: lease.lease,
                     delay: Duration::from_millis(20),
                     reason: "limited".to_owned(),

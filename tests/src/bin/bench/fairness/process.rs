@@ -144,6 +144,7 @@ async fn round(options: &Options, slow: bool, number: u64) -> Result<Round> {
     let work = tokio::spawn(worker::run(
         Arc::clone(&queue),
         WorkerOptions {
+            stores: Vec::new(),
             agent: "bench@test".to_owned(),
             host: "test".to_owned(),
             classes: vec![RouteClass::Relay],

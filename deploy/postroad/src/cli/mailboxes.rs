@@ -1,0 +1,52 @@
+use clap::Subcommand;
+use postroad_address::Mailbox;
+use postroad_envelope::StoreName;
+
+/// `postroad account …`.
+#[derive(Debug, Subcommand)]
+pub enum AccountVerb {
+    /// Add an account to the directory file; its domain must be there
+    Add {
+        /// Its address, which is also the name to log in with
+        address: Mailbox,
+        /// Make a password and print it, instead of asking for one
+        #[arg(long)]
+        generate: bool,
+        /// The store that is to have its mailbox; without it that of its domain
+        #[arg(long, value_name = "NAME")]
+        store: Option<StoreName>,
+    },
+    /// Make an account one of another store: its new mail goes there. What it has already is moved by `postroad mailbox
+    /// export`, `import` and `remove`
+    Move {
+        /// Its address
+        address: Mailbox,
+        /// The store that has its mailbox from now on: what `mda.store` is on that host
+        #[arg(long, value_name = "NAME")]
+        to_store: StoreName,
+    },
+    /// Show the accounts
+    List,
+    /// Turn a password into the hash for `password_hash`; asks, or reads standard input
+    Hash,
+}
+
+/// `postroad mailbox …`.
+#[derive(Debug, Subcommand)]
+pub enum MailboxVerb {
+    /// List the mails of an account, oldest first
+    List {
+        /// An address, or the local part of one in the first domain
+        account: String,
+    },
+    /// Show a mail
+    Show {
+        /// An address, or the local part of one in the first domain
+        account: String,
+        /// The mail: its id or the beginning of it, 8 characters or more; the newest if left out
+        id: Option<String>,
+        /// Print the octets of the file as they are
+        #[arg(long)]
+        raw: bool,
+    },
+}
