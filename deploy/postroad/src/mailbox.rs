@@ -1,4 +1,6 @@
-//! `postroad mailbox list|show`: the stored mail of an account.
+//! `postroad mailbox …`: the stored mail of an account.
+
+mod transfer;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,12 @@ pub fn carry_out(
             let mailbox = StoredMail::open(&home, account)?;
             mailbox.show(id.as_deref(), *raw, terminal)
         }
+        MailboxVerb::Export { account } => transfer::export(&home, account, terminal),
+        MailboxVerb::Import { account } => transfer::import(&home, account, terminal),
+        MailboxVerb::Remove {
+            account,
+            as_imported,
+        } => transfer::remove(&home, account, as_imported, terminal),
     }
 }
 
@@ -49,20 +57,12 @@ impl StoredMail {
     /// Lists the mailbox of an account that exists.
     pub fn open(home: &Home, account: &str) -> Result<Self, Fault> {
         let mda: postroad_mda::Config = home.file.section("mda")?;
-        let common = &home.common;
+        let stored = Self::at(&mda.mail_root, address_of(home, account)?)?;
         // Where accounts are asked of the queue, what tells of one is its mailbox.
-        if common.accounts.from == AccountsFrom::Queue && !common.directory.exists() {
-            let unknown = || Fault::NoMatch(format!("there is no mailbox of {account} here"));
-            let address = named(account, Some(common.domain().clone())).ok_or_else(unknown)?;
-            let stored = Self::at(&mda.mail_root, address)?;
-            return stored
-                .maildir
-                .exists()
-                .then_some(stored)
-                .ok_or_else(unknown);
+        match knows_accounts(home) || stored.maildir.exists() {
+            true => Ok(stored),
+            false => Err(no_mailbox(account)),
         }
-        let address = whose(&home.directory()?, account)?;
-        Self::at(&mda.mail_root, address)
     }
 
     /// Lists the mailbox of an address below a root.
@@ -235,6 +235,25 @@ pub fn mail_id(entry: &Entry) -> String {
         Some((id, _)) => id.to_owned(),
         None => name.to_owned(),
     }
+}
+
+/// Whether the directory is here.
+fn knows_accounts(home: &Home) -> bool {
+    let common = &home.common;
+    common.accounts.from != AccountsFrom::Queue || common.directory.exists()
+}
+
+/// The address of an account; where the directory is not here, whatever is one.
+fn address_of(home: &Home, account: &str) -> Result<Mailbox, Fault> {
+    if knows_accounts(home) {
+        return whose(&home.directory()?, account);
+    }
+    let domain = home.common.domain().clone();
+    named(account, Some(domain)).ok_or_else(|| no_mailbox(account))
+}
+
+fn no_mailbox(account: &str) -> Fault {
+    Fault::NoMatch(format!("there is no mailbox of {account} here"))
 }
 
 /// The address as it is, or the local part in this domain.

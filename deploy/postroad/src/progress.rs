@@ -24,14 +24,23 @@ impl Progress {
         }
     }
 
+    /// So much is done, of nobody knows how much.
+    pub fn count(&mut self, done: u64, what: &str) {
+        self.draw(|| format!("{done} {what}"));
+    }
+
     /// So much is done; `what` says what is going on.
     pub fn at(&mut self, done: u64, total: u64, what: &str) {
+        self.draw(|| bar(done, total, what));
+    }
+
+    fn draw(&mut self, line: impl FnOnce() -> String) {
         let soon = self.drawn.is_some_and(|drawn| drawn.elapsed() < EVERY);
         if !self.shown || soon {
             return;
         }
         self.drawn = Some(Instant::now());
-        let line = bar(done, total, what);
+        let line = line();
         let blanks = self.width.saturating_sub(line.chars().count());
         self.width = line.chars().count();
         let mut out = std::io::stderr();

@@ -49,8 +49,18 @@ impl<'a> Terminal<'a> {
         let _ = self.out.flush();
     }
 
+    /// Where the result goes, for one that is a stream: whoever writes it must know if it goes nowhere.
+    pub fn stream(&mut self) -> &mut dyn Write {
+        self.out
+    }
+
     /// The result as one object: `fields` and the schema.
     pub fn object(&mut self, fields: Value) {
+        self.line(Self::with_schema(fields));
+    }
+
+    /// `fields` and the schema as one object.
+    pub fn with_schema(fields: Value) -> Value {
         let mut object = Map::from_iter([("schema".to_owned(), Value::from(SCHEMA))]);
         match fields {
             Value::Object(fields) => object.extend(fields),
@@ -58,7 +68,7 @@ impl<'a> Terminal<'a> {
                 object.insert("value".to_owned(), other);
             }
         }
-        self.line(Value::Object(object));
+        Value::Object(object)
     }
 
     /// A line for the person, not part of the result.

@@ -17,6 +17,8 @@
 //! All calls block on the disk; call them from blocking threads. A [`Store`] is cheap to clone and shared by
 //! all of them: ledger syncs are grouped, deliveries of one id wait for each other. A second process is refused.
 //!
+//! A mailbox moves to another store by [`export`], [`import`] and [`remove`], beside all this and without the ledger.
+//!
 //! What can fail: [`MaildirError`]. Nothing in it loses or doubles a mail: without a ledger entry the tmp file
 //! is removed, with one it is kept and finished by the next attempt.
 #![forbid(unsafe_code)]
@@ -31,6 +33,7 @@ mod list;
 mod mailbox;
 mod path;
 mod store;
+mod transfer;
 
 pub use delivery::{Begin, Delivered, Delivery};
 pub use error::MaildirError;
@@ -38,3 +41,4 @@ pub use ledger::Damage;
 pub use list::{Entry, list, read};
 pub use path::{DeliveryId, Target, maildir_path};
 pub use store::{Recovery, Store};
+pub use transfer::{Exported, Imported, Progress, Removed, TransferError, export, import, remove};

@@ -67,7 +67,8 @@ impl Inner {
     }
 }
 
-fn make_leaves(mailbox: &Path) -> Result<(), MaildirError> {
+/// tmp, new and cur, durably.
+pub(crate) fn make_leaves(mailbox: &Path) -> Result<(), MaildirError> {
     for leaf in ["tmp", "new", "cur"] {
         let leaf = mailbox.join(leaf);
         make_folder(&leaf)?;
@@ -77,7 +78,7 @@ fn make_leaves(mailbox: &Path) -> Result<(), MaildirError> {
 }
 
 /// Maildir++: an empty file `maildirfolder` says that this is a folder and not a mailbox of its own.
-fn mark_folder(path: &Path) -> Result<(), MaildirError> {
+pub(crate) fn mark_folder(path: &Path) -> Result<(), MaildirError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use postroad_address::Mailbox;
 use postroad_envelope::StoreName;
@@ -48,5 +50,26 @@ pub enum MailboxVerb {
         /// Print the octets of the file as they are
         #[arg(long)]
         raw: bool,
+    },
+    /// Write all of a mailbox to standard output, for `postroad mailbox import` in another store. Changes nothing; may be
+    /// repeated at any time
+    Export {
+        /// An address, or the local part of one in the first domain
+        account: String,
+    },
+    /// Take a mailbox from standard input, and write a receipt to standard output: which mails are safe here. May be interrupted
+    /// and repeated at any time; a mail that came before does not come again
+    Import {
+        /// An address, or the local part of one in the first domain
+        account: String,
+    },
+    /// Remove from a mailbox what another store has, and nothing else. Exit status 1 if mails are left, such as those that came
+    /// meanwhile: then export, import and remove once more
+    Remove {
+        /// An address, or the local part of one in the first domain
+        account: String,
+        /// The receipt that `postroad mailbox import` wrote there; - for standard input
+        #[arg(long, value_name = "FILE")]
+        as_imported: PathBuf,
     },
 }
