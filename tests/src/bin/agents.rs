@@ -2,7 +2,8 @@
 //! `postroad` for all in one process.
 //!
 //! Journeys start it, so that `cargo test --workspace` never runs a stale or missing binary. It ends when its standard
-//! input does: a test that is killed leaves no process behind.
+//! input does: a test that is killed leaves no process behind. Called `postroad-verb` it is `postroad` for one verb, whose standard
+//! input is its own.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -18,12 +19,15 @@ use postroad_daemon::run_main;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
+    let name = env::args_os().next().unwrap_or_default();
+    let name = Path::new(&name).file_name().unwrap_or_default();
+    if name == "postroad-verb" {
+        return postroad::main();
+    }
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
         process::exit(70);
     });
-    let name = env::args_os().next().unwrap_or_default();
-    let name = Path::new(&name).file_name().unwrap_or_default();
     match name.to_str() {
         Some("postroad-queued") => run_main("queued", VERSION, postroad_queued::run),
         Some("postroad-msa") => run_main("msa", VERSION, postroad_msa::run),

@@ -1,6 +1,6 @@
 //! A second process of an agent, as on another host.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use postroad_daemon::{health_socket, query_health};
@@ -15,6 +15,11 @@ pub struct Second {
 }
 
 impl Stack {
+    /// The configuration of the second.
+    pub fn second_config_file(&self) -> PathBuf {
+        self.folder().join("second/postroad.toml")
+    }
+
     /// Starts another process of `agent` with another host name and run folder and with `settings`, on the same queue, and
     /// waits until it is ready.
     pub async fn second(&mut self, agent: Agent, settings: &str) -> Result<Second> {
@@ -48,6 +53,11 @@ impl Stack {
 }
 
 impl Second {
+    /// Kills it without a warning.
+    pub fn kill_nine(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
     /// What it wrote to standard error.
     pub fn log(&self) -> String {
         self.process.log()
