@@ -31,6 +31,8 @@ pub(super) async fn serve<S: QueueService>(
 ) {
     let permits = Arc::new(Semaphore::new(UNDER_WAY));
     let mut tasks = JoinSet::new();
+    // A mail has no answer by a fault of ours, and may be stored.
+    let mut is_unsure = false;
     if answers
         .send(Ok(admission_message(&mut admission)))
         .await
@@ -47,9 +49,13 @@ pub(super) async fn serve<S: QueueService>(
                 }
                 continue;
             }
-            Some(_) = tasks.join_next() => continue,
+            Some(ended) = tasks.join_next() => {
+                is_unsure |= ended.is_err();
+                continue;
+            }
             () = answers.closed() => break,
-            // Clients keep the stream open for good: it ends here, and what they sent since is sent again.
+            // Clients keep the stream open for good: it ends here, and what they sent since is sent again. All that was read is
+            // answered before, and clients rely on it: what has no answer then, they may give to another queue.
             () = stopping.cancelled() => break,
         };
         let Ok(Some(mail)) = mail else { break };
@@ -70,7 +76,13 @@ pub(super) async fn serve<S: QueueService>(
             drop(permit);
         });
     }
-    while tasks.join_next().await.is_some() {}
+    while let Some(ended) = tasks.join_next().await {
+        is_unsure |= ended.is_err();
+    }
+    if is_unsure {
+        let why = Status::unavailable("what became of a mail is not known");
+        let _ = answers.send(Err(why)).await;
+    }
 }
 
 async fn submit<S: QueueService>(
