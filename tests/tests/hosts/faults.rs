@@ -139,7 +139,7 @@ impl Victim {
         match self {
             Self::Msa => "msa, one of two",
             Self::Mta => "mta, one of two",
-            Self::Mda => "mda",
+            Self::Mda => "mda, one of two stores",
             Self::Queued => "queued",
             Self::QueuedOfTwo => "queued, one of two",
             Self::World => "the world",

@@ -25,8 +25,9 @@ use crate::{
     network::{self, Harm, ROUTER},
 };
 
-/// And where their mail is kept.
-const LOCAL: [(&str, &str); 2] = [("bob@demo.test", "mail"), ("carol@demo.test", "mail")];
+/// Each of another store, and where that keeps its mail.
+const LOCAL: [(&str, &str); 2] = [("bob@demo.test", "mail"), ("dave@demo.test", "mail-b")];
+const OF_B: &str = "[[account]]\naddress = \"dave@demo.test\"\nstore = \"b\"\n";
 const FOREIGN: &str = "friend@far.test";
 const QUEUE_PORT: u16 = 7700;
 const SUBMISSIONS: u16 = 465;
@@ -49,7 +50,7 @@ pub enum Times {
 }
 
 /// Each host by its name, in the order in which they are started, and its agent.
-const HOSTS: [(&str, Agent); 7] = [
+const HOSTS: [(&str, Agent); 8] = [
     ("queue1", Agent::Queued),
     ("queue2", Agent::Queued),
     ("msa1", Agent::Msa),
@@ -57,6 +58,7 @@ const HOSTS: [(&str, Agent); 7] = [
     ("mta1", Agent::Mta),
     ("mta2", Agent::Mta),
     ("mda1", Agent::Mda),
+    ("mda2", Agent::Mda),
 ];
 
 /// Of the two sites there are in one run, which have nothing in common but the router.
@@ -117,7 +119,7 @@ type Places = BTreeMap<&'static str, (IpAddr, PathBuf)>;
 impl Site {
     pub async fn open(queues: Queues, times: Times) -> Result<Self> {
         let zone = format!("far.test MX 10 mx.far.test\nmx.far.test A {ROUTER}\n");
-        let stack = stack!().zone(&zone).prepare()?;
+        let stack = stack!().directory(OF_B).zone(&zone).prepare()?;
         let mut places = Places::new();
         for (number, name, _) in queues.hosts() {
             let namespace = queues.namespace(name);
@@ -324,10 +326,16 @@ log.format = "json"
 dns.zone = "{zone}"
 "#
     );
-    common + &own(root, queues, agent, address, times)
+    common + &own(root, queues, (name, agent), address, times)
 }
 
-fn own(root: &Path, queues: Queues, agent: Agent, address: IpAddr, times: Times) -> String {
+fn own(
+    root: &Path,
+    queues: Queues,
+    (name, agent): (&str, Agent),
+    address: IpAddr,
+    times: Times,
+) -> String {
     let path = |path: &str| root.join(path).display().to_string();
     let shown = format!(
         "cert_file = \"{}\"\nkey_file = \"{}\"\n",
@@ -358,6 +366,12 @@ disk.reserve = "1MiB"
              [mta.outbound]\nport = {}\nallow_networks = [\"10.77.0.0/16\"]\n",
             WORLD_PORTS[1] + u16::from(queues.number())
         ),
-        _ => format!("[mda]\nmail_root = \"{}\"\n", path(LOCAL[0].1)),
+        _ => {
+            let (store, root) = match name {
+                "mda1" => ("default", path(LOCAL[0].1)),
+                _ => ("b", path(LOCAL[1].1)),
+            };
+            format!("[mda]\nstore = \"{store}\"\nmail_root = \"{root}\"\n")
+        }
     }
 }
