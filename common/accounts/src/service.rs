@@ -145,8 +145,12 @@ impl Directory for DirectoryService {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         require_role(&request, &AGENTS)?;
-        let mut snapshots = self.directory.subscribe();
         let stopping = self.stopping.clone();
+        if stopping.is_cancelled() {
+            // A stream that begins and ends at once would look like a queue that came back.
+            return Err(Status::unavailable("the queue is stopping"));
+        }
+        let mut snapshots = self.directory.subscribe();
         let told = Arc::clone(&snapshots.borrow_and_update());
         let begin = Ok(response(&told, Vec::new()));
         let changes = stream::unfold((snapshots, told), move |(mut snapshots, mut told)| {
