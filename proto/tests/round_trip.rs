@@ -75,6 +75,7 @@ fn full_envelope() -> Envelope {
         tls: Some(TlsFacts {
             version: "TLS1.3".into(),
             cipher: "TLS_AES_256_GCM_SHA384".into(),
+            verified: Some("client.example".into()),
         }),
         account: Some("alice@demo.test".into()),
         protocol: Protocol::Esmtp {
@@ -82,6 +83,7 @@ fn full_envelope() -> Envelope {
             auth: true,
             utf8: false,
         },
+        peer: Some("192.0.2.25:25".parse().expect("valid")),
     };
     envelope
 }

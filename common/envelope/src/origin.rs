@@ -15,6 +15,9 @@ pub struct Origin {
     pub account: Option<String>,
     /// By what protocol it came.
     pub protocol: Protocol,
+    /// The neighbour that handed it over and told who its client was: its address is known, the rest is hearsay, and what is
+    /// allowed goes by it. Absent: the client itself connected.
+    pub peer: Option<SocketAddr>,
 }
 
 /// How a connection was encrypted, in the words of the registry of TLS parameters.
@@ -24,6 +27,8 @@ pub struct TlsFacts {
     pub version: String,
     /// `TLS_AES_256_GCM_SHA384` and the like.
     pub cipher: String,
+    /// The name for which the other side's certificate was verified; absent: it was not.
+    pub verified: Option<String>,
 }
 
 /// The `with` word of Received (RFC 3848, RFC 6531 §4.3).

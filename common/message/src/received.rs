@@ -132,6 +132,7 @@ mod tests {
             tls: Some(TlsFacts {
                 version: "TLS1.3".to_owned(),
                 cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+                verified: None,
             }),
             ..Origin::default()
         }

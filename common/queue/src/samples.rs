@@ -150,6 +150,7 @@ pub fn full_envelope() -> Envelope {
         tls: Some(TlsFacts {
             version: "TLS1.3".to_owned(),
             cipher: "C".to_owned(),
+            verified: Some("client.example".to_owned()),
         }),
         account: Some("alice".to_owned()),
         protocol: Protocol::Esmtp {
@@ -157,6 +158,7 @@ pub fn full_envelope() -> Envelope {
             auth: true,
             utf8: true,
         },
+        peer: Some("192.0.2.25:25".parse().unwrap()),
     };
     envelope
 }

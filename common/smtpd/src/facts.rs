@@ -73,6 +73,7 @@ impl ClientFacts {
             tls: self.tls.clone(),
             account: self.account().map(str::to_owned),
             protocol: self.protocol(smtputf8),
+            peer: None,
         }
     }
 
@@ -91,5 +92,6 @@ pub(crate) fn tls_facts(info: &TlsInfo) -> TlsFacts {
     TlsFacts {
         version: info.version.as_str().to_owned(),
         cipher: info.cipher.clone(),
+        verified: None,
     }
 }

@@ -291,6 +291,7 @@ impl Conversation {
         self.stream.tls_info().map(|info| TlsFacts {
             version: info.version.to_string(),
             cipher: info.cipher.clone(),
+            verified: None,
         })
     }
 

@@ -190,6 +190,7 @@ impl From<&Origin> for v1::Origin {
             tls: origin.tls.as_ref().map(Into::into),
             account: origin.account.clone(),
             protocol: origin.protocol.to_string(),
+            peer: origin.peer.map(|peer| peer.to_string()),
         }
     }
 }
@@ -210,6 +211,7 @@ impl TryFrom<v1::Origin> for Origin {
             protocol: Protocol::all()
                 .find(|protocol| protocol.to_string() == wire.protocol)
                 .ok_or_else(|| ConvertError::new("protocol", "is no word of RFC 3848"))?,
+            peer: wire.peer.map(|peer| parsed("peer", &peer)).transpose()?,
         })
     }
 }
@@ -219,6 +221,7 @@ impl From<&TlsFacts> for v1::Tls {
         Self {
             version: tls.version.clone(),
             cipher: tls.cipher.clone(),
+            verified: tls.verified.clone(),
         }
     }
 }
@@ -228,6 +231,7 @@ impl From<v1::Tls> for TlsFacts {
         Self {
             version: wire.version,
             cipher: wire.cipher,
+            verified: wire.verified,
         }
     }
 }

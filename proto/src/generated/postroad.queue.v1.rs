@@ -2,138 +2,173 @@
 /// All the queue knows of a mail without looking inside (version 1).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Envelope {
-    /// 16 octets, a UUIDv7 minted at the edge
+    /// new for each mail, the same whenever this mail is submitted again
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
-    /// MAIL FROM without brackets; empty: the null path
+    /// MAIL FROM; empty: the null path, to which no report is ever sent
     #[prost(string, tag = "2")]
     pub reverse_path: ::prost::alloc::string::String,
+    /// at least one
     #[prost(message, repeated, tag = "3")]
     pub recipients: ::prost::alloc::vec::Vec<Recipient>,
+    /// for quotas and lists: what Resolve or Sender of the directory said, or "default"; at most 320 octets are counted by
     #[prost(string, tag = "4")]
     pub tenant: ::prost::alloc::string::String,
+    /// whose mail it is; set by an MSA and by nobody else
     #[prost(string, optional, tag = "5")]
     pub account: ::core::option::Option<::prost::alloc::string::String>,
-    /// at most 16 of at most 64 octets
+    /// words to find it by; at most 16 of at most 64 octets
     #[prost(string, repeated, tag = "6")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// what the edge extracted
+    /// what the edge extracted, such as message_id; at most 32, keys and values of at most 256 octets
     #[prost(map = "string, string", tag = "7")]
     pub facts: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// the name of the port it came by, for logs
     #[prost(string, tag = "8")]
     pub listener: ::prost::alloc::string::String,
-    /// -9 to 9 (RFC 6710)
+    /// -9 to 9 (RFC 6710); 0 is ordinary, below it bulk, above it urgent
     #[prost(sint32, tag = "9")]
     pub priority: i32,
-    /// all times: milliseconds since 1970-01-01T00:00:00Z
+    /// when the edge had it; the time it may take counts from here
     #[prost(uint64, tag = "10")]
     pub received_at_ms: u64,
+    /// nothing is tried before (RFC 4865); absent: at once
     #[prost(uint64, optional, tag = "11")]
     pub not_before_ms: ::core::option::Option<u64>,
+    /// given up then; absent: as the queue is configured (5 days)
     #[prost(uint64, optional, tag = "12")]
     pub expires_at_ms: ::core::option::Option<u64>,
+    /// RFC 2852
     #[prost(message, optional, tag = "13")]
     pub deliver_by: ::core::option::Option<DeliverBy>,
     #[prost(enumeration = "Body", tag = "14")]
     pub body: i32,
+    /// the client said SMTPUTF8 (RFC 6531): it may be relayed only where that is offered
     #[prost(bool, tag = "15")]
     pub smtputf8: bool,
+    /// REQUIRETLS (RFC 8689)
     #[prost(bool, tag = "16")]
     pub requiretls: bool,
-    /// decoded from xtext
+    /// RFC 3461, decoded from xtext; it comes back in reports
     #[prost(string, optional, tag = "17")]
     pub envid: ::core::option::Option<::prost::alloc::string::String>,
+    /// RFC 3461: how much of the mail a report has
     #[prost(enumeration = "Ret", tag = "18")]
     pub ret: i32,
-    /// decoded from xtext; empty: "\<\>"
+    /// AUTH= of MAIL (RFC 4954), decoded from xtext; empty: "\<\>"; absent: nothing was said
     #[prost(string, optional, tag = "19")]
     pub auth: ::core::option::Option<::prost::alloc::string::String>,
-    /// octets of the content as received
+    /// octets of the content; set by the queue, 0 in a submission
     #[prost(uint64, tag = "20")]
     pub size: u64,
+    /// what checks found, such as spf; bounded as facts
     #[prost(map = "string, string", tag = "21")]
     pub verdicts: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// W3C traceparent, passed on to workers
     #[prost(string, optional, tag = "22")]
     pub trace_context: ::core::option::Option<::prost::alloc::string::String>,
+    /// Received fields in the content
     #[prost(uint32, tag = "23")]
     pub hop_count: u32,
+    /// the queue id this one was made from by an operator
     #[prost(bytes = "bytes", optional, tag = "24")]
     pub resent_of: ::core::option::Option<::prost::bytes::Bytes>,
+    /// applied in order by whoever delivers; the content stays as it came
     #[prost(message, repeated, tag = "25")]
     pub header_edits: ::prost::alloc::vec::Vec<HeaderEdit>,
+    /// required
     #[prost(message, optional, tag = "26")]
     pub origin: ::core::option::Option<Origin>,
 }
+/// RFC 2852.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeliverBy {
+    /// by when
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
-    /// R: return it then; else N: notify
+    /// R: return it then; else N: notify, and go on
     #[prost(bool, tag = "2")]
     pub return_after: bool,
+    /// T: report each relay
     #[prost(bool, tag = "3")]
     pub trace: bool,
 }
+/// One RCPT, or one of those that an alias made of it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Recipient {
+    /// names it within the mail for ever; no two alike
     #[prost(uint32, tag = "1")]
     pub index: u32,
+    /// where it goes now
     #[prost(string, tag = "2")]
     pub address: ::prost::alloc::string::String,
     /// RCPT TO, if an alias changed it
     #[prost(string, optional, tag = "3")]
     pub original: ::core::option::Option<::prost::alloc::string::String>,
-    /// absent: nothing was said
+    /// NOTIFY= (RFC 3461); absent: nothing was said, which is failure and delay
     #[prost(message, optional, tag = "4")]
     pub notify: ::core::option::Option<Notify>,
+    /// ORCPT= (RFC 3461)
     #[prost(message, optional, tag = "5")]
     pub orcpt: ::core::option::Option<OriginalRecipient>,
+    /// another way than the queue's routes say
     #[prost(message, optional, tag = "6")]
     pub route_override: ::core::option::Option<RouteOverride>,
+    /// the folder of the mailbox; absent: INBOX
     #[prost(string, optional, tag = "7")]
     pub target_folder: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// NOTIFY= (RFC 3461 section 4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Notify {
     /// excludes the others
     #[prost(bool, tag = "1")]
     pub never: bool,
+    /// report when it is delivered
     #[prost(bool, tag = "2")]
     pub success: bool,
+    /// report when it cannot be
     #[prost(bool, tag = "3")]
     pub failure: bool,
+    /// report when it takes long
     #[prost(bool, tag = "4")]
     pub delay: bool,
 }
+/// ORCPT= (RFC 3461 section 4.2).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OriginalRecipient {
+    /// rfc822, utf-8
     #[prost(string, tag = "1")]
     pub address_type: ::prost::alloc::string::String,
     /// decoded from xtext
     #[prost(string, tag = "2")]
     pub address: ::prost::alloc::string::String,
 }
+/// Another way than the queue would choose.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RouteOverride {
+    /// LMTP needs a next hop
     #[prost(enumeration = "RouteClass", tag = "1")]
     pub class: i32,
-    /// host:port
+    /// as Route.next_hop
     #[prost(string, optional, tag = "2")]
     pub next_hop: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// The way of one job, chosen by the queue.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Route {
     #[prost(enumeration = "RouteClass", tag = "1")]
     pub class: i32,
-    /// recipient domain (A-label) or name of a route
+    /// recipient domain (A-label) or name of a route: what is limited, and counted
     #[prost(string, tag = "2")]
     pub destination: ::prost::alloc::string::String,
+    /// host:port, \[address\]:port, for LMTP unix:/path too; absent: by the DNS
     #[prost(string, optional, tag = "3")]
     pub next_hop: ::core::option::Option<::prost::alloc::string::String>,
     /// what chose it, for people
@@ -143,6 +178,7 @@ pub struct Route {
     #[prost(string, optional, tag = "5")]
     pub store: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// A change of the header that is made when the mail is delivered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeaderEdit {
     #[prost(oneof = "header_edit::Edit", tags = "1, 2")]
@@ -150,17 +186,20 @@ pub struct HeaderEdit {
 }
 /// Nested message and enum types in `HeaderEdit`.
 pub mod header_edit {
+    /// Adds a field.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Add {
-        /// else on top of all that is there
+        /// below the header; else on top of all that is there by then
         #[prost(bool, tag = "1")]
         pub at_bottom: bool,
-        /// complete, with CRLF
+        /// complete: name, colon, value, folded with CRLF, and the CRLF that ends it
         #[prost(bytes = "bytes", tag = "2")]
         pub field: ::prost::bytes::Bytes,
     }
+    /// Removes fields of a name.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Remove {
+        /// without the colon; upper and lower case are alike
         #[prost(string, tag = "1")]
         pub name: ::prost::alloc::string::String,
         /// from the top, 0 is the first; absent: all
@@ -178,79 +217,108 @@ pub mod header_edit {
 /// Who gave us the mail, and how.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Origin {
-    /// ip:port, \[ipv6\]:port
+    /// ip:port, \[ipv6\]:port; absent: by a Unix socket, or made by ourselves
     #[prost(string, optional, tag = "1")]
     pub client: ::core::option::Option<::prost::alloc::string::String>,
+    /// its name in the DNS, confirmed by a look-up the other way; absent: it has none
     #[prost(string, optional, tag = "2")]
     pub rdns: ::core::option::Option<::prost::alloc::string::String>,
+    /// what it called itself
     #[prost(string, optional, tag = "3")]
     pub helo: ::core::option::Option<::prost::alloc::string::String>,
+    /// absent: in plain text
     #[prost(message, optional, tag = "4")]
     pub tls: ::core::option::Option<Tls>,
-    /// the account that authenticated
+    /// the account that authenticated; the same as Envelope.account, or absent
     #[prost(string, optional, tag = "5")]
     pub account: ::core::option::Option<::prost::alloc::string::String>,
-    /// the word of RFC 3848, or "internal"
+    /// required: the word of RFC 3848 or RFC 6531, such as ESMTPSA, or "internal"
     #[prost(string, tag = "6")]
     pub protocol: ::prost::alloc::string::String,
+    /// The neighbour that handed the mail over and told who its client was (XFORWARD), as ip:port. client, rdns and helo are then
+    /// what it said; what is allowed goes by the neighbour. Absent: the client itself connected.
+    #[prost(string, optional, tag = "7")]
+    pub peer: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// How a connection was encrypted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tls {
+    /// TLS1.3, TLS1.2
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
+    /// by the registry's name: TLS_AES_256_GCM_SHA384
     #[prost(string, tag = "2")]
     pub cipher: ::prost::alloc::string::String,
+    /// the name for which the other side's certificate was verified; absent: it was not
+    #[prost(string, optional, tag = "3")]
+    pub verified: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// What became of a recipient, in full.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Outcome {
     #[prost(enumeration = "Action", tag = "1")]
     pub action: i32,
-    /// 5.1.1
+    /// enhanced status code (RFC 3463), such as 5.1.1, of the class of the action: 2, 4 or 5
     #[prost(string, tag = "2")]
     pub status: ::prost::alloc::string::String,
-    /// one line for a person
+    /// for the person who reads the report; the queue keeps 512 octets
     #[prost(string, tag = "3")]
     pub text: ::prost::alloc::string::String,
+    /// which server said so; absent: it was this agent
     #[prost(message, optional, tag = "4")]
     pub remote: ::core::option::Option<RemoteHost>,
+    /// in what words
     #[prost(message, optional, tag = "5")]
     pub reply: ::core::option::Option<Reply>,
 }
+/// The other server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoteHost {
+    /// as it was looked up or configured; the queue keeps 255 octets
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// ip:port
     #[prost(string, optional, tag = "2")]
     pub address: ::core::option::Option<::prost::alloc::string::String>,
+    /// absent: in plain text
     #[prost(message, optional, tag = "3")]
     pub tls: ::core::option::Option<Tls>,
 }
+/// A reply of SMTP or LMTP.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reply {
+    /// 200 to 599
     #[prost(uint32, tag = "1")]
     pub code: u32,
+    /// RFC 3463, if it began with one
     #[prost(string, optional, tag = "2")]
     pub enhanced: ::core::option::Option<::prost::alloc::string::String>,
-    /// lines separated by \n
+    /// without code and enhanced code; lines separated by \n; the queue keeps 512 octets
     #[prost(string, tag = "3")]
     pub text: ::prost::alloc::string::String,
 }
+/// An outcome and whose it is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecipientOutcome {
+    /// Recipient.index
     #[prost(uint32, tag = "1")]
     pub index: u32,
     #[prost(message, optional, tag = "2")]
     pub outcome: ::core::option::Option<Outcome>,
 }
+/// One try of one job, as it is told to operators.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Attempt {
+    /// from 1
     #[prost(uint32, tag = "1")]
     pub number: u32,
+    /// by the worker's clock
     #[prost(uint64, tag = "2")]
     pub started_at_ms: u64,
+    /// by the queue's
     #[prost(uint64, tag = "3")]
     pub ended_at_ms: u64,
+    /// Hello.agent
     #[prost(string, tag = "4")]
     pub agent: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "5")]
@@ -259,17 +327,21 @@ pub struct Attempt {
 /// A stop in the life of a mail.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
+    /// of the mail
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
+    /// by the clock of whoever tells it
     #[prost(uint64, tag = "2")]
     pub at_ms: u64,
+    /// who tells it
     #[prost(string, tag = "3")]
     pub agent: ::prost::alloc::string::String,
     #[prost(enumeration = "EventKind", tag = "4")]
     pub kind: i32,
-    /// empty: all
+    /// their indices; empty: all
     #[prost(uint32, repeated, tag = "5")]
     pub recipients: ::prost::alloc::vec::Vec<u32>,
+    /// for a person
     #[prost(string, tag = "6")]
     pub text: ::prost::alloc::string::String,
     /// by the names that logs use
@@ -279,12 +351,14 @@ pub struct Event {
         ::prost::alloc::string::String,
     >,
 }
+/// BODY= of MAIL (RFC 6152, RFC 3030).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Body {
     /// 7BIT
     Unspecified = 0,
     Body8bitmime = 1,
+    /// lines need not end, nor be short; only BDAT carries it on
     Binarymime = 2,
 }
 impl Body {
@@ -309,11 +383,15 @@ impl Body {
         }
     }
 }
+/// RET= of MAIL (RFC 3461).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Ret {
+    /// nothing was said: the queue returns the whole of a mail of at most 256 KiB
     Unspecified = 0,
+    /// the whole, as far as that
     Full = 1,
+    /// the header
     Hdrs = 2,
 }
 impl Ret {
@@ -338,14 +416,21 @@ impl Ret {
         }
     }
 }
+/// Who carries a job out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum RouteClass {
+    /// never valid
     Unspecified = 0,
+    /// an MDA files it
     Local = 1,
+    /// an MTA sends it by SMTP: to the next hop, or to the destination's mail hosts
     Relay = 2,
+    /// an MTA sends it by LMTP to the next hop
     Lmtp = 3,
+    /// nobody, until an operator releases it
     Hold = 4,
+    /// nobody: it is taken and thrown away
     Discard = 5,
 }
 impl RouteClass {
@@ -376,15 +461,21 @@ impl RouteClass {
         }
     }
 }
-/// RFC 3464 section 2.3.3
+/// What became of a recipient (RFC 3464 section 2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Action {
+    /// never valid
     Unspecified = 0,
+    /// in the mailbox, durably
     Delivered = 1,
+    /// another server has taken it over
     Relayed = 2,
+    /// not now; tried again
     Delayed = 3,
+    /// never; the sender hears of it
     Failed = 4,
+    /// it went to several others
     Expanded = 5,
 }
 impl Action {
@@ -415,19 +506,28 @@ impl Action {
         }
     }
 }
+/// What an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum EventKind {
+    /// never valid
     Unspecified = 0,
+    /// the queue has it
     Accepted = 1,
+    /// a check found something
     Verdict = 2,
     Routed = 3,
     Leased = 4,
+    /// a worker tried it
     Attempt = 5,
     Settled = 6,
+    /// in a mailbox
     Delivered = 7,
+    /// its sender was told
     DsnSent = 8,
+    /// an operator did something
     Admin = 9,
+    /// a result came after its lease had ended
     Late = 10,
     /// by a rule, as it came
     Held = 11,
@@ -481,29 +581,40 @@ pub struct Filter {
     /// at most 1,000
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub queue_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// as in Route
     #[prost(string, optional, tag = "2")]
     pub destination: ::core::option::Option<::prost::alloc::string::String>,
     /// empty: the null path
     #[prost(string, optional, tag = "3")]
     pub sender: ::core::option::Option<::prost::alloc::string::String>,
+    /// unspecified: any
     #[prost(enumeration = "MailState", tag = "4")]
     pub state: i32,
+    /// A-label; of any recipient
     #[prost(string, optional, tag = "5")]
     pub recipient_domain: ::core::option::Option<::prost::alloc::string::String>,
+    /// at or after this time
     #[prost(uint64, optional, tag = "6")]
     pub received_after_ms: ::core::option::Option<u64>,
+    /// before this time
     #[prost(uint64, optional, tag = "7")]
     pub received_before_ms: ::core::option::Option<u64>,
+    /// octets of content
     #[prost(uint64, optional, tag = "8")]
     pub size_at_least: ::core::option::Option<u64>,
+    /// octets of content
     #[prost(uint64, optional, tag = "9")]
     pub size_at_most: ::core::option::Option<u64>,
+    /// in the last reply, or why it is held; upper and lower case are alike
     #[prost(string, optional, tag = "10")]
     pub reason_contains: ::core::option::Option<::prost::alloc::string::String>,
+    /// one of its tags
     #[prost(string, optional, tag = "11")]
     pub tag: ::core::option::Option<::prost::alloc::string::String>,
+    /// whose mail it is
     #[prost(string, optional, tag = "12")]
     pub account: ::core::option::Option<::prost::alloc::string::String>,
+    /// of the mail
     #[prost(string, optional, tag = "13")]
     pub tenant: ::core::option::Option<::prost::alloc::string::String>,
     /// an empty filter selects nothing unless this is set
@@ -515,8 +626,10 @@ pub struct Filter {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
+    /// which mails
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<Filter>,
+    /// ListResponse.next of the page before; absent: from the beginning
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub after: ::core::option::Option<::prost::bytes::Bytes>,
     /// 0: 100; at most 1,000
@@ -528,6 +641,7 @@ pub struct ListRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListResponse {
+    /// in the order of their arrival
     #[prost(message, repeated, tag = "1")]
     pub mails: ::prost::alloc::vec::Vec<MailSummary>,
     /// go on after this one; a page may hold fewer mails than asked for, even none
@@ -539,26 +653,37 @@ pub struct ListResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MailSummary {
+    /// of the mail
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
+    /// when the edge had it
     #[prost(uint64, tag = "2")]
     pub received_at_ms: u64,
+    /// octets of content
     #[prost(uint64, tag = "3")]
     pub size: u64,
+    /// empty: the null path
     #[prost(string, tag = "4")]
     pub sender: ::prost::alloc::string::String,
+    /// those that are still to be tried
     #[prost(string, repeated, tag = "5")]
     pub open_recipients: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// of several jobs the one nearest to its end
     #[prost(enumeration = "MailState", tag = "6")]
     pub state: i32,
+    /// the earliest of its jobs; absent: none is waited for
     #[prost(uint64, optional, tag = "7")]
     pub next_attempt_ms: ::core::option::Option<u64>,
+    /// the last reply, or why it is held
     #[prost(string, tag = "8")]
     pub reason: ::prost::alloc::string::String,
+    /// as in Envelope
     #[prost(string, tag = "9")]
     pub tenant: ::prost::alloc::string::String,
+    /// as in Envelope
     #[prost(string, optional, tag = "10")]
     pub account: ::core::option::Option<::prost::alloc::string::String>,
+    /// as in Envelope
     #[prost(string, repeated, tag = "11")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// of retired mails, as the next two
@@ -567,6 +692,7 @@ pub struct MailSummary {
     /// delivered, failed, dropped, partly
     #[prost(string, tag = "13")]
     pub outcome: ::prost::alloc::string::String,
+    /// its content is kept: it can be sent again
     #[prost(bool, tag = "14")]
     pub has_content: bool,
 }
@@ -578,55 +704,70 @@ pub struct FindRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FindResponse {
+    /// the only one that begins so; several are FAILED_PRECONDITION
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShowRequest {
+    /// living or retired
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShowResponse {
+    /// as List has it
     #[prost(message, optional, tag = "1")]
     pub summary: ::core::option::Option<MailSummary>,
+    /// as accepted
     #[prost(message, optional, tag = "2")]
     pub envelope: ::core::option::Option<Envelope>,
+    /// all, done or not
     #[prost(message, repeated, tag = "3")]
     pub recipients: ::prost::alloc::vec::Vec<RecipientDetails>,
+    /// the last ones, as far as the timeline keeps them
     #[prost(message, repeated, tag = "4")]
     pub attempts: ::prost::alloc::vec::Vec<Attempt>,
     /// as it would leave; at most 64 KiB
     #[prost(bytes = "bytes", tag = "5")]
     pub header: ::prost::bytes::Bytes,
+    /// there is more than that
     #[prost(bool, tag = "6")]
     pub header_cut: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecipientDetails {
+    /// Recipient.index
     #[prost(uint32, tag = "1")]
     pub index: u32,
+    /// its way now
     #[prost(message, optional, tag = "2")]
     pub route: ::core::option::Option<Route>,
     /// unspecified: done
     #[prost(enumeration = "MailState", tag = "3")]
     pub state: i32,
+    /// how many there were
     #[prost(uint32, tag = "4")]
     pub attempts: u32,
+    /// absent: none is waited for
     #[prost(uint64, optional, tag = "5")]
     pub next_attempt_ms: ::core::option::Option<u64>,
+    /// the last one
     #[prost(message, optional, tag = "6")]
     pub outcome: ::core::option::Option<Outcome>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeRequest {
+    /// which mails; an empty one is refused
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<Filter>,
+    /// only count
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
     /// who asks, for the record
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
+    /// for the record; at most 500 octets
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
 }
@@ -642,12 +783,16 @@ pub struct ChangeResponse {
 /// Mails that come and fit are held. Parts of the filter that only mail in the queue has (ids, state, reason) are refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldRule {
+    /// one word; putting one of the same name replaces it
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// what it holds
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<Filter>,
+    /// who made it; set by the queue from who asks
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
+    /// told with each mail it holds; at most 500 octets
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
     /// set by the queue
@@ -659,6 +804,7 @@ pub struct HoldRule {
     /// put: hold what is there already; remove: release what it holds
     #[prost(bool, tag = "7")]
     pub also_present: bool,
+    /// only count
     #[prost(bool, tag = "8")]
     pub dry_run: bool,
 }
@@ -666,34 +812,43 @@ pub struct HoldRule {
 pub struct ListHoldRulesRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListHoldRulesResponse {
+    /// at most 1,000
     #[prost(message, repeated, tag = "1")]
     pub rules: ::prost::alloc::vec::Vec<HoldRule>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RerouteRequest {
+    /// which mails
     #[prost(message, optional, tag = "1")]
     pub change: ::core::option::Option<ChangeRequest>,
+    /// their new way
     #[prost(message, optional, tag = "2")]
     pub route: ::core::option::Option<RouteOverride>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PriorityRequest {
+    /// which mails
     #[prost(message, optional, tag = "1")]
     pub change: ::core::option::Option<ChangeRequest>,
+    /// -9 to 9
     #[prost(sint32, tag = "2")]
     pub priority: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResendRequest {
+    /// of a retired mail whose content is kept
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
     /// empty: as before
     #[prost(string, repeated, tag = "2")]
     pub recipients: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// absent: as the routes say
     #[prost(message, optional, tag = "3")]
     pub route: ::core::option::Option<RouteOverride>,
+    /// who asks, for the record
     #[prost(string, tag = "4")]
     pub by: ::prost::alloc::string::String,
+    /// for the record; at most 500 octets
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
     /// only tell whether it can be done
@@ -730,20 +885,28 @@ pub struct StatsResponse {
 /// The destinations behind one set of mail hosts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SiteStats {
+    /// Settlement.site
     #[prost(string, tag = "1")]
     pub site: ::prost::alloc::string::String,
+    /// how many share it
     #[prost(uint64, tag = "2")]
     pub destinations: u64,
+    /// jobs that could be tried now
     #[prost(uint64, tag = "3")]
     pub due: u64,
+    /// jobs that wait for their next attempt
     #[prost(uint64, tag = "4")]
     pub delayed: u64,
+    /// jobs at a worker
     #[prost(uint64, tag = "5")]
     pub leased: u64,
+    /// jobs that an operator or a rule holds
     #[prost(uint64, tag = "6")]
     pub held: u64,
+    /// when the oldest came
     #[prost(uint64, optional, tag = "7")]
     pub oldest_ms: ::core::option::Option<u64>,
+    /// of the mail that waits longest for its next attempt
     #[prost(string, tag = "8")]
     pub last_reply: ::prost::alloc::string::String,
 }
@@ -758,22 +921,28 @@ pub struct UsageRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UsageResponse {
+    /// scope by scope
     #[prost(message, repeated, tag = "1")]
     pub usages: ::prost::alloc::vec::Vec<Usage>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Usage {
+    /// whose it is
     #[prost(enumeration = "UsageScope", tag = "1")]
     pub scope: i32,
+    /// tenant, account or domain
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// in the queue
     #[prost(uint64, tag = "3")]
     pub mails: u64,
+    /// of their contents together
     #[prost(uint64, tag = "4")]
     pub bytes: u64,
     /// the quota; absent: none
     #[prost(uint64, optional, tag = "5")]
     pub most_mails: ::core::option::Option<u64>,
+    /// the quota in octets; absent: none
     #[prost(uint64, optional, tag = "6")]
     pub most_bytes: ::core::option::Option<u64>,
 }
@@ -791,8 +960,10 @@ pub struct CountersRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CountersResponse {
+    /// if these were asked for
     #[prost(message, repeated, tag = "1")]
     pub counters: ::prost::alloc::vec::Vec<CounterDetails>,
+    /// if these were asked for
     #[prost(message, repeated, tag = "2")]
     pub bans: ::prost::alloc::vec::Vec<BanDetails>,
     /// how many there are
@@ -801,19 +972,25 @@ pub struct CountersResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CounterDetails {
+    /// as in CountRequest
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
+    /// the longest it is counted for
     #[prost(uint64, tag = "2")]
     pub window_ms: u64,
+    /// in that window
     #[prost(uint64, tag = "3")]
     pub value: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BanDetails {
+    /// as in CountRequest
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
+    /// when it began
     #[prost(uint64, tag = "2")]
     pub since_ms: u64,
+    /// when it ends
     #[prost(uint64, tag = "3")]
     pub until_ms: u64,
     /// what was counted then
@@ -837,18 +1014,25 @@ pub struct ClearCountersResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DestinationStats {
+    /// as in Route
     #[prost(string, tag = "1")]
     pub destination: ::prost::alloc::string::String,
+    /// as far as it is known
     #[prost(string, optional, tag = "2")]
     pub site: ::core::option::Option<::prost::alloc::string::String>,
+    /// jobs that could be tried now
     #[prost(uint64, tag = "3")]
     pub due: u64,
+    /// jobs that wait for their next attempt
     #[prost(uint64, tag = "4")]
     pub delayed: u64,
+    /// jobs at a worker
     #[prost(uint64, tag = "5")]
     pub leased: u64,
+    /// jobs that an operator or a rule holds
     #[prost(uint64, tag = "6")]
     pub held: u64,
+    /// when the oldest came
     #[prost(uint64, optional, tag = "7")]
     pub oldest_ms: ::core::option::Option<u64>,
     /// of the mail that waits longest for its next attempt
@@ -869,6 +1053,7 @@ pub struct TraceRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TraceResponse {
+    /// in the order of time; of several mails one after the other
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
 }
@@ -876,28 +1061,37 @@ pub struct TraceResponse {
 pub struct AgentsRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentsResponse {
+    /// those that are connected
     #[prost(message, repeated, tag = "1")]
     pub agents: ::prost::alloc::vec::Vec<Agent>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Agent {
+    /// Hello.agent, as the next three are Hello's
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// of its program
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
+    /// its machine
     #[prost(string, tag = "3")]
     pub host: ::prost::alloc::string::String,
+    /// what it carries out
     #[prost(enumeration = "RouteClass", repeated, tag = "4")]
     pub classes: ::prost::alloc::vec::Vec<i32>,
+    /// that it holds now
     #[prost(uint32, tag = "5")]
     pub leases: u32,
+    /// since it connected
     #[prost(uint64, tag = "6")]
     pub settled: u64,
+    /// when its stream began
     #[prost(uint64, tag = "7")]
     pub connected_at_ms: u64,
     /// takes no more leases until it connects again
     #[prost(bool, tag = "8")]
     pub draining: bool,
+    /// of settled
     #[prost(uint64, tag = "9")]
     pub settled_last_minute: u64,
     /// of local mail: those it serves
@@ -906,8 +1100,10 @@ pub struct Agent {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainAgentRequest {
+    /// Hello.agent; all workers of that name
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// who asks, for the record
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
 }
@@ -915,8 +1111,10 @@ pub struct DrainAgentRequest {
 pub struct VerifyRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyProgress {
+    /// of this stage
     #[prost(uint64, tag = "1")]
     pub done_bytes: u64,
+    /// of this stage, as far as known
     #[prost(uint64, tag = "2")]
     pub total_bytes: u64,
     /// found since the message before
@@ -956,11 +1154,13 @@ pub struct ImportRequest {
 pub mod import_request {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Part {
+        /// first
         #[prost(message, tag = "1")]
         Begin(super::ImportedMail),
         /// at most 64 KiB
         #[prost(bytes, tag = "2")]
         Chunk(::prost::bytes::Bytes),
+        /// last
         #[prost(message, tag = "3")]
         End(super::ImportEnd),
     }
@@ -973,6 +1173,7 @@ pub struct ImportedMail {
     /// of the content
     #[prost(uint32, tag = "2")]
     pub crc32c: u32,
+    /// those of which there is something to say
     #[prost(message, repeated, tag = "3")]
     pub recipients: ::prost::alloc::vec::Vec<ImportedRecipient>,
     /// who asks, for the record
@@ -985,6 +1186,7 @@ pub struct ImportedMail {
 /// Of a recipient for whom nothing was tried yet, nothing need be said.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportedRecipient {
+    /// Recipient.index of the envelope
     #[prost(uint32, tag = "1")]
     pub index: u32,
     /// the last one; delayed: still to be tried
@@ -996,8 +1198,10 @@ pub struct ImportedRecipient {
     /// the sender is owed a report on it
     #[prost(bool, tag = "4")]
     pub owed: bool,
+    /// how many there were
     #[prost(uint32, tag = "5")]
     pub attempts: u32,
+    /// absent: at once
     #[prost(uint64, optional, tag = "6")]
     pub next_attempt_ms: ::core::option::Option<u64>,
     /// why it is held, if it is
@@ -1032,8 +1236,10 @@ pub struct WatchRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchEvent {
+    /// goes on behind this event
     #[prost(bytes = "bytes", tag = "1")]
     pub cursor: ::prost::bytes::Bytes,
+    /// what happened
     #[prost(message, optional, tag = "2")]
     pub event: ::core::option::Option<Event>,
 }
@@ -1041,10 +1247,15 @@ pub struct WatchEvent {
 #[repr(i32)]
 pub enum MailState {
     Unspecified = 0,
+    /// could be tried now
     Due = 1,
+    /// at a worker
     Leased = 2,
+    /// waits for its next attempt
     Delayed = 3,
+    /// waits for an operator
     Held = 4,
+    /// has ended, and is still remembered
     Retired = 5,
 }
 impl MailState {
@@ -1078,6 +1289,7 @@ impl MailState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum UsageScope {
+    /// all of them
     Unspecified = 0,
     Tenant = 1,
     Account = 2,
@@ -1199,6 +1411,7 @@ pub mod queue_admin_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
+        /// Mails, page by page.
         pub async fn list(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRequest>,
@@ -1220,6 +1433,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "List"));
             self.inner.unary(req, path, codec).await
         }
+        /// The one mail whose id begins so.
         pub async fn find(
             &mut self,
             request: impl tonic::IntoRequest<super::FindRequest>,
@@ -1241,6 +1455,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Find"));
             self.inner.unary(req, path, codec).await
         }
+        /// All there is to know of one mail.
         pub async fn show(
             &mut self,
             request: impl tonic::IntoRequest<super::ShowRequest>,
@@ -1262,6 +1477,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Show"));
             self.inner.unary(req, path, codec).await
         }
+        /// Mails are tried no more until they are released.
         pub async fn hold(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1283,6 +1499,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Hold"));
             self.inner.unary(req, path, codec).await
         }
+        /// Mails that were held are tried again, at once.
         pub async fn release(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1304,6 +1521,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Release"));
             self.inner.unary(req, path, codec).await
         }
+        /// A standing rule that holds mail as it comes.
         pub async fn put_hold_rule(
             &mut self,
             request: impl tonic::IntoRequest<super::HoldRule>,
@@ -1325,6 +1543,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "PutHoldRule"));
             self.inner.unary(req, path, codec).await
         }
+        /// Ends the rule of this name.
         pub async fn remove_hold_rule(
             &mut self,
             request: impl tonic::IntoRequest<super::HoldRule>,
@@ -1448,6 +1667,7 @@ pub mod queue_admin_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Mails that wait for their next attempt are tried at once.
         pub async fn retry(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1469,6 +1689,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Retry"));
             self.inner.unary(req, path, codec).await
         }
+        /// Ends mails as failed: senders get a report.
         pub async fn fail(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1490,6 +1711,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Fail"));
             self.inner.unary(req, path, codec).await
         }
+        /// Ends mails, and nobody is told.
         pub async fn drop(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1511,6 +1733,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Drop"));
             self.inner.unary(req, path, codec).await
         }
+        /// Sends mails another way.
         pub async fn reroute(
             &mut self,
             request: impl tonic::IntoRequest<super::RerouteRequest>,
@@ -1532,6 +1755,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Reroute"));
             self.inner.unary(req, path, codec).await
         }
+        /// Ends mails as if their time were over: senders get that report.
         pub async fn expire(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1553,6 +1777,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Expire"));
             self.inner.unary(req, path, codec).await
         }
+        /// Sends mails earlier or later than others.
         pub async fn priority(
             &mut self,
             request: impl tonic::IntoRequest<super::PriorityRequest>,
@@ -1574,6 +1799,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Priority"));
             self.inner.unary(req, path, codec).await
         }
+        /// Forgets retired mails for good.
         pub async fn purge(
             &mut self,
             request: impl tonic::IntoRequest<super::ChangeRequest>,
@@ -1595,6 +1821,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Purge"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a new mail of a retired one.
         pub async fn resend(
             &mut self,
             request: impl tonic::IntoRequest<super::ResendRequest>,
@@ -1616,6 +1843,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Resend"));
             self.inner.unary(req, path, codec).await
         }
+        /// What waits for each destination and site.
         pub async fn stats(
             &mut self,
             request: impl tonic::IntoRequest<super::StatsRequest>,
@@ -1637,6 +1865,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Stats"));
             self.inner.unary(req, path, codec).await
         }
+        /// What happened to a mail.
         pub async fn trace(
             &mut self,
             request: impl tonic::IntoRequest<super::TraceRequest>,
@@ -1658,6 +1887,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Trace"));
             self.inner.unary(req, path, codec).await
         }
+        /// Workers that are connected.
         pub async fn agents(
             &mut self,
             request: impl tonic::IntoRequest<super::AgentsRequest>,
@@ -1679,6 +1909,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Agents"));
             self.inner.unary(req, path, codec).await
         }
+        /// Workers of a name get no more leases. `mails` of the answer: how many workers of that name there are.
         pub async fn drain_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::DrainAgentRequest>,
@@ -1700,6 +1931,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "DrainAgent"));
             self.inner.unary(req, path, codec).await
         }
+        /// Reads every record and content and compares journal and index.
         pub async fn verify(
             &mut self,
             request: impl tonic::IntoRequest<super::VerifyRequest>,
@@ -1724,6 +1956,7 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Verify"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// A copy of the queue while it runs.
         pub async fn backup(
             &mut self,
             request: impl tonic::IntoRequest<super::BackupRequest>,
@@ -1810,30 +2043,37 @@ pub mod queue_admin_server {
     /// Generated trait containing gRPC methods that should be implemented for use with QueueAdminServer.
     #[async_trait]
     pub trait QueueAdmin: std::marker::Send + std::marker::Sync + 'static {
+        /// Mails, page by page.
         async fn list(
             &self,
             request: tonic::Request<super::ListRequest>,
         ) -> std::result::Result<tonic::Response<super::ListResponse>, tonic::Status>;
+        /// The one mail whose id begins so.
         async fn find(
             &self,
             request: tonic::Request<super::FindRequest>,
         ) -> std::result::Result<tonic::Response<super::FindResponse>, tonic::Status>;
+        /// All there is to know of one mail.
         async fn show(
             &self,
             request: tonic::Request<super::ShowRequest>,
         ) -> std::result::Result<tonic::Response<super::ShowResponse>, tonic::Status>;
+        /// Mails are tried no more until they are released.
         async fn hold(
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Mails that were held are tried again, at once.
         async fn release(
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// A standing rule that holds mail as it comes.
         async fn put_hold_rule(
             &self,
             request: tonic::Request<super::HoldRule>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Ends the rule of this name.
         async fn remove_hold_rule(
             &self,
             request: tonic::Request<super::HoldRule>,
@@ -1866,50 +2106,62 @@ pub mod queue_admin_server {
             tonic::Response<super::ClearCountersResponse>,
             tonic::Status,
         >;
+        /// Mails that wait for their next attempt are tried at once.
         async fn retry(
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Ends mails as failed: senders get a report.
         async fn fail(
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Ends mails, and nobody is told.
         async fn drop(
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Sends mails another way.
         async fn reroute(
             &self,
             request: tonic::Request<super::RerouteRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Ends mails as if their time were over: senders get that report.
         async fn expire(
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Sends mails earlier or later than others.
         async fn priority(
             &self,
             request: tonic::Request<super::PriorityRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Forgets retired mails for good.
         async fn purge(
             &self,
             request: tonic::Request<super::ChangeRequest>,
         ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Makes a new mail of a retired one.
         async fn resend(
             &self,
             request: tonic::Request<super::ResendRequest>,
         ) -> std::result::Result<tonic::Response<super::ResendResponse>, tonic::Status>;
+        /// What waits for each destination and site.
         async fn stats(
             &self,
             request: tonic::Request<super::StatsRequest>,
         ) -> std::result::Result<tonic::Response<super::StatsResponse>, tonic::Status>;
+        /// What happened to a mail.
         async fn trace(
             &self,
             request: tonic::Request<super::TraceRequest>,
         ) -> std::result::Result<tonic::Response<super::TraceResponse>, tonic::Status>;
+        /// Workers that are connected.
         async fn agents(
             &self,
             request: tonic::Request<super::AgentsRequest>,
         ) -> std::result::Result<tonic::Response<super::AgentsResponse>, tonic::Status>;
+        /// Workers of a name get no more leases. `mails` of the answer: how many workers of that name there are.
         async fn drain_agent(
             &self,
             request: tonic::Request<super::DrainAgentRequest>,
@@ -1920,6 +2172,7 @@ pub mod queue_admin_server {
             >
             + std::marker::Send
             + 'static;
+        /// Reads every record and content and compares journal and index.
         async fn verify(
             &self,
             request: tonic::Request<super::VerifyRequest>,
@@ -1930,6 +2183,7 @@ pub mod queue_admin_server {
             >
             + std::marker::Send
             + 'static;
+        /// A copy of the queue while it runs.
         async fn backup(
             &self,
             request: tonic::Request<super::BackupRequest>,
@@ -3262,10 +3516,10 @@ pub struct SubmitRequest {
 pub mod submit_request {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Part {
-        /// first
+        /// first, and once
         #[prost(message, tag = "1")]
         Begin(super::Envelope),
-        /// content in order, at most 64 KiB each
+        /// content in order, at most 64 KiB each, in all at most queued.size_limit
         #[prost(bytes, tag = "2")]
         Chunk(::prost::bytes::Bytes),
         /// last
@@ -3276,45 +3530,54 @@ pub mod submit_request {
 /// What is known only when the last octet is there.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Completion {
-    /// octets sent; a mismatch stores nothing
+    /// octets sent; a mismatch stores nothing (INVALID_ARGUMENT)
     #[prost(uint64, tag = "1")]
     pub size: u64,
-    /// of the content
+    /// Castagnoli, of the content as sent; a mismatch stores nothing (UNAVAILABLE)
     #[prost(uint32, tag = "2")]
     pub crc32c: u32,
+    /// behind those of the envelope
     #[prost(message, repeated, tag = "3")]
     pub header_edits: ::prost::alloc::vec::Vec<HeaderEdit>,
+    /// beside those of the envelope
     #[prost(map = "string, string", tag = "4")]
     pub verdicts: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Received fields in the content
     #[prost(uint32, tag = "5")]
     pub hop_count: u32,
+    /// beside those of the envelope
     #[prost(map = "string, string", tag = "6")]
     pub facts: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
 }
+/// The mail is on the disk: now, and not before, a client may be told 250.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Accepted {
+    /// as submitted
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
-    /// this repeats an earlier submission
+    /// this repeats an earlier submission; nothing was added
     #[prost(bool, tag = "2")]
     pub duplicate: bool,
 }
+/// A mail on a stream of many.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitManyRequest {
-    /// chosen by the client, unique on the stream
+    /// chosen by the client, unique on the stream; the answer has it
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
+    /// required
     #[prost(message, optional, tag = "2")]
     pub envelope: ::core::option::Option<Envelope>,
     /// at most 256 KiB
     #[prost(bytes = "bytes", tag = "3")]
     pub content: ::prost::bytes::Bytes,
+    /// required
     #[prost(message, optional, tag = "4")]
     pub completion: ::core::option::Option<Completion>,
 }
@@ -3327,6 +3590,7 @@ pub struct SubmitManyResponse {
 pub mod submit_many_response {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Answer {
+        /// of the mail that is answered
         #[prost(uint64, tag = "1")]
         pub sequence: u64,
         #[prost(oneof = "answer::Result", tags = "2, 3")]
@@ -3344,19 +3608,23 @@ pub mod submit_many_response {
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Message {
+        /// one for each mail, in any order
         #[prost(message, tag = "1")]
         Answer(Answer),
+        /// first, and at each change
         #[prost(message, tag = "2")]
         Admission(super::Admission),
     }
 }
-/// Why one mail was not taken.
+/// Why one mail was not taken. Nothing of it is stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {
     #[prost(enumeration = "refusal::Reason", tag = "1")]
     pub reason: i32,
+    /// for the log of whoever submits
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
+    /// what its client hears, if it is given
     #[prost(message, optional, tag = "3")]
     pub reply: ::core::option::Option<Reply>,
 }
@@ -3377,11 +3645,15 @@ pub mod refusal {
     pub enum Reason {
         /// unavailable: try again
         Unspecified = 0,
+        /// disk, memory, quota: try again later
         Full = 1,
-        /// for good, see reply
+        /// see reply: for good if that says 5yz
         Refused = 2,
+        /// the queue id belongs to another mail
         IdTaken = 3,
+        /// a message that cannot be; the text names the field
         Invalid = 4,
+        /// the role does not allow it
         NotAllowed = 5,
     }
     impl Reason {
@@ -3416,67 +3688,86 @@ pub mod refusal {
 /// Pushed whenever it changes: whether new mail is taken at all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Admission {
+    /// it is taken
     #[prost(bool, tag = "1")]
     pub open: bool,
+    /// why it is not; empty while it is
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
+/// Whether a mail that is about to come would be taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitRequest {
+    /// as in Envelope
     #[prost(string, tag = "1")]
     pub tenant: ::prost::alloc::string::String,
+    /// as in Envelope
     #[prost(string, optional, tag = "2")]
     pub account: ::core::option::Option<::prost::alloc::string::String>,
+    /// as the client declared it; absent: it did not
     #[prost(uint64, optional, tag = "3")]
     pub size: ::core::option::Option<u64>,
+    /// for quotas of their domains
     #[prost(string, repeated, tag = "4")]
     pub recipients: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitResponse {
-    /// absent: go on
+    /// absent: go on; it is no promise
     #[prost(message, optional, tag = "1")]
     pub refusal: ::core::option::Option<Refusal>,
 }
+/// A job: recipients of one mail that go one way.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobKey {
+    /// of the mail
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
+    /// of the job within the mail, from 0
     #[prost(uint32, tag = "2")]
     pub number: u32,
 }
+/// Which of all leases of a queue this is; later ones are greater.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Fence {
+    /// of the queue; a restart begins a new one
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
+    /// within the epoch
     #[prost(uint64, tag = "2")]
     pub counter: u64,
 }
+/// Names a lease. Whoever says something of a lease repeats it unchanged.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRef {
+    /// what is leased
     #[prost(message, optional, tag = "1")]
     pub job: ::core::option::Option<JobKey>,
     /// of the job's durable state
     #[prost(uint64, tag = "2")]
     pub revision: u64,
+    /// no other lease ever had it
     #[prost(message, optional, tag = "3")]
     pub fence: ::core::option::Option<Fence>,
 }
+/// A job to be carried out.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Lease {
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<LeaseRef>,
-    /// from its arrival
+    /// how long it lasts from its arrival; extend prolongs it by as much again
     #[prost(uint64, tag = "2")]
     pub duration_ms: u64,
+    /// which way it goes
     #[prost(message, optional, tag = "3")]
     pub route: ::core::option::Option<Route>,
+    /// the how-manieth this is, from 1
     #[prost(uint32, tag = "4")]
     pub attempt: u32,
-    /// with the recipients of this job that are still open
+    /// with the recipients of this job that are still open, and no others
     #[prost(message, optional, tag = "5")]
     pub envelope: ::core::option::Option<Envelope>,
-    /// if small; else use Read
+    /// if it is small, at most 256 KiB and usually 64 KiB; absent: use Read
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub content: ::core::option::Option<::prost::bytes::Bytes>,
 }
@@ -3489,14 +3780,19 @@ pub struct WorkUp {
 pub mod work_up {
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Hello {
+        /// the name that all copies share, such as mda@store.example.net
         #[prost(string, tag = "1")]
         pub agent: ::prost::alloc::string::String,
+        /// of the program, for people
         #[prost(string, tag = "2")]
         pub version: ::prost::alloc::string::String,
+        /// the machine, for people
         #[prost(string, tag = "3")]
         pub host: ::prost::alloc::string::String,
+        /// what it carries out; its role must allow each of them
         #[prost(enumeration = "super::RouteClass", repeated, tag = "4")]
         pub classes: ::prost::alloc::vec::Vec<i32>,
+        /// what it holds from before, after a stream that broke
         #[prost(message, repeated, tag = "5")]
         pub held: ::prost::alloc::vec::Vec<super::LeaseRef>,
         /// of local mail: those it serves; none: default
@@ -3505,10 +3801,13 @@ pub mod work_up {
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Permit {
+        /// chosen by the worker; the answer has it
         #[prost(uint64, tag = "1")]
         pub request: u64,
+        /// as Settlement.site
         #[prost(string, tag = "2")]
         pub site: ::prost::alloc::string::String,
+        /// how many more
         #[prost(uint32, tag = "3")]
         pub connections: u32,
     }
@@ -3516,24 +3815,26 @@ pub mod work_up {
     pub struct Drained {}
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
-        /// first
+        /// first, and once
         #[prost(message, tag = "1")]
         Hello(Hello),
-        /// room for so many more leases
+        /// room for so many more leases; they add up
         #[prost(uint32, tag = "2")]
         Credits(u32),
         #[prost(message, tag = "3")]
         Settle(super::Settlement),
+        /// these take longer
         #[prost(message, tag = "4")]
         Extend(super::LeaseRefs),
         #[prost(message, tag = "5")]
         HandBack(super::HandBack),
+        /// as Record
         #[prost(message, tag = "6")]
         Events(super::Events),
-        /// asks leave to connect to a site
+        /// asks leave to connect to a site; not answered yet
         #[prost(message, tag = "7")]
         Permit(Permit),
-        /// holds no lease any more
+        /// last: it holds no lease any more
         #[prost(message, tag = "8")]
         Drained(Drained),
     }
@@ -3545,18 +3846,22 @@ pub struct LeaseRefs {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Events {
+    /// bounded as in RecordRequest
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
 }
+/// Ends a lease by what became of its recipients. It is true after a power cut.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Settlement {
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<LeaseRef>,
+    /// recipients left out count as tried and delayed
     #[prost(message, repeated, tag = "2")]
     pub outcomes: ::prost::alloc::vec::Vec<RecipientOutcome>,
-    /// the mail hosts behind the destination
+    /// the mail hosts behind the destination, sorted and joined, by which the queue groups destinations
     #[prost(string, optional, tag = "3")]
     pub site: ::core::option::Option<::prost::alloc::string::String>,
+    /// when the try began
     #[prost(uint64, tag = "4")]
     pub started_at_ms: u64,
     /// recipients without an outcome that are of another store, with nothing filed for them here
@@ -3568,8 +3873,10 @@ pub struct Settlement {
 pub struct HandBack {
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<LeaseRef>,
+    /// how long it rests; more than a day is a day
     #[prost(uint64, tag = "2")]
     pub delay_ms: u64,
+    /// for the log
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
     /// all recipients are of another store, and nothing is filed for them here: route them anew
@@ -3588,16 +3895,19 @@ pub struct WorkDown {
 pub mod work_down {
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Welcome {
+        /// of the queue; it changes with each start
         #[prost(uint64, tag = "1")]
         pub epoch: u64,
+        /// one for each of Hello.held
         #[prost(message, repeated, tag = "2")]
         pub resumed: ::prost::alloc::vec::Vec<Resumed>,
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Resumed {
+        /// as the worker named it
         #[prost(message, optional, tag = "1")]
         pub old: ::core::option::Option<super::LeaseRef>,
-        /// absent: the lease has ended
+        /// what it is called from now on; absent: the lease has ended
         #[prost(message, optional, tag = "2")]
         pub new: ::core::option::Option<super::LeaseRef>,
     }
@@ -3605,7 +3915,7 @@ pub mod work_down {
     pub struct Settled {
         #[prost(message, optional, tag = "1")]
         pub lease: ::core::option::Option<super::LeaseRef>,
-        /// refused: the lease had ended
+        /// refused: the lease had ended, and another worker has the job or had it
         #[prost(bool, tag = "2")]
         pub stale: bool,
     }
@@ -3613,10 +3923,13 @@ pub mod work_down {
     pub struct Drain {}
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Permitted {
+        /// as asked
         #[prost(uint64, tag = "1")]
         pub request: u64,
+        /// how many were granted
         #[prost(uint32, tag = "2")]
         pub connections: u32,
+        /// when to ask again; 0: all were granted
         #[prost(uint64, tag = "3")]
         pub retry_after_ms: u64,
     }
@@ -3629,18 +3942,23 @@ pub mod work_down {
         Lease(super::Lease),
         #[prost(message, tag = "3")]
         Settled(Settled),
+        /// these have ended: stop, if that is possible
         #[prost(message, tag = "4")]
         Revoked(super::LeaseRefs),
+        /// no more leases come: finish what is held, and leave
         #[prost(message, tag = "5")]
         Drain(Drain),
+        /// not sent yet
         #[prost(message, tag = "6")]
         Permitted(Permitted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadRequest {
+    /// of the mail
     #[prost(bytes = "bytes", tag = "1")]
     pub queue_id: ::prost::bytes::Bytes,
+    /// octets of the content to leave out
     #[prost(uint64, tag = "2")]
     pub offset: u64,
     /// also of a mail that is retired, if its content is kept; takes the role admin
@@ -3649,11 +3967,13 @@ pub struct ReadRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadResponse {
+    /// at most 64 KiB; the stream ends with the content
     #[prost(bytes = "bytes", tag = "1")]
     pub chunk: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RecordRequest {
+    /// in a message of at most 4 MiB
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
 }
@@ -3674,6 +3994,7 @@ pub struct CountRequest {
     /// above it: banned for ban_ms
     #[prost(uint64, tag = "4")]
     pub limit: u64,
+    /// at most a year (366 days)
     #[prost(uint64, tag = "5")]
     pub ban_ms: u64,
     /// instead of the three: it is added only if each of these has room for all of it; at most 4
@@ -3682,8 +4003,10 @@ pub struct CountRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CountLimit {
+    /// how far back it counts, from 1 s to 31 days
     #[prost(uint64, tag = "1")]
     pub window_ms: u64,
+    /// within the window
     #[prost(uint64, tag = "2")]
     pub most: u64,
 }
@@ -3692,6 +4015,7 @@ pub struct CountResponse {
     /// in the window; of several, in the first
     #[prost(uint64, tag = "1")]
     pub value: u64,
+    /// while a ban lasts
     #[prost(uint64, optional, tag = "2")]
     pub banned_until_ms: ::core::option::Option<u64>,
     /// nothing was added: this limit has no room
@@ -3700,8 +4024,10 @@ pub struct CountResponse {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CountFull {
+    /// the one without room
     #[prost(message, optional, tag = "1")]
     pub limit: ::core::option::Option<CountLimit>,
+    /// what is counted in its window
     #[prost(uint64, tag = "2")]
     pub value: u64,
     /// when there is room; absent: never, since it is more than the limit

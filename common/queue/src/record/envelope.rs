@@ -232,6 +232,7 @@ fn origin_to_wire(origin: &Origin) -> wire::Origin {
         tls: origin.tls.as_ref().map(tls_to_wire),
         account: origin.account.clone(),
         protocol: origin.protocol.to_string(),
+        peer: origin.peer.map(|peer| peer.to_string()),
     }
 }
 
@@ -242,15 +243,17 @@ fn origin_from_wire(origin: wire::Origin) -> Result<Origin, QueueError> {
             .find(|protocol| protocol.to_string() == word)
             .ok_or_else(|| unreadable(WHAT, "unknown protocol"))?,
     };
+    let address = |text: Option<String>| {
+        text.map(|text| text.parse().map_err(|e| unreadable(WHAT, e)))
+            .transpose()
+    };
     Ok(Origin {
-        client: origin
-            .client
-            .map(|client| client.parse().map_err(|e| unreadable(WHAT, e)))
-            .transpose()?,
+        client: address(origin.client)?,
         rdns: origin.rdns,
         helo: origin.helo,
         tls: origin.tls.map(tls_from_wire),
         account: origin.account,
         protocol,
+        peer: address(origin.peer)?,
     })
 }

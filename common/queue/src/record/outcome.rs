@@ -53,6 +53,7 @@ pub fn tls_to_wire(tls: &TlsFacts) -> wire::TlsFacts {
     wire::TlsFacts {
         version: tls.version.clone(),
         cipher: tls.cipher.clone(),
+        verified: tls.verified.clone(),
     }
 }
 
@@ -60,6 +61,7 @@ pub fn tls_from_wire(tls: wire::TlsFacts) -> TlsFacts {
     TlsFacts {
         version: tls.version,
         cipher: tls.cipher,
+        verified: tls.verified,
     }
 }
 
@@ -74,6 +76,7 @@ pub fn report_to_wire(report: &StatusReport) -> wire::StatusReport {
             tls: remote.tls.as_ref().map(|tls| wire::TlsFacts {
                 version: cut(&tls.version, 32),
                 cipher: cut(&tls.cipher, 64),
+                verified: tls.verified.as_ref().map(|name| cut(name, MAX_NAME)),
             }),
         }),
         reply: report.reply.as_ref().map(|reply| wire::Reply {

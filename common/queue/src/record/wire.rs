@@ -134,6 +134,9 @@ pub struct TlsFacts {
     pub version: String,
     #[prost(string, tag = "2")]
     pub cipher: String,
+    /// As `Origin::peer`.
+    #[prost(string, optional, tag = "3")]
+    pub verified: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -281,6 +284,9 @@ pub struct Origin {
     /// The word of RFC 3848.
     #[prost(string, tag = "6")]
     pub protocol: String,
+    /// Whoever does not know the field loses it when it copies the record; nothing is decided by it any more then.
+    #[prost(string, optional, tag = "7")]
+    pub peer: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -132,6 +132,9 @@ pub(super) struct MailReply {
 pub(super) struct MailTls {
     pub(super) version: String,
     pub(super) cipher: String,
+    /// Unknown to lines of earlier releases, as the peer of an origin is.
+    #[serde(default)]
+    pub(super) verified: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +145,8 @@ pub(super) struct MailOrigin {
     pub(super) tls: Option<MailTls>,
     pub(super) account: Option<String>,
     pub(super) protocol: String,
+    #[serde(default)]
+    pub(super) peer: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

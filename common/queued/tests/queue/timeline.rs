@@ -58,6 +58,7 @@ async fn the_life_of_a_mail_is_told_in_order_and_again_after_a_restart() {
         tls: Some(TlsFacts {
             version: "TLS1.3".to_owned(),
             cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+            verified: None,
         }),
         protocol: Protocol::Esmtp {
             tls: true,

@@ -197,6 +197,7 @@ fn tls_from(tls: &MailTls) -> TlsFacts {
     TlsFacts {
         version: tls.version.clone(),
         cipher: tls.cipher.clone(),
+        verified: tls.verified.clone(),
     }
 }
 
@@ -209,6 +210,7 @@ fn origin_from(origin: &MailOrigin) -> Result<Origin, Unfit> {
         tls: origin.tls.as_ref().map(tls_from),
         account: origin.account.clone(),
         protocol: protocol.ok_or_else(|| unfit("protocol")(&origin.protocol))?,
+        peer: perhaps("origin", origin.peer.as_deref())?,
     })
 }
 

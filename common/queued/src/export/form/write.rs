@@ -135,6 +135,7 @@ fn tls_of(tls: &TlsFacts) -> MailTls {
     MailTls {
         version: tls.version.clone(),
         cipher: tls.cipher.clone(),
+        verified: tls.verified.clone(),
     }
 }
 
@@ -146,6 +147,7 @@ fn origin_of(origin: &Origin) -> MailOrigin {
         tls: origin.tls.as_ref().map(tls_of),
         account: origin.account.clone(),
         protocol: origin.protocol.to_string(),
+        peer: text(origin.peer),
     }
 }
 
