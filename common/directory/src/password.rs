@@ -57,7 +57,7 @@ impl Password {
     }
 
     /// The PHC string it was made from. Whoever asks keeps it out of logs.
-    pub(crate) fn phc(&self) -> String {
+    pub fn phc(&self) -> String {
         self.hash.to_string()
     }
 

@@ -1,4 +1,6 @@
-//! `postroad account add|move|list|hash`.
+//! `postroad account add|move|list|export|hash`.
+
+mod export;
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
@@ -29,6 +31,7 @@ pub fn carry_out(
         } => add(&address, generate, store.as_ref(), config, terminal),
         AccountVerb::Move { address, to_store } => move_to(&address, &to_store, config, terminal),
         AccountVerb::List => list(config, terminal),
+        AccountVerb::Export { to } => export::carry_out(to.as_deref(), config, terminal),
         AccountVerb::Hash => {
             let hash = hash(&ask_password(terminal)?)?;
             match terminal.wants_json() {

@@ -329,3 +329,32 @@ fn a_host_that_asks_the_queue_for_accounts_needs_no_directory() {
         (3, "postroad: there is no mailbox of ghost here\n")
     );
 }
+
+/// Dovecot's passwd-file; a file that is there keeps its owner.
+#[test]
+fn accounts_are_exported_for_dovecot() {
+    let hash = "$argon2id$v=19$m=19456,t=2,p=1$3/5bfUlmQk4v/oYMLdQl+g$1FjGRXiv2nhxdJy3o8ufdjFDKss77/L72MRE1LV7igM";
+    let site = Site::new(
+        "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n",
+        &format!(
+            "{DIRECTORY}[[account]]\naddress = \"Carol@A.example\"\npassword_hash = \"{hash}\"\n\n\
+             [[account]]\naddress = \"'a:b'@a.example\"\n\n\
+             [[account]]\naddress = \"dave@a.example\"\ndisabled = true\n"
+        )
+        .replace("'a:b'", "\\\"a:b\\\""),
+    );
+    let wanted =
+        format!("bob@a.example:{{CRYPT}}*::::::\ncarol@a.example:{{ARGON2ID}}{hash}::::::\n");
+    let (status, out, talk) = site.run(&["account", "export"]);
+    assert_eq!((status, out.as_str()), (0, wanted.as_str()), "{talk}");
+
+    let file = site.path("users");
+    let (status, out, talk) = site.run(&["account", "export", "--to", file.to_str().unwrap()]);
+    assert_eq!(
+        (status, out.as_str(), talk.as_str()),
+        (0, "", "2 accounts are in users\n")
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), wanted);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+}

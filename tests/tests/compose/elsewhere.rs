@@ -9,6 +9,8 @@ use crate::docker::{cache, docker, docker_octets, looking, output_of, remove, sa
 
 /// The image of both, of the balancer, of Prometheus, and of the host that installs the package, made of Debian packages.
 pub const TAG: &str = "postroad-elsewhere:journey";
+/// The same with Exim instead of Postfix.
+pub const EXIM_TAG: &str = "postroad-elsewhere:exim";
 /// The network, as Docker calls it. Of several networks the engine publishes ports in the one whose name comes first: not in this.
 pub const NETWORK: &str = "postroad-journeys-elsewhere";
 /// Who lives there.
@@ -17,10 +19,14 @@ pub const FRIEND: &str = "friend@elsewhere.test";
 const POSTFIX: &str = "postroad-journey-postfix";
 const DNS: &str = "postroad-journey-dns";
 const LABEL: &str = "postroad.test=elsewhere";
-const PACKAGES: &str =
-    "postfix,dnsmasq-base,haproxy,prometheus,systemd-sysv,procps,ca-certificates";
+const PACKAGES: &str = "postfix,dovecot-core,dovecot-lmtpd,dovecot-imapd,dovecot-pop3d,dnsmasq-base,haproxy,prometheus,systemd-sysv,\
+                        procps,ca-certificates,libgnutls-dane0,libidn12";
+/// Exim and Postfix exclude each other, so Exim's packages lie here until [`make_exim_image`] installs them. What they need is in the image.
+const EXIM: [&str; 3] = ["exim4-config", "exim4-base", "exim4-daemon-light"];
 /// What a host with systemd would start by itself, and does not need.
-const MASKED: [&str; 5] = [
+const MASKED: [&str; 7] = [
+    "dovecot.service",
+    "dovecot.socket",
     "haproxy.service",
     "prometheus.service",
     "postfix.service",
@@ -51,13 +57,22 @@ exec postfix start-fg
 
 /// Bootstraps a Debian once and imports it.
 pub async fn make_image() -> Result<()> {
-    let archive = cache()?.join("elsewhere-5.tar");
+    let archive = cache()?.join("elsewhere-6.tar");
     if !archive.exists() {
         bootstrap(&archive).await?;
     }
     let archive = archive.to_string_lossy();
     docker(&["import", &archive, TAG]).await?;
     Ok(())
+}
+
+/// Of that image, where one is needed.
+pub async fn make_exim_image() -> Result<()> {
+    let install = format!(
+        "FROM {TAG}\nRUN dpkg --remove postfix && DEBIAN_FRONTEND=noninteractive dpkg --install /packages/*.deb\n"
+    );
+    let build = ["build", "--quiet", "--tag", EXIM_TAG, "-"];
+    docker_octets(&build, install.as_bytes()).await.map(drop)
 }
 
 async fn bootstrap(archive: &Path) -> Result<()> {
@@ -71,6 +86,11 @@ async fn bootstrap(archive: &Path) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C");
     output_of(&mut debootstrap, b"", PATIENCE).await?;
+    let packages = folder.path().join("packages");
+    fs::create_dir(&packages)?;
+    let mut download = Command::new("apt-get");
+    download.args(["download", "--quiet"]).args(EXIM);
+    output_of(download.current_dir(&packages), b"", PATIENCE).await?;
     for unit in MASKED {
         symlink(
             "/dev/null",

@@ -1,11 +1,11 @@
 //! The stack as an operator runs it: the image built the local way, compose.yaml, and a foreign mail server in a container on a network of its
 //! own. One journey, step by step; at its end compose.scale.yaml takes over, with copies behind a balancer and a client from another network
-//! namespace. The judge compares what was acknowledged with what was filed and relayed. Then the guide is followed.
+//! namespace. The judge compares what was acknowledged with what was filed and relayed. Then each override of deploy/docker/swap is brought up, and the guide is followed.
 //!
 //! It needs Docker, docker-compose, debootstrap, iproute2 and root. What is missing is a failure with `CI=true`, elsewhere NOT RUN. Everything it makes in
 //! Docker carries its name, so that what a broken run left behind is removed by the next.
 //!
-//! The arguments `journey`, `package` and `guide` ask for one of its parts alone. `POSTROAD_TEST_COMPOSE` names another Compose program, `POSTROAD_TEST_PROFILE` how cargo builds the image's program,
+//! The arguments `journey`, `package`, `swaps` and `guide` ask for one of its parts alone. `POSTROAD_TEST_COMPOSE` names another Compose program, `POSTROAD_TEST_PROFILE` how cargo builds the image's program,
 //! `POSTROAD_BINARY` one that is there.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
@@ -22,6 +22,7 @@ mod needs;
 mod package;
 mod several;
 mod steps;
+mod swaps;
 
 use std::{env, process::ExitCode, time::Instant};
 
@@ -36,7 +37,7 @@ macro_rules! part {
 pub(crate) use part;
 
 /// What may be asked for alone, by an argument.
-const PARTS: [&str; 3] = ["journey", "package", "guide"];
+const PARTS: [&str; 4] = ["journey", "package", "swaps", "guide"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -94,6 +95,9 @@ async fn run(passed: &mut usize, only: Option<&str>) -> Result<()> {
     }
     if is_wanted("package") {
         package::live(passed).await?;
+    }
+    if is_wanted("swaps") {
+        swaps::each(passed).await?;
     }
     if is_wanted("guide") {
         guide::follow(passed).await?;

@@ -29,6 +29,12 @@ pub enum AccountVerb {
     },
     /// Show the accounts
     List,
+    /// Write the accounts as Dovecot's passwd-file has them, each with the hash of its password: to standard output, or to a file
+    Export {
+        /// The file; it is replaced whole, with mode 640 and the owner it had
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
     /// Turn a password into the hash for `password_hash`; asks, or reads standard input
     Hash,
 }
