@@ -15,6 +15,8 @@
 //! * [`Stream`] is one type over TCP, both ends of TLS, and Unix sockets. [`TlsInfo`] says what TLS gave.
 //! * [`ServerTls`] and [`ClientTls`] read PEM files and read them again when they change; a bad new file leaves
 //!   the old certificate in use. TLS 1.2 is the least we speak, with the `ring` provider, never a global one.
+//! * Other mail servers prove who they are by a name that the configuration has: hosts in [`ClientTls::to_hosts`], clients
+//!   of a listener by [`TrustedClients`]. [`TlsInfo::verified`] is that name.
 //! * Between agents a certificate counts while its authority's signature and its time hold, it is not among the
 //!   [`Revocations`], and it names a role. Why another does not is a [`RefusedCertificate`] for our log.
 //! * [`PeerIdentity`] is who calls: the URI names `postroad://role/<role>` of a verified certificate, or the
@@ -52,6 +54,7 @@ pub use tls::CERTIFICATE_WATCH;
 pub use tls::client::{ClientTls, Trust};
 pub use tls::files::CertFiles;
 pub use tls::info::{PeerCertificate, TlsInfo, TlsVersion};
+pub use tls::neighbour::{Fingerprint, TrustedClients};
 pub use tls::revoked::{Revocations, Serial};
 pub use tls::server::ServerTls;
 pub use tls::verify::RefusedCertificate;

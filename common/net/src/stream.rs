@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::UCred;
 use tokio::net::{TcpStream, UnixStream};
@@ -42,9 +43,10 @@ impl Stream {
         within: Duration,
     ) -> Result<Self, Error> {
         let tcp = self.into_upgradable(unread)?;
-        let handshake = TlsAcceptor::from(tls.config()).accept(tcp);
+        let current = tls.current();
+        let handshake = TlsAcceptor::from(current.config()).accept(tcp);
         let stream = in_time(within, handshake).await?;
-        let tls = info::of_server(stream.get_ref().1);
+        let tls = info::of_server(stream.get_ref().1, current.judge());
         Ok(Self {
             io: Io::TlsServer(Box::new(stream)),
             tls: Some(tls),
@@ -61,10 +63,36 @@ impl Stream {
     ) -> Result<Self, Error> {
         let tcp = self.into_upgradable(unread)?;
         let name = ClientTls::server_name(name)?;
+        Self::connect_tls(tcp, tls, &name, std::slice::from_ref(&name), within).await
+    }
+
+    /// The same, asking for the host called `name` (RFC 6066 §3), whose certificate may be for any of `names`.
+    pub async fn upgrade_to_host(
+        self,
+        tls: &ClientTls,
+        name: &str,
+        names: &[String],
+        unread: &[u8],
+        within: Duration,
+    ) -> Result<Self, Error> {
+        let tcp = self.into_upgradable(unread)?;
+        let name = ClientTls::server_name(name)?;
+        let names = names.iter().map(|name| ClientTls::server_name(name));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        Self::connect_tls(tcp, tls, &name, &names, within).await
+    }
+
+    async fn connect_tls(
+        tcp: TcpStream,
+        tls: &ClientTls,
+        name: &ServerName<'static>,
+        names: &[ServerName<'static>],
+        within: Duration,
+    ) -> Result<Self, Error> {
         let current = tls.current();
-        let handshake = TlsConnector::from(current.config()).connect(name.clone(), tcp);
+        let handshake = TlsConnector::from(current.config(names)).connect(name.clone(), tcp);
         let stream = in_time(within, handshake).await?;
-        let tls = info::of_client(stream.get_ref().1, &name, &current);
+        let tls = info::of_client(stream.get_ref().1, name, names, &current);
         Ok(Self {
             io: Io::TlsClient(Box::new(stream)),
             tls: Some(tls),
@@ -90,8 +118,12 @@ impl Stream {
     /// upgraded with [`ServerTls::load_mutual`]), or from its uid and gid on a Unix socket.
     pub fn peer_identity(&self, unix: &UnixRoles) -> Result<PeerIdentity, Error> {
         match (&self.io, self.peer_certificate()) {
-            // Only `load_mutual` asks clients for certificates, and it lets no unverified one through.
-            (Io::TlsServer(_), Some(der)) => PeerIdentity::from_certificate(der),
+            // `load_mutual` lets no unverified one through; others are the clients of a mail listener.
+            (Io::TlsServer(_), Some(der))
+                if self.tls.as_ref().is_some_and(TlsInfo::is_peer_verified) =>
+            {
+                PeerIdentity::from_certificate(der)
+            }
             (Io::Unix(stream), _) => Ok(unix.identify(&stream.peer_cred()?)),
             _ => Err(Error::PeerCertificate("none was presented".to_owned())),
         }

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod files;
 pub mod info;
+pub mod neighbour;
 pub mod revoked;
 pub mod server;
 pub mod verify;

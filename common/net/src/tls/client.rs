@@ -13,6 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio_util::sync::CancellationToken;
 
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
+use super::neighbour::Host;
 use super::revoked::Revocations;
 use super::verify::Servers;
 use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, WarnBefore, config_error, first_end, provider};
@@ -57,11 +58,14 @@ enum Policy {
     AcceptAny,
     /// The certificate must be from a trusted CA and for the name.
     Verify,
+    /// The same for one of several names, which each connection brings along.
+    VerifyNames,
 }
 
 /// One generation of the files.
 #[derive(Debug)]
 pub struct Current {
+    policy: Policy,
     config: Arc<ClientConfig>,
     /// `None` without any trusted authority; then nothing verifies.
     verifier: Option<Arc<WebPkiServerVerifier>>,
@@ -78,6 +82,22 @@ impl ClientTls {
     /// The peer must show a certificate for its name from `trust`.
     pub fn verified(trust: Trust) -> Result<Self, Error> {
         Self::new(Policy::Verify, trust, None, &[])
+    }
+
+    /// For mail to hosts that are named in the configuration: with `verify` a certificate from `trust` for one of the names
+    /// a connection brings along ([`Stream::upgrade_to_host`](crate::Stream::upgrade_to_host)), else any. `own` is shown to
+    /// hosts that ask who we are.
+    pub fn to_hosts(verify: bool, trust: Trust, own: Option<&CertFiles>) -> Result<Self, Error> {
+        let own = own.map(|files| Own {
+            files: files.clone(),
+            revoked: Revocations::none(),
+            server: None,
+        });
+        let policy = match verify {
+            true => Policy::VerifyNames,
+            false => Policy::AcceptAny,
+        };
+        Self::new(policy, trust, own, &[])
     }
 
     /// Mutual TLS: both ends show certificates from `ca_file`'s authorities; the server's must not be among `revoked`, and
@@ -190,26 +210,39 @@ impl Reloads for ClientTls {
 }
 
 impl Current {
-    pub fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.config)
+    /// For a connection to a host with one of these names.
+    pub fn config(&self, names: &[ServerName<'static>]) -> Arc<ClientConfig> {
+        let (Policy::VerifyNames, Some(authorities)) = (self.policy, &self.verifier) else {
+            return Arc::clone(&self.config);
+        };
+        let mut config = ClientConfig::clone(&self.config);
+        config.dangerous().set_certificate_verifier(Arc::new(Host {
+            authorities: Arc::clone(authorities),
+            names: names.to_vec(),
+        }));
+        Arc::new(config)
     }
 
-    /// Whether the chain is trusted for `name`, or why not.
+    /// For which of `names` the chain is trusted, or why for none.
     pub fn judge(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
+        names: &[ServerName<'_>],
         now: UnixTime,
-    ) -> Result<(), String> {
+    ) -> Result<String, String> {
         let verifier = self
             .verifier
             .as_ref()
             .ok_or("no certificate authority is configured")?;
-        verifier
-            .verify_server_cert(leaf, intermediates, name, &[], now)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        let mut reason = "no name was asked for".to_owned();
+        for name in names {
+            match verifier.verify_server_cert(leaf, intermediates, name, &[], now) {
+                Ok(_) => return Ok(name.to_str().into_owned()),
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        Err(reason)
     }
 }
 
@@ -232,7 +265,7 @@ fn build(
 ) -> Result<Current, Error> {
     let roots = trust.load()?;
     let verifier = match (roots.is_empty(), policy) {
-        (true, Policy::Verify) => {
+        (true, Policy::Verify | Policy::VerifyNames) => {
             return Err(config_error(
                 "no certificate authority is known; name one in `ca_file`",
             ));
@@ -245,6 +278,8 @@ fn build(
         ),
     };
     let chosen: Arc<dyn ServerCertVerifier> = match (&verifier, policy, own) {
+        // Each connection has its own, see `Current::config`.
+        (Some(verifier), Policy::VerifyNames, _) => Arc::clone(verifier) as _,
         (Some(verifier), Policy::Verify, Some(own)) => Arc::new(Servers {
             inner: Arc::clone(verifier),
             revoked: own.revoked.clone(),
@@ -268,11 +303,12 @@ fn build(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.to_vec();
-    if own.is_some() {
-        // As at the other end: a session that is taken up again shows no certificate.
+    if own.is_some() || policy == Policy::VerifyNames {
+        // As at the other end: a session that is taken up again shows no certificate, and would not be verified for these names.
         config.resumption = Resumption::disabled();
     }
     Ok(Current {
+        policy,
         config: Arc::new(config),
         verifier,
         facts: told,

@@ -6,6 +6,7 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConnection, CommonState, ProtocolVersion, ServerConnection};
 
 use super::client::Current;
+use super::neighbour::ClientJudge;
 
 /// The protocol version in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +41,8 @@ pub struct TlsInfo {
     pub alpn: Option<String>,
     /// The peer's certificate.
     pub peer: PeerCertificate,
+    /// The name for which it was verified, where a name was asked for.
+    pub verified: Option<String>,
 }
 
 impl TlsInfo {
@@ -72,41 +75,50 @@ impl fmt::Display for TlsInfo {
     }
 }
 
-pub fn of_server(connection: &ServerConnection) -> TlsInfo {
-    // A configuration that asks for certificates lets no unverified one through.
-    let peer = match connection.peer_certificates() {
-        Some([_, ..]) => PeerCertificate::Verified,
-        _ => PeerCertificate::Absent,
+pub fn of_server(connection: &ServerConnection, judge: Option<&ClientJudge>) -> TlsInfo {
+    let (peer, verified) = match (connection.peer_certificates(), judge) {
+        (Some([leaf, intermediates @ ..]), Some(judge)) => {
+            match judge.judge(leaf, intermediates, UnixTime::now()) {
+                Ok(name) => (PeerCertificate::Verified, Some(name)),
+                Err(reason) => (PeerCertificate::Unverified(reason), None),
+            }
+        }
+        // Among agents no unverified one comes through the handshake.
+        (Some([_, ..]), None) => (PeerCertificate::Verified, None),
+        _ => (PeerCertificate::Absent, None),
     };
-    info(
-        connection,
-        connection.server_name().map(str::to_owned),
-        peer,
-    )
+    let sni = connection.server_name().map(str::to_owned);
+    info(connection, sni, peer, verified)
 }
 
 pub fn of_client(
     connection: &ClientConnection,
-    name: &ServerName<'_>,
+    asked_for: &ServerName<'_>,
+    names: &[ServerName<'_>],
     current: &Current,
 ) -> TlsInfo {
-    let peer = match connection.peer_certificates() {
+    let (peer, verified) = match connection.peer_certificates() {
         Some([leaf, intermediates @ ..]) => {
-            match current.judge(leaf, intermediates, name, UnixTime::now()) {
-                Ok(()) => PeerCertificate::Verified,
-                Err(reason) => PeerCertificate::Unverified(reason),
+            match current.judge(leaf, intermediates, names, UnixTime::now()) {
+                Ok(name) => (PeerCertificate::Verified, Some(name)),
+                Err(reason) => (PeerCertificate::Unverified(reason), None),
             }
         }
-        _ => PeerCertificate::Absent,
+        _ => (PeerCertificate::Absent, None),
     };
-    let sni = match name {
+    let sni = match asked_for {
         ServerName::DnsName(name) => Some(name.as_ref().to_owned()),
         _ => None,
     };
-    info(connection, sni, peer)
+    info(connection, sni, peer, verified)
 }
 
-fn info(state: &CommonState, sni: Option<String>, peer: PeerCertificate) -> TlsInfo {
+fn info(
+    state: &CommonState,
+    sni: Option<String>,
+    peer: PeerCertificate,
+    verified: Option<String>,
+) -> TlsInfo {
     let version = match state.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
         // After a handshake it is one of the two we speak.
@@ -129,5 +141,6 @@ fn info(state: &CommonState, sni: Option<String>, peer: PeerCertificate) -> TlsI
         sni,
         alpn,
         peer,
+        verified,
     }
 }

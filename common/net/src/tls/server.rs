@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
+use super::neighbour::{AnyClient, ClientJudge, TrustedClients};
 use super::revoked::Revocations;
-use super::verify::Callers;
+use super::verify;
 use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, WarnBefore, config_error, first_end, provider};
 use crate::Error;
 
@@ -28,7 +29,7 @@ pub struct ServerTls(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     certs: Vec<CertFiles>,
-    callers: Option<(PathBuf, Revocations)>,
+    callers: Callers,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<Current>,
     warn_before: WarnBefore,
@@ -36,18 +37,46 @@ struct Shared {
     seen: Mutex<Stamp>,
 }
 
+/// Who may call.
+#[derive(Debug)]
+enum Callers {
+    /// Anybody; nobody is asked for a certificate.
+    World,
+    /// Agents of this house, with certificates of this authority that are not revoked.
+    Agents(PathBuf, Revocations),
+    /// Anybody, but some are known by their certificates.
+    Neighbours(TrustedClients),
+}
+
 /// One generation of the files.
 #[derive(Debug)]
-struct Current {
+pub struct Current {
     config: Arc<ServerConfig>,
+    judge: Option<Arc<ClientJudge>>,
     facts: Vec<Facts>,
+}
+
+impl Current {
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    pub fn judge(&self) -> Option<&ClientJudge> {
+        self.judge.as_deref()
+    }
 }
 
 impl ServerTls {
     /// Server certificates for the world; clients show none. The one whose names fit the SNI is used, and the
     /// first where none fits.
     pub fn load(certs: &[CertFiles]) -> Result<Self, Error> {
-        Self::new(certs.to_vec(), None, &[])
+        Self::new(certs.to_vec(), Callers::World, &[])
+    }
+
+    /// The same for a listener that knows some of its clients by their certificates: each is asked for one, and
+    /// [`TlsInfo`](crate::TlsInfo) says what it was worth. Sessions are not taken up again, so that each connection proves it.
+    pub fn load_asking(certs: &[CertFiles], clients: &TrustedClients) -> Result<Self, Error> {
+        Self::new(certs.to_vec(), Callers::Neighbours(clients.clone()), &[])
     }
 
     /// Mutual TLS: clients must show a certificate from `client_ca` that names a role and is not among `revoked`, which is
@@ -58,18 +87,14 @@ impl ServerTls {
         revoked: &Revocations,
         alpn: &[&[u8]],
     ) -> Result<Self, Error> {
-        let callers = (client_ca.to_owned(), revoked.clone());
-        Self::new(vec![cert.clone()], Some(callers), alpn)
+        let callers = Callers::Agents(client_ca.to_owned(), revoked.clone());
+        Self::new(vec![cert.clone()], callers, alpn)
     }
 
-    fn new(
-        certs: Vec<CertFiles>,
-        callers: Option<(PathBuf, Revocations)>,
-        alpn: &[&[u8]],
-    ) -> Result<Self, Error> {
+    fn new(certs: Vec<CertFiles>, callers: Callers, alpn: &[&[u8]]) -> Result<Self, Error> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let seen = Stamp::of(paths(&certs, callers.as_ref()));
-        let current = ArcSwap::from_pointee(build(&certs, callers.as_ref(), &alpn)?);
+        let seen = Stamp::of(paths(&certs, &callers));
+        let current = ArcSwap::from_pointee(build(&certs, &callers, &alpn)?);
         Ok(Self(Arc::new(Shared {
             certs,
             callers,
@@ -96,7 +121,7 @@ impl ServerTls {
         let shared = &*self.0;
         // Stamped before reading: a change in between is seen at the next look.
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.stamp();
-        let built = build(&shared.certs, shared.callers.as_ref(), &shared.alpn)?;
+        let built = build(&shared.certs, &shared.callers, &shared.alpn)?;
         shared.current.store(Arc::new(built));
         Ok(())
     }
@@ -160,12 +185,12 @@ impl ServerTls {
         }
     }
 
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.current.load().config)
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.0.current.load_full()
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp::of(paths(&self.0.certs, self.0.callers.as_ref()))
+        Stamp::of(paths(&self.0.certs, &self.0.callers))
     }
 }
 
@@ -183,49 +208,57 @@ impl Reloads for ServerTls {
     }
 }
 
-fn paths<'a>(
-    certs: &'a [CertFiles],
-    callers: Option<&'a (PathBuf, Revocations)>,
-) -> impl Iterator<Item = &'a PathBuf> {
+fn paths<'a>(certs: &'a [CertFiles], callers: &'a Callers) -> impl Iterator<Item = &'a PathBuf> {
+    let authority = match callers {
+        Callers::World => None,
+        Callers::Agents(path, _) => Some(path),
+        Callers::Neighbours(clients) => clients.ca_file.as_ref(),
+    };
     certs
         .iter()
         .flat_map(|files| [&files.cert_file, &files.key_file])
-        .chain(callers.map(|(ca, _)| ca))
+        .chain(authority)
 }
 
-fn build(
-    certs: &[CertFiles],
-    callers: Option<&(PathBuf, Revocations)>,
-    alpn: &[Vec<u8>],
-) -> Result<Current, Error> {
+fn build(certs: &[CertFiles], callers: &Callers, alpn: &[Vec<u8>]) -> Result<Current, Error> {
     let (resolver, facts) = ByHostName::load(certs)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(config_error)?;
+    let mut judge = None;
     let builder = match callers {
-        Some((path, revoked)) => {
+        Callers::Agents(path, revoked) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(
                 Arc::new(read_roots(path)?),
                 provider(),
             )
             .build()
             .map_err(|error| Error::file(path, error))?;
-            builder.with_client_cert_verifier(Arc::new(Callers {
+            builder.with_client_cert_verifier(Arc::new(verify::Callers {
                 inner: verifier,
                 revoked: revoked.clone(),
             }))
         }
-        None => builder.with_no_client_auth(),
+        Callers::Neighbours(clients) => {
+            let new = Arc::new(ClientJudge::new(clients)?);
+            judge = Some(Arc::clone(&new));
+            builder.with_client_cert_verifier(Arc::new(AnyClient {
+                judge: new,
+                provider: provider(),
+            }))
+        }
+        Callers::World => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = alpn.to_vec();
-    if callers.is_some() {
+    if !matches!(callers, Callers::World) {
         // A session that is taken up again shows no certificate: one that was revoked or has run out would go on counting.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
     Ok(Current {
         config: Arc::new(config),
+        judge,
         facts,
     })
 }

@@ -1,3 +1,4 @@
+mod neighbours;
 mod refusals;
 
 use std::fs;

@@ -177,7 +177,7 @@ fn judge<T>(
     Err(CertificateError::Other(OtherError(Arc::new(refused))).into())
 }
 
-fn about(certificate: &CertificateDer<'_>) -> (String, Option<Serial>) {
+pub fn about(certificate: &CertificateDer<'_>) -> (String, Option<Serial>) {
     match X509Certificate::from_der(certificate) {
         Ok((_, parsed)) => (
             parsed.subject().to_string(),
