@@ -111,6 +111,14 @@ enhanced_codes! {
     POLICY_4_7_0 = 4 7 0;
     /// Not allowed for now: a limit has no room.
     LIMIT_REACHED_4_7_1 = 4 7 1;
+    /// Security features are wanted that the other side lacks.
+    SECURITY_LACKING_4_7_4 = 4 7 4;
+    /// Cryptography fails, such as a certificate that does not count.
+    CRYPTOGRAPHY_4_7_5 = 4 7 5;
+    /// Name or password is refused, where another answer may come (RFC 5248 §2.4).
+    AUTH_INVALID_4_7_8 = 4 7 8;
+    /// The mechanism needs encryption, for now not to be had (RFC 5248 §2.4).
+    ENCRYPTION_NEEDED_4_7_11 = 4 7 11;
     /// Undefined permanent fault.
     PERMANENT_5_0_0 = 5 0 0;
     /// There is no such mailbox.

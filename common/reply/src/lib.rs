@@ -99,6 +99,11 @@ impl EnhancedStatusCode {
         self.detail
     }
 
+    /// The same subject and detail as a transient failure: the fault is ours to mend, and the mail waits.
+    pub const fn as_transient(self) -> Self {
+        Self { class: 4, ..self }
+    }
+
     /// The same subject and detail as a permanent failure, as when time has run out.
     pub const fn as_permanent(self) -> Self {
         Self { class: 5, ..self }

@@ -26,6 +26,7 @@ pub struct ClientSession {
     capabilities: Capabilities,
     greeting: String,
     tls: bool,
+    authenticated: bool,
     /// The host holds a transaction that failed half-way; RSET comes before the next mail.
     needs_reset: bool,
 }
@@ -93,8 +94,8 @@ pub enum ClientError {
     #[error("authentication needs TLS")]
     AuthWithoutTls,
     /// The host offers no mechanism of ours.
-    #[error("the host offers no authentication mechanism that we know")]
-    NoMechanism,
+    #[error("the host offers no authentication that we know ({})", offered(.0))]
+    NoMechanism(Vec<String>),
     /// The host, or somebody between, sent plain text behind its reply to STARTTLS (RFC 3207).
     #[error("plain text followed the reply to STARTTLS")]
     PlaintextAfterStartTls,
@@ -115,6 +116,14 @@ pub enum ClientError {
         /// With what words.
         reply: Reply,
     },
+}
+
+/// For a person; what the host said is cut to a bearable length.
+fn offered(mechanisms: &[String]) -> String {
+    match mechanisms {
+        [] => "it offers none".to_owned(),
+        some => format!("it offers {:.200}", some.join(" ")),
+    }
 }
 
 #[derive(Debug)]
@@ -144,6 +153,7 @@ impl ClientSession {
             capabilities: Capabilities::default(),
             greeting: String::new(),
             tls,
+            authenticated: false,
             needs_reset: false,
         }
     }

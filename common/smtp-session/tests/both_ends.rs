@@ -104,6 +104,7 @@ fn outgoing(recipients: &[&str], content: &str) -> OutgoingMail {
         requiretls: false,
         ret: None,
         envid: None,
+        auth: None,
     }
 }
 

@@ -83,6 +83,7 @@ fn outgoing(sender: &Mailbox, recipients: &[Mailbox], content: &[u8]) -> Outgoin
         requiretls: false,
         ret: None,
         envid: None,
+        auth: None,
     }
 }
 

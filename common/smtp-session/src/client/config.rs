@@ -16,6 +16,8 @@ pub struct ClientConfig {
     pub tls: TlsUse,
     /// Name and password, where the host asks for them.
     pub auth: Option<(String, Password)>,
+    /// A password is shown to a host without TLS, too; default no.
+    pub auth_without_tls: bool,
     /// BDAT instead of DATA where CHUNKING and PIPELINING are offered; default no, since DATA works everywhere.
     pub chunking: bool,
     /// How long to wait.
@@ -92,6 +94,7 @@ impl ClientConfig {
             lmtp: false,
             tls: TlsUse::IfOffered,
             auth: None,
+            auth_without_tls: false,
             chunking: false,
             timeouts: ClientTimeouts::default(),
         }

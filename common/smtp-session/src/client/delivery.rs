@@ -36,6 +36,8 @@ pub struct OutgoingMail {
     pub ret: Option<Ret>,
     /// ENVID, where DSN is offered.
     pub envid: Option<String>,
+    /// AUTH (RFC 4954 §5), where we have logged in: who submitted the mail, or `<>` as the empty text.
+    pub auth: Option<String>,
 }
 
 /// One recipient of an [`OutgoingMail`].
@@ -163,6 +165,10 @@ impl ClientSession {
                 requiretls: mail.requiretls,
                 ret: mail.ret.filter(|_| dsn),
                 envid: mail.envid.clone().filter(|_| dsn),
+                auth: mail
+                    .auth
+                    .clone()
+                    .filter(|auth| self.authenticated && (utf8 || auth.is_ascii())),
                 ..MailParams::default()
             },
         })

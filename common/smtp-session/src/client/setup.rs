@@ -43,7 +43,10 @@ impl ClientSession {
             {
                 self.authenticate()
             }
-            (Phase::Auth(_), Severity::Completion) => self.ready(),
+            (Phase::Auth(_), Severity::Completion) => {
+                self.authenticated = true;
+                self.ready()
+            }
             (Phase::Auth(exchange), Severity::Intermediate)
                 if reply.code() == AUTH_CONTINUE_334 =>
             {
@@ -85,11 +88,11 @@ impl ClientSession {
             let mut mechanisms = self.capabilities.mechanisms();
             mechanisms.any(|name| name == mechanism.as_str())
         };
-        let mechanism = Mechanism::ALL
-            .into_iter()
-            .find(offered)
-            .ok_or(ClientError::NoMechanism)?;
-        if mechanism.reveals_password() && !self.tls {
+        let mechanism = Mechanism::ALL.into_iter().find(offered).ok_or_else(|| {
+            let offered = self.capabilities.mechanisms();
+            ClientError::NoMechanism(offered.map(|name| name.to_string()).collect())
+        })?;
+        if mechanism.reveals_password() && !self.tls && !self.config.auth_without_tls {
             return Err(ClientError::AuthWithoutTls);
         }
         let (exchange, initial_response) = ClientExchange::start(Credentials {
