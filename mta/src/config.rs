@@ -1,13 +1,17 @@
 //! `[mta]`: what can be set, with units and defaults.
 
+pub mod hosts;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use postroad_address::Domain;
 use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig, Interval};
-use postroad_net::{CertFiles, Limits, ListenAddr, Networks, ServerTls};
+use postroad_net::{CertFiles, ClientTls, Limits, ListenAddr, Networks, ServerTls, Trust};
 use postroad_smtp_session::ClientTimeouts;
 use serde::{Deserialize, Serialize};
+
+pub use hosts::{HostConfig, HostPattern, PasswordNeeds};
 
 /// Keys that can change while the agent runs; others need a restart.
 pub const LIVE: &[&str] = &[
@@ -24,6 +28,8 @@ pub const LIVE: &[&str] = &[
     "mta.outbound.bind_ipv4",
     "mta.outbound.bind_ipv6",
     "mta.outbound.tls",
+    "mta.outbound.hosts",
+    "mta.outbound.auth_pause",
     "mta.outbound.allow_networks",
     "mta.outbound.own_addresses",
     "mta.outbound.per_destination",
@@ -126,6 +132,10 @@ impl Config {
                 "write 1 or more for it and for `per_destination`, or `enabled = false`",
             );
         }
+        problems.extend(hosts::check(&self.outbound.hosts, file));
+        if let Some(problem) = self.outbound.world_problem(file) {
+            problems.push(problem);
+        }
         problems
     }
 }
@@ -173,6 +183,10 @@ pub struct OutboundConfig {
     pub bind_ipv6: Option<Ipv6Addr>,
     /// How hard to try for encryption.
     pub tls: TlsPolicy,
+    /// What is known of single next hops.
+    pub hosts: Vec<HostConfig>,
+    /// How long a host is left alone that refused our log-in.
+    pub auth_pause: Interval,
     /// Networks that may be sent to although they are not of the public internet.
     pub allow_networks: Networks,
     /// Public addresses that lead to this host, if it is behind NAT: mail hosts with one of them are ourselves.
@@ -196,6 +210,8 @@ impl Default for OutboundConfig {
             bind_ipv4: None,
             bind_ipv6: None,
             tls: TlsPolicy::default(),
+            hosts: Vec::new(),
+            auth_pause: Interval::minutes(5),
             allow_networks: Networks::default(),
             own_addresses: Vec::new(),
             concurrency: 100,
@@ -207,6 +223,16 @@ impl Default for OutboundConfig {
 }
 
 impl OutboundConfig {
+    /// Whether the world can be verified at all. Reads the system's authorities; blocks.
+    fn world_problem(&self, file: &ConfigFile) -> Option<ConfigError> {
+        if self.tls != TlsPolicy::Verified {
+            return None;
+        }
+        let error = ClientTls::to_hosts(true, Trust::System, None).err()?;
+        let remedy = "install the system's authorities (the package ca-certificates), or write another value";
+        Some(file.error("mta.outbound.tls", error.to_string(), remedy))
+    }
+
     /// The local address to send from to an address of this family.
     pub fn source(&self, to: IpAddr) -> Option<IpAddr> {
         match to {
@@ -232,6 +258,8 @@ pub enum TlsPolicy {
     None,
     /// Mail waits where it cannot be had. The certificate is not verified.
     Required,
+    /// The same, and the certificate must be of a known authority and for the name of the next hop.
+    Verified,
 }
 
 /// `[mta.outbound.timeouts]`: RFC 5321 §4.5.3.2 where it has a word on it.

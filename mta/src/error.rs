@@ -19,6 +19,15 @@ pub enum Error {
     /// Configuration: the certificates cannot be used.
     #[error("mta.inbound.certificates: {0}")]
     Certificates(#[source] postroad_net::Error),
+    /// Configuration: what is said of a next hop cannot be used.
+    #[error("mta.outbound.hosts: {host}: {source}")]
+    Host {
+        /// The next hop.
+        host: String,
+        /// Why.
+        #[source]
+        source: postroad_net::Error,
+    },
     /// Us: TLS for outgoing connections cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[source] postroad_net::Error),
@@ -36,9 +45,10 @@ impl From<Error> for DaemonError {
                 source: postroad_net::Error::Bind { source, .. },
                 ..
             } if source.kind() == ErrorKind::AddrInUse => Self::temporary(error),
-            Error::Listen { .. } | Error::Certificates(_) | Error::HeloName(_) => {
-                Self::config(error)
-            }
+            Error::Listen { .. }
+            | Error::Certificates(_)
+            | Error::HeloName(_)
+            | Error::Host { .. } => Self::config(error),
             Error::Tls(_) => Self::software(error),
         }
     }

@@ -21,7 +21,10 @@ mod process;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use config::{Config, HostText, InboundConfig, OutboundConfig, Timeouts, TlsPolicy};
+pub use config::{
+    Config, HostConfig, HostPattern, HostText, InboundConfig, OutboundConfig, PasswordNeeds,
+    Timeouts, TlsPolicy,
+};
 pub use error::Error;
 use postroad_accounts::Accounts;
 use postroad_daemon::{Apply, CommonConfig, ReloadPart};
@@ -108,7 +111,10 @@ impl Mta {
             });
             let send = send.as_ref().map(|outbound| {
                 let renewed = outbound.renewal(&config.outbound);
-                renewed.map_err(|error| wrong("mta.outbound.helo_name", &error))
+                renewed.map_err(|error| match error {
+                    Error::HeloName(_) => wrong("mta.outbound.helo_name", &error),
+                    error => wrong("mta.outbound.hosts", &error),
+                })
             });
             let (receive, send) = (receive.transpose()?, send.transpose()?);
             Ok(Apply::new(move || {

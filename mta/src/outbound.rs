@@ -17,6 +17,8 @@ mod own;
 mod places;
 mod record;
 pub mod resolve;
+mod unusable;
+mod ways;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,15 +30,17 @@ use postroad_address::ForwardPath;
 use postroad_daemon::{Apply, CommonConfig, machine_name};
 use postroad_dns::Resolver;
 use postroad_envelope::{
-    Notify, Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport, Timestamp,
+    Envelope, Notify, Outcome, Recipient, RecipientIndex, Route, RouteClass, StatusReport,
+    Timestamp,
 };
 use postroad_metrics::Metrics;
-use postroad_net::{ClientTls, Trust};
+use postroad_net::ClientTls;
 use postroad_queue_client::worker::{self, Handler, Verdict, WorkerOptions};
 use postroad_queue_client::{HandBack, Lease, QueueService, Settlement};
 use postroad_reply::{BAD_CONTENT_5_6_0, LOOP_5_4_6, MISCONFIGURED_4_3_5, SYSTEM_4_3_0};
 use postroad_smtp::HeloName;
 use postroad_smtp_session::{ClientConfig, OutgoingMail, OutgoingRecipient, TlsUse};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,17 +48,21 @@ use tokio_util::task::TaskTracker;
 use self::content::{Content, ContentError};
 use self::conversation::{Conversation, Disposition, Manners, Trouble};
 use self::counts::{CLASSES, Counts};
-use self::ledger::Ledger;
+use self::ledger::{Hop, Ledger};
 use self::next_hop::{Candidate, NextHop, Surroundings, Target};
 use self::places::Places;
+use self::unusable::Unusable;
+use self::ways::{Ways, watch_files};
 use crate::Error;
-use crate::config::{OutboundConfig, TlsPolicy};
+use crate::config::OutboundConfig;
 
 /// The worker for mail to the world, and to named hosts by SMTP and LMTP. Clones share what it is like, so that a changed
 /// configuration reaches the jobs that begin from then on.
 #[derive(Clone)]
 pub struct Outbound {
     current: Arc<ArcSwap<Sender>>,
+    /// What is read again when its files change.
+    files: watch::Sender<Vec<ClientTls>>,
     common: CommonConfig,
     listening: Vec<SocketAddr>,
     concurrency: u32,
@@ -67,7 +75,7 @@ struct Sender {
     helo_name: HeloName,
     around: Surroundings,
     own_names: Vec<String>,
-    tls: ClientTls,
+    ways: Ways,
     queue: Arc<dyn QueueService>,
     resolver: Arc<dyn Resolver>,
     places: Places,
@@ -89,13 +97,14 @@ impl Outbound {
         let concurrency = config.concurrency;
         let helo_name = helo_name(&config, common)?;
         let around = own::surroundings(&config, common, listening);
+        let ways = Ways::new(&config)?;
+        let files = watch::Sender::new(ways.files());
         let sender = Sender {
             agent: format!("mta@{}", common.hostname.a_label()),
             helo_name,
             own_names: around.own_names.iter().map(ToString::to_string).collect(),
             around,
-            // Any certificate is taken, so no authority needs to be known.
-            tls: ClientTls::opportunistic(Trust::Files(Vec::new())).map_err(Error::Tls)?,
+            ways,
             queue,
             resolver,
             places: Places::new(config.per_destination),
@@ -105,6 +114,7 @@ impl Outbound {
         };
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(sender)),
+            files,
             common: common.clone(),
             listening: listening.to_vec(),
             concurrency,
@@ -115,7 +125,9 @@ impl Outbound {
     pub fn renewal(&self, config: &OutboundConfig) -> Result<Apply, Error> {
         let helo_name = helo_name(config, &self.common)?;
         let around = own::surroundings(config, &self.common, &self.listening);
+        let ways = Ways::new(config)?;
         let (current, config) = (Arc::clone(&self.current), config.clone());
+        let files = self.files.clone();
         Ok(Apply::new(move || {
             let old = current.load();
             let new = Sender {
@@ -123,7 +135,7 @@ impl Outbound {
                 helo_name,
                 own_names: around.own_names.iter().map(ToString::to_string).collect(),
                 around,
-                tls: old.tls.clone(),
+                ways,
                 queue: Arc::clone(&old.queue),
                 resolver: Arc::clone(&old.resolver),
                 places: old.places.with_limit(config.per_destination),
@@ -131,6 +143,7 @@ impl Outbound {
                 partings: old.partings.clone(),
                 config,
             };
+            files.send_replace(new.ways.files());
             current.store(Arc::new(new));
         }))
     }
@@ -149,7 +162,14 @@ impl Outbound {
         let (queue, partings) = (Arc::clone(&sender.queue), sender.partings.clone());
         drop(sender);
         let current = Arc::clone(&self.current);
-        worker::run(queue, options, Arc::new(self), shutdown).await;
+        // Certificates matter as long as a job may still begin.
+        let worked = CancellationToken::new();
+        let watching = watch_files(self.files.subscribe(), worked.clone());
+        let working = async {
+            worker::run(queue, options, Arc::new(self), shutdown).await;
+            worked.cancel();
+        };
+        tokio::join!(working, watching);
         partings.close();
         let quit = current.load().config.timeouts.quit.as_duration();
         // Their outcomes are settled; a host that does not even say good-bye is left standing.
@@ -165,11 +185,20 @@ fn helo_name(config: &OutboundConfig, common: &CommonConfig) -> Result<HeloName,
 impl Sender {
     /// Tries a job at one host after the other.
     async fn attempt(&self, lease: &Lease) -> Attempted {
-        let mut ledger = Ledger::new(&lease.envelope.recipients);
+        let way = self.ways.of(&lease.route);
+        let hop = Hop {
+            routed: lease.route.next_hop.is_some(),
+            listed: way.is_listed(),
+        };
+        let mut ledger = Ledger::new(&lease.envelope.recipients, hop);
         let hops = lease.envelope.hop_count;
         if hops > self.config.max_hops {
             let text = format!("the mail loops: it has {hops} Received fields");
             ledger.settle_rest(&Outcome::Failed(StatusReport::local(LOOP_5_4_6, text)));
+            return Attempted::nowhere(ledger);
+        }
+        if let Some(report) = way.paused(&lease.route, Instant::now()) {
+            ledger.settle_rest(&Outcome::Delayed(report));
             return Attempted::nowhere(ledger);
         }
         let hop = match self.next_hop(lease).await {
@@ -217,13 +246,39 @@ impl Sender {
         for candidate in &hop.candidates {
             let mail = outgoing(lease, ledger, content.size());
             let disposition = self.try_host(candidate, &lease.route, &mail, content).await;
+            let unusable = Unusable::of_routed(&disposition);
+            let well = disposition.trouble.is_none() && unusable.is_none();
             ledger.enter(candidate, disposition);
+            match unusable {
+                Some(unusable) => self.note(lease, ledger, unusable),
+                None if well => self.ways.of(&lease.route).works(&lease.route),
+                None => {}
+            }
             if ledger.is_settled() {
                 return;
             }
             if let Some(report) = ledger.last_trouble() {
                 record::passed_over(lease, report);
             }
+        }
+    }
+
+    /// A host that cannot be used is counted, and told to a person if our configuration names it.
+    fn note(&self, lease: &Lease, ledger: &Ledger<'_>, unusable: Unusable) {
+        let (way, route) = (self.ways.of(&lease.route), &lease.route);
+        let named = way.is_listed() || route.next_hop.is_some();
+        if unusable == Unusable::LoginMissing && !named {
+            return;
+        }
+        self.counts.connections.unusable.count(unusable.label());
+        let (Some(report), now) = (ledger.last_trouble(), Instant::now()) else {
+            return;
+        };
+        if named && way.is_news(route, now) {
+            record::unusable(lease, report, unusable, way.is_listed());
+        }
+        if matches!(unusable, Unusable::LoginRefused | Unusable::NoMechanism) {
+            way.login_refused(route, report, now);
         }
     }
 
@@ -235,21 +290,18 @@ impl Sender {
         mail: &OutgoingMail,
         content: &Content,
     ) -> Disposition {
-        let tls = match self.config.tls {
-            TlsPolicy::Opportunistic => TlsUse::IfOffered,
-            TlsPolicy::None => TlsUse::Never,
-            TlsPolicy::Required => TlsUse::Required,
-        };
-        let manners = self.manners(route, tls);
+        let tls = self.ways.of(route).tls_use();
+        let manners = self.manners(candidate, route, tls);
+        let may_fall_back = tls == TlsUse::IfOffered && !manners.implicit_tls;
         match converse(candidate, &manners).await {
-            Err(trouble) if tls == TlsUse::IfOffered && is_handshake(&trouble) => {
+            Err(trouble) if may_fall_back && is_handshake(&trouble) => {
                 // RFC 7435 §3: opportunistic security falls back to what there was before.
                 tracing::info!(
                     event = "tls_failed",
                     relay = %record::relay(&candidate.host, candidate.address),
                     "sending in plain text instead: {trouble}"
                 );
-                let manners = self.manners(route, TlsUse::Never);
+                let manners = self.manners(candidate, route, TlsUse::Never);
                 let conversation = converse(candidate, &manners).await;
                 self.deliver(conversation, mail, content).await
             }
@@ -279,17 +331,24 @@ impl Sender {
         disposition
     }
 
-    fn manners(&self, route: &Route, tls: TlsUse) -> Manners<'_> {
+    fn manners(&self, candidate: &Candidate, route: &Route, tls: TlsUse) -> Manners<'_> {
+        let way = self.ways.of(route);
+        let (tls_name, tls_names) = way.names(candidate, route);
         let lmtp = route.class == RouteClass::Lmtp;
         Manners {
             config: &self.config,
             client: ClientConfig {
                 lmtp,
                 tls,
+                auth: way.auth.clone(),
+                auth_without_tls: way.auth_without_tls,
                 timeouts: (&self.config.timeouts).into(),
                 ..ClientConfig::new(self.helo_name.clone())
             },
-            tls: &self.tls,
+            tls: &way.tls,
+            tls_name,
+            tls_names,
+            implicit_tls: way.is_implicit(route),
             counts: &self.counts.connections,
             // An LMTP server of this host rightly has its name.
             own_names: if lmtp { &[] } else { &self.own_names },
@@ -356,7 +415,7 @@ impl Attempted {
 
 async fn converse(candidate: &Candidate, manners: &Manners<'_>) -> Result<Conversation, Trouble> {
     let conversation = Conversation::connect(candidate, manners).await?;
-    conversation.set_up(candidate, manners).await
+    conversation.set_up(manners).await
 }
 
 /// Whether a conversation ended because of STARTTLS, rather than by the host's refusal of us.
@@ -376,7 +435,21 @@ fn outgoing(lease: &Lease, ledger: &Ledger<'_>, size: u64) -> OutgoingMail {
         requiretls: envelope.requiretls,
         ret: envelope.ret,
         envid: envelope.envid.clone(),
+        auth: submitter(envelope),
     }
+}
+
+/// RFC 4954 §5: what a client said of who submitted a mail is believed of its own account alone; of others, and of clients
+/// that did not log in, it is `<>`, as if nobody knew.
+fn submitter(envelope: &Envelope) -> Option<String> {
+    let said = envelope.auth.as_ref()?;
+    let own = envelope.account.as_deref();
+    let believed = own.is_some_and(|account| account.eq_ignore_ascii_case(said));
+    Some(if believed {
+        said.clone()
+    } else {
+        String::new()
+    })
 }
 
 fn outgoing_recipient(recipient: &Recipient) -> OutgoingRecipient {

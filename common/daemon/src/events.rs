@@ -173,6 +173,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     // The way out.
     ("attempt", "A delivery was tried, here or at another host."),
     ("delivered", "A mail lies in a mailbox."),
+    (
+        "host_unusable",
+        "A host that mail goes by cannot be used as it is configured; the mail waits.",
+    ),
     // People.
     (
         "admin",
@@ -226,6 +230,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("delay_ms", "Milliseconds since the mail was accepted."),
     ("duration_ms", "Milliseconds this took."),
     ("tls", "Version and cipher of the connection."),
+    (
+        "verified",
+        "The name for which the certificate of the other side was verified.",
+    ),
     ("mechanism", "The SASL mechanism."),
     ("domains", "How many domains."),
     ("accounts", "How many accounts."),

@@ -258,6 +258,20 @@ words! {
 }
 
 words! {
+    /// Why a host cannot be used as it is configured.
+    UNUSABLE Unusable "reason" "Why." {
+        LoginRefused "login_refused" "It refuses our name or password.",
+        LoginPostponed "login_postponed" "It cannot look at our password now.",
+        NoMechanism "no_mechanism" "It offers no log-in of a kind that we know.",
+        PasswordUnprotected "password_unprotected" "The password would go in plain text.",
+        LoginMissing "login_missing" "It wants a log-in, and none is configured.",
+        NoTls "no_tls" "It offers no TLS, which is required, or refuses it.",
+        Handshake "handshake" "TLS is required and does not come about.",
+        Certificate "certificate" "Its certificate does not count, or is for another name.",
+    }
+}
+
+words! {
     /// Where a job stands.
     STATE State "state" "Where the job stands." {
         Due "due" "Its time has come, and it waits for a worker.",

@@ -4,7 +4,7 @@
 use crate::labels::{
     ANSWER, CERTIFICATE, CHECK, CONNECT, COUNTED, LISTENER, LOGIN, Label, NODE, OFFER, OUTCOME,
     REASON, REFUSED, REPORT, ROUTE, RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS,
-    TLS_VERSION, VERSION,
+    TLS_VERSION, UNUSABLE, VERSION,
 };
 
 /// Something that is counted.
@@ -207,6 +207,7 @@ metrics! {
     OUTBOUND "postroad_outbound_connections_total" Counter, MTA, [CONNECT] "Connections to other hosts that were tried.";
     OUTBOUND_OPEN "postroad_outbound_connections_open" Gauge, MTA, [] "Connections to other hosts that are open now.";
     OUTBOUND_TLS_FAILURES "postroad_outbound_tls_failures_total" Counter, MTA, [] "Handshakes of TLS with other hosts that failed.";
+    OUTBOUND_UNUSABLE "postroad_outbound_unusable_total" Counter, MTA, [UNUSABLE] "Conversations that ended since the host cannot be used as it is configured; the mail waits.";
     LIMITED "postroad_attempts_limited_total" Counter, MTA, [] "Leases handed back, since their destination had as many conversations as it may have.";
 
     // The queue: in and out.

@@ -103,6 +103,9 @@ impl Report {
         ];
         let shown = shown.into_iter().flatten().flatten();
         self.certificates.extend(shown.cloned());
+        let own = mta.iter().flat_map(|mta| &mta.outbound.hosts);
+        self.certificates
+            .extend(own.filter_map(postroad_mta::HostConfig::own_certificate));
         self.note(file, "queued", queued.as_ref());
         self.note(file, "msa", msa.as_ref());
         self.note(file, "mta", mta.as_ref());

@@ -60,6 +60,9 @@ fn installed(which: Uncomment) -> (tempfile::TempDir, Report) {
         fs::copy(tls.join(old), tls.join(new)).unwrap();
     }
     fs::write(folder.path().join("zone"), "").unwrap();
+    let password = folder.path().join("smarthost.password");
+    fs::write(&password, "example\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(tls.join("revoked"), "").unwrap();
     fs::write(
         folder.path().join("directory.toml"),

@@ -11,7 +11,7 @@ use postroad_net::{ClientTls, Error as NetError, Stream, connect_tcp};
 use postroad_queue_client::QueueError;
 use postroad_reply::{
     BAD_CONNECTION_4_4_2, EnhancedStatusCode, LOOP_5_4_6, MISCONFIGURED_4_3_5, NO_ANSWER_4_4_1,
-    POLICY_4_7_0, Reply, SYSTEM_4_3_0,
+    Reply, SYSTEM_4_3_0,
 };
 use postroad_smtp_session::{
     ClientConfig, ClientError, ClientSession, OutgoingMail, Progress, RecipientResult, Stage,
@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::content::Content;
 use super::counts::ConnectionCounts;
 use super::next_hop::Candidate;
+use super::unusable::Unusable;
 use crate::config::OutboundConfig;
 
 /// Octets of content encoded at a time, and gathered before they are written.
@@ -93,11 +94,13 @@ impl Trouble {
 
     /// RFC 3463 §3.5, for what has no status from the host.
     pub fn status(&self) -> EnhancedStatusCode {
+        if let Some(unusable) = Unusable::of(self) {
+            return unusable.status(self.reply());
+        }
         match self {
             Self::Connect(_) => NO_ANSWER_4_4_1,
             Self::Ourselves { routed: true, .. } => MISCONFIGURED_4_3_5,
             Self::Ourselves { routed: false, .. } => LOOP_5_4_6,
-            Self::Handshake(_) | Self::Session(ClientError::TlsNotOffered) => POLICY_4_7_0,
             Self::Content(_) => SYSTEM_4_3_0,
             _ => BAD_CONNECTION_4_4_2,
         }
@@ -120,6 +123,22 @@ fn at(stage: Stage) -> &'static str {
         Stage::Quit => "at QUIT",
         Stage::Idle => "between commands",
     }
+}
+
+/// The same connection under TLS.
+async fn encrypted(
+    stream: Stream,
+    unread: &[u8],
+    manners: &Manners<'_>,
+) -> Result<Stream, Trouble> {
+    let within = manners.config.timeouts.tls.as_duration();
+    let (name, names) = (&manners.tls_name, &manners.tls_names);
+    let upgraded = stream.upgrade_to_host(manners.tls, name, names, unread, within);
+    let upgraded = upgraded.await;
+    if upgraded.is_err() {
+        manners.counts.tls_failures.count();
+    }
+    upgraded.map_err(Trouble::Handshake)
 }
 
 /// How far a conversation came.
@@ -149,8 +168,14 @@ pub struct Manners<'a> {
     pub config: &'a OutboundConfig,
     /// How we present ourselves.
     pub client: ClientConfig,
-    /// For STARTTLS.
+    /// For TLS.
     pub tls: &'a ClientTls,
+    /// What to call the host in the handshake.
+    pub tls_name: String,
+    /// Of these its certificate must have one, if it is verified.
+    pub tls_names: Vec<String>,
+    /// TLS from the first octet.
+    pub implicit_tls: bool,
     /// Where it is counted.
     pub counts: &'a ConnectionCounts,
     /// A host that greets with one of these is ourselves.
@@ -160,7 +185,7 @@ pub struct Manners<'a> {
 }
 
 impl Conversation {
-    /// Connects; the greeting has not been read yet.
+    /// Connects, and begins TLS where that comes first; the greeting has not been read yet.
     pub async fn connect(candidate: &Candidate, manners: &Manners<'_>) -> Result<Self, Trouble> {
         let (config, address) = (manners.config, candidate.address);
         let within = config.timeouts.connect.as_duration();
@@ -171,25 +196,26 @@ impl Conversation {
             Err(_) => Connect::Failed,
         });
         let stream = connected.map_err(Trouble::Connect)?;
+        let open = manners.counts.open.hold();
+        let stream = match manners.implicit_tls {
+            true => encrypted(stream, &[], manners).await?,
+            false => stream,
+        };
         Ok(Self {
-            _open: manners.counts.open.hold(),
+            _open: open,
             stream,
-            session: ClientSession::new(manners.client.clone(), false),
+            session: ClientSession::new(manners.client.clone(), manners.implicit_tls),
             input: BytesMut::with_capacity(4096),
             until: Instant::now() + config.timeouts.conversation.as_duration(),
         })
     }
 
     /// From the greeting until a mail can be sent, by way of STARTTLS.
-    pub async fn set_up(
-        mut self,
-        candidate: &Candidate,
-        manners: &Manners<'_>,
-    ) -> Result<Self, Trouble> {
+    pub async fn set_up(mut self, manners: &Manners<'_>) -> Result<Self, Trouble> {
         loop {
             match self.progress().await? {
                 Progress::Ready => break,
-                Progress::StartTls => self = self.start_tls(candidate, manners).await?,
+                Progress::StartTls => self = self.start_tls(manners).await?,
                 Progress::SendContent | Progress::Done(_) | Progress::Closed => {
                     return Err(Trouble::HungUp(self.session.stage()));
                 }
@@ -204,23 +230,9 @@ impl Conversation {
         Ok(self)
     }
 
-    async fn start_tls(
-        mut self,
-        candidate: &Candidate,
-        manners: &Manners<'_>,
-    ) -> Result<Self, Trouble> {
+    async fn start_tls(mut self, manners: &Manners<'_>) -> Result<Self, Trouble> {
         self.write().await?;
-        let name = match candidate.host.starts_with('[') {
-            true => candidate.address.ip().to_string(),
-            false => candidate.host.clone(),
-        };
-        let within = manners.config.timeouts.tls.as_duration();
-        self.stream = self
-            .stream
-            .upgrade_client(manners.tls, &name, &self.input, within)
-            .await
-            .inspect_err(|_| manners.counts.tls_failures.count())
-            .map_err(Trouble::Handshake)?;
+        self.stream = encrypted(self.stream, &self.input, manners).await?;
         self.session.tls_started();
         Ok(self)
     }
@@ -291,7 +303,7 @@ impl Conversation {
         self.stream.tls_info().map(|info| TlsFacts {
             version: info.version.to_string(),
             cipher: info.cipher.clone(),
-            verified: None,
+            verified: info.verified.clone(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! What is counted of the way out.
 
 use postroad_envelope::RouteClass;
-use postroad_metrics::labels::Connect;
+use postroad_metrics::labels::{Connect, Unusable};
 use postroad_metrics::{Counter, Gauge, Metrics, Table, list};
 use postroad_queue_client::AttemptCounts;
 
@@ -21,6 +21,7 @@ pub struct ConnectionCounts {
     pub tried: Table<Connect, Counter>,
     pub open: Gauge,
     pub tls_failures: Counter,
+    pub unusable: Table<Unusable, Counter>,
 }
 
 impl Counts {
@@ -32,6 +33,7 @@ impl Counts {
                 tried: metrics.counters(&list::OUTBOUND, &[]),
                 open: metrics.gauge(&list::OUTBOUND_OPEN, &[]),
                 tls_failures: metrics.counter(&list::OUTBOUND_TLS_FAILURES, &[]),
+                unusable: metrics.counters(&list::OUTBOUND_UNUSABLE, &[]),
             },
         }
     }

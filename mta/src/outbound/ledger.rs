@@ -10,21 +10,33 @@ use postroad_smtp_session::{RecipientResult, Stage};
 
 use super::conversation::{Disposition, Trouble};
 use super::next_hop::Candidate;
+use super::unusable::{Unusable, wants_login};
 
 /// Octets of text for a person; several hosts may each have had something to say.
 const MAX_TEXT: usize = 1000;
 
 /// The recipients of a job; an outcome once given stays.
 pub struct Ledger<'a> {
+    hop: Hop,
     entries: Vec<(&'a Recipient, Option<Outcome>)>,
     /// What was in the way at each host, for those who end without an outcome.
     troubles: Vec<StatusReport>,
 }
 
+/// What our own configuration says of the next hop.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop {
+    /// A route of ours names it.
+    pub routed: bool,
+    /// It has an entry in `mta.outbound.hosts`.
+    pub listed: bool,
+}
+
 impl<'a> Ledger<'a> {
     /// Nobody was tried yet.
-    pub fn new(recipients: &'a [Recipient]) -> Self {
+    pub fn new(recipients: &'a [Recipient], hop: Hop) -> Self {
         Self {
+            hop,
             entries: recipients.iter().map(|r| (r, None)).collect(),
             troubles: Vec::new(),
         }
@@ -60,7 +72,11 @@ impl<'a> Ledger<'a> {
             trouble,
             tls,
         } = disposition;
-        let host = Host { candidate, tls };
+        let host = Host {
+            candidate,
+            tls,
+            hop: self.hop,
+        };
         let mut postponed = None;
         let open = self
             .entries
@@ -76,10 +92,9 @@ impl<'a> Ledger<'a> {
         self.troubles.extend(postponed);
         let Some(trouble) = trouble else { return };
         let report = host.trouble(&trouble);
+        self.troubles.push(report.clone());
         if is_last_word(&trouble) {
             self.settle_rest(&Outcome::Delayed(report));
-        } else {
-            self.troubles.push(report);
         }
     }
 
@@ -109,7 +124,9 @@ impl<'a> Ledger<'a> {
 /// Whether no other host may be asked: behind the final dot this one may have taken the mail (RFC 1047), and content
 /// that cannot be read cannot be read for another either.
 fn is_last_word(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Content(_)) || trouble.stage() == Stage::End
+    // A password that was refused is not tried at the next address of the same host.
+    let refused = Unusable::of(trouble) == Some(Unusable::LoginRefused);
+    refused || matches!(trouble, Trouble::Content(_)) || trouble.stage() == Stage::End
 }
 
 enum Judgement {
@@ -121,6 +138,7 @@ enum Judgement {
 /// A host with what to call it.
 struct Host<'a> {
     candidate: &'a Candidate,
+    hop: Hop,
     tls: Option<TlsFacts>,
 }
 
@@ -149,6 +167,9 @@ impl Host<'_> {
         let severity = reply.severity();
         let leaves = reply.code() == SERVICE_NOT_AVAILABLE_421 && stage != Stage::End;
         let text = format!("{} said {}: {reply}", self.name(), answering(stage));
+        if self.hop.routed && wants_login(&reply) {
+            return Judgement::ElseWhere(self.login_missing(reply, text));
+        }
         let report = self.report(reply, text);
         match severity {
             // A host that has no time for anybody now; 421 and a refused MAIL are not about the recipient.
@@ -158,7 +179,19 @@ impl Host<'_> {
         }
     }
 
+    /// The host that our route names wants us to log in: our fault, not the mail's.
+    fn login_missing(&self, reply: Reply, text: String) -> StatusReport {
+        let unusable = Unusable::LoginMissing;
+        let status = unusable.status(Some(&reply));
+        let text = with_remedy(text, unusable.remedy(self.hop.listed));
+        StatusReport {
+            status,
+            ..self.report(reply, text)
+        }
+    }
+
     fn trouble(&self, trouble: &Trouble) -> StatusReport {
+        let unusable = Unusable::of(trouble);
         let text = match (trouble.reply(), trouble.stage()) {
             (Some(reply), stage) => {
                 format!("{} said {}: {reply}", self.name(), answering(stage))
@@ -168,13 +201,15 @@ impl Host<'_> {
         };
         let refusal =
             |reply: &&Reply| matches!(reply.severity(), Severity::Transient | Severity::Permanent);
+        // A yes where none was asked for is no status to show.
+        let said = trouble
+            .reply()
+            .filter(|_| unusable.is_none())
+            .filter(refusal);
+        let remedy = unusable.and_then(|unusable| unusable.remedy(self.hop.listed));
         StatusReport {
-            // A yes where none was asked for is no status to show.
-            status: trouble
-                .reply()
-                .filter(refusal)
-                .map_or(trouble.status(), status),
-            text,
+            status: said.map_or(trouble.status(), status),
+            text: with_remedy(text, remedy),
             remote: Some(self.remote()),
             reply: trouble.reply().cloned(),
         }
@@ -227,6 +262,14 @@ fn answering(stage: Stage) -> &'static str {
         Stage::Content => "while the content was sent",
         Stage::End => "to the content",
         Stage::Quit | Stage::Idle => "at the end",
+    }
+}
+
+/// What is wrong, and what a person can do.
+fn with_remedy(text: String, remedy: Option<&'static str>) -> String {
+    match remedy {
+        Some(remedy) => format!("{text}; {remedy}"),
+        None => text,
     }
 }
 

@@ -10,6 +10,8 @@ use postroad_envelope::{
 use postroad_net::Peer;
 use postroad_queue_client::Lease;
 
+use super::unusable::Unusable;
+
 /// How long the queue may take to record events.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -28,9 +30,32 @@ pub fn passed_over(lease: &Lease, report: &StatusReport) {
         code = report.reply.as_ref().map(|reply| reply.code().value()),
         enhanced = %report.status,
         tls = report.remote.as_ref().and_then(tls_of),
+        verified = report.remote.as_ref().and_then(verified_of),
         "{}",
         report.text
     );
+}
+
+/// Tells a person that a host cannot be used as it is configured.
+pub fn unusable(lease: &Lease, report: &StatusReport, unusable: Unusable, listed: bool) {
+    let remote = report.remote.as_ref();
+    let relay = remote.and_then(relay_of);
+    let reason = unusable.label().text();
+    let remedy = unusable.remedy(listed);
+    let (code, enhanced) = (
+        report.reply.as_ref().map(|reply| reply.code().value()),
+        report.status,
+    );
+    let destination = &lease.route.destination;
+    if unusable.needs_a_person() {
+        tracing::error!(
+            event = "host_unusable", relay, %destination, reason, code, %enhanced, remedy, "{}", report.text
+        );
+    } else {
+        tracing::warn!(
+            event = "host_unusable", relay, %destination, reason, code, %enhanced, remedy, "{}", report.text
+        );
+    }
 }
 
 /// Logs each recipient's outcome and gives the events for the timeline, one for each different outcome.
@@ -87,6 +112,7 @@ fn log(
         delay_ms = millis(now.since(envelope.received_at)),
         duration_ms = millis(now.since(started_at)),
         tls = report.remote.as_ref().and_then(tls_of),
+        verified = report.remote.as_ref().and_then(verified_of),
         "{}",
         report.text
     );
@@ -103,6 +129,7 @@ fn fields(
     let some = [
         ("relay", remote.and_then(relay_of)),
         ("tls", remote.and_then(tls_of)),
+        ("verified", remote.and_then(verified_of).map(str::to_owned)),
         ("code", report.reply.as_ref().map(|r| r.code().to_string())),
         ("reply", report.reply.as_ref().map(|r| r.text().to_owned())),
         ("enhanced", Some(report.status.to_string())),
@@ -129,6 +156,10 @@ fn relay_of(remote: &RemoteHost) -> Option<String> {
 fn tls_of(remote: &RemoteHost) -> Option<String> {
     let tls = remote.tls.as_ref()?;
     Some(format!("{} {}", tls.version, tls.cipher))
+}
+
+fn verified_of(remote: &RemoteHost) -> Option<&str> {
+    remote.tls.as_ref()?.verified.as_deref()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -16,6 +16,10 @@ pub struct Script {
     /// Lines of the reply to EHLO or LHLO after the host's name; none: 502, so that HELO is needed.
     pub ehlo: Option<Vec<&'static str>>,
     pub starttls: StartTls,
+    /// TLS from the first octet.
+    pub implicit: Option<ServerTls>,
+    /// To AUTH PLAIN with everything in it.
+    pub auth: &'static str,
     pub mail: &'static str,
     /// By local part; others get 250.
     pub rcpt: Vec<(&'static str, &'static str)>,
@@ -51,6 +55,8 @@ impl Default for Script {
                 "ENHANCEDSTATUSCODES",
             ]),
             starttls: StartTls::Refused("502 5.5.1 no"),
+            implicit: None,
+            auth: "235 2.7.0 welcome",
             mail: "250 2.1.0 ok",
             rcpt: Vec::new(),
             data: "354 go on",
@@ -70,6 +76,10 @@ pub struct Heard {
     /// As sent, dot-stuffing and all, without the final dot.
     pub content: Vec<u8>,
     pub tls: bool,
+    /// The name that the other side asked for.
+    pub sni: Option<String>,
+    /// Whether the other side showed a certificate.
+    pub certificate: bool,
 }
 
 pub struct Host {
@@ -142,6 +152,9 @@ struct Connection {
 impl Connection {
     /// Ends with `None` when either side hangs up.
     async fn run(mut self) -> Option<()> {
+        if let Some(tls) = self.script.implicit.clone() {
+            self = self.encrypt(&tls).await?;
+        }
         self.obey("greeting").await?;
         let greeting = self.script.greeting;
         self.say(greeting).await?;
@@ -153,6 +166,7 @@ impl Connection {
             match verb.as_str() {
                 "EHLO" | "LHLO" => self.hello().await?,
                 "STARTTLS" => self = self.start_tls().await?,
+                "AUTH" => self.say(self.script.auth).await?,
                 "MAIL" => self.say(self.script.mail).await?,
                 "RCPT" => self.rcpt(&line).await?,
                 "DATA" => self.data().await?,
@@ -189,15 +203,19 @@ impl Connection {
             }
             StartTls::Works(tls) => {
                 self.say("220 go on").await?;
-                let within = Duration::from_secs(10);
-                self.stream = self
-                    .stream
-                    .upgrade_server(&tls, &self.input, within)
-                    .await
-                    .ok()?;
-                self.note(|heard| heard.tls = true);
+                self = self.encrypt(&tls).await?;
             }
         }
+        Some(self)
+    }
+
+    async fn encrypt(mut self, tls: &ServerTls) -> Option<Self> {
+        let within = Duration::from_secs(10);
+        let upgraded = self.stream.upgrade_server(tls, &self.input, within).await;
+        self.stream = upgraded.ok()?;
+        let sni = self.stream.tls_info().and_then(|info| info.sni.clone());
+        let certificate = self.stream.peer_certificate().is_some();
+        self.note(|heard| (heard.tls, heard.sni, heard.certificate) = (true, sni, certificate));
         Some(self)
     }
 

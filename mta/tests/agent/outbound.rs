@@ -4,6 +4,7 @@ mod content;
 mod guards;
 mod hosts;
 mod recipients;
+mod smarthost;
 mod tls;
 
 use std::time::Duration;

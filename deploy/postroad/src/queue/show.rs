@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::Cell;
-use postroad_envelope::{Attempt, Envelope, QueueId, StatusReport};
+use postroad_envelope::{Attempt, Envelope, QueueId, RemoteHost, StatusReport, TlsFacts};
 use postroad_queue_client::{MailDetails, QueueAdmin as _, RecipientDetails};
 use serde_json::{Value, json};
 
@@ -76,10 +76,7 @@ fn tell(details: &MailDetails, node: Option<&str>, terminal: &mut Terminal<'_>) 
     row("rDNS", text(&origin.rdns));
     row("HELO", text(&origin.helo));
     let tls = origin.tls.as_ref();
-    row(
-        "TLS",
-        tls.map_or_else(String::new, |tls| format!("{} {}", tls.version, tls.cipher)),
-    );
+    row("TLS", tls.map_or_else(String::new, tls_text));
     row("envelope id", text(&envelope.envid));
     row("verdicts", pairs(&envelope.verdicts));
     row("facts", pairs(&envelope.facts));
@@ -113,6 +110,14 @@ fn tell(details: &MailDetails, node: Option<&str>, terminal: &mut Terminal<'_>) 
     terminal.line(lines(&rows));
 }
 
+/// Version, cipher, and whose certificate was verified.
+fn tls_text(tls: &TlsFacts) -> String {
+    match &tls.verified {
+        Some(name) => format!("{} {}, certificate of {name}", tls.version, tls.cipher),
+        None => format!("{} {}", tls.version, tls.cipher),
+    }
+}
+
 fn pairs(all: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = all.iter().map(|(k, v)| format!("{k}={v}")).collect();
     pairs.join(", ")
@@ -125,6 +130,7 @@ fn origin_json(envelope: &Envelope) -> Value {
         "rdns": origin.rdns,
         "helo": origin.helo,
         "tls": origin.tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher)),
+        "verified": origin.tls.as_ref().and_then(|tls| tls.verified.as_deref()),
         "account": origin.account,
         "protocol": origin.protocol.to_string(),
         "listener": envelope.listener,
@@ -139,7 +145,7 @@ fn tell_attempts(details: &MailDetails, terminal: &mut Terminal<'_>) {
     for attempt in &details.attempts {
         for (index, outcome) in &attempt.outcomes {
             let report = outcome.report();
-            let host = report.remote.as_ref().map(|remote| remote.name.clone());
+            let host = report.remote.as_ref().map(host_text);
             let to = details.envelope.recipient(*index);
             rows.add_row([
                 number(attempt.number),
@@ -157,6 +163,18 @@ fn tell_attempts(details: &MailDetails, terminal: &mut Terminal<'_>) {
     }
     terminal.line("");
     terminal.line(lines(&rows));
+}
+
+/// Its name, and whether it proved to be the right one.
+fn host_text(remote: &RemoteHost) -> String {
+    match verified(remote) {
+        Some(_) => format!("{} (verified)", remote.name),
+        None => remote.name.clone(),
+    }
+}
+
+fn verified(remote: &RemoteHost) -> Option<&str> {
+    remote.tls.as_ref()?.verified.as_deref()
 }
 
 /// What the remote said; without a word from it, what became of the attempt.
@@ -177,6 +195,7 @@ fn attempt_json(attempt: &Attempt) -> Value {
             "text": report.text,
             "reply": report.reply.as_ref().map(ToString::to_string),
             "relay": report.remote.as_ref().map(|remote| &remote.name),
+            "verified": report.remote.as_ref().and_then(verified),
         })
     });
     json!({
