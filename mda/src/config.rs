@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Keys that can change while the agent runs; others need a restart.
 pub const LIVE: &[&str] = &[
     "mda.lmtp.allow_networks",
+    "mda.lmtp.xforward_networks",
     "mda.lmtp.size_limit",
     "mda.lmtp.max_recipients",
     "mda.lmtp.max_hops",
@@ -45,6 +46,8 @@ pub struct LmtpConfig {
     pub allow_networks: Networks,
     /// Balancers: from there, each connection must say whose it is by a header of the PROXY protocol.
     pub proxy_networks: Networks,
+    /// Mail systems that are believed what they tell by XFORWARD of their own clients. Over a Unix socket all are.
+    pub xforward_networks: Networks,
     /// Octets of content.
     pub size_limit: ByteSize,
     /// Recipients of one mail; never fewer than 100.
@@ -85,6 +88,7 @@ impl Default for LmtpConfig {
             listeners: BTreeMap::new(),
             allow_networks: Networks::parse(["127.0.0.0/8", "::1"]).unwrap_or_default(),
             proxy_networks: Networks::default(),
+            xforward_networks: Networks::default(),
             size_limit: ByteSize::mib(50),
             max_recipients: 1000,
             max_hops: 100,
@@ -139,6 +143,13 @@ impl Config {
                 "mda.lmtp.proxy_networks",
                 "anybody could claim to be any client",
                 "name the addresses of your balancers alone, such as \"192.0.2.7\"",
+            ));
+        }
+        if self.lmtp.xforward_networks.names_everyone() {
+            problems.push(file.error(
+                "mda.lmtp.xforward_networks",
+                "anybody could claim to pass on the mail of any client",
+                "name the addresses of the mail systems in front alone, such as \"192.0.2.8\"",
             ));
         }
         if self.lmtp.max_recipients < 100 {

@@ -196,6 +196,7 @@ fn smtpd_config(name: &str, config: &LmtpConfig, common: &CommonConfig) -> Smtpd
     session.limits.idle_commands = u32::MAX;
     let mut smtpd = SmtpdConfig::new(name, session);
     smtpd.max_hops = config.max_hops;
+    smtpd.xforward_networks = config.xforward_networks.clone();
     smtpd.timeouts.queue = config.queue_timeout.into();
     smtpd
 }

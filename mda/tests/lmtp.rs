@@ -181,13 +181,27 @@ async fn strangers_are_sent_away() {
     let mut client = Client::connect_unix(&agent.root.path().join("lmtp.sock")).await;
     assert!(client.hear().await.starts_with("220 "));
     client.expect("LHLO relay.example", "250-").await;
-    client.expect("MAIL FROM:<>", "250").await;
-    client.expect("RCPT TO:<bob@example.org>", "250").await;
-    client.expect("DATA", "354").await;
-    client.expect("\r\nhello\r\n.", "250 2.0.0").await;
-    let mails = agent.queue.mails();
-    assert_eq!(mails.len(), 1);
-    assert_eq!(mails[0].envelope.origin.client, None);
+    for (forwarded, client_address, peer) in [
+        ("NOOP", None, None),
+        // Who may open the socket is a neighbour of this host.
+        (
+            "XFORWARD ADDR=192.0.2.7 PORT=4711 HELO=x.example",
+            Some("192.0.2.7:4711"),
+            Some("127.0.0.1:0"),
+        ),
+    ] {
+        client.expect(forwarded, "250").await;
+        client.expect("MAIL FROM:<>", "250").await;
+        client.expect("RCPT TO:<bob@example.org>", "250").await;
+        client.expect("DATA", "354").await;
+        client.expect("\r\nhello\r\n.", "250 2.0.0").await;
+        let mails = agent.queue.mails();
+        let origin = &mails.last().unwrap().envelope.origin;
+        let text = |address: Option<std::net::SocketAddr>| address.map(|one| one.to_string());
+        assert_eq!(text(origin.client).as_deref(), client_address);
+        assert_eq!(text(origin.peer).as_deref(), peer);
+    }
+    assert_eq!(agent.queue.mails().len(), 2);
     drop(client);
     agent.stop().await;
 }

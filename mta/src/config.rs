@@ -19,6 +19,7 @@ pub const LIVE: &[&str] = &[
     "mta.inbound.size_limit",
     "mta.inbound.max_recipients",
     "mta.inbound.relay_networks",
+    "mta.inbound.xforward_networks",
     "mta.inbound.rdns_timeout",
     "mta.inbound.queue_timeout",
     "mta.inbound.max_hops",
@@ -67,6 +68,8 @@ pub struct InboundConfig {
     pub relay_networks: Networks,
     /// Balancers: from there, each connection must say whose it is by a header of the PROXY protocol.
     pub proxy_networks: Networks,
+    /// Mail systems in front of us: believed what they tell by XFORWARD of their own clients.
+    pub xforward_networks: Networks,
     /// How long the name of a client is looked up.
     pub rdns_timeout: Interval,
     /// How long the queue is waited for before the client is told to come again.
@@ -95,6 +98,7 @@ impl Config {
             certificates,
             max_recipients,
             proxy_networks,
+            xforward_networks,
             ..
         } = &self.inbound;
         if self.inbound.enabled && listeners.is_empty() {
@@ -123,6 +127,13 @@ impl Config {
                 "mta.inbound.proxy_networks",
                 "anybody could claim to be any client".to_owned(),
                 "name the addresses of your balancers alone, such as \"192.0.2.7\"",
+            );
+        }
+        if xforward_networks.names_everyone() {
+            problem(
+                "mta.inbound.xforward_networks",
+                "anybody could claim to pass on the mail of any client".to_owned(),
+                "name the addresses of the mail systems in front alone, such as \"192.0.2.8\"",
             );
         }
         if self.outbound.concurrency == 0 || self.outbound.per_destination == 0 {
@@ -159,6 +170,7 @@ impl Default for InboundConfig {
             max_recipients: 1000,
             relay_networks: Networks::default(),
             proxy_networks: Networks::default(),
+            xforward_networks: Networks::default(),
             rdns_timeout: Interval::seconds(2),
             queue_timeout: Interval::seconds(30),
             max_hops: 100,

@@ -203,6 +203,7 @@ fn server_config(name: &str, config: &InboundConfig, common: &CommonConfig) -> S
     SmtpdConfig {
         timeouts,
         max_hops: config.max_hops,
+        xforward_networks: config.xforward_networks.clone(),
         ..SmtpdConfig::new(name, session)
     }
 }

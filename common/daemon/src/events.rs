@@ -202,6 +202,16 @@ pub const FIELDS: &[(&str, &str)] = &[
         "`[ip]:port` of the balancer that carries a connection.",
     ),
     ("helo", "What the client called itself."),
+    (
+        "client",
+        "`[ip]:port` of the client behind a mail system in front of us (`peer`), as that told by XFORWARD; port 0: it did not say.",
+    ),
+    ("client_name", "The name by DNS of that client."),
+    ("client_helo", "What that client called itself."),
+    (
+        "peer_queue_id",
+        "The id that a mail has at the mail system in front of us.",
+    ),
     ("account", "The account a client proved to be."),
     ("mail_from", "The reverse-path."),
     ("rcpt_to", "A forward-path."),

@@ -108,6 +108,9 @@ fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
     let named: Vec<String> = named.map(|to| to.address.to_string()).collect();
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let tls = origin.tls.as_ref();
+    // The words of the log: `helo` is the peer's, whom a neighbour told of is `client`.
+    let forwarded = origin.peer.is_some();
+    let client = origin.client.filter(|_| forwarded);
     let fields = [
         ("mail_from", Some(envelope.reverse_path.to_string())),
         ("rcpt_to", text(&named.join(" "))),
@@ -116,8 +119,22 @@ fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
         ("message_id", envelope.facts.get("message_id").cloned()),
         ("listener", text(&envelope.listener)),
         ("protocol", Some(origin.protocol.to_string())),
-        ("peer", origin.client.map(|client| client.to_string())),
-        ("helo", origin.helo.clone()),
+        (
+            "peer",
+            origin.peer.or(origin.client).map(|peer| peer.to_string()),
+        ),
+        ("helo", origin.helo.clone().filter(|_| !forwarded)),
+        ("client", client.map(|client| client.to_string())),
+        ("client_name", origin.rdns.clone().filter(|_| forwarded)),
+        ("client_helo", origin.helo.clone().filter(|_| forwarded)),
+        (
+            "client_protocol",
+            envelope.facts.get("client_protocol").cloned(),
+        ),
+        (
+            "peer_queue_id",
+            envelope.facts.get("peer_queue_id").cloned(),
+        ),
         ("account", envelope.account.clone()),
         (
             "tls",

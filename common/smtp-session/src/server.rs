@@ -15,7 +15,9 @@ pub use event::{
 };
 use postroad_reply::*;
 use postroad_sasl::{Identity, ServerExchange};
-use postroad_smtp::{Command, ContentChecker, DotDecoder, LineDecoder, LineFault, MAX_AUTH_LINE};
+use postroad_smtp::{
+    Command, ContentChecker, DotDecoder, Forwarded, LineDecoder, LineFault, MAX_AUTH_LINE,
+};
 
 /// One conversation, from greeting to close.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct ServerSession {
     tls: bool,
     hello: Option<Hello>,
     identity: Option<Identity>,
+    /// For the next transaction, which takes it.
+    forwarded: Option<Forwarded>,
     counts: Counts,
 }
 
@@ -113,6 +117,7 @@ impl ServerSession {
             tls,
             hello: None,
             identity: None,
+            forwarded: None,
             counts: Counts::default(),
         }
     }
@@ -162,6 +167,7 @@ impl ServerSession {
             self.tls = true;
             self.hello = None;
             self.identity = None;
+            self.forwarded = None;
             self.lines = LineDecoder::new(MAX_AUTH_LINE);
             self.phase = Phase::Idle;
         }
@@ -213,6 +219,14 @@ impl ServerSession {
     /// Who the client is, once authenticated.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// What the client told of its own client, for the running transaction or else the next one. `None`: it speaks for itself.
+    pub fn forwarded(&self) -> Option<&Forwarded> {
+        match self.transaction() {
+            Some(transaction) => transaction.forwarded.as_ref(),
+            None => self.forwarded.as_ref(),
+        }
     }
 
     /// Whether the connection is encrypted.
@@ -270,8 +284,9 @@ impl ServerSession {
         Phase::Closed
     }
 
-    /// Drops a transaction by value, and tells the driver if there was one.
+    /// Drops a transaction by value, and tells the driver if there was one. What was forwarded for the next one goes too.
     fn reset(&mut self, phase: Phase) {
+        self.forwarded = None;
         if matches!(phase, Phase::Transaction(_) | Phase::BetweenChunks(_)) {
             self.events.push_back(Event::Reset);
         }

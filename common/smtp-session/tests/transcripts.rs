@@ -94,6 +94,7 @@ impl Driver {
         };
         let mut config = ServerConfig::new(Domain::parse("mx.example").unwrap(), flavour);
         config.offers.starttls = transcript.is_set("starttls");
+        config.offers.xforward = transcript.is_set("xforward");
         config.offers.chunking = !transcript.is_set("no chunking");
         if flavour == Flavour::Submission {
             config.offers.auth = Mechanism::ALL.to_vec();

@@ -3,7 +3,7 @@ use std::fmt;
 use bytes::BytesMut;
 use postroad_address::{ForwardPath, ReversePath};
 
-use crate::{CommandError, MAX_AUTH_LINE, MAX_COMMAND_LINE, MailParams, RcptParams};
+use crate::{CommandError, MAX_AUTH_LINE, MAX_COMMAND_LINE, MailParams, RcptParams, XForward};
 
 /// A command with its arguments (RFC 5321 §4.1, RFC 2033, 3030, 3207, 4954).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum Command {
     },
     /// STARTTLS (RFC 3207).
     StartTls,
+    /// XFORWARD (Postfix's): who the client of the client is.
+    XForward(XForward),
     /// RSET (§4.1.1.5).
     Rset,
     /// VRFY (§4.1.1.6).
@@ -112,6 +114,7 @@ impl Command {
             "BDAT" => bdat(arguments),
             "AUTH" => auth(arguments),
             "STARTTLS" => alone(arguments, "STARTTLS", Self::StartTls),
+            "XFORWARD" => XForward::parse(arguments).map(Self::XForward),
             "RSET" => alone(arguments, "RSET", Self::Rset),
             "QUIT" => alone(arguments, "QUIT", Self::Quit),
             "NOOP" => Ok(Self::Noop),
@@ -269,6 +272,7 @@ impl fmt::Display for Command {
                 initial_response: Some(response),
             } => write!(f, "AUTH {mechanism} {response}"),
             Self::StartTls => f.write_str("STARTTLS"),
+            Self::XForward(told) => write!(f, "XFORWARD{told}"),
             Self::Rset => f.write_str("RSET"),
             // Without its argument, since we never ask.
             Self::Vrfy => f.write_str("VRFY ?"),

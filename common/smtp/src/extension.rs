@@ -35,6 +35,8 @@ pub enum Extension {
     DeliverBy(u64),
     /// MT-PRIORITY (RFC 6710) with its profile, if named.
     MtPriority(Option<String>),
+    /// XFORWARD (Postfix's) with the attributes that are taken, in upper case.
+    XForward(Vec<String>),
     /// HELP.
     Help,
     /// A line we do not know, whole.
@@ -58,12 +60,8 @@ impl Extension {
             "SMTPUTF8" => Self::SmtpUtf8,
             "STARTTLS" => Self::StartTls,
             "REQUIRETLS" => Self::RequireTls,
-            "AUTH" => Self::Auth(
-                arguments
-                    .split_ascii_whitespace()
-                    .map(str::to_ascii_uppercase)
-                    .collect(),
-            ),
+            "AUTH" => Self::Auth(upper_case(arguments)),
+            "XFORWARD" => Self::XForward(upper_case(arguments)),
             "FUTURERELEASE" => {
                 let (interval, until) = arguments.split_once(' ').unwrap_or((arguments, ""));
                 match decimal(interval) {
@@ -79,6 +77,11 @@ impl Extension {
             _ => Self::Other(line.to_owned()),
         }
     }
+}
+
+fn upper_case(words: &str) -> Vec<String> {
+    let words = words.split_ascii_whitespace();
+    words.map(str::to_ascii_uppercase).collect()
 }
 
 /// The line as it stands in the reply.
@@ -108,6 +111,7 @@ impl fmt::Display for Extension {
             Self::DeliverBy(least) => write!(f, "DELIVERBY {least}"),
             Self::MtPriority(None) => f.write_str("MT-PRIORITY"),
             Self::MtPriority(Some(profile)) => write!(f, "MT-PRIORITY {profile}"),
+            Self::XForward(attributes) => write!(f, "XFORWARD {}", attributes.join(" ")),
             Self::Help => f.write_str("HELP"),
             Self::Other(line) => f.write_str(line),
         }
@@ -187,6 +191,7 @@ mod tests {
             "DELIVERBY",
             "MT-PRIORITY MIXER",
             "MT-PRIORITY",
+            "XFORWARD NAME ADDR",
             "HELP",
             "X-ELSE a b",
         ];

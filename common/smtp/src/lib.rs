@@ -33,6 +33,7 @@ mod extension;
 mod line;
 mod parameter;
 mod reply;
+mod xforward;
 mod xtext;
 
 pub use command::{Command, HeloName};
@@ -42,6 +43,7 @@ pub use extension::{Capabilities, Extension};
 pub use line::{LineDecoder, LineFault};
 pub use parameter::{By, Hold, MailParams, RcptParams};
 pub use reply::{ReplyDecoder, ReplyError};
+pub use xforward::{ForwardSource, Forwarded, Told, XForward};
 pub use xtext::{decode_xtext, encode_xtext};
 
 /// Octets of a command line with its CRLF, before extensions (RFC 5321 §4.5.3.1.4).

@@ -101,12 +101,12 @@ impl RcptParams {
     }
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(' ').filter(|word| !word.is_empty())
 }
 
 /// RFC 5321 §4.1.2: esmtp-keyword, `=`, esmtp-value.
-fn split(word: &str) -> Result<(String, Option<&str>), CommandError> {
+pub(crate) fn split(word: &str) -> Result<(String, Option<&str>), CommandError> {
     const USAGE: CommandError = CommandError::Arguments("parameters are KEYWORD or KEYWORD=value");
     let (keyword, value) = match word.split_once('=') {
         Some((keyword, value)) => (keyword, Some(value)),
@@ -125,7 +125,7 @@ fn split(word: &str) -> Result<(String, Option<&str>), CommandError> {
     }
 }
 
-fn set<T>(
+pub(crate) fn set<T>(
     slot: &mut Option<T>,
     name: &'static str,
     value: Option<&str>,

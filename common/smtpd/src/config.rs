@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use postroad_net::{Networks, Peer};
 use postroad_smtp_session::ServerConfig;
 
 /// How a listener serves.
@@ -9,6 +10,8 @@ pub struct SmtpdConfig {
     pub listener: String,
     /// What the conversation is like.
     pub session: ServerConfig,
+    /// Neighbours that may say XFORWARD: mail systems in front of us, believed what they tell of their own clients.
+    pub xforward_networks: Networks,
     /// TLS from the first octet (RFC 8314 §3.3).
     pub implicit_tls: bool,
     /// How long to wait.
@@ -44,12 +47,29 @@ impl SmtpdConfig {
         Self {
             listener: listener.into(),
             session,
+            xforward_networks: Networks::default(),
             implicit_tls: false,
             timeouts: ServerTimeouts::default(),
             header_limit: 128 << 10,
             max_hops: 50,
             max_expanded: 10_000,
         }
+    }
+
+    /// Whether this peer is believed. Over a Unix socket everybody is: whoever may open it hands mail over as a neighbour
+    /// does, and is on this host.
+    pub(crate) fn may_forward(&self, peer: Peer) -> bool {
+        peer.addr().is_none() || self.xforward_networks.contains(peer.ip())
+    }
+
+    /// What the conversation with such a peer is like. It brings the mail of all its clients, hour after hour on one
+    /// connection, so what they did wrong is no reason to end it.
+    pub(crate) fn with_neighbour(&self) -> ServerConfig {
+        let mut session = self.session.clone();
+        session.offers.xforward = true;
+        session.limits.refused_recipients = u32::MAX;
+        session.limits.idle_commands = u32::MAX;
+        session
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 use postroad_envelope::{QueueId, Timestamp};
@@ -89,6 +89,11 @@ impl<'a> Conversation<'a> {
             tls: None,
             hello: None,
             identity: None,
+            forwarded: None,
+        };
+        let session = match smtpd.config.may_forward(peer) {
+            true => &smtpd.neighbour,
+            false => &smtpd.session,
         };
         if !own {
             info!(
@@ -104,7 +109,7 @@ impl<'a> Conversation<'a> {
         let began = Instant::now();
         let mut conversation = Self {
             smtpd,
-            session: ServerSession::new(smtpd.session.clone(), smtpd.config.implicit_tls),
+            session: ServerSession::new(Arc::clone(session), smtpd.config.implicit_tls),
             input: BytesMut::with_capacity(READ),
             client,
             mail: None,

@@ -1,11 +1,17 @@
+use std::net::{IpAddr, SocketAddr};
+
 use postroad_envelope::{Origin, Protocol, QueueId, Recipient, TlsFacts};
 use postroad_net::{Peer, TlsInfo};
 use postroad_sasl::Identity;
+use postroad_smtp::{Forwarded, HeloName};
 use postroad_smtp_session::{Hello, HelloKind, MailRequest};
 
 use crate::MailTerms;
 
 /// What is known of a client by now.
+///
+/// A mail system in front of us is a client too. What is allowed goes by `peer`; what is thought of a mail goes by
+/// `forwarded`, where that is there: it is hearsay, from somebody whom the operator believes.
 #[derive(Debug, Clone)]
 pub struct ClientFacts {
     /// This conversation, for logs.
@@ -22,6 +28,8 @@ pub struct ClientFacts {
     pub hello: Option<Hello>,
     /// Who it proved to be.
     pub identity: Option<Identity>,
+    /// Whom it passes mail on for (XFORWARD), in this transaction.
+    pub forwarded: Option<Forwarded>,
 }
 
 /// A transaction under way.
@@ -64,8 +72,24 @@ impl ClientFacts {
             .map(|tls| format!("{} {}", tls.version, tls.cipher))
     }
 
-    /// The origin of a mail it sends now.
+    /// The origin of a mail it sends now: the client behind it, if it told of one, and nothing of itself then but its
+    /// address and how it spoke to us.
     pub fn origin(&self, smtputf8: bool) -> Origin {
+        let own = self.own_origin(smtputf8);
+        let Some(forwarded) = &self.forwarded else {
+            return own;
+        };
+        Origin {
+            client: forwarded.addr.map(|addr| client_of(forwarded, addr)),
+            rdns: forwarded.name.clone(),
+            helo: forwarded.helo.as_ref().map(ToString::to_string),
+            peer: Some(self.peer.addr().unwrap_or((self.peer.ip(), 0).into())),
+            ..own
+        }
+    }
+
+    /// The same without hearsay.
+    pub fn own_origin(&self, smtputf8: bool) -> Origin {
         Origin {
             client: self.peer.addr(),
             rdns: self.rdns.clone(),
@@ -77,6 +101,32 @@ impl ClientFacts {
         }
     }
 
+    /// The client behind it, for logs.
+    pub fn forwarded_client(&self) -> Option<String> {
+        let forwarded = self.forwarded.as_ref()?;
+        Some(Peer::new(client_of(forwarded, forwarded.addr?)).to_string())
+    }
+
+    /// The name of the client behind it.
+    pub fn forwarded_name(&self) -> Option<&str> {
+        self.forwarded.as_ref()?.name.as_deref()
+    }
+
+    /// What the client behind it calls itself.
+    pub fn forwarded_helo(&self) -> Option<&str> {
+        self.forwarded.as_ref()?.helo.as_ref().map(HeloName::as_str)
+    }
+
+    /// By what protocol the client behind it brought the mail.
+    pub fn forwarded_protocol(&self) -> Option<&str> {
+        self.forwarded.as_ref()?.proto.as_deref()
+    }
+
+    /// The mail's id at the neighbour.
+    pub fn peer_queue_id(&self) -> Option<&str> {
+        self.forwarded.as_ref()?.ident.as_deref()
+    }
+
     /// RFC 3848, RFC 6531 §4.3.
     fn protocol(&self, utf8: bool) -> Protocol {
         let (tls, auth) = (self.tls.is_some(), self.identity.is_some());
@@ -86,6 +136,11 @@ impl ClientFacts {
             Some(HelloKind::Helo) | None => Protocol::Smtp,
         }
     }
+}
+
+/// Port 0: it was not told.
+fn client_of(forwarded: &Forwarded, addr: IpAddr) -> SocketAddr {
+    SocketAddr::new(addr, forwarded.port.unwrap_or(0))
 }
 
 pub(crate) fn tls_facts(info: &TlsInfo) -> TlsFacts {

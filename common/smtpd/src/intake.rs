@@ -149,18 +149,16 @@ async fn begin(
     let message_id = block.message_id().map(|id| id.to_string());
     let mut envelope = envelope(smtpd, client, transaction, terms);
     envelope.hop_count = hop_count;
+    add_fact(&mut envelope, "peer_queue_id", client.peer_queue_id());
+    add_fact(
+        &mut envelope,
+        "client_protocol",
+        client.forwarded_protocol(),
+    );
     if envelope.priority == 0 && block.is_bulk() {
         envelope.priority = BULK_PRIORITY;
     }
-    if let Some(id) = message_id
-        .as_ref()
-        .filter(|id| id.len() <= postroad_envelope::MAX_FACT)
-    {
-        envelope
-            .facts
-            .entry("message_id".to_owned())
-            .or_insert_with(|| id.clone());
-    }
+    add_fact(&mut envelope, "message_id", message_id.as_deref());
     let log = MailLog {
         client: client.clone(),
         mail_from: envelope.reverse_path.to_string(),
@@ -180,6 +178,15 @@ async fn begin(
     Ok(streaming)
 }
 
+/// One the policy has not stated itself, if it has room.
+fn add_fact(envelope: &mut Envelope, name: &str, value: Option<&str>) {
+    let fits = |value: &&str| value.len() <= postroad_envelope::MAX_FACT;
+    if let Some(value) = value.filter(fits) {
+        let fact = envelope.facts.entry(name.to_owned());
+        fact.or_insert_with(|| value.to_owned());
+    }
+}
+
 fn envelope(
     smtpd: &Smtpd,
     client: &ClientFacts,
@@ -192,7 +199,7 @@ fn envelope(
     );
     let params = &mail.params;
     let origin = client.origin(params.smtputf8);
-    let received = received(smtpd, transaction, &origin, now);
+    let received = received(smtpd, transaction, &client.own_origin(params.smtputf8), now);
     let mut header_edits = vec![HeaderEdit::Add {
         place: EditPlace::Top,
         field: received,
@@ -220,7 +227,7 @@ fn envelope(
     }
 }
 
-/// RFC 5321 §4.4; `for` names a recipient only where it is the only one (§7.2), and then as the client did.
+/// RFC 5321 §4.4: who handed the mail to us, so a neighbour, whose own field names the client behind it; `for` names a recipient only where it is the only one (§7.2), and then as the client did.
 fn received(
     smtpd: &Smtpd,
     transaction: &TransactionFacts,
@@ -308,6 +315,10 @@ impl Streaming {
                 peer = %client.peer,
                 helo = client.helo(),
                 account = client.account(),
+                client = client.forwarded_client(),
+                client_name = client.forwarded_name(),
+                client_helo = client.forwarded_helo(),
+                peer_queue_id = client.peer_queue_id(),
                 mail_from = log.mail_from,
                 recipients = log.recipients,
                 message_id = log.message_id,

@@ -50,6 +50,8 @@ use counts::Counts;
 pub struct Smtpd {
     config: SmtpdConfig,
     session: Arc<postroad_smtp_session::ServerConfig>,
+    /// For neighbours that may forward.
+    neighbour: Arc<postroad_smtp_session::ServerConfig>,
     policy: Arc<dyn Policy>,
     queue: Arc<dyn QueueService>,
     tls: Option<ServerTls>,
@@ -83,6 +85,7 @@ impl Smtpd {
         config.session.offers.starttls &= tls.is_some() && !config.implicit_tls;
         Self {
             session: Arc::new(config.session.clone()),
+            neighbour: Arc::new(config.with_neighbour()),
             config,
             policy,
             queue,

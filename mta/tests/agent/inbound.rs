@@ -320,6 +320,39 @@ async fn relay_networks_may_send_to_anyone() {
 }
 
 #[tokio::test]
+async fn who_may_relay_goes_by_the_neighbour_and_not_by_what_it_tells() {
+    let networks = |text: &str| Networks::parse([text]).unwrap();
+    for (relay, client, answer) in [
+        ("192.0.2.0/24", "192.0.2.7", "550 5.7.1 *"),
+        ("127.0.0.0/8", "192.0.2.7", "250 *"),
+    ] {
+        let server = Server::start(|config| {
+            config.inbound.relay_networks = networks(relay);
+            config.inbound.xforward_networks = networks("127.0.0.1");
+        })
+        .await;
+        let mut front = Client::connect(server.address).await;
+        front.expect("220 *").await;
+        front.ask("EHLO front.test", "250-*").await;
+        let told = format!("XFORWARD NAME=client.test ADDR={client} HELO=helo.test");
+        front.ask(&told, "250 *").await;
+        front.ask("MAIL FROM:<eve@elsewhere.test>", "250 *").await;
+        front.ask("RCPT TO:<carol@far.test>", answer).await;
+        front.ask("RCPT TO:<alice@ours.test>", "250 *").await;
+        front.ask("DATA", "354 *").await;
+        front.ask("x\r\n.", "250 *").await;
+        let origin = server.queue.with(|data| data.mails[0].0.origin.clone());
+        assert_eq!(
+            origin.client.map(|one| one.to_string()),
+            Some(format!("{client}:0"))
+        );
+        assert!(origin.peer.is_some_and(|peer| peer.ip().is_loopback()));
+        drop(front);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn without_the_queue_clients_come_again() {
     let server = Server::start(|_| {}).await;
     let away = |error| server.queue.with(|data| data.away = error);

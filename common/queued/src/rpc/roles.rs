@@ -108,9 +108,11 @@ impl Gate {
         }
     }
 
-    /// Whether the mail came from one of our relay networks: the MTA says so, and whoever is an MTA is believed.
+    /// Whether the mail came from one of our relay networks: the MTA says so, and whoever is an MTA is believed. A client that a
+    /// neighbour only told of counts for nothing here, else any of them could be anybody.
     fn is_relayed(&self, envelope: &Envelope) -> bool {
-        let client = envelope.origin.client;
+        let origin = &envelope.origin;
+        let client = origin.peer.or(origin.client);
         let config = self.0.config();
         client.is_some_and(|client| config.relay_networks.contains(client.ip()))
     }

@@ -172,6 +172,16 @@ async fn an_mta_brings_mail_for_anyone_from_relay_networks() {
     );
     assert!(refused(&served.submit(&from(Some("192.0.3.9:2525"))).await));
     assert!(refused(&served.submit(&from(None)).await));
+    // A client that a neighbour told of is hearsay: the neighbour counts.
+    let through = |client: &str, peer: &str| {
+        let mut envelope = from(Some(client));
+        envelope.origin.peer = Some(peer.parse().unwrap());
+        envelope
+    };
+    let inside = through("192.0.3.9:2525", "192.0.2.9:2525");
+    assert!(served.submit(&inside).await.is_ok());
+    let outside = through("192.0.2.9:2525", "192.0.3.9:2525");
+    assert!(refused(&served.submit(&outside).await));
     let claims = by_account(from(Some("192.0.2.9:2525")));
     assert!(refused(&served.submit(&claims).await));
     served.end().await;

@@ -90,6 +90,7 @@ impl ServerSession {
                 Phase::Transaction(Transaction {
                     mail,
                     recipients: Vec::new(),
+                    forwarded: self.forwarded.take(),
                 })
             }
             Pending::Rcpt(mut transaction, rcpt) => {

@@ -4,7 +4,7 @@ use postroad_address::{ForwardPath, ReversePath};
 use postroad_envelope::BodyKind;
 use postroad_reply::*;
 use postroad_sasl::{Failure, Mechanism, ServerExchange, Step};
-use postroad_smtp::{Command, CommandError, Extension, HeloName, MailParams, RcptParams};
+use postroad_smtp::{Command, CommandError, Extension, HeloName, MailParams, RcptParams, XForward};
 
 use super::{
     Chunk, CloseReason, Event, Flavour, Hello, HelloKind, MailRequest, Pending, Phase, RcptRequest,
@@ -51,6 +51,7 @@ impl ServerSession {
                 initial_response,
             } => self.auth(phase, &mechanism, initial_response.as_deref()),
             Command::StartTls => self.start_tls(phase, more_input),
+            Command::XForward(told) => self.xforward(phase, told),
             Command::Rset => {
                 self.reset(phase);
                 self.say(&ok("reset"));
@@ -105,6 +106,7 @@ impl ServerSession {
             Extension::EnhancedStatusCodes,
         ];
         let mechanisms = offers.auth.iter().map(ToString::to_string).collect();
+        let attributes = XForward::ATTRIBUTES.map(str::to_owned).to_vec();
         extensions.extend(
             [
                 (offers.smtputf8, Extension::SmtpUtf8),
@@ -117,6 +119,7 @@ impl ServerSession {
                     self.tls && !offers.auth.is_empty(),
                     Extension::Auth(mechanisms),
                 ),
+                (offers.xforward, Extension::XForward(attributes)),
             ]
             .into_iter()
             .filter_map(|(offered, extension)| offered.then_some(extension)),
@@ -345,6 +348,24 @@ impl ServerSession {
                 self.mistake(Phase::Idle, Reply::new(code, enhanced, failure.to_string()))
             }
         }
+    }
+
+    /// Postfix's XFORWARD_README: outside of transactions; several commands add up, for one transaction.
+    fn xforward(&mut self, phase: Phase, told: XForward) -> Phase {
+        let refusal = match phase {
+            _ if !self.config.offers.xforward => Reply::new(
+                MAILBOX_UNAVAILABLE_550,
+                NOT_AUTHORIZED_5_7_1,
+                "XFORWARD is for listed neighbours only",
+            ),
+            _ if !self.extended() => out_of_order("say hello first"),
+            Phase::Idle => {
+                self.forwarded.get_or_insert_default().add(told);
+                return self.remark(phase, ok("forwarded"));
+            }
+            _ => out_of_order("a transaction is under way"),
+        };
+        self.mistake(phase, refusal)
     }
 
     fn start_tls(&mut self, phase: Phase, more_input: bool) -> Phase {

@@ -44,6 +44,8 @@ pub struct Offers {
     pub smtputf8: bool,
     /// REQUIRETLS (RFC 8689), only under TLS.
     pub requiretls: bool,
+    /// XFORWARD: the client is believed what it tells of its own clients.
+    pub xforward: bool,
 }
 
 /// The bounds of a conversation.
@@ -90,6 +92,7 @@ impl Default for Offers {
             dsn: true,
             smtputf8: true,
             requiretls: false,
+            xforward: false,
         }
     }
 }

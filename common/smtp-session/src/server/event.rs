@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postroad_address::{ForwardPath, ReversePath};
 use postroad_reply::Reply;
 use postroad_sasl::Credentials;
-use postroad_smtp::{HeloName, MailParams, RcptParams};
+use postroad_smtp::{Forwarded, HeloName, MailParams, RcptParams};
 
 /// What the driver has to do. Those marked *answer* stop the session until
 /// [`ServerSession::answer`](super::ServerSession::answer) or one of its kin is called.
@@ -95,6 +95,8 @@ pub struct Transaction {
     pub mail: MailRequest,
     /// Accepted recipients, in order; the same one may appear twice, as the client wrote it.
     pub recipients: Vec<RcptRequest>,
+    /// What XFORWARD said before MAIL, of this transaction alone.
+    pub forwarded: Option<Forwarded>,
 }
 
 /// Why a conversation ended by the session's doing.

@@ -6,6 +6,7 @@ use super::*;
 fn session(flavour: Flavour) -> ServerSession {
     let mut config = ServerConfig::new(Domain::parse("mx.example").unwrap(), flavour);
     (config.require_tls, config.require_auth) = (false, false);
+    config.offers.xforward = true;
     config.limits.size = 200;
     ServerSession::new(Arc::new(config), false)
 }
@@ -107,6 +108,69 @@ fn a_flood_behind_refused_content_is_cut() {
     assert!(said.starts_with("552 5.3.4 ") && session.is_closed());
 }
 
+#[test]
+fn what_is_forwarded_holds_for_one_transaction() {
+    let name = |session: &ServerSession| session.forwarded()?.name.clone();
+    let mut session = session(Flavour::Smtp);
+    accept_all(&mut session, b"EHLO c.example\r\n");
+    let ends: [&[u8]; 5] = [
+        b"RSET\r\n",
+        b"EHLO c.example\r\n",
+        b"RCPT TO:<b@mx.example>\r\nDATA\r\n.\r\n",
+        b"RCPT TO:<b@mx.example>\r\nBDAT 0 LAST\r\n",
+        b"RCPT TO:<b@mx.example>\r\nBDAT 300 LAST\r\nRSET\r\n",
+    ];
+    for end in ends {
+        accept_all(
+            &mut session,
+            b"XFORWARD NAME=a HELO=b\r\nXFORWARD ADDR=192.0.2.7\r\n",
+        );
+        assert_eq!(name(&session).as_deref(), Some("a"));
+        // Whether or not a transaction began.
+        accept_all(
+            &mut session,
+            b"MAIL FROM:<a@c.example>\r\nXFORWARD NAME=x\r\n",
+        );
+        assert_eq!(name(&session).as_deref(), Some("a"));
+        accept_all(&mut session, end);
+        if end.starts_with(b"RCPT TO:<b@mx.example>\r\nBDAT 300") {
+            accept_all(&mut session, &[b'x'; 300]);
+        }
+        assert_eq!(
+            session.forwarded(),
+            None,
+            "{}",
+            String::from_utf8_lossy(end)
+        );
+    }
+    accept_all(
+        &mut session,
+        b"XFORWARD NAME=a\r\nRSET\r\nXFORWARD HELO=b\r\n",
+    );
+    assert_eq!(name(&session), None);
+    assert!(
+        session.forwarded().is_some(),
+        "who forwards nothing forwards that"
+    );
+}
+
+#[test]
+fn a_refused_sender_keeps_what_was_forwarded_and_a_handshake_does_not() {
+    let mut config = ServerConfig::new(Domain::parse("mx.example").unwrap(), Flavour::Smtp);
+    (config.offers.starttls, config.offers.xforward) = (true, true);
+    let mut session = ServerSession::new(Arc::new(config), false);
+    accept_all(&mut session, b"EHLO c.example\r\n");
+    let mut input = BytesMut::from("XFORWARD NAME=a\r\nMAIL FROM:<a@c.example>\r\n");
+    while let Some(Event::Mail(_)) = session.receive(&mut input) {
+        let reply = Reply::new(MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1, "not you");
+        session.answer(PolicyReply::Refuse(reply));
+    }
+    assert!(session.forwarded().is_some());
+    accept_all(&mut session, b"STARTTLS\r\n");
+    session.tls_started();
+    assert_eq!(session.forwarded(), None);
+}
+
 fn words() -> impl Strategy<Value = Vec<u8>> {
     let known = proptest::sample::select(vec![
         "EHLO c.example\r\n",
@@ -127,6 +191,8 @@ fn words() -> impl Strategy<Value = Vec<u8>> {
         "STARTTLS\r\n",
         "QUIT\r\n",
         "NOOP\r\n",
+        "XFORWARD ADDR=192.0.2.7 HELO=[UNAVAILABLE]\r\n",
+        "XFORWARD NAME\r\n",
     ]);
     prop_oneof![
         5 => known.prop_map(|word| word.as_bytes().to_vec()),

@@ -156,8 +156,10 @@ proptest! {
     fn arbitrary_octets_never_panic_and_what_parses_prints_back(
         line in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..80),
-            "(MAIL FROM:|RCPT TO:|BDAT |AUTH |EHLO )[ -~]{0,60}".prop_map(String::into_bytes),
+            "(MAIL FROM:|RCPT TO:|BDAT |AUTH |EHLO |XFORWARD )[ -~]{0,60}".prop_map(String::into_bytes),
             "(MAIL FROM:<a@b.example> |RCPT TO:<a@b.example> )(SIZE=|BY=|ENVID=|ORCPT=|NOTIFY=|HOLDUNTIL=|AUTH=)[ -~]{0,30}"
+                .prop_map(String::into_bytes),
+            "XFORWARD( (NAME|ADDR|PORT|PROTO|HELO|IDENT|SOURCE)=([!-~]{0,12}|\\[UNAVAILABLE\\]|(\\+[0-7][0-9A-F]){1,6})){1,4}"
                 .prop_map(String::into_bytes),
         ]
     ) {

@@ -31,6 +31,7 @@ impl Conversation<'_> {
             }
             Event::Hello(hello) => {
                 (self.mail, self.client.hello) = (None, Some(hello));
+                self.client.forwarded = None;
                 self.session.answer(PolicyReply::Accept);
             }
             Event::StartTls => {
@@ -55,7 +56,7 @@ impl Conversation<'_> {
                 self.content_end().await;
                 return Next::Write;
             }
-            Event::Reset => self.mail = None,
+            Event::Reset => (self.mail, self.client.forwarded) = (None, None),
             Event::Closed(reason) => return Next::End(reason),
         }
         Next::GoOn
@@ -110,6 +111,7 @@ impl Conversation<'_> {
     }
 
     async fn mail(&mut self, mail: MailRequest) {
+        self.client.forwarded = self.session.forwarded().cloned();
         match self.smtpd.policy.mail(&self.client, &mail).await {
             Ok(terms) => {
                 self.mail = Some(Mail {
@@ -246,6 +248,10 @@ impl Conversation<'_> {
             peer = %client.peer,
             helo = client.helo(),
             account = client.account(),
+            client = client.forwarded_client(),
+            client_name = client.forwarded_name(),
+            client_helo = client.forwarded_helo(),
+            peer_queue_id = client.peer_queue_id(),
             mail_from = mail.map(|mail| mail.reverse_path.to_string()),
             rcpt_to = rcpt.map(|rcpt| rcpt.forward_path.to_string()),
             code = reply.code().value(),

@@ -156,6 +156,15 @@ impl Client {
         self.reply().await
     }
 
+    /// Brings a mail of one line, without a greeting.
+    pub async fn mail(&mut self) {
+        for line in ["MAIL FROM:<a@client.example>", "RCPT TO:<b@mx.example>"] {
+            assert!(self.say(line).await.starts_with("250 "));
+        }
+        assert!(self.say("DATA").await.starts_with("354 "));
+        assert!(self.say("\r\nx\r\n.").await.starts_with("250 "));
+    }
+
     /// Says what comes before content, up to 354.
     pub async fn begin(&mut self, rcpt: &str) {
         assert!(self.say("EHLO client.example").await.starts_with("250 "));

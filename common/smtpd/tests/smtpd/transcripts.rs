@@ -6,6 +6,7 @@ use crate::fakes::MemoryQueue;
 use crate::server::{Client, Server};
 use crate::transcript::{Step, Transcript, line_matches};
 use postroad_address::Domain;
+use postroad_net::Networks;
 use postroad_sasl::Mechanism;
 use postroad_smtp_session::{Flavour, ServerConfig};
 use postroad_smtpd::SmtpdConfig;
@@ -92,7 +93,9 @@ fn config(transcript: &Transcript) -> SmtpdConfig {
     if let Some(commands) = transcript.number("idle commands") {
         session.limits.idle_commands = u32::try_from(commands).unwrap();
     }
+    let neighbours = transcript.is_set("xforward").then_some("127.0.0.1");
     SmtpdConfig {
+        xforward_networks: Networks::parse(neighbours).unwrap(),
         implicit_tls: transcript.is_set("tls"),
         ..SmtpdConfig::new("test", session)
     }

@@ -73,6 +73,8 @@ fn tell(details: &MailDetails, node: Option<&str>, terminal: &mut Terminal<'_>) 
             .client
             .map_or_else(String::new, |client| client.to_string()),
     );
+    let peer = origin.peer.map(|peer| peer.to_string());
+    row("told by", peer.unwrap_or_default());
     row("rDNS", text(&origin.rdns));
     row("HELO", text(&origin.helo));
     let tls = origin.tls.as_ref();
@@ -127,6 +129,7 @@ fn origin_json(envelope: &Envelope) -> Value {
     let origin = &envelope.origin;
     json!({
         "client": origin.client.map(|client| client.to_string()),
+        "peer": origin.peer.map(|peer| peer.to_string()),
         "rdns": origin.rdns,
         "helo": origin.helo,
         "tls": origin.tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher)),
