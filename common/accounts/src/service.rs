@@ -16,7 +16,7 @@ use postroad_proto::directory::v1::{
     self,
     directory_server::{Directory, DirectoryServer},
 };
-use postroad_rpc::{peer_identity, require_role};
+use postroad_rpc::{peer_identity, require_agent, require_role};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
@@ -100,6 +100,9 @@ impl Directory for DirectoryService {
     ) -> Result<Response<v1::SenderResponse>, Status> {
         require_role(&request, &SUBMISSION)?;
         let asked = request.get_ref();
+        if !peer_identity(&request)?.only.allow(&asked.account) {
+            require_agent(&request)?;
+        }
         let sender = ReversePath::parse(&asked.sender).map_err(invalid)?;
         let directory = self.directory.current();
         let verdict = directory.check_sender(&asked.account, &sender);
@@ -116,6 +119,7 @@ impl Directory for DirectoryService {
         request: Request<v1::VerifierRequest>,
     ) -> Result<Response<v1::VerifierResponse>, Status> {
         require_role(&request, &SUBMISSION)?;
+        require_agent(&request)?;
         let peer = peer_identity(&request)?.name.clone();
         let v1::VerifierRequest { account, mechanism } = request.into_inner();
         if account.len() > LONGEST_NAME {

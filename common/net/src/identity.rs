@@ -1,7 +1,9 @@
 //! Who calls a service of ours, and what it may do there.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::unix::UCred;
@@ -15,6 +17,8 @@ use crate::{
 
 /// The scheme and path of role names in certificates: `postroad://role/mta`.
 const ROLE_URI: &str = "postroad://role/";
+/// The same of accounts: `postroad://account/www@example.org`.
+const ACCOUNT_URI: &str = "postroad://account/";
 
 /// A part an agent plays towards the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
@@ -143,6 +147,54 @@ impl fmt::Debug for Roles {
     }
 }
 
+/// The accounts a caller may submit mail for, if it is a program of theirs rather than a submission agent, which may for all.
+/// Compared without regard to case.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct OnlyAccounts(Arc<BTreeSet<String>>);
+
+impl OnlyAccounts {
+    /// Whether there is such a limit; without one any account will do.
+    pub fn is_limit(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Whether mail of this account may be submitted.
+    pub fn allow(&self, account: &str) -> bool {
+        !self.is_limit() || self.0.contains(&account.to_lowercase())
+    }
+
+    /// The name a certificate of a program of this account carries.
+    pub fn uri(account: &str) -> String {
+        format!("{ACCOUNT_URI}{account}")
+    }
+}
+
+impl FromIterator<String> for OnlyAccounts {
+    fn from_iter<I: IntoIterator<Item = String>>(accounts: I) -> Self {
+        let folded = accounts.into_iter().map(|account| account.to_lowercase());
+        Self(Arc::new(folded.collect()))
+    }
+}
+
+impl From<Vec<String>> for OnlyAccounts {
+    fn from(accounts: Vec<String>) -> Self {
+        accounts.into_iter().collect()
+    }
+}
+
+impl From<OnlyAccounts> for Vec<String> {
+    fn from(accounts: OnlyAccounts) -> Self {
+        accounts.0.iter().cloned().collect()
+    }
+}
+
+impl fmt::Debug for OnlyAccounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter()).finish()
+    }
+}
+
 /// How a caller reached us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -165,6 +217,8 @@ pub struct PeerIdentity {
     pub transport: Transport,
     /// The serial number of its certificate, if it showed one.
     pub serial: Option<Serial>,
+    /// Whose mail it may submit, if it is no agent.
+    pub only: OnlyAccounts,
 }
 
 impl PeerIdentity {
@@ -175,6 +229,7 @@ impl PeerIdentity {
             name: name.into(),
             transport: Transport::InProcess,
             serial: None,
+            only: OnlyAccounts::default(),
         }
     }
 
@@ -190,8 +245,12 @@ impl PeerIdentity {
             .unwrap_or_default();
         let mut roles = Roles::NONE;
         let mut dns_name = None;
+        let mut only = Vec::new();
         for name in names {
             match name {
+                GeneralName::URI(uri) if uri.starts_with(ACCOUNT_URI) => {
+                    only.extend(uri.strip_prefix(ACCOUNT_URI).map(str::to_owned));
+                }
                 GeneralName::URI(uri) => match uri.strip_prefix(ROLE_URI).map(PeerRole::from_str) {
                     Some(Ok(role)) => roles.0 |= role.bit(),
                     Some(Err(_)) => debug!(uri, "unknown role in a certificate"),
@@ -212,6 +271,7 @@ impl PeerIdentity {
             name,
             transport: Transport::MutualTls,
             serial: Some(Serial::of(certificate.raw_serial())),
+            only: only.into(),
         })
     }
 }
@@ -223,7 +283,8 @@ impl PeerIdentity {
 pub struct UnixRoles(pub Vec<UnixRole>);
 
 /// One rule: `{ user = "postroad-msa", roles = ["msa"] }`, or with numbers, `{ uid = 1001, gid = 1001, roles = ["msa"] }`. A
-/// rule with both user and group needs both; one with neither fits nobody.
+/// rule with both user and group needs both; one with neither fits nobody. `{ user = "www-data", roles = ["msa"], accounts =
+/// ["www@example.org"] }` is a program that may submit mail of these accounts, and do nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "WrittenUnixRole")]
 pub struct UnixRole {
@@ -233,6 +294,13 @@ pub struct UnixRole {
     pub gid: Option<u32>,
     /// What the peer may do.
     pub roles: Roles,
+    /// Whose mail it may submit, if it is no agent; with the role msa alone.
+    #[serde(skip_serializing_if = "is_no_limit")]
+    pub accounts: OnlyAccounts,
+}
+
+fn is_no_limit(accounts: &OnlyAccounts) -> bool {
+    !accounts.is_limit()
 }
 
 /// As configurations have it: names of this host in place of numbers.
@@ -244,6 +312,7 @@ struct WrittenUnixRole {
     gid: Option<u32>,
     group: Option<String>,
     roles: Roles,
+    accounts: Option<OnlyAccounts>,
 }
 
 impl TryFrom<WrittenUnixRole> for UnixRole {
@@ -260,10 +329,23 @@ impl TryFrom<WrittenUnixRole> for UnixRole {
             (gid, None) => gid,
             (None, Some(name)) => Some(group_id(&name)?),
         };
+        let accounts = match written.accounts {
+            Some(accounts) if !accounts.is_limit() => {
+                return Err(
+                    "`accounts` names nobody; leave it out, or name whose mail it may submit"
+                        .to_owned(),
+                );
+            }
+            Some(_) if written.roles != Roles::from_iter([PeerRole::Msa]) => {
+                return Err("with `accounts`, roles is [\"msa\"] and nothing else".to_owned());
+            }
+            accounts => accounts.unwrap_or_default(),
+        };
         Ok(Self {
             uid,
             gid,
             roles: written.roles,
+            accounts,
         })
     }
 }
@@ -271,16 +353,19 @@ impl TryFrom<WrittenUnixRole> for UnixRole {
 impl UnixRoles {
     /// The identity of the process at the other end.
     pub fn identify(&self, peer: &UCred) -> PeerIdentity {
-        let roles = self.roles_of(peer.uid(), peer.gid(), rustix::process::geteuid().as_raw());
+        let owner = rustix::process::geteuid().as_raw();
+        let (roles, only) = self.allowed(peer.uid(), peer.gid(), owner);
         PeerIdentity {
             roles,
             name: format!("uid={}", peer.uid()),
             transport: Transport::Unix,
             serial: None,
+            only,
         }
     }
 
-    fn roles_of(&self, uid: u32, gid: u32, owner: u32) -> Roles {
+    /// Rules add up: who has a role without a limit by one of them has none by another.
+    fn allowed(&self, uid: u32, gid: u32, owner: u32) -> (Roles, OnlyAccounts) {
         let fits = |rule: &&UnixRole| {
             (rule.uid.is_some() || rule.gid.is_some())
                 && rule.uid.is_none_or(|wanted| wanted == uid)
@@ -288,9 +373,13 @@ impl UnixRoles {
         };
         let granted: Vec<_> = self.0.iter().filter(fits).collect();
         if granted.is_empty() && (uid == owner || uid == 0) {
-            return Roles::all();
+            return (Roles::all(), OnlyAccounts::default());
         }
-        granted.iter().flat_map(|rule| rule.roles.iter()).collect()
+        let roles = granted.iter().flat_map(|rule| rule.roles.iter()).collect();
+        let is_limited = granted.iter().all(|rule| rule.accounts.is_limit());
+        let accounts = granted.iter().filter(|_| is_limited);
+        let accounts = accounts.flat_map(|rule| Vec::from(rule.accounts.clone()));
+        (roles, accounts.collect())
     }
 }
 
@@ -369,7 +458,7 @@ mod tests {
             r#"[{"uid": 7, "roles": ["msa"]}, {"gid": 70, "roles": ["admin", "mta"]}]"#,
         )
         .unwrap();
-        let roles = |uid, gid| rules.roles_of(uid, gid, 1).to_string();
+        let roles = |uid, gid| rules.allowed(uid, gid, 1).0.to_string();
         assert_eq!(roles(7, 7), "msa");
         assert_eq!(roles(7, 70), "msa,mta,admin");
         assert_eq!(roles(8, 8), "none");
@@ -379,13 +468,48 @@ mod tests {
     }
 
     #[test]
+    fn a_program_has_the_accounts_of_all_its_rules_unless_one_has_no_limit() {
+        let rules: UnixRoles = serde_json::from_str(
+            r#"[{"uid": 33, "roles": ["msa"], "accounts": ["WWW@example.org"]},
+                {"gid": 33, "roles": ["msa"], "accounts": ["shop@example.org"]},
+                {"gid": 8, "roles": ["msa"]}]"#,
+        )
+        .unwrap();
+        let only = |uid, gid| rules.allowed(uid, gid, 1).1;
+        let both = only(33, 33);
+        assert!(both.is_limit() && both.allow("www@Example.org") && both.allow("shop@example.org"));
+        assert!(!both.allow("alice@example.org") && !both.allow(""));
+        assert!(!only(33, 0).allow("shop@example.org"));
+        assert!(!only(33, 8).is_limit() && only(33, 8).allow("alice@example.org"));
+        let printed = serde_json::to_string(&rules).unwrap();
+        assert_eq!(serde_json::from_str::<UnixRoles>(&printed).unwrap(), rules);
+        for (text, why) in [
+            (
+                r#"{"uid": 33, "roles": ["msa"], "accounts": []}"#,
+                "names nobody",
+            ),
+            (
+                r#"{"uid": 33, "roles": ["msa", "mta"], "accounts": ["a@b.example"]}"#,
+                "nothing else",
+            ),
+        ] {
+            let refused = serde_json::from_str::<UnixRole>(text).unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
+        let uris = ["postroad://role/msa", &OnlyAccounts::uri("www@example.org")];
+        let identity = PeerIdentity::from_certificate(&certificate(None, &uris)).unwrap();
+        assert!(identity.only.is_limit() && identity.only.allow("www@example.org"));
+    }
+
+    #[test]
     fn a_rule_for_nobody_fits_nobody() {
         let rules = UnixRoles(vec![UnixRole {
             uid: None,
             gid: None,
             roles: Roles::all(),
+            accounts: OnlyAccounts::default(),
         }]);
-        assert_eq!(rules.roles_of(5, 5, 1), Roles::NONE);
+        assert_eq!(rules.allowed(5, 5, 1).0, Roles::NONE);
     }
 
     #[test]

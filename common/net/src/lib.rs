@@ -44,7 +44,7 @@ mod users;
 pub use connect::{connect_tcp, connect_unix};
 pub use destination::is_forbidden_destination;
 pub use error::Error;
-pub use identity::{PeerIdentity, PeerRole, Roles, Transport, UnixRole, UnixRoles};
+pub use identity::{OnlyAccounts, PeerIdentity, PeerRole, Roles, Transport, UnixRole, UnixRoles};
 pub use limits::{Limits, LiveLimits};
 pub use listener::{Connection, ListenAddr, Listener};
 pub use networks::Networks;

@@ -35,7 +35,7 @@ pub use dial::{ChannelPool, dial, dial_pool};
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use node::{Node, nodes};
-pub use peer::{peer_identity, require_role};
+pub use peer::{peer_identity, require_agent, require_role};
 pub use postroad_daemon::TlsFiles;
 pub use probe::{serves, with_cause};
 pub use server::{ServeOptions, Server, serve};

@@ -25,6 +25,16 @@ pub fn require_role<T>(request: &Request<T>, roles: &[PeerRole]) -> Result<(), S
     Err(Status::permission_denied("not allowed for this caller"))
 }
 
+/// Refuses programs that may submit mail of some accounts and are no agents, whatever their role.
+pub fn require_agent<T>(request: &Request<T>) -> Result<(), Status> {
+    let peer = peer_identity(request)?;
+    if !peer.only.is_limit() {
+        return Ok(());
+    }
+    warn!(event = "rejected", peer = peer.name, role = %peer.roles, "only for agents, and this caller is limited to some accounts");
+    Err(Status::permission_denied("not allowed for this caller"))
+}
+
 fn identity(extensions: &Extensions) -> Result<&PeerIdentity, Status> {
     extensions
         .get::<ConnectInfo>()
@@ -41,7 +51,7 @@ fn identity(extensions: &Extensions) -> Result<&PeerIdentity, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postroad_net::Transport;
+    use postroad_net::{OnlyAccounts, Transport};
     use tonic::Code;
 
     fn request(roles: &[PeerRole]) -> Request<()> {
@@ -52,11 +62,24 @@ mod tests {
             name: "edge".to_owned(),
             transport: Transport::MutualTls,
             serial: None,
+            only: OnlyAccounts::default(),
         };
         request
             .extensions_mut()
             .insert::<ConnectInfo>(Arc::new(identity));
         request
+    }
+
+    #[test]
+    fn a_program_of_some_accounts_is_no_agent() {
+        let mut request = request(&[PeerRole::Msa]);
+        assert!(require_agent(&request).is_ok());
+        let mut identity = peer_identity(&request).unwrap().clone();
+        identity.only = vec!["www@example.org".to_owned()].into();
+        let program: ConnectInfo = Arc::new(identity);
+        request.extensions_mut().insert(program);
+        let refused = require_agent(&request).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
     }
 
     #[test]

@@ -10,9 +10,9 @@ use postroad_proto::{
     queue::v1::{self, queue_server::Queue},
 };
 use postroad_queue_client::{
-    Completion, QueueError, QueueService, WorkChannel, WorkHello, WorkUp, wire,
+    AdmitRequest, Completion, QueueError, QueueService, WorkChannel, WorkHello, WorkUp, wire,
 };
-use postroad_rpc::{peer_identity, require_role};
+use postroad_rpc::{peer_identity, require_agent, require_role};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -112,7 +112,11 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         request: Request<v1::AdmitRequest>,
     ) -> Result<Response<v1::AdmitResponse>, Status> {
         require_role(&request, &SUBMITTERS)?;
-        let admit = request.into_inner().try_into().map_err(invalid)?;
+        let only = peer_identity(&request)?.only.clone();
+        let admit: AdmitRequest = request.into_inner().try_into().map_err(invalid)?;
+        if !only.allow(admit.account.as_deref().unwrap_or_default()) {
+            return Err(Status::permission_denied("not allowed for this caller"));
+        }
         let refusal = match self.queue.admit(admit).await {
             Ok(()) => None,
             Err(error) => Some(wire::refusal_from_error(&error)),
@@ -174,6 +178,7 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         request: Request<v1::RecordRequest>,
     ) -> Result<Response<v1::RecordResponse>, Status> {
         require_role(&request, &AGENTS)?;
+        require_agent(&request)?;
         let events = request
             .into_inner()
             .events
@@ -191,6 +196,7 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         request: Request<v1::CountRequest>,
     ) -> Result<Response<v1::CountResponse>, Status> {
         require_role(&request, &COUNTERS)?;
+        require_agent(&request)?;
         let peer = peer_identity(&request)?.clone();
         let count = Count::try_from(request.into_inner()).map_err(invalid)?;
         Gate::count(&peer, &count.key)?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use postroad_address::{Domain, ForwardPath, Mailbox};
 use postroad_counters::{Key, Kind};
-use postroad_directory::{Directory, Resolution};
+use postroad_directory::{Directory, Resolution, SenderVerdict};
 use postroad_envelope::{Envelope, Recipient, RouteClass};
-use postroad_net::{PeerIdentity, PeerRole};
+use postroad_net::{OnlyAccounts, PeerIdentity, PeerRole};
 use tonic::Status;
 use tracing::warn;
 
@@ -26,7 +26,13 @@ impl Gate {
         let directory = self.0.directory.current();
         let mut reason = "no role that submits";
         for role in peer.roles.iter() {
-            match self.may_submit(role, envelope, &directory) {
+            let allowed = self
+                .may_submit(role, envelope, &directory)
+                .and_then(|()| match role {
+                    PeerRole::Msa => may_write(&peer.only, envelope, &directory),
+                    _ => Ok(()),
+                });
+            match allowed {
                 Ok(()) => return Ok(()),
                 Err(why) => reason = why,
             }
@@ -115,6 +121,39 @@ impl Gate {
         let client = origin.peer.or(origin.client);
         let config = self.0.config();
         client.is_some_and(|client| config.relay_networks.contains(client.ip()))
+    }
+}
+
+/// An agent has seen to it that an account uses its own senders. Of a program the queue sees to it: the limit is there since the
+/// program is not trusted with more.
+fn may_write(
+    only: &OnlyAccounts,
+    envelope: &Envelope,
+    directory: &Directory,
+) -> Result<(), &'static str> {
+    let account = envelope.account.as_deref().unwrap_or_default();
+    if !only.is_limit() {
+        return Ok(());
+    }
+    if !only.allow(account) {
+        return Err("this caller submits for some accounts, and not for this one");
+    }
+    if envelope
+        .recipients
+        .iter()
+        .any(|r| r.route_override.is_some())
+    {
+        return Err("a program does not choose routes");
+    }
+    match directory.check_sender(account, &envelope.reverse_path) {
+        SenderVerdict::Allowed { tenant }
+            if envelope.tenant != tenant.as_deref().unwrap_or("default") =>
+        {
+            Err("the account is of another tenant")
+        }
+        SenderVerdict::Allowed { .. } => Ok(()),
+        SenderVerdict::NotAllowed { .. } => Err("the account may not use this sender"),
+        SenderVerdict::NoAccount => Err("there is no such account, or it is disabled"),
     }
 }
 

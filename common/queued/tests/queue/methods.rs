@@ -151,6 +151,7 @@ impl Served {
             uid: Some(rustix::process::geteuid().as_raw()),
             gid: None,
             roles,
+            accounts: Default::default(),
         }];
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
         let tcp = format!("tcp:localhost:{}", port.unwrap().port());

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_daemon::CommonConfig;
 use postroad_envelope::{Envelope, Protocol, QueueId, RouteClass};
-use postroad_net::{Networks, PeerRole, Roles, UnixRole};
+use postroad_net::{Networks, OnlyAccounts, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
-    Accepted, Change, Changed, Filter, ImportedMail, ListQuery, Order, QueueAdmin, QueueError,
-    QueueService, RemoteAdmin, RemoteQueue, WorkHello,
+    Accepted, AdmitRequest, Change, Changed, Filter, ImportedMail, ListQuery, Order, QueueAdmin,
+    QueueError, QueueService, RemoteAdmin, RemoteQueue, WorkHello,
 };
 use postroad_queued::{Config, serve_rpc};
 use tempfile::TempDir;
@@ -43,11 +43,14 @@ impl Served {
     pub async fn in_folder(role: PeerRole, folder: Arc<TempDir>, mut config: Config) -> Self {
         let uid = Some(rustix::process::geteuid().as_raw());
         let roles = Roles::from(vec![role]);
-        config.listen.unix_roles = vec![UnixRole {
-            uid,
-            gid: None,
-            roles,
-        }];
+        if config.listen.unix_roles.is_empty() {
+            config.listen.unix_roles = vec![UnixRole {
+                uid,
+                gid: None,
+                roles,
+                accounts: OnlyAccounts::default(),
+            }];
+        }
         let stack = Stack::in_folder(folder, config).await;
         let common: CommonConfig = common(stack.folder.path());
         let stop = CancellationToken::new();
@@ -126,6 +129,45 @@ async fn an_msa_submits_for_accounts_and_leases_nothing() {
     assert!(!served.works(&[RouteClass::Local]).await);
     let all = change(&served.admin, Change::Retry, Filter::all()).await;
     assert!(matches!(all, Err(QueueError::NotAllowed(_))), "{all:?}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_submits_what_its_accounts_may_send_and_does_nothing_else() {
+    let mut config = config();
+    config.listen.unix_roles = vec![UnixRole {
+        uid: Some(rustix::process::geteuid().as_raw()),
+        gid: None,
+        roles: Roles::from(vec![PeerRole::Msa]),
+        accounts: OnlyAccounts::from(vec!["alice@local.test".to_owned()]),
+    }];
+    let served = Served::with(PeerRole::Msa, config).await;
+    let from = |sender: &str| by_account(mail(sender, &["x@far.test"]));
+    assert!(served.submit(&from("alice@local.test")).await.is_ok());
+    assert!(
+        refused(&served.submit(&from("bob@local.test")).await),
+        "not its sender"
+    );
+    let mut other = from("bob@local.test");
+    other.account = Some("bob@local.test".to_owned());
+    assert!(refused(&served.submit(&other).await), "not its account");
+    let mut tenant = from("alice@local.test");
+    tenant.tenant = "acme".to_owned();
+    assert!(refused(&served.submit(&tenant).await), "not its tenant");
+    let mut routed = from("alice@local.test");
+    routed.recipients[0].route_override = Some((RouteClass::Discard, None));
+    assert!(refused(&served.submit(&routed).await), "not its choice");
+    let asked = |account: &str| AdmitRequest {
+        tenant: "default".to_owned(),
+        account: Some(account.to_owned()),
+        size: None,
+        recipients: Vec::new(),
+    };
+    assert!(served.remote.admit(asked("alice@local.test")).await.is_ok());
+    let other = served.remote.admit(asked("bob@local.test")).await;
+    assert!(matches!(other, Err(QueueError::NotAllowed(_))), "{other:?}");
+    let told = served.remote.record(Vec::new()).await;
+    assert!(matches!(told, Err(QueueError::NotAllowed(_))), "{told:?}");
     served.end().await;
 }
 

@@ -229,6 +229,7 @@ async fn a_user_without_the_role_is_refused() {
         uid: Some(uid),
         gid: None,
         roles: Roles::from(vec![PeerRole::Msa]),
+        accounts: Default::default(),
     };
     let own_uid = std::os::unix::fs::MetadataExt::uid(&fs::metadata(dir.path()).unwrap());
     let unix = UnixOptions {
