@@ -24,6 +24,7 @@ mod config;
 mod error;
 mod policy;
 mod port;
+pub mod rules;
 mod sending;
 mod together;
 mod words;

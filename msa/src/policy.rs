@@ -1,14 +1,12 @@
 //! Who may send what to whom (RFC 6409 §6), and the completion of mails (§8).
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use postroad_accounts::{Accounts, Away};
 use postroad_address::{Domain, Mailbox};
 use postroad_daemon::CommonConfig;
-use postroad_directory::{AuthGate, AuthVerdict, Resolution, SenderVerdict};
-use postroad_envelope::Timestamp;
+use postroad_directory::{AuthGate, AuthVerdict};
 use postroad_message::HeaderBlock;
 use postroad_metrics::{Metrics, list};
 use postroad_reply::*;
@@ -19,7 +17,7 @@ use postroad_smtpd::{
 };
 
 use crate::bans::Bans;
-use crate::complete::complete;
+use crate::rules;
 use crate::sending::Sending;
 use crate::together::Together;
 use crate::{AuthConfig, Config, Dependencies};
@@ -128,19 +126,8 @@ impl Policy for Submission {
     }
 
     async fn mail(&self, client: &ClientFacts, mail: &MailRequest) -> Result<MailTerms, Reply> {
-        let (account, sender) = (client.account().unwrap_or_default(), &mail.reverse_path);
-        // The directory may have changed since the log-in.
-        match self.accounts.check_sender(account, sender).await? {
-            SenderVerdict::Allowed { tenant } => Ok(MailTerms {
-                tenant,
-                ..MailTerms::default()
-            }),
-            // RFC 6409 §6.1.
-            SenderVerdict::NotAllowed { account } => {
-                Err(not_allowed(&format!("{account} may not send as {sender}")))
-            }
-            SenderVerdict::NoAccount => Err(not_allowed("this account may not send mail any more")),
-        }
+        let account = client.account().unwrap_or_default();
+        rules::sender(&self.accounts, account, &mail.reverse_path).await
     }
 
     async fn rcpt(
@@ -149,15 +136,7 @@ impl Policy for Submission {
         transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        let path = &rcpt.forward_path;
-        let resolved = self.accounts.resolve(path).await?;
-        match (path.mailbox(), &resolved.resolution) {
-            // Ours are resolved, others go out.
-            (Some(mailbox), Resolution::ForeignDomain) => {
-                Ok(vec![RecipientDraft::new(mailbox.clone())])
-            }
-            _ => RecipientDraft::local(resolved, transaction, path),
-        }
+        rules::recipient(&self.accounts, transaction, rcpt).await
     }
 
     async fn data(
@@ -175,17 +154,7 @@ impl Policy for Submission {
         _: &TransactionFacts,
         header: &HeaderBlock,
     ) -> Result<HeaderTerms, Reply> {
-        let now = Timestamp::from(SystemTime::now());
-        let completed = complete(header, now, rand::random(), &self.host);
-        let mut terms = HeaderTerms {
-            edits: completed.edits,
-            ..HeaderTerms::default()
-        };
-        if let Some(id) = completed.message_id {
-            let id = id.as_str().to_owned();
-            terms.facts.insert("message_id".to_owned(), id);
-        }
-        Ok(terms)
+        Ok(rules::header(header, &self.host))
     }
 }
 
@@ -199,8 +168,4 @@ fn acts_as_itself(account: &str, credentials: &Credentials) -> bool {
 
 fn later(text: &str) -> AuthDecision {
     AuthDecision::Refuse(Reply::new(TEMPORARY_AUTH_FAILURE_454, POLICY_4_7_0, text))
-}
-
-fn not_allowed(text: &str) -> Reply {
-    Reply::new(MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1, text)
 }

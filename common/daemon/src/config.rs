@@ -23,7 +23,9 @@ use node::{Node, Value};
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/postroad/postroad.toml";
 
 /// The top-level sections a file may hold. Each binary reads `[common]` and its own.
-pub const SECTIONS: [&str; 6] = ["common", "queued", "msa", "mta", "mda", "postroad"];
+pub const SECTIONS: [&str; 7] = [
+    "common", "queued", "msa", "mta", "mda", "postroad", "sendmail",
+];
 
 /// Environment variables with this prefix override keys: `POSTROAD__MSA__SIZE_LIMIT=30MiB` is
 /// `size_limit` in `[msa]`. Every `__` is a step inwards, names are lowered. A value is read as the

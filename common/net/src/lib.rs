@@ -58,4 +58,4 @@ pub use tls::neighbour::{Fingerprint, TrustedClients};
 pub use tls::revoked::{Revocations, Serial};
 pub use tls::server::ServerTls;
 pub use tls::verify::RefusedCertificate;
-pub use users::{group_id, user_id};
+pub use users::{group_id, user_id, user_name};

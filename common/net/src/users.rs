@@ -24,6 +24,12 @@ pub fn group_id(name: &str) -> Result<u32, String> {
     find("group", name, GROUPS)
 }
 
+/// The name of a user of this host, if the file has one.
+pub fn user_name(uid: u32) -> Option<String> {
+    let text = fs::read(USERS).ok()?;
+    name_in(&String::from_utf8_lossy(&text), uid)
+}
+
 fn find(kind: &str, name: &str, file: &str) -> Result<u32, String> {
     let text = fs::read(file).map_err(|error| format!("{file} cannot be read: {error}"))?;
     id_in(&String::from_utf8_lossy(&text), name)
@@ -36,6 +42,14 @@ fn id_in(text: &str, name: &str) -> Option<u32> {
     entries.find_map(|mut fields| {
         let is_it = fields.next() == Some(name);
         fields.nth(1).filter(|_| is_it)?.parse().ok()
+    })
+}
+
+fn name_in(text: &str, id: u32) -> Option<String> {
+    let mut entries = text.lines().map(|line| line.split(':'));
+    entries.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
     })
 }
 
@@ -56,5 +70,8 @@ mod tests {
         let text = "x\n:x:1:\nx:x\nx:x:y:\nxx:x:2:\nx:x:3:4:a:b:c\nx:x:5:";
         assert_eq!(id_in(text, "x"), Some(3));
         assert_eq!(id_in(text, "y"), None);
+        assert_eq!(name_in(text, 3).as_deref(), Some("x"));
+        assert_eq!(name_in(text, 9), None);
+        assert_eq!(user_name(0).as_deref(), Some("root"));
     }
 }

@@ -14,6 +14,8 @@ pub struct SmtpdConfig {
     pub xforward_networks: Networks,
     /// TLS from the first octet (RFC 8314 §3.3).
     pub implicit_tls: bool,
+    /// Whose account every client is, established otherwise than by AUTH; default: nobody's.
+    pub account: Option<String>,
     /// How long to wait.
     pub timeouts: ServerTimeouts,
     /// Octets a header may have; default 128 KiB.
@@ -49,6 +51,7 @@ impl SmtpdConfig {
             session,
             xforward_networks: Networks::default(),
             implicit_tls: false,
+            account: None,
             timeouts: ServerTimeouts::default(),
             header_limit: 128 << 10,
             max_hops: 50,

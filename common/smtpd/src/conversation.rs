@@ -90,6 +90,7 @@ impl<'a> Conversation<'a> {
             hello: None,
             identity: None,
             forwarded: None,
+            known: smtpd.config.account.clone(),
         };
         let session = match smtpd.config.may_forward(peer) {
             true => &smtpd.neighbour,

@@ -30,6 +30,8 @@ pub struct ClientFacts {
     pub identity: Option<Identity>,
     /// Whom it passes mail on for (XFORWARD), in this transaction.
     pub forwarded: Option<Forwarded>,
+    /// Who it is known to be without AUTH.
+    pub known: Option<String>,
 }
 
 /// A transaction under way.
@@ -55,9 +57,11 @@ impl TransactionFacts {
 impl ClientFacts {
     /// The account it proved to be.
     pub fn account(&self) -> Option<&str> {
-        self.identity
-            .as_ref()
-            .map(|identity| identity.account.as_str())
+        let proved = self.identity.as_ref();
+        proved
+            .map(|identity| &identity.account)
+            .or(self.known.as_ref())
+            .map(String::as_str)
     }
 
     /// What it calls itself.
@@ -129,7 +133,7 @@ impl ClientFacts {
 
     /// RFC 3848, RFC 6531 §4.3.
     fn protocol(&self, utf8: bool) -> Protocol {
-        let (tls, auth) = (self.tls.is_some(), self.identity.is_some());
+        let (tls, auth) = (self.tls.is_some(), self.account().is_some());
         match self.hello.as_ref().map(|hello| hello.kind) {
             Some(HelloKind::Ehlo) => Protocol::Esmtp { tls, auth, utf8 },
             Some(HelloKind::Lhlo) => Protocol::Lmtp { tls, auth, utf8 },

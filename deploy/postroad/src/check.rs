@@ -17,6 +17,7 @@ use crate::cli::CheckArguments;
 use crate::fault::Fault;
 use crate::health::AGENTS;
 use crate::home::{choose, last_demo};
+use crate::sendmail;
 use crate::terminal::{Terminal, lines, one_line, table};
 
 /// Carries out the verb.
@@ -97,6 +98,19 @@ impl Report {
         let msa = self.section::<postroad_msa::Config>(file, "msa", agents);
         let mta = self.section::<postroad_mta::Config>(file, "mta", agents);
         let mda = self.section::<postroad_mda::Config>(file, "mda", agents);
+        let sendmail = self.take(
+            file,
+            "sendmail",
+            file.section::<sendmail::Config>("sendmail"),
+        );
+        if let Some(why) = sendmail.and_then(|sendmail| sendmail.check()) {
+            self.meaning(
+                file,
+                "sendmail.accounts",
+                why,
+                "write an address of an account",
+            );
+        }
         let shown = [
             msa.as_ref().map(|msa| &msa.certificates),
             mta.as_ref().map(|mta| &mta.inbound.certificates),

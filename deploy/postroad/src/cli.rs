@@ -47,6 +47,17 @@ pub enum Verb {
     Run(RunArguments),
     /// Send a mail from an account of the demo
     Send(SendArguments),
+    /// Send a mail of a program of this host, as sendmail(8) does: -t -i -f -F -oi -bs -bp -N -R -V; exit statuses of sysexits
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// Flags and recipients, as programs write them for sendmail
+        #[arg(
+            value_name = "FLAG|RECIPIENT",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        words: Vec<std::ffi::OsString>,
+    },
     /// Accounts of the directory
     #[command(subcommand)]
     Account(AccountVerb),

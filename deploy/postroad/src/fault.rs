@@ -26,6 +26,9 @@ pub enum Fault {
     /// The agents ended: 78, 75 or 70.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// It was told already, and this is the exit status that callers know.
+    #[error("")]
+    Exit(u8),
     /// The answer is no and was given on standard output already: 1.
     #[error("")]
     Told,
@@ -36,6 +39,7 @@ impl Fault {
     pub fn status(&self) -> u8 {
         match self {
             Self::NotDone(_) | Self::NoQueue(_) | Self::Forbidden(_) | Self::Told => 1,
+            Self::Exit(status) => *status,
             Self::Usage(_) => 2,
             Self::NoMatch(_) => 3,
             Self::Daemon(error) => error.status(),

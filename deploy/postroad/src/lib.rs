@@ -37,6 +37,7 @@ mod progress;
 pub mod queue;
 mod run;
 mod send;
+mod sendmail;
 mod setup;
 mod submit;
 pub mod terminal;
@@ -56,6 +57,10 @@ use terminal::Terminal;
 pub fn main() -> ExitCode {
     if let Some(agent) = multi_call::agent(std::env::args_os().next().as_deref()) {
         return agent();
+    }
+    if let Some(words) = multi_call::sendmail(std::env::args_os()) {
+        let (mut out, mut talk) = (std::io::stdout(), std::io::stderr());
+        return ExitCode::from(execute(words, &mut out, &mut talk));
     }
     let (mut out, mut talk) = (std::io::stdout(), std::io::stderr());
     ExitCode::from(execute(std::env::args_os(), &mut out, &mut talk))
@@ -88,10 +93,19 @@ pub fn execute(
     }
 }
 
+/// Carries out another command line, for a verb that stands for it.
+fn carry_out_as(words: &[&str], terminal: &mut Terminal<'_>) -> Result<(), Fault> {
+    carry_out(
+        Cli::try_parse_from(words).map_err(Fault::not_done)?,
+        terminal,
+    )
+}
+
 fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     let config = cli.config.as_deref();
     match cli.verb {
         Verb::Run(arguments) => run::carry_out(&arguments, config, terminal),
+        Verb::Sendmail { words } => sendmail::carry_out(&words, config, terminal),
         Verb::Send(arguments) => send::carry_out(&arguments, config, terminal),
         Verb::Account(verb) => account::carry_out(verb, config, terminal),
         Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),

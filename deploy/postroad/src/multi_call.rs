@@ -1,6 +1,6 @@
-//! One program under five names: called by the name of an agent it is that agent. The image has room for one program only.
+//! One program under several names: called by the name of an agent it is that agent, as sendmail it takes mail from programs. The image has room for one program only.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,6 +21,20 @@ pub fn agent(called: Option<&OsStr>) -> Option<Main> {
         _ => return None,
     };
     Some(main)
+}
+
+/// The command line that one of the names of sendmail stands for, so that `/usr/sbin/sendmail` can be a link to this program.
+pub fn sendmail(called: impl IntoIterator<Item = OsString>) -> Option<Vec<OsString>> {
+    let mut called = called.into_iter();
+    let program = called.next()?;
+    let flag = match Path::new(&program).file_name()?.to_str()? {
+        "sendmail" => None,
+        "mailq" => Some("-bp"),
+        "newaliases" => Some("-bi"),
+        _ => return None,
+    };
+    let words = ["postroad", "sendmail"].into_iter().chain(flag);
+    Some(words.map(Into::into).chain(called).collect())
 }
 
 #[cfg(test)]
@@ -44,5 +58,21 @@ mod tests {
             assert!(agent(Some(other.as_ref())).is_none(), "{other:?}");
         }
         assert!(agent(None).is_none());
+    }
+
+    #[test]
+    fn sendmail_and_its_kin_are_a_verb() {
+        let words = |line: &str| sendmail(line.split(' ').map(Into::into));
+        let wanted = |line: &str| line.split(' ').map(Into::into).collect::<Vec<OsString>>();
+        assert_eq!(
+            words("/usr/sbin/sendmail -t -i"),
+            Some(wanted("postroad sendmail -t -i"))
+        );
+        assert_eq!(words("mailq"), Some(wanted("postroad sendmail -bp")));
+        assert_eq!(
+            words("/usr/bin/newaliases"),
+            Some(wanted("postroad sendmail -bi"))
+        );
+        assert_eq!(words("/usr/bin/postroad sendmail"), None);
     }
 }

@@ -97,7 +97,7 @@ impl<'a> Terminal<'a> {
 
     /// Why it was not done.
     pub fn fault(&mut self, fault: &Fault) {
-        if !matches!(fault, Fault::Told) {
+        if !matches!(fault, Fault::Told | Fault::Exit(_)) {
             self.say(format_args!("postroad: {fault}"));
         }
     }

@@ -1,0 +1,289 @@
+//! `postroad sendmail`: programs of this host send as they always did, and only as who they are.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use postroad_tests::{Agent, Stack, stack, wait_for};
+use std::io::Write as _;
+use tokio::task::spawn_blocking;
+
+const MAIL: &str = "To: Bob <bob@demo.test>, carol\nBcc: alice@demo.test\nSubject: report\n\nall is well\n.\nnot this\n";
+
+/// Everybody is alice here, but for the user nobody, who is the program of bob's.
+fn settings(own: u32) -> String {
+    let name = postroad_net::user_name(own).unwrap_or_default();
+    format!(
+        "[sendmail]\nsize_limit = \"1MiB\"\naccounts = {{ {name} = \"alice@demo.test\", nobody = \"bob@demo.test\" }}\n\
+         [[queued.listen.unix_roles]]\nuid = {NOBODY}\nroles = [\"msa\"]\naccounts = [\"bob@demo.test\"]\n"
+    )
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_agents");
+const NOBODY: u32 = 65_534;
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+async fn up() -> Result<Stack> {
+    stack!().settings(&settings(own_uid())).start().await
+}
+
+/// Runs it with this input, and perhaps as somebody else.
+async fn run(
+    stack: &Stack,
+    user: Option<u32>,
+    words: &[&str],
+    input: impl Into<Vec<u8>>,
+) -> Result<Output> {
+    let mut command = Command::new(PROGRAM);
+    command.arg0("postroad-verb");
+    command
+        .arg("--config")
+        .arg(stack.config_file())
+        .arg("sendmail");
+    command.args(words.iter().map(OsString::from));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(uid) = user {
+        command.uid(uid).gid(uid);
+    }
+    let input = input.into();
+    spawn_blocking(move || {
+        let mut child = command.spawn()?;
+        // A program that has read enough closes its end.
+        let _ = child
+            .stdin
+            .take()
+            .context("standard input")?
+            .write_all(&input);
+        Ok(child.wait_with_output()?)
+    })
+    .await?
+}
+
+fn ended(output: &Output, status: i32, words: &str) -> Result<()> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(status) && said.contains(words),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_goes_to_those_of_its_header_and_is_completed() -> Result<()> {
+    let stack = up().await?;
+    ended(
+        &run(&stack, None, &["-t", "-F", "The Cron"], MAIL).await?,
+        0,
+        "",
+    )?;
+    for account in ["alice@demo.test", "bob@demo.test", "carol@demo.test"] {
+        let mail = &stack.wait_for_mails(account, 1).await?[0];
+        let text = mail.text();
+        ensure!(
+            text.contains("Return-Path: <alice@demo.test>\n"),
+            "{text}"
+        );
+        ensure!(
+            text.contains("From: \"The Cron\" <alice@demo.test>\n"),
+            "{text}"
+        );
+        ensure!(
+            text.contains("\nDate: ") && text.contains("\nMessage-ID: "),
+            "{text}"
+        );
+        ensure!(
+            text.contains("(local)") && text.contains("with ESMTPA"),
+            "{text}"
+        );
+        ensure!(!text.contains("Bcc"), "{text}");
+        ensure!(text.ends_with("\n\nall is well\n"), "{text}");
+    }
+    // Dots are text with -i; what is no header is none; octets are kept.
+    let words = [
+        "-i",
+        "-f",
+        "alice@demo.test",
+        "bob@demo.test,carol@demo.test",
+    ];
+    ended(&run(&stack, None, &words, "grüße\n.\nende\n").await?, 0, "")?;
+    let mail = stack.wait_for_mail_with("bob@demo.test", "grüße").await?;
+    ensure!(
+        mail.text().ends_with("\n\ngrüße\n.\nende\n"),
+        "{}",
+        mail.text()
+    );
+    stack.wait_for_mails("carol@demo.test", 2).await?;
+    stack.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sent_ends_as_callers_know_it_and_reaches_nobody() -> Result<()> {
+    let stack = up().await?;
+    let mail = "Subject: x\n\nhello\n";
+    let cases: [(&[&str], &str, i32, &str); 9] = [
+        (&[], mail, 64, "nobody to send to"),
+        (&["-Z"], mail, 64, "no flag -Z"),
+        (&["-bd"], mail, 64, "postroad-mta"),
+        (&["a b@c@d"], mail, 65, "a b@c@d"),
+        (&["-t"], "To: nobody at all\n\nx\n", 65, "nobody at all"),
+        (&["bob@demo.test"], "a: \0\n\n", 65, "NUL"),
+        (
+            &["bob@demo.test", "nemo@demo.test", "nix@demo.test"],
+            mail,
+            67,
+            "<nix@demo.test>: 550",
+        ),
+        (
+            &["-f", "stranger@elsewhere.test", "bob@demo.test"],
+            mail,
+            77,
+            "may not send as",
+        ),
+        (&["-N", "perhaps", "bob@demo.test"], mail, 64, "-N perhaps"),
+    ];
+    for (words, input, status, said) in cases {
+        ended(&run(&stack, None, words, input).await?, status, said)
+            .with_context(|| format!("{words:?}"))?;
+    }
+    let large = vec![b'x'; 2 << 20];
+    ended(
+        &run(&stack, None, &["bob@demo.test"], large).await?,
+        69,
+        "sendmail.size_limit",
+    )?;
+    ended(&run(&stack, None, &["-bi"], "").await?, 0, "")?;
+    ensure!(stack.delivered("bob@demo.test")?.is_empty());
+    stack.wait_for_empty_queue().await?;
+    stack.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_queue_is_away_a_program_hears_to_try_again() -> Result<()> {
+    let mut stack = up().await?;
+    stack.terminate(Agent::Queued).await?;
+    let words = ["-t"];
+    ended(
+        &run(&stack, None, &words, MAIL).await?,
+        75,
+        "nothing was sent",
+    )?;
+    stack.start(Agent::Queued)?;
+    stack.ready(Agent::Queued).await?;
+    ended(&run(&stack, None, &words, MAIL).await?, 0, "")?;
+    stack.wait_for_mails("bob@demo.test", 1).await?;
+    stack.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smtp_on_standard_input_and_output() -> Result<()> {
+    let stack = up().await?;
+    let said = "EHLO here\r\nMAIL FROM:<alice@demo.test>\r\nRCPT TO:<nemo@demo.test>\r\nRCPT TO:<bob@demo.test>\r\nDATA\r\n";
+    let rest = "Subject: by hand\r\n\r\nhello\r\n.\r\nQUIT\r\n";
+    // DATA is the last of its group (RFC 2920 §3.1), so the content waits for the reply.
+    let mut child = tokio::process::Command::new(PROGRAM)
+        .arg0("postroad-verb")
+        .arg("--config")
+        .arg(stack.config_file())
+        .args(["sendmail", "-bs"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+    let mut input = child.stdin.take().context("standard input")?;
+    let mut lines =
+        tokio::io::BufReader::new(child.stdout.take().context("standard output")?).lines();
+    input.write_all(said.as_bytes()).await?;
+    let mut heard = Vec::new();
+    while let Some(line) = lines.next_line().await? {
+        let done = line.starts_with("354");
+        heard.push(line);
+        if done {
+            break;
+        }
+    }
+    input.write_all(rest.as_bytes()).await?;
+    while let Some(line) = lines.next_line().await? {
+        heard.push(line);
+    }
+    ensure!(child.wait().await?.success());
+    let code = |code: &str| heard.iter().filter(|line| line.starts_with(code)).count();
+    ensure!(
+        code("220 ") == 1 && code("550 5.1.1") == 1 && code("354 ") == 1 && code("221 ") == 1,
+        "{heard:?}"
+    );
+    stack.wait_for_mail_with("bob@demo.test", "by hand").await?;
+    stack.end().await
+}
+
+/// Only root can be somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_this_host_is_its_account_and_nobody_else() -> Result<()> {
+    if own_uid() != 0 {
+        ensure!(std::env::var("CI").is_err(), "needs root");
+        return Ok(());
+    }
+    let stack = up().await?;
+    for (path, mode) in [
+        ("", 0o755),
+        ("run", 0o755),
+        ("run/queue.sock", 0o666),
+        ("conf.d", 0o755),
+    ] {
+        open(&stack.folder().join(path), mode)?;
+    }
+    let words = ["-f", "bob@demo.test", "carol@demo.test"];
+    ended(
+        &run(&stack, Some(NOBODY), &words, "Subject: as bob\n\nx\n").await?,
+        0,
+        "",
+    )?;
+    let mail = stack
+        .wait_for_mail_with("carol@demo.test", "as bob")
+        .await?;
+    ensure!(
+        mail.text().contains("Return-Path: <bob@demo.test>"),
+        "{}",
+        mail.text()
+    );
+    ensure!(
+        mail.text().contains("from nobody (local)"),
+        "{}",
+        mail.text()
+    );
+    let as_alice = ["-f", "alice@demo.test", "carol@demo.test"];
+    ended(
+        &run(&stack, Some(NOBODY), &as_alice, "Subject: x\n\nx\n").await?,
+        77,
+        "may not send as alice@demo.test",
+    )?;
+    // Another user is nobody's.
+    ended(
+        &run(&stack, Some(65_533), &words, "Subject: x\n\nx\n").await?,
+        77,
+        "queued.listen.unix_roles",
+    )?;
+    wait_for("a line of the refusal", async || {
+        stack
+            .log(Agent::Queued)
+            .contains("\"rejected\"")
+            .then_some(())
+    })
+    .await?;
+    ensure!(stack.delivered("carol@demo.test")?.len() == 1);
+    stack.end().await
+}
+
+fn open(path: &Path, mode: u32) -> Result<()> {
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+}
