@@ -90,10 +90,7 @@ async fn a_mail_goes_to_those_of_its_header_and_is_completed() -> Result<()> {
     for account in ["alice@demo.test", "bob@demo.test", "carol@demo.test"] {
         let mail = &stack.wait_for_mails(account, 1).await?[0];
         let text = mail.text();
-        ensure!(
-            text.contains("Return-Path: <alice@demo.test>\n"),
-            "{text}"
-        );
+        ensure!(text.contains("Return-Path: <alice@demo.test>\n"), "{text}");
         ensure!(
             text.contains("From: \"The Cron\" <alice@demo.test>\n"),
             "{text}"

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use postroad_net::PeerRole;
+use postroad_net::{OnlyAccounts, PeerRole};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
@@ -70,6 +70,13 @@ impl Request {
             request.common_name = role.to_string();
         }
         Ok(request)
+    }
+
+    /// For a program that submits mail of these accounts and does nothing else, with the role msa.
+    pub fn for_accounts<'a>(mut self, accounts: impl IntoIterator<Item = &'a str>) -> Self {
+        self.uris
+            .extend(accounts.into_iter().map(OnlyAccounts::uri));
+        self
     }
 
     /// For a server that mail clients call.

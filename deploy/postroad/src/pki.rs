@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use comfy_table::Cell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use postroad_address::Mailbox;
 use postroad_net::PeerRole;
 use postroad_pki::{
     AGENT_DAYS, AUTHORITY_DAYS, AUTHORITY_FOLDER, AuthorityTerms, Certificate, Done, Error, Holder,
@@ -75,6 +76,9 @@ pub struct IssueArguments {
     /// The name of this host, localhost and its addresses too
     #[arg(long)]
     host: bool,
+    /// With msa: for a program that may submit mail of this account, and do nothing else; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    account: Vec<Mailbox>,
     /// The folder it is written to, below the folder of the authority [default: the role]
     #[arg(long, value_name = "FOLDER")]
     to: Option<String>,
@@ -186,12 +190,15 @@ fn issue(arguments: &IssueArguments, terminal: &mut Terminal<'_>) -> Result<(), 
                 names.push(role.to_owned());
             }
             let role: PeerRole = role.parse().map_err(Fault::not_done)?;
+            if !arguments.account.is_empty() && role != PeerRole::Msa {
+                let text = "--account is for programs that submit mail: write msa";
+                return Err(Fault::Usage(text.to_owned()));
+            }
             let days = arguments.days.unwrap_or(AGENT_DAYS);
-            (
-                Kind::Agent,
-                role.as_str(),
-                Request::agent(role, &names, days)?,
-            )
+            let accounts: Vec<String> = arguments.account.iter().map(Mailbox::to_string).collect();
+            let request = Request::agent(role, &names, days)?;
+            let request = request.for_accounts(accounts.iter().map(String::as_str));
+            (Kind::Agent, role.as_str(), request)
         }
     };
     let holder = Holder {

@@ -52,8 +52,10 @@ const READ: usize = 64 << 10;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whose mail it is, by the user who calls. Default: the user's name at `common.domain`.
+    /// Whose mail it is, by the user who calls.
     pub accounts: BTreeMap<String, String>,
+    /// Whose it is of all other users. Default: the user's name at `common.domain`.
+    pub account: Option<String>,
     /// Octets of content.
     pub size_limit: ByteSize,
 }
@@ -62,6 +64,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             accounts: BTreeMap::new(),
+            account: None,
             size_limit: ByteSize::mib(50),
         }
     }
@@ -70,10 +73,10 @@ impl Default for Config {
 impl Config {
     /// The first thing in the section that reads well and cannot work.
     pub fn check(&self) -> Option<String> {
-        let mut accounts = self.accounts.iter();
-        accounts.find_map(|(user, account)| {
+        let mut accounts = self.accounts.values().chain(&self.account);
+        accounts.find_map(|account| {
             let error = Mailbox::parse(account).err()?;
-            Some(format!("{account:?}, the account of {user}: {error}"))
+            Some(format!("{account:?}: {error}"))
         })
     }
 }
@@ -131,7 +134,7 @@ impl Site {
             .domain
             .clone()
             .unwrap_or_else(|| common.hostname.clone());
-        let account = match config.accounts.get(&user) {
+        let account = match config.accounts.get(&user).or(config.account.as_ref()) {
             Some(account) => Mailbox::parse(account).map_err(|error| {
                 let place = file.place("sendmail.accounts");
                 bad(&format!("{place}: {account:?}: {error}"))
@@ -260,6 +263,7 @@ impl Site {
             requiretls: false,
             ret: order.ret,
             envid: order.envid.clone(),
+            auth: None,
         })
     }
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 /// Longer than any one call takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 /// Between two looks at something that Docker knows.
 const PAUSE: Duration = Duration::from_millis(200);
 

@@ -13,7 +13,7 @@ use postroad_tests::{is_same_mail, mail};
 use tempfile::TempDir;
 
 use crate::{
-    docker::{Compose, docker, docker_octets, looking, source},
+    docker::{Compose, PATIENCE, docker, docker_octets, looking, output_of, source},
     elsewhere::{self, FRIEND},
     image,
     load::{Submitter, Way},
@@ -42,6 +42,8 @@ enum From {
     Account,
     /// A stranger, at 25.
     World,
+    /// A program of ours, by `postroad sendmail`.
+    Program,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,11 @@ const SWAPS: &[Swap] = &[
     Swap {
         name: "postfix-submission",
         from: From::Account,
+        to: To::Mailbox,
+    },
+    Swap {
+        name: "application",
+        from: From::Program,
         to: To::Mailbox,
     },
 ];
@@ -198,6 +205,14 @@ impl Swap {
         let (sender, way) = match self.from {
             From::Account => (ALICE, Way::Submission),
             From::World => (FRIEND, Way::World),
+            From::Program => {
+                let words = [
+                    "run", "--rm", "-T", "app", "postroad", "sendmail", "-i", ALICE,
+                ];
+                let mut program = compose.command(&words);
+                output_of(&mut program, &content, PATIENCE).await?;
+                return self.arrives(compose, &content).await;
+            }
         };
         let recipient = match self.to {
             To::Mailbox | To::Dovecot => ALICE,

@@ -263,7 +263,7 @@ fn faults_of_the_environment_name_the_variable() {
         (
             "POSTROAD__MAA__X",
             "1",
-            "environment variable POSTROAD__MAA__X: unknown section `maa`; known are common, queued, msa, mta, mda, postroad",
+            "environment variable POSTROAD__MAA__X: unknown section `maa`; known are common, queued, msa, mta, mda, postroad, sendmail",
         ),
     ] {
         let error = with_env("[msa]\nbanner = \"x\"\n", &[(name, value)])
