@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use postroad_tests::{Agent, Stack, stack, wait_for};
+use postroad_tests::{
+    Agent, Peer, Report, Stack, is_same_mail, mail, setup::postroad, stack, unwired, wait_for,
+};
 use std::io::Write as _;
 use tokio::task::spawn_blocking;
 
@@ -179,6 +181,50 @@ async fn while_the_queue_is_away_a_program_hears_to_try_again() -> Result<()> {
     stack.ready(Agent::Queued).await?;
     ended(&run(&stack, None, &words, MAIL).await?, 0, "")?;
     stack.wait_for_mails("bob@demo.test", 1).await?;
+    stack.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_mail_goes_whole_waits_for_its_host_and_bounces_to_the_account() -> Result<()> {
+    let larger = "[sendmail]\nsize_limit = \"8MiB\"\n";
+    let builder = stack!().settings(&settings(own_uid())).settings(larger);
+    let stack = builder.start().await?;
+    let peer = Peer::up(stack.peer_address(1)).await?;
+    peer.answer("*", "451 4.7.1 greylisted");
+    let sent = mail("large", &"Grüße .\r\n.dot\r\n".repeat(350_000));
+    ended(
+        &run(&stack, None, &["-i", "friend@world.test"], sent.clone()).await?,
+        0,
+        "",
+    )?;
+    wait_for("second attempt", async || {
+        (peer.attempts() >= 2).then_some(())
+    })
+    .await?;
+    peer.welcome_all();
+    let kept = wait_for("relayed mail", async || peer.kept().pop()).await?;
+    ensure!(kept.from == "alice@demo.test" && is_same_mail(&sent, &unwired(&kept.content)));
+    let config = stack.config_file().display().to_string();
+    let trace = ["--config", &config, "trace", "friend@world.test"].map(str::to_owned);
+    let shown = spawn_blocking(move || postroad(&trace.each_ref().map(String::as_str))).await??;
+    for word in ["greylisted", "mx1.world.test"] {
+        ensure!(shown.contains(word), "{word}: {shown}");
+    }
+
+    peer.answer("gone@world.test", "550 5.1.1 no such user here");
+    let short = "Subject: to one who is gone\n\nx\n";
+    ended(
+        &run(&stack, None, &["gone@world.test"], short).await?,
+        0,
+        "",
+    )?;
+    let found = stack.wait_for_mails("alice@demo.test", 1).await?.remove(0);
+    let report = Report::parse(&found.content)?;
+    ensure!(report.text.contains("no such user here"), "{report:#?}");
+    ensure!(
+        report.returned.contains("Subject: to one who is gone"),
+        "{report:#?}"
+    );
     stack.end().await
 }
 

@@ -15,6 +15,7 @@ mod relay;
 mod samples;
 mod strangers;
 mod submission;
+mod swap_application;
 mod world;
 
 use std::process::ExitCode;
@@ -47,5 +48,9 @@ fn main() -> ExitCode {
         ),
         scenario!(reading::dovecot_shows_what_was_filed, [Dovecot, Python]),
         scenario!(strangers::in_python_lose_nothing, [Grpc]),
+        scenario!(
+            swap_application::mailx_and_mutt_send_as_their_account,
+            [Mailx, Mutt]
+        ),
     ])
 }

@@ -23,6 +23,8 @@ pub enum Need {
     Dovecot,
     Aiosmtpd,
     Grpc,
+    Mailx,
+    Mutt,
 }
 
 impl Need {
@@ -37,6 +39,8 @@ impl Need {
             Self::Python => (python_has("smtplib"), "the Debian package python3"),
             Self::Aiosmtpd => (python_has("aiosmtpd"), AIOSMTPD),
             Self::Grpc => (python_has("grpc_tools, google_crc32c"), GRPC),
+            Self::Mailx => (on_path("mailx"), "the Debian package bsd-mailx"),
+            Self::Mutt => (on_path("mutt"), "the Debian package mutt"),
             Self::Curl => (on_path("curl"), "the Debian package curl"),
             Self::Msmtp => (on_path("msmtp"), "the Debian package msmtp"),
             Self::Dnsmasq => (on_path("dnsmasq"), "the Debian package dnsmasq-base"),
@@ -58,9 +62,12 @@ impl Need {
             .then(|| format!("to be root, since {self:?} does"))
     }
 
-    /// Postfix and Dovecot give their parts users of their own, and only root can.
+    /// Postfix and Dovecot give their parts users of their own, programs run as a user of theirs; only root can do that.
     fn is_privileged(self) -> bool {
-        matches!(self, Self::Postfix | Self::Dovecot)
+        matches!(
+            self,
+            Self::Mailx | Self::Mutt | Self::Postfix | Self::Dovecot
+        )
     }
 }
 
