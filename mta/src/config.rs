@@ -1,6 +1,7 @@
 //! `[mta]`: what can be set, with units and defaults.
 
 pub mod hosts;
+pub mod listeners;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,9 +13,11 @@ use postroad_smtp_session::ClientTimeouts;
 use serde::{Deserialize, Serialize};
 
 pub use hosts::{HostConfig, HostPattern, PasswordNeeds};
+pub use listeners::ListenerConfig;
 
 /// Keys that can change while the agent runs; others need a restart.
 pub const LIVE: &[&str] = &[
+    "mta.inbound.listeners",
     "mta.inbound.certificates",
     "mta.inbound.size_limit",
     "mta.inbound.max_recipients",
@@ -57,7 +60,7 @@ pub struct InboundConfig {
     /// Whether this agent takes mail.
     pub enabled: bool,
     /// Where to listen, by the name that logs show.
-    pub listeners: BTreeMap<String, ListenAddr>,
+    pub listeners: BTreeMap<String, ListenerConfig>,
     /// Certificates; with at least one STARTTLS is offered. The one that fits the name a client asks for is shown.
     pub certificates: Vec<CertFiles>,
     /// Octets of content.
@@ -143,6 +146,7 @@ impl Config {
                 "write 1 or more for it and for `per_destination`, or `enabled = false`",
             );
         }
+        problems.extend(listeners::check(listeners, certificates, file));
         problems.extend(hosts::check(&self.outbound.hosts, file));
         if let Some(problem) = self.outbound.world_problem(file) {
             problems.push(problem);
@@ -164,7 +168,7 @@ impl Default for InboundConfig {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 25));
         Self {
             enabled: true,
-            listeners: BTreeMap::from([("smtp".to_owned(), ListenAddr(everywhere))]),
+            listeners: BTreeMap::from([("smtp".to_owned(), ListenAddr(everywhere).into())]),
             certificates: Vec::new(),
             size_limit: ByteSize::mib(50),
             max_recipients: 1000,

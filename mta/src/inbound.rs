@@ -5,14 +5,16 @@
 
 mod policy;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::future::join_all;
 use postroad_daemon::{Apply, CommonConfig};
 use postroad_dns::Resolver;
-use postroad_net::{Connection, Limits, Listener, LiveLimits, ServerTls};
+use postroad_net::{CERTIFICATE_WATCH, Connection, Limits, Listener, LiveLimits, ServerTls};
 use postroad_smtp_session::{Flavour, ServerConfig};
 use postroad_smtpd::{ServerTimeouts, Smtpd, SmtpdConfig};
 use tokio::sync::watch;
@@ -21,7 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::policy::InboundPolicy;
-use crate::config::{InboundConfig, load_certificates};
+use crate::config::{InboundConfig, ListenerConfig, load_certificates};
 use crate::{Dependencies, Error};
 
 /// The listeners, bound and not yet accepting.
@@ -29,6 +31,8 @@ pub struct Inbound {
     doors: Vec<(Listener, Door)>,
     policy: InboundPolicy,
     tls: watch::Sender<Option<ServerTls>>,
+    /// Those of listeners that ask clients for certificates.
+    asking: watch::Sender<Vec<ServerTls>>,
     resolver: Arc<dyn Resolver>,
     common: CommonConfig,
     limits: LiveLimits,
@@ -39,6 +43,7 @@ pub struct Inbound {
 #[derive(Clone)]
 struct Door {
     name: String,
+    bound: ListenerConfig,
     serving: Arc<ArcSwap<Serving>>,
 }
 
@@ -54,22 +59,21 @@ impl Inbound {
         common: &CommonConfig,
         dependencies: &Dependencies,
     ) -> Result<Self, Error> {
-        let tls = load_certificates(&config.certificates).map_err(Error::Certificates)?;
-        let tls = tls.map(|tls| tls.warning(common.certificate_warning.into()));
+        let certificates = Certificates::load(config, common).map_err(Error::Certificates)?;
         let policy = InboundPolicy::new(config, dependencies.accounts.clone());
         let mut doors = Vec::new();
-        for (name, address) in &config.listeners {
-            let listener = Listener::bind(*address).map_err(|source| Error::Listen {
+        for (name, bound) in &config.listeners {
+            let listener = Listener::bind(bound.listen).map_err(|source| Error::Listen {
                 name: name.clone(),
                 source,
             })?;
             let listener = listener.behind(&config.proxy_networks);
             tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
             let server = Smtpd::new(
-                server_config(name, config, common),
-                Arc::new(policy.clone()),
+                server_config(name, bound, config, common),
+                Arc::new(policy.of(bound)),
                 Arc::clone(&dependencies.queue),
-                tls.clone(),
+                certificates.of(name),
                 &dependencies.metrics,
             );
             let serving = Serving {
@@ -78,11 +82,13 @@ impl Inbound {
             };
             let door = Door {
                 name: name.clone(),
+                bound: bound.clone(),
                 serving: Arc::new(ArcSwap::from_pointee(serving)),
             };
             doors.push((listener.counted(&dependencies.metrics, name), door));
         }
-        let tls = watch::Sender::new(tls);
+        let asking = watch::Sender::new(certificates.asking());
+        let tls = watch::Sender::new(certificates.shared);
         ServerTls::count_latest(tls.subscribe(), &dependencies.metrics);
         let host = common.hostname.a_label();
         let farewell = format!("421 4.7.0 {host} too many connections, please try again later\r\n");
@@ -90,6 +96,7 @@ impl Inbound {
             doors,
             policy,
             tls,
+            asking,
             resolver: Arc::clone(&dependencies.resolver),
             common: common.clone(),
             limits: LiveLimits::new(limits(config, common)),
@@ -107,28 +114,41 @@ impl Inbound {
     pub fn renewal(&self) -> impl Fn(&InboundConfig) -> Result<Apply, postroad_net::Error> + use<> {
         let doors: Vec<Door> = self.doors.iter().map(|(_, door)| door.clone()).collect();
         let (policy, tls, common) = (self.policy.clone(), self.tls.clone(), self.common.clone());
-        let bounds = self.limits.clone();
+        let (bounds, asking) = (self.limits.clone(), self.asking.clone());
         move |config| {
-            let new = load_certificates(&config.certificates)?;
-            let new = new.map(|tls| tls.warning(common.certificate_warning.into()));
-            let policy = Arc::new(policy.successor(config));
+            // Whoever is elsewhere, or new, or gone needs a restart; until then all listeners are as they were.
+            let (mut config, same) = (config.clone(), are_where_they_were(&doors, config));
+            if !same {
+                let kept = doors
+                    .iter()
+                    .map(|door| (door.name.clone(), door.bound.clone()));
+                config.listeners = kept.collect();
+            }
+            let new = Certificates::load(&config, &common)?;
+            let policy = policy.successor(&config);
             let (doors, tls, bounds) = (doors.clone(), tls.clone(), bounds.clone());
-            let (config, common) = (config.clone(), common.clone());
-            Ok(Apply::new(move || {
+            let (common, asking) = (common.clone(), asking.clone());
+            let apply = Apply::new(move || {
                 bounds.set(limits(&config, &common));
                 for door in doors {
+                    let bound = config.listeners.get(&door.name).unwrap_or(&door.bound);
                     let server = door.serving.load().server.successor(
-                        server_config(&door.name, &config, &common),
-                        Arc::clone(&policy) as _,
-                        new.clone(),
+                        server_config(&door.name, bound, &config, &common),
+                        Arc::new(policy.of(bound)),
+                        new.of(&door.name),
                     );
                     door.serving.store(Arc::new(Serving {
                         server,
                         rdns_timeout: config.rdns_timeout.into(),
                     }));
                 }
-                tls.send_replace(new);
-            }))
+                asking.send_replace(new.asking());
+                tls.send_replace(new.shared);
+            });
+            Ok(match same {
+                true => apply,
+                false => apply.but(["mta.inbound.listeners"]),
+            })
         }
     }
 
@@ -138,16 +158,87 @@ impl Inbound {
         // Certificates matter as long as somebody may still say STARTTLS.
         let served = CancellationToken::new();
         let watching = ServerTls::watch_latest(self.tls.subscribe(), served.clone());
+        let asking = watch_all(self.asking.subscribe(), served.clone());
         for (listener, door) in self.doors {
             let resolver = Arc::clone(&self.resolver);
-            let (limits, farewell) = (self.limits.clone(), Arc::clone(&self.farewell));
+            let limits = self.limits.clone();
+            // Nobody reads plain text where TLS comes first.
+            let farewell = match door.bound.implicit_tls {
+                true => Arc::from([]),
+                false => Arc::clone(&self.farewell),
+            };
             tasks.spawn(door.serve(listener, resolver, limits, farewell, shutdown.clone()));
         }
         let serving = async {
             while tasks.join_next().await.is_some() {}
             served.cancel();
         };
-        tokio::join!(serving, watching);
+        tokio::join!(serving, watching, asking);
+    }
+}
+
+/// The certificates of the listeners.
+struct Certificates {
+    /// Of those that ask nobody who they are.
+    shared: Option<ServerTls>,
+    /// By the names of the others.
+    own: BTreeMap<String, ServerTls>,
+}
+
+impl Certificates {
+    /// Blocks on files.
+    fn load(config: &InboundConfig, common: &CommonConfig) -> Result<Self, postroad_net::Error> {
+        let before = common.certificate_warning;
+        let warning = |tls: ServerTls| tls.warning(before.into());
+        let shared = load_certificates(&config.certificates)?.map(warning);
+        let mut own = BTreeMap::new();
+        for (name, listener) in &config.listeners {
+            if let Some(tls) = listener.own_tls(&config.certificates)? {
+                own.insert(name.clone(), warning(tls));
+            }
+        }
+        Ok(Self { shared, own })
+    }
+
+    fn of(&self, listener: &str) -> Option<ServerTls> {
+        self.own.get(listener).or(self.shared.as_ref()).cloned()
+    }
+
+    fn asking(&self) -> Vec<ServerTls> {
+        self.own.values().cloned().collect()
+    }
+}
+
+/// Whether another configuration has the same listeners at the same addresses, with TLS at the same moment.
+fn are_where_they_were(doors: &[Door], config: &InboundConfig) -> bool {
+    let same = |door: &Door| {
+        let new = config.listeners.get(&door.name);
+        new.is_some_and(|new| {
+            new.listen == door.bound.listen && new.implicit_tls == door.bound.implicit_tls
+        })
+    };
+    doors.len() == config.listeners.len() && doors.iter().all(same)
+}
+
+/// Takes up changed files, whichever configuration is in force, until `shutdown`.
+async fn watch_all(mut latest: watch::Receiver<Vec<ServerTls>>, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let replaced = shutdown.child_token();
+        let current = latest.borrow_and_update().clone();
+        let watching = current
+            .into_iter()
+            .map(|tls| tls.watch(CERTIFICATE_WATCH, replaced.clone()));
+        let until = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                changed = latest.changed() => if changed.is_err() {
+                    // Nobody is left who could replace them.
+                    shutdown.cancelled().await;
+                },
+            }
+            replaced.cancel();
+        };
+        tokio::join!(join_all(watching), until);
     }
 }
 
@@ -189,9 +280,15 @@ async fn name_of(resolver: &dyn Resolver, client: IpAddr, within: Duration) -> O
     Some(name.ok()?.ok()??.to_string())
 }
 
-fn server_config(name: &str, config: &InboundConfig, common: &CommonConfig) -> SmtpdConfig {
+fn server_config(
+    name: &str,
+    listener: &ListenerConfig,
+    config: &InboundConfig,
+    common: &CommonConfig,
+) -> SmtpdConfig {
     let mut session = ServerConfig::new(common.hostname.clone(), Flavour::Smtp);
     session.offers.starttls = true;
+    session.require_tls = listener.is_for_known_clients();
     session.limits.size = config.size_limit.as_u64();
     session.limits.recipients = config.max_recipients;
     let timeouts = ServerTimeouts {
@@ -202,6 +299,7 @@ fn server_config(name: &str, config: &InboundConfig, common: &CommonConfig) -> S
     };
     SmtpdConfig {
         timeouts,
+        implicit_tls: listener.implicit_tls,
         max_hops: config.max_hops,
         xforward_networks: config.xforward_networks.clone(),
         ..SmtpdConfig::new(name, session)

@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use config::{
-    Config, HostConfig, HostPattern, HostText, InboundConfig, OutboundConfig, PasswordNeeds,
-    Timeouts, TlsPolicy,
+    Config, HostConfig, HostPattern, HostText, InboundConfig, ListenerConfig, OutboundConfig,
+    PasswordNeeds, Timeouts, TlsPolicy,
 };
 pub use error::Error;
 use postroad_accounts::Accounts;

@@ -54,7 +54,7 @@ pub use tls::CERTIFICATE_WATCH;
 pub use tls::client::{ClientTls, Trust};
 pub use tls::files::CertFiles;
 pub use tls::info::{PeerCertificate, TlsInfo, TlsVersion};
-pub use tls::neighbour::{Fingerprint, TrustedClients};
+pub use tls::neighbour::{Fingerprint, KnownClient, TrustedClients};
 pub use tls::revoked::{Revocations, Serial};
 pub use tls::server::ServerTls;
 pub use tls::verify::RefusedCertificate;

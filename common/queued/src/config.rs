@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use postroad_daemon::{AgentConfig, ByteSize, CommonConfig, HttpConfig, Interval};
 use postroad_envelope::{HostPort, RouteClass};
-use postroad_net::{Networks, UnixRole};
+use postroad_net::{KnownClient, Networks, UnixRole};
 use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub struct Config {
     /// Clients in these networks may send to anyone through an MTA; the same as `mta.inbound.relay_networks`, which alone
     /// is not believed. Default: none.
     pub relay_networks: Networks,
+    /// Clients whose certificate was verified for one of these names may do so too; the same as `client_names` and
+    /// `client_fingerprints` of `mta.inbound.listeners`. Default: none.
+    pub relay_certificates: Vec<KnownClient>,
     /// Routes by recipient domain; the first that fits is taken, before local domains are looked at.
     pub routes: Vec<RouteRule>,
     /// How agents are told of accounts.
@@ -82,6 +85,7 @@ impl Default for Config {
             remember_finished: Interval::hours(24),
             foreign: Foreign::default(),
             relay_networks: Networks::default(),
+            relay_certificates: Vec::new(),
             routes: Vec::new(),
             accounts: AccountsConfig::default(),
             listen: ListenConfig::default(),

@@ -12,6 +12,7 @@ pub const LIVE: &[&str] = &[
     "queued.size_limit",
     "queued.foreign",
     "queued.relay_networks",
+    "queued.relay_certificates",
     "queued.routes",
     "queued.accounts",
     "queued.retry",

@@ -6,7 +6,7 @@ use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 use postroad_envelope::{QueueId, Timestamp};
-use postroad_net::{Connection, Stream};
+use postroad_net::{Connection, PeerCertificate, Stream};
 use postroad_reply::{
     BAD_CONNECTION_4_4_2, Reply, SERVICE_NOT_AVAILABLE_421, SYSTEM_NOT_ACCEPTING_4_3_2,
 };
@@ -87,6 +87,7 @@ impl<'a> Conversation<'a> {
             peer,
             rdns,
             tls: None,
+            certificate: PeerCertificate::Absent,
             hello: None,
             identity: None,
             forwarded: None,
@@ -246,6 +247,7 @@ impl<'a> Conversation<'a> {
         let stream = stream.upgrade_server(tls, &self.input, within).await?;
         if let Some(tls) = stream.tls_info() {
             self.smtpd.counts.encrypted(tls);
+            self.client.certificate = tls.peer.clone();
         }
         self.client.tls = stream.tls_info().map(tls_facts);
         // RFC 3207 §4.2.
@@ -295,6 +297,7 @@ impl<'a> Conversation<'a> {
             helo = client.helo(),
             account = client.account(),
             tls = client.tls_text(),
+            verified = client.verified(),
             reason,
             error,
             count = self.accepted,

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use postroad_envelope::{Origin, Protocol, QueueId, Recipient, TlsFacts};
-use postroad_net::{Peer, TlsInfo};
+use postroad_net::{Peer, PeerCertificate, TlsInfo};
 use postroad_sasl::Identity;
 use postroad_smtp::{Forwarded, HeloName};
 use postroad_smtp_session::{Hello, HelloKind, MailRequest};
@@ -24,6 +24,8 @@ pub struct ClientFacts {
     pub rdns: Option<String>,
     /// How the connection is encrypted.
     pub tls: Option<TlsFacts>,
+    /// What its certificate was worth, where it was asked for one.
+    pub certificate: PeerCertificate,
     /// What it calls itself.
     pub hello: Option<Hello>,
     /// Who it proved to be.
@@ -74,6 +76,11 @@ impl ClientFacts {
         self.tls
             .as_ref()
             .map(|tls| format!("{} {}", tls.version, tls.cipher))
+    }
+
+    /// The name for which its certificate was verified.
+    pub fn verified(&self) -> Option<&str> {
+        self.tls.as_ref()?.verified.as_deref()
     }
 
     /// The origin of a mail it sends now: the client behind it, if it told of one, and nothing of itself then but its
@@ -151,6 +158,6 @@ pub(crate) fn tls_facts(info: &TlsInfo) -> TlsFacts {
     TlsFacts {
         version: info.version.as_str().to_owned(),
         cipher: info.cipher.clone(),
-        verified: None,
+        verified: info.verified.clone(),
     }
 }

@@ -324,6 +324,7 @@ impl Streaming {
                 message_id = log.message_id,
                 size,
                 tls = client.tls_text(),
+                verified = client.verified(),
             ),
             // The conversation tells the log, if it is still there.
             Err(error) => debug!(session_id = client.session_id, %error, "the commit failed"),

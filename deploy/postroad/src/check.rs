@@ -124,6 +124,9 @@ impl Report {
         self.note(file, "msa", msa.as_ref());
         self.note(file, "mta", mta.as_ref());
         self.note(file, "mda", mda.as_ref());
+        if let (Some(mta), Some(queued)) = (&mta, &queued) {
+            self.compare_known_clients(file, mta, queued);
+        }
         // An agent without a section is at work with its defaults, or on another host.
         let meanings = [
             msa.filter(|_| file.is_set("msa"))
@@ -152,6 +155,41 @@ impl Report {
             }
             self.look_at_accounts(file, &common, agents);
             self.look_at_common(file, &common);
+        }
+    }
+
+    /// Who may send to anyone by its certificate is known to the listener and to the queue: one alone is of no use.
+    fn compare_known_clients(
+        &mut self,
+        file: &ConfigFile,
+        mta: &postroad_mta::Config,
+        queued: &postroad_queued::Config,
+    ) {
+        let same_host = file.is_set("queued") || !file.is_set("common.queue");
+        if !(file.is_set("mta.inbound") && same_host) {
+            return;
+        }
+        let key = "queued.relay_certificates";
+        let at_queue = &queued.relay_certificates;
+        let mut at_mta = Vec::new();
+        for (listener, config) in &mta.inbound.listeners {
+            for name in config.known_clients() {
+                if !at_queue.iter().any(|client| client.is(&name)) {
+                    let problem = format!(
+                        "the queue does not know {name}, to whom mta.inbound.listeners.{listener} is open, and would refuse its mail for others"
+                    );
+                    self.meaning(file, key, problem, &format!("add \"{name}\" to the list"));
+                }
+                at_mta.push(name);
+            }
+        }
+        for client in at_queue {
+            if !at_mta.iter().any(|name| client.is(name)) {
+                let place = file.place(key);
+                self.notes.push(format!(
+                    "{place}: {key}: no listener of this mta knows {client}"
+                ));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postroad_envelope::{Envelope, HeaderEdit, Protocol};
 use postroad_mta::{Config, Mta};
-use postroad_net::{ClientTls, Networks, Stream, Trust};
+use postroad_net::{ClientTls, ListenAddr, Networks, Stream, Trust};
 use postroad_queue_client::QueueError;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -22,26 +22,26 @@ use tokio_util::sync::CancellationToken;
 use crate::fake_queue::FakeQueue;
 use crate::setup::{certificate, common, deps};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 const ZONE: &str = "\
 127.0.0.1    PTR client.test
 client.test  A   127.0.0.1
 ";
 
 /// An agent that takes mail at a free port.
-struct Server {
-    address: SocketAddr,
-    queue: FakeQueue,
+pub struct Server {
+    pub address: SocketAddr,
+    pub queue: FakeQueue,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    async fn start(change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.outbound.enabled = false;
-        let listener = "127.0.0.1:0".parse().unwrap();
-        config.inbound.listeners = [("smtp".to_owned(), listener)].into();
+        let listener: ListenAddr = "127.0.0.1:0".parse().unwrap();
+        config.inbound.listeners = [("smtp".to_owned(), listener.into())].into();
         change(&mut config);
         let queue = FakeQueue::default();
         let mta = Mta::bind(config, &common(), deps(&queue, ZONE).await).unwrap();
@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// Ends the agent and gives what is in the queue.
-    async fn stop(self) -> Vec<String> {
+    pub async fn stop(self) -> Vec<String> {
         self.shutdown.cancel();
         timeout(PATIENCE, self.task)
             .await
@@ -89,12 +89,12 @@ fn shown(envelope: &Envelope, content: &[u8]) -> String {
     shown.trim().to_owned()
 }
 
-struct Client<S> {
-    stream: BufReader<S>,
+pub struct Client<S> {
+    pub stream: BufReader<S>,
 }
 
 impl Client<TcpStream> {
-    async fn connect(address: SocketAddr) -> Self {
+    pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         Self {
             stream: BufReader::new(stream),
@@ -122,7 +122,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
     }
 
     /// Expects a reply like this; of a multi-line one the lines between are skipped.
-    async fn expect(&mut self, pattern: &str) {
+    pub async fn expect(&mut self, pattern: &str) {
         let heard = self.hear().await;
         assert!(
             fits(pattern, &heard),
@@ -133,7 +133,7 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    async fn ask(&mut self, line: &str, pattern: &str) {
+    pub async fn ask(&mut self, line: &str, pattern: &str) {
         self.say(format!("{line}\r\n").as_bytes()).await;
         self.expect(pattern).await;
     }

@@ -3,6 +3,7 @@
 mod fake_queue;
 mod host;
 mod inbound;
+mod known_clients;
 mod log;
 mod outbound;
 mod setup;

@@ -90,6 +90,55 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// What a client is called that is known by its certificate: a DNS name of it, or its [`Fingerprint`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KnownClient(String);
+
+impl KnownClient {
+    /// Whether a name that was verified is this one.
+    pub fn is(&self, verified: &str) -> bool {
+        self.0.eq_ignore_ascii_case(verified)
+    }
+}
+
+impl FromStr for KnownClient {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Ok(fingerprint) = text.parse::<Fingerprint>() {
+            return Ok(Self(fingerprint.to_string()));
+        }
+        match ServerName::try_from(text) {
+            Ok(ServerName::DnsName(_)) => Ok(Self(text.to_ascii_lowercase())),
+            _ => Err(Error::Syntax {
+                text: text.to_owned(),
+                expected: "a name of a certificate, such as \"submission.example.net\", or its SHA-256 fingerprint",
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for KnownClient {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<KnownClient> for String {
+    fn from(client: KnownClient) -> Self {
+        client.0
+    }
+}
+
+impl fmt::Display for KnownClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The clients a listener knows by their certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedClients {

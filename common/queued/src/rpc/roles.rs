@@ -114,13 +114,18 @@ impl Gate {
         }
     }
 
-    /// Whether the mail came from one of our relay networks: the MTA says so, and whoever is an MTA is believed. A client that a
-    /// neighbour only told of counts for nothing here, else any of them could be anybody.
+    /// Whether the mail came from one of our relay networks, or from a client known by its certificate: the MTA says so, and
+    /// whoever is an MTA is believed. A client that a neighbour only told of counts for nothing here, else any of them could be
+    /// anybody; the certificate is always that of who is connected to us.
     fn is_relayed(&self, envelope: &Envelope) -> bool {
         let origin = &envelope.origin;
         let client = origin.peer.or(origin.client);
         let config = self.0.config();
+        let verified = envelope.origin.tls.as_ref();
+        let verified = verified.and_then(|tls| tls.verified.as_deref());
+        let mut known = config.relay_certificates.iter();
         client.is_some_and(|client| config.relay_networks.contains(client.ip()))
+            || verified.is_some_and(|name| known.any(|client| client.is(name)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_daemon::CommonConfig;
-use postroad_envelope::{Envelope, Protocol, QueueId, RouteClass};
+use postroad_envelope::{Envelope, Protocol, QueueId, RouteClass, TlsFacts};
 use postroad_net::{Networks, OnlyAccounts, PeerRole, Roles, UnixRole};
 use postroad_queue_client::{
     Accepted, AdmitRequest, Change, Changed, Filter, ImportedMail, ListQuery, Order, QueueAdmin,
@@ -225,6 +225,35 @@ async fn an_mta_brings_mail_for_anyone_from_relay_networks() {
     let outside = through("192.0.2.9:2525", "192.0.3.9:2525");
     assert!(refused(&served.submit(&outside).await));
     let claims = by_account(from(Some("192.0.2.9:2525")));
+    assert!(refused(&served.submit(&claims).await));
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mta_brings_mail_for_anyone_of_a_client_known_by_its_certificate() {
+    let mut config = config();
+    config.relay_certificates = vec!["submission.example.net".parse().unwrap()];
+    let served = Served::with(PeerRole::Mta, config).await;
+    let by = |verified: Option<&str>| {
+        let mut envelope = mail("x@far.test", &["carol@far.test"]);
+        envelope.origin.tls = Some(TlsFacts {
+            version: "TLS1.3".to_owned(),
+            cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+            verified: verified.map(str::to_owned),
+        });
+        envelope
+    };
+    assert!(
+        served
+            .submit(&by(Some("Submission.example.net")))
+            .await
+            .is_ok()
+    );
+    assert!(refused(
+        &served.submit(&by(Some("other.example.net"))).await
+    ));
+    assert!(refused(&served.submit(&by(None)).await));
+    let claims = by_account(by(Some("submission.example.net")));
     assert!(refused(&served.submit(&claims).await));
     served.end().await;
 }

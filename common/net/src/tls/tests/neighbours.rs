@@ -3,7 +3,7 @@
 use rcgen::date_time_ymd;
 
 use super::*;
-use crate::{Fingerprint, TrustedClients};
+use crate::{Fingerprint, KnownClient, TrustedClients};
 
 /// Both ends after a handshake in which the client asked for `sni` and wanted one of `names`.
 async fn meet(
@@ -185,6 +185,19 @@ async fn a_changed_authority_of_clients_is_taken_up() {
         client_is(&server, Some(&renewed)).await.as_deref(),
         Ok(name)
     );
+}
+
+#[test]
+fn a_known_client_is_a_name_or_a_fingerprint() {
+    let digits = "ab".repeat(32);
+    let pinned: KnownClient = vec!["AB"; 32].join(":").parse().unwrap();
+    assert!(pinned.is(&format!("sha256:{digits}")));
+    let named: KnownClient = "Submission.example.net".parse().unwrap();
+    assert!(named.is("submission.example.NET") && !named.is("example.net"));
+    assert_eq!(named.to_string(), "submission.example.net");
+    for text in ["", "a b", "192.0.2.1", "*.example.net"] {
+        assert!(text.parse::<KnownClient>().is_err(), "{text}");
+    }
 }
 
 #[test]
