@@ -1,14 +1,11 @@
 //! The key by which accounts that cannot log in are told of like the others.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use postroad_directory::DecoyKey;
 use tracing::warn;
+
+use crate::small_file;
 
 /// In the folder of the queue: 32 octets of chance, made once.
 const KEY_FILE: &str = "DECOYS";
@@ -23,24 +20,11 @@ pub fn key(folder: &Path) -> DecoyKey {
         .and_then(|octets| octets.try_into().ok());
     DecoyKey::new(read.unwrap_or_else(|| {
         let fresh: [u8; 32] = rand::random();
-        if let Err(error) = write(&path, &fresh) {
+        if let Err(error) = small_file::replace(&path, &fresh) {
             warn!(event = "fault", path = %path.display(), %error, "the key of decoys cannot be kept; the next start makes another");
         }
         fresh
     }))
-}
-
-fn write(path: &Path, key: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(key)?;
-    file.sync_data()?;
-    fs::rename(&new, path)
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ mod rpc;
 mod sections;
 mod serve;
 mod sites;
+mod small_file;
 mod start;
 mod store;
 mod submission;
