@@ -335,6 +335,7 @@ impl Worker {
             host: "localhost".into(),
             classes: vec![RouteClass::Local],
             held: vec![],
+            former: None,
         };
         let nodes = queue.nodes();
         let mut channels = Vec::new();

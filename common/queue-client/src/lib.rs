@@ -49,6 +49,6 @@ pub use service::{
 pub use store::{VerifyProgress, VerifyStream};
 pub use timeline::{Cursor, WatchQuery, WatchStream, Watched};
 pub use work::{
-    HandBack, HeldLease, Lease, SettleResult, Settlement, Touch, WorkChannel, WorkDown, WorkHello,
-    WorkUp,
+    FormerStream, HandBack, HeldLease, Lease, SettleResult, Settlement, Touch, WorkChannel,
+    WorkDown, WorkHello, WorkUp,
 };

@@ -41,6 +41,17 @@ pub struct WorkHello {
     pub stores: Vec<StoreName>,
     /// Leases it still holds from before a reconnect.
     pub held: Vec<HeldLease>,
+    /// The stream it comes back from: what was given there and is not held is due at once.
+    pub former: Option<FormerStream>,
+}
+
+/// A worker's stream that broke, by the names its welcome gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormerStream {
+    /// Of the queue.
+    pub epoch: u64,
+    /// Of the epoch.
+    pub stream: u64,
 }
 
 /// A lease a worker still holds when it reconnects.
@@ -115,6 +126,8 @@ pub enum WorkDown {
     Welcome {
         /// The queue's epoch.
         epoch: u64,
+        /// Which of its streams this is; 0: it does not tell.
+        stream: u64,
         /// Old name and new one.
         resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
     },

@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::slots::{NodeSlots, Slots};
 use crate::{
-    HandBack, HeldLease, Lease, QueueError, QueueNode, QueueService, SettleResult, Settlement,
-    Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
+    FormerStream, HandBack, HeldLease, Lease, QueueError, QueueNode, QueueService, SettleResult,
+    Settlement, Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 
 /// What a worker does with a lease.
@@ -124,6 +124,8 @@ struct Worker {
     /// By the shortest lease so far.
     extend_every: Duration,
     refusal: Option<QueueError>,
+    /// The stream that there was last.
+    former: Option<FormerStream>,
 }
 
 impl Worker {
@@ -148,6 +150,7 @@ impl Worker {
             leases: HashMap::new(),
             extend_every: EXTEND_EVERY,
             refusal: None,
+            former: None,
         }
     }
 
@@ -204,6 +207,7 @@ impl Worker {
             classes: self.options.classes.clone(),
             stores: self.options.stores.clone(),
             held: held.map(|&lease| HeldLease { lease }).collect(),
+            former: self.former,
         }
     }
 
@@ -249,7 +253,15 @@ impl Worker {
 
     async fn receive(&mut self, down: WorkDown, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
         match down {
-            WorkDown::Welcome { resumed, .. } => self.resume(resumed, up).await,
+            WorkDown::Welcome {
+                epoch,
+                stream,
+                resumed,
+            } => {
+                // A queue of the version before does not tell.
+                self.former = (stream != 0).then_some(FormerStream { epoch, stream });
+                self.resume(resumed, up).await
+            }
             WorkDown::Lease(lease) => {
                 let name = lease.lease;
                 self.running.insert(name, name);

@@ -389,12 +389,12 @@ impl Queue {
         self.core().schedule.drop_stream(stream, now)
     }
 
-    /// A worker left in peace: what it was given on its stream is due at once. Tells how many.
-    pub fn free_stream(&self, stream: u64, now: Timestamp) -> usize {
+    /// A worker left its stream: what it was given there is due at once. Tells how many.
+    pub fn free_stream(&self, holder: &Holder, now: Timestamp) -> usize {
         let mut core = self.core();
-        let leases = core.schedule.leases().filter(|l| l.holder.stream == stream);
+        let leases = core.schedule.leases().filter(|l| l.holder == *holder);
         let leases: Vec<Lease> = leases.cloned().collect();
-        let freed = core.schedule.free_stream(stream, now);
+        let freed = core.schedule.free_stream(holder, now);
         for lease in leases {
             if core.schedule.lease_of(lease.job).is_none() {
                 core.hints.push(no_hint_of(&lease));

@@ -303,9 +303,9 @@ impl Schedule {
         dropped.len()
     }
 
-    /// A worker left in peace: what it was given on its stream is due at once. Tells how many.
-    pub fn free_stream(&mut self, stream: u64, now: Timestamp) -> usize {
-        let on_stream = self.leases.values().filter(|l| l.holder.stream == stream);
+    /// A worker left its stream: what it was given there is due at once. Tells how many.
+    pub fn free_stream(&mut self, holder: &Holder, now: Timestamp) -> usize {
+        let on_stream = self.leases.values().filter(|l| l.holder == *holder);
         let jobs: Vec<_> = on_stream.map(|l| l.job).collect();
         let mut freed = 0;
         for job in jobs {

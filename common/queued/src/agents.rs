@@ -183,6 +183,7 @@ mod tests {
                 host: host.to_owned(),
                 classes: vec![RouteClass::Relay],
                 held: Vec::new(),
+                former: None,
             };
             agents.connect(stream, &hello);
         }
@@ -216,6 +217,7 @@ mod tests {
             classes: vec![class],
             stores: stores.iter().map(|name| name.parse().unwrap()).collect(),
             held: Vec::new(),
+            former: None,
         };
         let shared = |hello: WorkHello| {
             let found = agents.also_serving(&hello);

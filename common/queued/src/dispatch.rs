@@ -39,8 +39,8 @@ pub(crate) enum ToDispatcher {
     Credits(u64, u32),
     /// It ended.
     Disconnect(u64),
-    /// Its worker left in peace: what it was given and does not hold is due at once.
-    Drained(u64),
+    /// Its worker left in peace, or came back on another: what it was given there and does not hold is due at once.
+    Left(Holder),
     /// Something may have become due.
     Look,
     /// Tell the workers of this name to finish what they hold; they are marked already.
@@ -145,10 +145,10 @@ impl Dispatcher {
             ToDispatcher::Disconnect(stream) => {
                 self.workers.retain(|worker| worker.holder.stream != stream);
             }
-            ToDispatcher::Drained(stream) => {
+            ToDispatcher::Left(holder) => {
                 // Here, since nobody else grants: after this the stream gets no more.
-                self.workers.retain(|worker| worker.holder.stream != stream);
-                self.core.queue.free_stream(stream, clock::now());
+                self.workers.retain(|worker| worker.holder != holder);
+                self.core.queue.free_stream(&holder, clock::now());
             }
             ToDispatcher::Look => {}
             ToDispatcher::DrainAgent(name) => {

@@ -64,11 +64,20 @@ pub(crate) async fn open(queue: &LocalQueue, hello: WorkHello) -> Result<WorkCha
     );
     let welcome = WorkDown::Welcome {
         epoch: core.epoch,
+        stream,
         resumed,
     };
     let gone = |_| QueueError::Unavailable("the queue has ended".to_owned());
     down.try_send(Ok(welcome)).map_err(|_| gone(()))?;
     warn_if_shared(core, &hello);
+    if let Some(former) = hello.former.filter(|former| former.epoch == core.epoch) {
+        let former = Holder {
+            stream: former.stream,
+            ..holder.clone()
+        };
+        let left = core.dispatcher.send(ToDispatcher::Left(former));
+        left.await.map_err(|_| gone(()))?;
+    }
     let connected = core.agents.connect(stream, &hello);
     let worker = Worker {
         holder: holder.clone(),
@@ -144,7 +153,7 @@ impl WorkerStream {
             };
             let Some(message) = message else { break };
             if message == WorkUp::Drained {
-                let drained = ToDispatcher::Drained(self.holder.stream);
+                let drained = ToDispatcher::Left(self.holder.clone());
                 let _ = self.core.dispatcher.send(drained).await;
                 break;
             }

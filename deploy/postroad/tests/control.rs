@@ -166,6 +166,7 @@ impl Site {
             host: "here".to_owned(),
             classes: vec![RouteClass::Local],
             held: Vec::new(),
+            former: None,
         };
         self.runtime.block_on(self.queue.work(hello)).unwrap()
     }

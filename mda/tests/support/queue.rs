@@ -116,6 +116,7 @@ impl QueueService for FakeQueue {
         });
         let welcome = WorkDown::Welcome {
             epoch: 1,
+            stream: 0,
             resumed: Vec::new(),
         };
         down.send(Ok(welcome)).await.unwrap();

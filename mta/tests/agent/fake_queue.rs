@@ -92,7 +92,11 @@ impl QueueService for FakeQueue {
         let queue = self.clone();
         tokio::spawn(async move {
             let resumed = Vec::new();
-            let _ = downs.send(WorkDown::Welcome { epoch: 1, resumed });
+            let _ = downs.send(WorkDown::Welcome {
+                epoch: 1,
+                stream: 0,
+                resumed,
+            });
             let mut credits = 0;
             while let Some(up) = ups.recv().await {
                 match up {

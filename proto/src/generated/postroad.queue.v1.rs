@@ -3798,6 +3798,19 @@ pub mod work_up {
         /// of local mail: those it serves; none: default
         #[prost(string, repeated, tag = "6")]
         pub stores: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+        /// The stream it comes back from, as its Welcome named it: of the leases given there it has those in held and no others, so the
+        /// rest is due at once. Absent: they wait for the grace.
+        #[prost(message, optional, tag = "7")]
+        pub former: ::core::option::Option<Former>,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Former {
+        /// Welcome.epoch
+        #[prost(uint64, tag = "1")]
+        pub epoch: u64,
+        /// Welcome.stream
+        #[prost(uint64, tag = "2")]
+        pub stream: u64,
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Permit {
@@ -3901,6 +3914,9 @@ pub mod work_down {
         /// one for each of Hello.held
         #[prost(message, repeated, tag = "2")]
         pub resumed: ::prost::alloc::vec::Vec<Resumed>,
+        /// which of the epoch's streams this is; 0: the queue does not tell
+        #[prost(uint64, tag = "3")]
+        pub stream: u64,
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Resumed {

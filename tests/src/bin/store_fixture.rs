@@ -153,6 +153,7 @@ impl Worker {
             host: "localhost".to_owned(),
             classes: vec![RouteClass::Relay],
             held: Vec::new(),
+            former: None,
         };
         Ok(Self(queue.work(hello).await?))
     }

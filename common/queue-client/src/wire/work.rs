@@ -4,8 +4,8 @@ use postroad_envelope::{RecipientIndex, RouteClass, StoreName, Timestamp};
 use postroad_proto::{ConvertError, queue::v1};
 
 use crate::{
-    HandBack, HeldLease, Lease, LeaseRef, SettleResult, Settlement, Touch, WorkDown, WorkHello,
-    WorkUp,
+    FormerStream, HandBack, HeldLease, Lease, LeaseRef, SettleResult, Settlement, Touch, WorkDown,
+    WorkHello, WorkUp,
 };
 
 fn missing(field: &'static str) -> ConvertError {
@@ -50,6 +50,10 @@ impl From<&WorkHello> for v1::WorkUp {
                 .collect(),
             held: hello.held.iter().map(|held| held.lease.into()).collect(),
             stores: to_names(&hello.stores),
+            former: hello.former.map(|former| v1::work_up::Former {
+                epoch: former.epoch,
+                stream: former.stream,
+            }),
         };
         Self {
             message: Some(v1::work_up::Message::Hello(hello)),
@@ -77,6 +81,10 @@ impl TryFrom<v1::work_up::Hello> for WorkHello {
                     })
                 })
                 .collect::<Result<_, ConvertError>>()?,
+            former: wire.former.map(|former| FormerStream {
+                epoch: former.epoch,
+                stream: former.stream,
+            }),
         })
     }
 }
@@ -173,8 +181,13 @@ impl From<WorkDown> for v1::WorkDown {
     fn from(down: WorkDown) -> Self {
         use v1::work_down::{Drain, Message, Resumed, Settled, Welcome};
         let message = match down {
-            WorkDown::Welcome { epoch, resumed } => Message::Welcome(Welcome {
+            WorkDown::Welcome {
                 epoch,
+                stream,
+                resumed,
+            } => Message::Welcome(Welcome {
+                epoch,
+                stream,
                 resumed: resumed
                     .into_iter()
                     .map(|(old, new)| Resumed {
@@ -214,6 +227,7 @@ impl WorkDown {
                 });
                 WorkDown::Welcome {
                     epoch: welcome.epoch,
+                    stream: welcome.stream,
                     resumed: resumed.collect::<Result<_, ConvertError>>()?,
                 }
             }

@@ -185,7 +185,7 @@ fn what_a_worker_that_left_in_peace_was_given_is_due_at_once() {
     schedule
         .begin_settle(mine[0].job, mine[0].fence, at(1))
         .unwrap();
-    assert_eq!(schedule.free_stream(1, at(1)), 1);
+    assert_eq!(schedule.free_stream(&holder(1), at(1)), 1);
     schedule.tick(at(1));
     let again = schedule.lease(CLASS, &holder(3), 9, at(1));
     assert_eq!(

@@ -244,7 +244,7 @@ impl House {
     }
 
     pub fn free_stream(&mut self, stream: u64) {
-        let freed = self.queue().free_stream(stream, self.book.now);
+        let freed = self.queue().free_stream(&holder(stream), self.book.now);
         assert_eq!(freed, self.book.free_stream(stream));
     }
 

@@ -91,6 +91,7 @@ impl Served {
             host: "here".into(),
             classes: classes.to_vec(),
             held: Vec::new(),
+            former: None,
         };
         match self.remote.work(hello).await {
             Ok(mut channel) => {

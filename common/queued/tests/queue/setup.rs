@@ -18,8 +18,8 @@ use postroad_envelope::{
 use postroad_journal::JournalError;
 use postroad_metrics::Metrics;
 use postroad_queue_client::{
-    Accepted, Change, Completion, Filter, HeldLease, Lease, QueueAdmin, QueueError, QueueService,
-    SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
+    Accepted, Change, Completion, Filter, FormerStream, HeldLease, Lease, QueueAdmin, QueueError,
+    QueueService, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
 use postroad_queued::{Config, LocalQueue, RunningQueue, ServeError, start};
 use postroad_reply::{BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, EnhancedStatusCode, NO_ANSWER_4_4_1};
@@ -215,6 +215,8 @@ pub struct Worker {
     pub channel: WorkChannel,
     /// Of the queue's start.
     pub epoch: u64,
+    /// Which of its streams this is.
+    pub stream: u64,
     pub resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
 }
 
@@ -223,26 +225,51 @@ impl Worker {
         Self::reconnect(queue, classes, &[]).await
     }
 
+    /// By whom this stream is known after it broke.
+    pub fn former(&self) -> FormerStream {
+        FormerStream {
+            epoch: self.epoch,
+            stream: self.stream,
+        }
+    }
+
     pub async fn reconnect(
         queue: &dyn QueueService,
         classes: &[RouteClass],
         held: &[LeaseRef],
     ) -> Self {
+        Self::come_back(queue, "test@localhost", classes, held, None).await
+    }
+
+    pub async fn come_back(
+        queue: &dyn QueueService,
+        agent: &str,
+        classes: &[RouteClass],
+        held: &[LeaseRef],
+        former: Option<FormerStream>,
+    ) -> Self {
         let hello = WorkHello {
             stores: Vec::new(),
-            agent: "test@localhost".to_owned(),
+            agent: agent.to_owned(),
             version: "0".to_owned(),
             host: "localhost".to_owned(),
             classes: classes.to_vec(),
             held: held.iter().map(|&lease| HeldLease { lease }).collect(),
+            former,
         };
         let mut channel = queue.work(hello).await.unwrap();
-        let Some(Ok(WorkDown::Welcome { epoch, resumed })) = channel.down.next().await else {
+        let Some(Ok(WorkDown::Welcome {
+            epoch,
+            stream,
+            resumed,
+        })) = channel.down.next().await
+        else {
             panic!("no welcome")
         };
         Self {
             channel,
             epoch,
+            stream,
             resumed,
         }
     }

@@ -46,14 +46,21 @@ async fn worker(stack: &Stack, stores: &[&str]) -> Worker {
         classes: vec![RouteClass::Local],
         stores: stores.iter().map(|name| name.parse().unwrap()).collect(),
         held: Vec::new(),
+        former: None,
     };
     let mut channel = stack.queue.work(hello).await.unwrap();
-    let Some(Ok(WorkDown::Welcome { epoch, resumed })) = channel.down.next().await else {
+    let Some(Ok(WorkDown::Welcome {
+        epoch,
+        stream,
+        resumed,
+    })) = channel.down.next().await
+    else {
         panic!("no welcome")
     };
     Worker {
         channel,
         epoch,
+        stream,
         resumed,
     }
 }

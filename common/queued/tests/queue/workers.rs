@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postroad_daemon::Interval;
 use postroad_envelope::{RouteClass, Timestamp};
-use postroad_queue_client::{QueueAdmin, QueueError, SettleResult, WorkDown, WorkUp};
+use postroad_queue_client::{FormerStream, QueueAdmin, QueueError, SettleResult, WorkDown, WorkUp};
 use tokio::time::timeout;
 
 use crate::setup::{PATIENCE, Stack, Worker, config, delivered, mail, submit};
@@ -32,6 +32,55 @@ async fn a_worker_that_reconnects_goes_on_under_a_new_fence() {
     );
     let settled = worker.settle_each(new, vec![(lease.envelope.recipients[0].index, delivered())]);
     assert_eq!(settled.await, SettleResult::Durable);
+    stack.stop().await;
+}
+
+/// The connection broke, and the queue does not know yet, or knows and would wait for the grace.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_that_came_back_does_not_hold_is_due_at_once() {
+    let mut config = config();
+    config.lease.stream_grace = Interval::hours(1);
+    let stack = Stack::with(config).await;
+    for _ in 0..2 {
+        submit(&stack.queue, &mail("", &["bob@local.test"]), b"\r\nhi")
+            .await
+            .unwrap();
+    }
+    let mut before = Worker::connect(&stack.queue, LOCAL).await;
+    let (held, lost) = (before.lease().await, before.lease().await);
+    let former = Some(before.former());
+    let queue = &stack.queue;
+    // Nobody else comes back from there, and from another epoch nobody does.
+    let mut other = Worker::come_back(queue, "other@localhost", LOCAL, &[], former).await;
+    other.say(WorkUp::Credits(2)).await;
+    other.expect_nothing(Duration::from_millis(150)).await;
+    let old = former.map(|former| FormerStream {
+        epoch: former.epoch - 1,
+        ..former
+    });
+    let agent = "test@localhost";
+    let mut early = Worker::come_back(queue, agent, LOCAL, &[], old).await;
+    early.say(WorkUp::Credits(2)).await;
+    early.expect_nothing(Duration::from_millis(150)).await;
+
+    let mut worker = Worker::come_back(queue, agent, LOCAL, &[held.lease], former).await;
+    let [(_, Some(new))] = worker.resumed[..] else {
+        panic!("{:?}", worker.resumed)
+    };
+    let again = other.next_lease().await;
+    assert_eq!(again.lease.job, lost.lease.job);
+    assert_eq!(again.attempt, 1, "a lost lease costs no attempt");
+    assert_eq!(
+        before.settle(&lost, &delivered()).await,
+        SettleResult::Stale
+    );
+    for (worker, lease) in [(&mut worker, new), (&mut other, again.lease)] {
+        let outcome = vec![(held.envelope.recipients[0].index, delivered())];
+        assert_eq!(
+            worker.settle_each(lease, outcome).await,
+            SettleResult::Durable
+        );
+    }
     stack.stop().await;
 }
 

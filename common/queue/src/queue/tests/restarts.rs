@@ -215,7 +215,7 @@ fn after_a_restart_only_what_a_worker_still_held_waits_for_it() {
 
     // A worker that left in peace holds nothing.
     assert_eq!(given(&house, at(60)).len(), 2);
-    assert_eq!(house.queue.free_stream(1, at(61)), 3);
+    assert_eq!(house.queue.free_stream(&holder(), at(61)), 3);
     let hints = house.queue.lease_hints().unwrap();
     house.append(&[hints]);
     let (house, _, _) = house.reopen(folder.path(), at(62));

@@ -110,7 +110,7 @@ impl Run {
         for leased in leased.iter().take(2) {
             self.house.settle(leased, &outcome, at(self.now));
         }
-        self.house.queue.free_stream(1, at(self.now));
+        self.house.queue.free_stream(&holder(), at(self.now));
     }
 
     fn instruct(&mut self) {

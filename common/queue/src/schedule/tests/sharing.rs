@@ -49,7 +49,7 @@ fn a_destination_has_no_more_leases_than_it_may_have() {
     // The one handed back is ready again, and waits until the leases run out.
     schedule.tick(at(61));
     assert!(order(schedule, at(61)).is_empty());
-    assert_eq!(schedule.free_stream(2, at(62)), 1);
+    assert_eq!(schedule.free_stream(&holder(2), at(62)), 1);
     schedule.tick(at(62));
     assert_eq!(order(schedule, at(62)).len(), 1);
 }
