@@ -290,7 +290,11 @@ impl Sender {
         mail: &OutgoingMail,
         content: &Content,
     ) -> Disposition {
-        let tls = self.ways.of(route).tls_use();
+        // Nobody is in between at a socket, and there is no name that a certificate could have.
+        let tls = match candidate.is_socket() {
+            true => TlsUse::Never,
+            false => self.ways.of(route).tls_use(),
+        };
         let manners = self.manners(candidate, route, tls);
         let may_fall_back = tls == TlsUse::IfOffered && !manners.implicit_tls;
         match converse(candidate, &manners).await {
@@ -298,7 +302,7 @@ impl Sender {
                 // RFC 7435 §3: opportunistic security falls back to what there was before.
                 tracing::info!(
                     event = "tls_failed",
-                    relay = %record::relay(&candidate.host, candidate.address),
+                    relay = %record::relay(&candidate.remote(None)),
                     "sending in plain text instead: {trouble}"
                 );
                 let manners = self.manners(candidate, route, TlsUse::Never);

@@ -2,9 +2,9 @@
 
 use postroad_address::Mailbox;
 use postroad_envelope::{
-    BodyKind, DeliverBy, EditPlace, Envelope, Event, EventKind, HeaderEdit, HostPort, Notify,
-    Origin, OriginalRecipient, Outcome, Protocol, QueueId, Recipient, RecipientIndex, RemoteHost,
-    Ret, RouteClass, StatusReport, Timestamp, TlsFacts,
+    BodyKind, DeliverBy, EditPlace, Envelope, Event, EventKind, HeaderEdit, HostPort, NextHop,
+    Notify, Origin, OriginalRecipient, Outcome, Protocol, QueueId, Recipient, RecipientIndex,
+    RemoteHost, Ret, RouteClass, StatusReport, Timestamp, TlsFacts,
 };
 use postroad_proto::queue::v1;
 use postroad_reply::{BAD_MAILBOX_5_1_1, MAILBOX_UNAVAILABLE_550, Reply};
@@ -27,10 +27,10 @@ fn full_envelope() -> Envelope {
     });
     recipient.route_override = Some((
         RouteClass::Lmtp,
-        Some(HostPort {
+        Some(NextHop::Host(HostPort {
             host: "2001:db8::2".into(),
             port: 24,
-        }),
+        })),
     ));
     recipient.target_folder = Some("Lists.Rust".into());
     envelope.recipients = vec![recipient];

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use postroad_address::{Domain, Mailbox};
-use postroad_envelope::{Outcome, RemoteHost, StatusReport};
+use postroad_envelope::{NextHop, Outcome, RemoteHost, StatusReport};
 use postroad_message::fold_structured;
 
 use crate::{RecipientStatus, Report, clean};
@@ -58,7 +58,8 @@ fn recipient_fields(fields: &mut Vec<u8>, recipient: &RecipientStatus, utf8: boo
     push(fields, "Action", recipient.outcome.action());
     let result = recipient.outcome.report();
     push(fields, "Status", &result.status.to_string());
-    if let Some(remote) = &result.remote {
+    // A socket of ours has no name that means something to others.
+    if let Some(remote) = result.remote.as_ref().filter(|remote| !is_socket(remote)) {
         push(fields, "Remote-MTA", &format!("dns; {}", host_name(remote)));
     }
     push(fields, "Diagnostic-Code", &diagnostic(result, utf8));
@@ -95,6 +96,11 @@ fn diagnostic(result: &StatusReport, utf8: bool) -> String {
         None if result.text.trim().is_empty() => String::new(),
         None => format!("x-postroad; {}", clean::one_line(&result.text, utf8)),
     }
+}
+
+/// Whether the other side is a program on this host, by a Unix socket.
+pub fn is_socket(remote: &RemoteHost) -> bool {
+    remote.address.is_none() && matches!(remote.name.parse(), Ok(NextHop::Unix(_)))
 }
 
 /// The name of the host, or the literal of its address.

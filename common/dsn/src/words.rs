@@ -1,7 +1,10 @@
 use postroad_envelope::{Outcome, StatusReport};
 use postroad_reply::EnhancedStatusCode;
 
-use crate::{RecipientStatus, Report, ReportKind, clean, status::host_name};
+use crate::{
+    RecipientStatus, Report, ReportKind, clean,
+    status::{host_name, is_socket},
+};
 
 /// The subject of a report.
 pub fn subject(report: &Report) -> String {
@@ -101,6 +104,7 @@ fn about(recipient: &RecipientStatus) -> String {
 fn said(result: &StatusReport) -> Option<(String, String)> {
     let reply = result.reply.as_ref()?;
     let who = match &result.remote {
+        Some(remote) if is_socket(remote) => "The mail store".to_owned(),
         Some(remote) => match remote.address {
             Some(address) => format!("{} [{}]", host_name(remote), address.ip().to_canonical()),
             None => host_name(remote),

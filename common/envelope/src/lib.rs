@@ -33,7 +33,9 @@ pub use outcome::{Attempt, Outcome, RemoteHost, StatusReport};
 use postroad_address::ReversePath;
 pub use queue_id::{InvalidQueueId, QueueId, QueueIdPrefix};
 pub use recipient::{Notify, OriginalRecipient, Recipient, RecipientIndex, RouteOverride};
-pub use route::{HostPort, InvalidHostPort, Route, RouteClass};
+pub use route::{
+    HostPort, InvalidHostPort, InvalidNextHop, NextHop, Route, RouteClass, SocketPath,
+};
 pub use store::{InvalidStoreName, StoreName};
 pub use timestamp::Timestamp;
 

@@ -2,7 +2,7 @@ use std::fmt;
 
 use postroad_address::Mailbox;
 
-use crate::{HostPort, RouteClass};
+use crate::{NextHop, RouteClass};
 
 /// Position of a recipient in its mail; unique there and never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -49,7 +49,7 @@ impl Recipient {
 }
 
 /// See [`Recipient::route_override`].
-pub type RouteOverride = (RouteClass, Option<HostPort>);
+pub type RouteOverride = (RouteClass, Option<NextHop>);
 
 /// NOTIFY= of RCPT (RFC 3461 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

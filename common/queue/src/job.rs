@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use postroad_envelope::{
-    HostPort, Notify, Outcome, QueueId, RecipientIndex, RouteClass, StatusReport, StoreName,
+    NextHop, Notify, Outcome, QueueId, RecipientIndex, RouteClass, StatusReport, StoreName,
     Timestamp,
 };
 use postroad_reply::EXPIRED_5_4_7;
@@ -74,7 +74,7 @@ pub struct JobState {
     /// Of local mail: the store whose worker files it.
     pub store: StoreName,
     /// A fixed host instead of the MX.
-    pub next_hop: Option<HostPort>,
+    pub next_hop: Option<NextHop>,
     /// The rule that chose the route.
     pub rule: String,
     /// -9 to 9, most urgent highest.

@@ -2,7 +2,7 @@
 
 use postroad_address::{Mailbox, ReversePath};
 use postroad_envelope::{
-    BodyKind, DeliverBy, EditPlace, Envelope, HeaderEdit, HostPort, Notify, Origin,
+    BodyKind, DeliverBy, EditPlace, Envelope, HeaderEdit, HostPort, NextHop, Notify, Origin,
     OriginalRecipient, Protocol, QueueId, Recipient, RecipientIndex, Ret, Route, RouteClass,
     Timestamp, TlsFacts,
 };
@@ -103,10 +103,10 @@ pub fn full_envelope() -> Envelope {
         address_type: "rfc822".to_owned(),
         address: "list@demo.test".to_owned(),
     });
-    let host = HostPort {
+    let host = NextHop::Host(HostPort {
         host: "2001:db8::1".to_owned(),
         port: 2525,
-    };
+    });
     bob.route_override = Some((RouteClass::Lmtp, Some(host)));
     bob.target_folder = Some("Lists".to_owned());
     envelope.recipients[1].notify = Notify::Never;

@@ -8,7 +8,7 @@ mod sharing;
 use std::path::PathBuf;
 
 use postroad_daemon::{AgentConfig, ByteSize, CommonConfig, HttpConfig, Interval};
-use postroad_envelope::{HostPort, RouteClass};
+use postroad_envelope::{NextHop, RouteClass};
 use postroad_net::{KnownClient, Networks, UnixRole};
 use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
@@ -169,9 +169,10 @@ pub struct RouteRule {
     /// `relay`, `lmtp`, `local`, `hold` or `discard`.
     #[serde(with = "postroad_daemon::text")]
     pub class: RouteClass,
-    /// A host to hand the mail to instead of the domain's mail hosts: `host:port`.
+    /// Where to hand the mail to instead of the domain's mail hosts: `host:port`; of class lmtp also `unix:/path`, a socket on the
+    /// host of the mta.
     #[serde(default, with = "optional_text")]
-    pub next_hop: Option<HostPort>,
+    pub next_hop: Option<NextHop>,
     /// Jobs that workers hold at one time for this domain, instead of `queued.destination.max_leases`; 0: any number.
     #[serde(default)]
     pub max_leases: Option<u32>,

@@ -67,8 +67,15 @@ pub enum ConfigError {
     #[error("queued.routes: {0:?} is not a domain; name a domain or \"*\"")]
     NotADomain(String),
     /// LMTP without a host.
-    #[error("queued.routes: the LMTP route for {0:?} needs next_hop = \"host:port\"")]
+    #[error(
+        "queued.routes: the LMTP route for {0:?} needs next_hop = \"host:port\" or \"unix:/path\""
+    )]
     NoNextHop(String),
+    /// A socket of the host for another class than LMTP.
+    #[error(
+        "queued.routes: the route for {0:?} names a Unix socket, and by a socket mail goes by LMTP alone; write class = \"lmtp\", or a host with its port"
+    )]
+    SocketWithoutLmtp(String),
     /// More than all leases would be promised.
     #[error("queued.priority.minimum_share is {0}; three lanes can have 33 (percent) each at most")]
     MinimumShare(u32),
@@ -102,7 +109,10 @@ impl ConfigError {
     /// The key that is to blame.
     pub fn key(&self) -> &'static str {
         match self {
-            Self::NotADomain(_) | Self::NoNextHop(_) | Self::MaxLeasesOfAny => "queued.routes",
+            Self::NotADomain(_)
+            | Self::NoNextHop(_)
+            | Self::SocketWithoutLmtp(_)
+            | Self::MaxLeasesOfAny => "queued.routes",
             Self::MinimumShare(_) => "queued.priority.minimum_share",
             Self::Quota { .. } => "queued.quota",
             Self::NoVerifiers => "queued.accounts.verifiers_per_minute",

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use postroad_address::Domain;
-use postroad_envelope::{HostPort, Recipient, Route, RouteClass, StoreName};
+use postroad_envelope::{NextHop, Recipient, Route, RouteClass, StoreName};
 
 use crate::{ConfigError, Foreign, RouteRule};
 
@@ -18,7 +18,7 @@ pub(crate) struct Router {
 #[derive(Debug, Clone)]
 struct Way {
     class: RouteClass,
-    next_hop: Option<HostPort>,
+    next_hop: Option<NextHop>,
     rule: Arc<str>,
 }
 
@@ -32,6 +32,10 @@ impl Router {
         for rule in rules {
             if rule.class == RouteClass::Lmtp && rule.next_hop.is_none() {
                 return Err(ConfigError::NoNextHop(rule.domain.clone()));
+            }
+            let fits = |hop: &NextHop| hop.fits(rule.class);
+            if !rule.next_hop.as_ref().is_none_or(fits) {
+                return Err(ConfigError::SocketWithoutLmtp(rule.domain.clone()));
             }
             let way = Way {
                 class: rule.class,
@@ -190,6 +194,15 @@ mod tests {
         assert!(matches!(
             Router::new(&lmtp, Foreign::Relay),
             Err(ConfigError::NoNextHop(_))
+        ));
+        let socket = [rule(
+            "lists.test",
+            RouteClass::Relay,
+            Some("unix:/run/dovecot/lmtp"),
+        )];
+        assert!(matches!(
+            Router::new(&socket, Foreign::Relay),
+            Err(ConfigError::SocketWithoutLmtp(_))
         ));
         let odd = [rule("no domain", RouteClass::Relay, None)];
         assert!(matches!(

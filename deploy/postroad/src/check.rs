@@ -1,5 +1,6 @@
 //! `postroad check`: loads everything the agents would load, and tells all that is wrong with it.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use comfy_table::Cell;
@@ -8,6 +9,7 @@ use postroad_daemon::{
 };
 use postroad_directory::{Directory, DirectoryError};
 use postroad_dns::ResolverOptions;
+use postroad_envelope::NextHop;
 use postroad_net::{CertFiles, Revocations};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -146,6 +148,7 @@ impl Report {
                     key_file: tls.key_file.clone(),
                 }));
             self.look_at_certificates(&common);
+            self.look_at_sockets(file, queued.as_ref());
             if let Some(error) = queued.and_then(|queued| queued.check(&common).err()) {
                 let key = match error {
                     postroad_queued::ConfigError::NoCertificates => "queued.listen.tcp",
@@ -212,6 +215,30 @@ impl Report {
                 self.notes.push(format!("{concern}; renew it"));
                 told.push(concern);
             }
+        }
+    }
+
+    /// The mta connects to sockets that routes name, on its host and as its user; who looks here may be somebody else.
+    fn look_at_sockets(&mut self, file: &ConfigFile, queued: Option<&postroad_queued::Config>) {
+        let routes = queued.into_iter().flat_map(|queued| &queued.routes);
+        for (number, route) in routes.enumerate() {
+            let Some(hop @ NextHop::Unix(path)) = &route.next_hop else {
+                continue;
+            };
+            let found = match std::fs::metadata(path.as_path()) {
+                Ok(found) if found.file_type().is_socket() => format!(
+                    "belongs to user {} and group {}, mode {:o}",
+                    found.uid(),
+                    found.gid(),
+                    found.mode() & 0o777
+                ),
+                Ok(_) => "is no socket".to_owned(),
+                Err(error) => format!("{error}; the program that serves it makes it"),
+            };
+            let place = file.place(&format!("queued.routes[{number}].next_hop"));
+            self.notes.push(format!(
+                "{place}: {hop}: the mta connects there, so it must be on its host, for its user to write to; here it {found}"
+            ));
         }
     }
 

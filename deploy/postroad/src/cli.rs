@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use postroad_address::Mailbox;
 use postroad_counters::Key;
-use postroad_envelope::{EventKind, HostPort};
+use postroad_envelope::{EventKind, NextHop};
 
 pub use mailboxes::{AccountVerb, MailboxVerb};
 
@@ -233,9 +233,9 @@ pub enum QueueVerb {
         /// Which way
         #[arg(long)]
         class: ClassArgument,
-        /// The host to hand them to, with its port; LMTP needs one
+        /// The host to hand them to, with its port; LMTP needs one, or a socket of the host of the mta: unix:/path
         #[arg(long, value_name = "HOST:PORT", required_if_eq("class", "lmtp"))]
-        next_hop: Option<HostPort>,
+        next_hop: Option<NextHop>,
         /// Which mails.
         #[command(flatten)]
         change: ChangeArguments,
@@ -438,14 +438,14 @@ pub struct ResendArguments {
     /// This way instead of the one the queue would choose
     #[arg(long)]
     pub class: Option<ClassArgument>,
-    /// The host to hand it to, with its port; LMTP needs one
+    /// The host to hand it to, with its port; LMTP needs one, or a socket of the host of the mta: unix:/path
     #[arg(
         long,
         value_name = "HOST:PORT",
         requires = "class",
         required_if_eq("class", "lmtp")
     )]
-    pub next_hop: Option<HostPort>,
+    pub next_hop: Option<NextHop>,
     /// Change nothing, only say whether it can be done, and to whom it would go
     #[arg(long)]
     pub dry_run: bool,

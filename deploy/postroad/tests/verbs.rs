@@ -132,7 +132,7 @@ fn check_follows_the_routes() {
     );
     assert_eq!(
         site.run(&["check"]).1,
-        "postroad.toml:5: queued.routes: the LMTP route for \"a.example\" needs next_hop = \"host:port\"\n"
+        "postroad.toml:5: queued.routes: the LMTP route for \"a.example\" needs next_hop = \"host:port\" or \"unix:/path\"\n"
     );
 }
 

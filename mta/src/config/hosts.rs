@@ -9,7 +9,7 @@ use std::str::FromStr;
 use postroad_address::Domain;
 use postroad_daemon::{ConfigError, ConfigFile, SecretFile};
 use postroad_dns::HostName;
-use postroad_envelope::Route;
+use postroad_envelope::{NextHop, Route};
 use postroad_net::{CertFiles, ClientTls, Trust};
 use postroad_sasl::Password;
 use serde::{Deserialize, Serialize};
@@ -227,7 +227,9 @@ pub fn check(hosts: &[HostConfig], file: &ConfigFile) -> Vec<ConfigError> {
 /// The entry for what a job is aimed at; one that names the port counts more.
 pub fn position(hosts: &[HostConfig], route: &Route, port: u16) -> Option<usize> {
     let (name, port) = match &route.next_hop {
-        Some(hop) => (folded(&hop.host), hop.port),
+        Some(NextHop::Host(hop)) => (folded(&hop.host), hop.port),
+        // Nobody is in between at a socket, and it has no name to verify.
+        Some(NextHop::Unix(_)) => return None,
         None => (folded(&route.destination), port),
     };
     let fits = |wanted: Option<u16>| {

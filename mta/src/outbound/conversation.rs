@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use futures::StreamExt as _;
 use postroad_envelope::TlsFacts;
 use postroad_metrics::{Held, labels::Connect};
-use postroad_net::{ClientTls, Error as NetError, Stream, connect_tcp};
+use postroad_net::{ClientTls, Error as NetError, Stream, connect_tcp, connect_unix};
 use postroad_queue_client::QueueError;
 use postroad_reply::{
     BAD_CONNECTION_4_4_2, EnhancedStatusCode, LOOP_5_4_6, MISCONFIGURED_4_3_5, NO_ANSWER_4_4_1,
@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::content::Content;
 use super::counts::ConnectionCounts;
-use super::next_hop::Candidate;
+use super::next_hop::{Candidate, Door};
 use super::unusable::Unusable;
 use crate::config::OutboundConfig;
 
@@ -141,6 +141,23 @@ async fn encrypted(
     upgraded.map_err(Trouble::Handshake)
 }
 
+/// What to do about it, where the system says only what is wrong.
+fn no_socket(error: NetError) -> NetError {
+    let NetError::Io(error) = error else {
+        return error;
+    };
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "the user of postroad-mta must be allowed to write to the socket and to enter its folder"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "the program that serves it makes the socket, and does not run"
+        }
+        _ => return NetError::Io(error),
+    };
+    NetError::Io(io::Error::new(error.kind(), format!("{error}: {remedy}")))
+}
+
 /// How far a conversation came.
 #[derive(Debug, Default)]
 pub struct Disposition {
@@ -187,10 +204,14 @@ pub struct Manners<'a> {
 impl Conversation {
     /// Connects, and begins TLS where that comes first; the greeting has not been read yet.
     pub async fn connect(candidate: &Candidate, manners: &Manners<'_>) -> Result<Self, Trouble> {
-        let (config, address) = (manners.config, candidate.address);
+        let config = manners.config;
         let within = config.timeouts.connect.as_duration();
-        let source = config.source(address.ip());
-        let connected = connect_tcp(address, within, source).await;
+        let connected = match &candidate.door {
+            Door::Tcp(address) => connect_tcp(*address, within, config.source(address.ip())).await,
+            Door::Unix(path) => connect_unix(path.as_path(), within)
+                .await
+                .map_err(no_socket),
+        };
         manners.counts.tried.count(match connected {
             Ok(_) => Connect::Connected,
             Err(_) => Connect::Failed,

@@ -1,7 +1,6 @@
 //! What became of each recipient of a job, over all hosts that were tried.
 
 use postroad_envelope::{Outcome, Recipient, RecipientIndex, RemoteHost, StatusReport, TlsFacts};
-use postroad_net::Peer;
 use postroad_reply::{
     EnhancedStatusCode, NO_ANSWER_4_4_1, PERMANENT_5_0_0, Reply, SERVICE_NOT_AVAILABLE_421,
     SUCCESS_2_0_0, Severity, TRANSIENT_4_0_0,
@@ -225,17 +224,11 @@ impl Host<'_> {
     }
 
     fn remote(&self) -> RemoteHost {
-        RemoteHost {
-            name: self.candidate.host.clone(),
-            address: Some(self.candidate.address),
-            tls: self.tls.clone(),
-        }
+        self.candidate.remote(self.tls.clone())
     }
 
-    /// `mx.example.com [192.0.2.1]:25`.
     fn name(&self) -> String {
-        let Candidate { host, address } = self.candidate;
-        format!("{host} {}", Peer::new(*address))
+        self.candidate.name()
     }
 }
 

@@ -9,8 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use postroad_address::Domain;
 use postroad_dns::{DnsError, HostName, MailHosts, MxHost};
-use postroad_envelope::{HostPort, Outcome, Route, StatusReport};
-use postroad_net::{Networks, is_forbidden_destination};
+use postroad_envelope::{
+    HostPort, NextHop as RoutedHop, Outcome, RemoteHost, Route, SocketPath, StatusReport, TlsFacts,
+};
+use postroad_net::{Networks, Peer, is_forbidden_destination};
 use postroad_reply::{
     BAD_DOMAIN_5_1_2, DIRECTORY_FAILURE_4_4_3, EnhancedStatusCode, LOOP_5_4_6, MISCONFIGURED_4_3_5,
     NOT_AUTHORIZED_5_7_1, NULL_MX_5_1_10, UNROUTABLE_5_4_4,
@@ -52,6 +54,8 @@ pub enum Target {
     Host(HostName, u16),
     /// An address named by our own routes.
     Address(SocketAddr),
+    /// A socket of this host named by our own routes, for LMTP.
+    Socket(SocketPath),
 }
 
 /// A mail host and what the DNS said of its addresses.
@@ -66,10 +70,46 @@ pub struct ResolvedHost {
 /// One address to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The name it was found under, or the literal: for logs, DSNs and certificates.
+    /// The name it was found under, or the literal: for logs, DSNs and certificates. Of a socket what routes call it.
     pub host: String,
     /// Where to connect to.
-    pub address: SocketAddr,
+    pub door: Door,
+}
+
+/// Where a host is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// By TCP.
+    Tcp(SocketAddr),
+    /// By a socket of this host.
+    Unix(SocketPath),
+}
+
+impl Candidate {
+    /// For a person: `mx.example.com [192.0.2.1]:25`, `unix:/run/dovecot/lmtp`.
+    pub fn name(&self) -> String {
+        match &self.door {
+            Door::Tcp(address) => format!("{} {}", self.host, Peer::new(*address)),
+            Door::Unix(_) => self.host.clone(),
+        }
+    }
+
+    /// As reports and settlements name it.
+    pub fn remote(&self, tls: Option<TlsFacts>) -> RemoteHost {
+        RemoteHost {
+            name: self.host.clone(),
+            address: match self.door {
+                Door::Tcp(address) => Some(address),
+                Door::Unix(_) => None,
+            },
+            tls,
+        }
+    }
+
+    /// Whether it is a socket of this host, where nobody is in between.
+    pub fn is_socket(&self) -> bool {
+        matches!(self.door, Door::Unix(_))
+    }
 }
 
 /// Where an attempt goes.
@@ -119,8 +159,13 @@ impl Target {
     /// The target of a route: its own host if it names one, else the mail hosts of its destination.
     pub fn of(route: &Route) -> Result<Self, Verdict> {
         match &route.next_hop {
-            Some(hop) => Self::host(hop).map_err(|problem| {
-                Verdict::ours_to_mend(format!("{} names {hop}, but {problem}", route.rule))
+            Some(hop) if !hop.fits(route.class) => Err(Verdict::ours_to_mend(format!(
+                "{} names {hop}, but by a socket mail goes by LMTP alone",
+                route.rule
+            ))),
+            Some(RoutedHop::Unix(path)) => Ok(Self::Socket(path.clone())),
+            Some(RoutedHop::Host(host)) => Self::host(host).map_err(|problem| {
+                Verdict::ours_to_mend(format!("{} names {host}, but {problem}", route.rule))
             }),
             None => match Domain::parse(&route.destination) {
                 Ok(domain) => Ok(domain
@@ -253,6 +298,19 @@ pub fn routed(
         })
 }
 
+/// The one candidate behind a socket. Whether anybody listens there is seen when it is tried.
+pub fn socket(path: &SocketPath) -> NextHop {
+    let host = RoutedHop::Unix(path.clone()).to_string();
+    NextHop {
+        site: host.clone(),
+        candidates: vec![Candidate {
+            host,
+            door: Door::Unix(path.clone()),
+        }],
+        notes: Vec::new(),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     Open,
@@ -314,15 +372,12 @@ impl Gathered {
             }
         }
         for ip in alternating(open).into_iter().take(MAX_PER_HOST) {
-            let address = SocketAddr::new(ip, port);
-            let known = self
-                .candidates
-                .iter()
-                .any(|candidate| candidate.address == address);
+            let door = Door::Tcp(SocketAddr::new(ip, port));
+            let known = self.candidates.iter().any(|known| known.door == door);
             if !known && self.candidates.len() < MAX_CANDIDATES {
                 self.candidates.push(Candidate {
                     host: host.to_owned(),
-                    address,
+                    door,
                 });
             }
         }

@@ -1,7 +1,6 @@
 //! An attempt, told to the log and to the timeline.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use postroad_envelope::{
@@ -15,9 +14,13 @@ use super::unusable::Unusable;
 /// How long the queue may take to record events.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `mx.example.com[192.0.2.1]:25`, as in the log field `relay`.
-pub fn relay(host: &str, address: SocketAddr) -> String {
-    format!("{host}{}", Peer::new(address))
+/// `mx.example.com[192.0.2.1]:25` or `unix:/run/dovecot/lmtp`, as in the log field `relay`.
+pub fn relay(remote: &RemoteHost) -> String {
+    let peer = remote.address.map(Peer::new);
+    peer.map_or_else(
+        || remote.name.clone(),
+        |peer| format!("{}{peer}", remote.name),
+    )
 }
 
 /// Logs why a host did not take the mail, whether or not another one is left.
@@ -25,7 +28,7 @@ pub fn passed_over(lease: &Lease, report: &StatusReport) {
     tracing::info!(
         event = "attempt",
         queue_id = %lease.envelope.queue_id,
-        relay = report.remote.as_ref().and_then(relay_of),
+        relay = report.remote.as_ref().map(relay),
         attempt = lease.attempt,
         code = report.reply.as_ref().map(|reply| reply.code().value()),
         enhanced = %report.status,
@@ -39,7 +42,7 @@ pub fn passed_over(lease: &Lease, report: &StatusReport) {
 /// Tells a person that a host cannot be used as it is configured.
 pub fn unusable(lease: &Lease, report: &StatusReport, unusable: Unusable, listed: bool) {
     let remote = report.remote.as_ref();
-    let relay = remote.and_then(relay_of);
+    let relay = remote.map(self::relay);
     let reason = unusable.label().text();
     let remedy = unusable.remedy(listed);
     let (code, enhanced) = (
@@ -103,7 +106,7 @@ fn log(
         queue_id = %envelope.queue_id,
         mail_from = %envelope.reverse_path,
         rcpt_to = rcpt_to.as_deref(),
-        relay = report.remote.as_ref().and_then(relay_of),
+        relay = report.remote.as_ref().map(relay),
         attempt = lease.attempt,
         outcome = outcome.action(),
         code = report.reply.as_ref().map(|reply| reply.code().value()),
@@ -127,7 +130,7 @@ fn fields(
     let report = outcome.report();
     let remote = report.remote.as_ref();
     let some = [
-        ("relay", remote.and_then(relay_of)),
+        ("relay", remote.map(relay)),
         ("tls", remote.and_then(tls_of)),
         ("verified", remote.and_then(verified_of).map(str::to_owned)),
         ("code", report.reply.as_ref().map(|r| r.code().to_string())),
@@ -147,10 +150,6 @@ fn fields(
     some.into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect()
-}
-
-fn relay_of(remote: &RemoteHost) -> Option<String> {
-    remote.address.map(|address| relay(&remote.name, address))
 }
 
 fn tls_of(remote: &RemoteHost) -> Option<String> {

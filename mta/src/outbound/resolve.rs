@@ -28,6 +28,7 @@ pub async fn next_hop(
             *port,
             around,
         ),
+        Target::Socket(path) => Ok(next_hop::socket(path)),
         Target::Domain(domain) => {
             let found = resolver.mail_hosts(domain).await;
             let dropped = found

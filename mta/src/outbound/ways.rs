@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use postroad_envelope::{Route, StatusReport};
+use postroad_envelope::{NextHop, Route, StatusReport};
 use postroad_net::{ClientTls, Trust};
 use postroad_sasl::Password;
 use postroad_smtp_session::TlsUse;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::next_hop::Candidate;
+use super::next_hop::{Candidate, Door};
 use crate::Error;
 use crate::config::hosts::{self, HostConfig, PasswordNeeds};
 use crate::config::{OutboundConfig, TlsPolicy};
@@ -131,6 +131,9 @@ impl Way {
                 .as_ref()
                 .is_some_and(|entry| entry.implicit_tls == Some(true));
         };
+        let NextHop::Host(hop) = hop else {
+            return false;
+        };
         let by_port = self.policy != TlsPolicy::None && hosts::is_submissions(hop.port);
         self.entry.as_ref().map_or(by_port, |entry| {
             self.policy != TlsPolicy::None && entry.is_implicit(hop.port)
@@ -142,9 +145,9 @@ impl Way {
     /// RFC 9525 §6.1: names that the configuration or the sender gave. The name of a mail host came from the DNS, which
     /// anybody on the way can forge, and counts only below the domain itself, whose owner vouches for it.
     pub fn names(&self, candidate: &Candidate, route: &Route) -> (String, Vec<String>) {
-        let host = match candidate.host.starts_with('[') {
-            true => candidate.address.ip().to_string(),
-            false => candidate.host.clone(),
+        let host = match candidate.door {
+            Door::Tcp(address) if candidate.host.starts_with('[') => address.ip().to_string(),
+            _ => candidate.host.clone(),
         };
         let given = self.entry.as_ref().map(|entry| entry.tls_names.as_slice());
         if let Some([first, ..]) = given {

@@ -1,6 +1,6 @@
 use postroad_address::Mailbox;
 use postroad_envelope::{
-    HostPort, Notify, OriginalRecipient, Recipient, RecipientIndex, Route, RouteClass, StoreName,
+    NextHop, Notify, OriginalRecipient, Recipient, RecipientIndex, Route, RouteClass, StoreName,
 };
 
 use super::{ConvertError, parsed};
@@ -20,7 +20,7 @@ impl From<&Recipient> for v1::Recipient {
             route_override: recipient.route_override.as_ref().map(|(class, next_hop)| {
                 v1::RouteOverride {
                     class: v1::RouteClass::from(*class).into(),
-                    next_hop: next_hop.as_ref().map(HostPort::to_string),
+                    next_hop: next_hop.as_ref().map(NextHop::to_string),
                 }
             }),
             target_folder: recipient.target_folder.clone(),
@@ -127,7 +127,7 @@ impl From<&Route> for v1::Route {
         Self {
             class: v1::RouteClass::from(route.class).into(),
             destination: route.destination.clone(),
-            next_hop: route.next_hop.as_ref().map(HostPort::to_string),
+            next_hop: route.next_hop.as_ref().map(NextHop::to_string),
             rule: route.rule.clone(),
             store: route.store.named().map(str::to_owned),
         }

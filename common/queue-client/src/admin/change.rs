@@ -1,4 +1,4 @@
-use postroad_envelope::{Filter, HostPort, RouteClass};
+use postroad_envelope::{Filter, NextHop, RouteClass};
 
 /// What an operator does to mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Change {
         /// Relay, lmtp or local.
         class: RouteClass,
         /// A host instead of the domain's mail hosts; LMTP needs one.
-        next_hop: Option<HostPort>,
+        next_hop: Option<NextHop>,
     },
     /// Which of what is due goes first: -9 to 9, the greatest.
     Priority(i8),

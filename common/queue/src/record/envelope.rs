@@ -7,7 +7,7 @@ use postroad_envelope::{
 };
 
 use super::{
-    outcome::{class_from_wire, class_to_wire, host_port_from_wire, tls_from_wire, tls_to_wire},
+    outcome::{class_from_wire, class_to_wire, next_hop_from_wire, tls_from_wire, tls_to_wire},
     wire,
 };
 use crate::{QueueError, error::unreadable};
@@ -179,7 +179,7 @@ fn recipient_from_wire(recipient: wire::Recipient) -> Result<Recipient, QueueErr
                 class_from_wire(class)?,
                 recipient
                     .override_next_hop
-                    .map(host_port_from_wire)
+                    .map(next_hop_from_wire)
                     .transpose()?,
             )),
         },

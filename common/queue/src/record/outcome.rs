@@ -1,6 +1,6 @@
 //! Routes, reports and hosts ↔ store.
 
-use postroad_envelope::{HostPort, RemoteHost, RouteClass, StatusReport, TlsFacts};
+use postroad_envelope::{HostPort, NextHop, RemoteHost, RouteClass, StatusReport, TlsFacts};
 use postroad_reply::{EnhancedStatusCode, Reply, ReplyCode};
 
 use super::wire;
@@ -32,21 +32,34 @@ pub fn class_from_wire(class: u32) -> Result<RouteClass, QueueError> {
     })
 }
 
-impl From<&HostPort> for wire::HostPort {
-    fn from(host: &HostPort) -> Self {
-        Self {
-            host: host.host.clone(),
-            port: host.port.into(),
+/// A socket stands in the place of the host's name, as text, with the port 0 that no host has: a release that knows hosts
+/// alone finds no such host, and keeps the mail.
+impl From<&NextHop> for wire::HostPort {
+    fn from(hop: &NextHop) -> Self {
+        match hop {
+            NextHop::Host(host) => Self {
+                host: host.host.clone(),
+                port: host.port.into(),
+            },
+            NextHop::Unix(_) => Self {
+                host: hop.to_string(),
+                port: 0,
+            },
         }
     }
 }
 
-pub fn host_port_from_wire(host: wire::HostPort) -> Result<HostPort, QueueError> {
-    let port = u16::try_from(host.port).map_err(|e| unreadable("port", e))?;
-    Ok(HostPort {
-        host: host.host,
+pub fn next_hop_from_wire(hop: wire::HostPort) -> Result<NextHop, QueueError> {
+    let port = u16::try_from(hop.port).map_err(|e| unreadable("port", e))?;
+    if port == 0
+        && let Ok(socket @ NextHop::Unix(_)) = hop.host.parse()
+    {
+        return Ok(socket);
+    }
+    Ok(NextHop::Host(HostPort {
+        host: hop.host,
         port,
-    })
+    }))
 }
 
 pub fn tls_to_wire(tls: &TlsFacts) -> wire::TlsFacts {

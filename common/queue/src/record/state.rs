@@ -1,13 +1,13 @@
 //! `JobState` ↔ store.
 
 use bytes::Bytes;
-use postroad_envelope::{HostPort, Outcome, RecipientIndex, StatusReport, StoreName, Timestamp};
+use postroad_envelope::{NextHop, Outcome, RecipientIndex, StatusReport, StoreName, Timestamp};
 use prost::Message;
 
 use super::{
     envelope::{priority, queue_id},
     outcome::{
-        class_from_wire, class_to_wire, cut, host_port_from_wire, report_from_wire, report_to_wire,
+        class_from_wire, class_to_wire, cut, next_hop_from_wire, report_from_wire, report_to_wire,
     },
     unknown, wire,
 };
@@ -160,7 +160,7 @@ fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
         store: store(message.store)?,
         next_hop: message
             .next_hop
-            .map(host_port_from_wire)
+            .map(next_hop_from_wire)
             .transpose()?
             .filter(has_host),
         rule: message.rule,
@@ -185,8 +185,8 @@ fn store(name: Option<String>) -> Result<StoreName, QueueError> {
     })
 }
 
-fn has_host(host: &HostPort) -> bool {
-    !host.host.is_empty()
+fn has_host(hop: &NextHop) -> bool {
+    !matches!(hop, NextHop::Host(host) if host.host.is_empty())
 }
 
 pub const fn digest_to_wire(digest: Digest) -> wire::Digest {

@@ -96,6 +96,25 @@ fn a_state_keeps_what_it_does_not_know() {
     assert_eq!(again.revision, Revision(2));
 }
 
+/// Old and new releases read each other's: a socket is a host that the old one does not find.
+#[test]
+fn a_socket_stands_where_a_host_does() {
+    let mut state = job_state(1, 1);
+    state.next_hop = Some("unix:/run/dovecot/lmtp".parse().unwrap());
+    let bytes = encode_state(&state);
+    assert_eq!(decode_state(&bytes).unwrap(), state);
+    let stored = wire::JobState::decode(&bytes[..]).unwrap();
+    let host = stored.next_hop.unwrap();
+    assert_eq!(
+        (host.host.as_str(), host.port),
+        ("unix:/run/dovecot/lmtp", 0)
+    );
+    for host in ["unix:24", "[2001:db8::1]:24"] {
+        state.next_hop = Some(host.parse().unwrap());
+        assert_eq!(decode_state(&encode_state(&state)).unwrap(), state);
+    }
+}
+
 #[test]
 fn a_state_fits_into_the_index_however_long_a_remote_talks() {
     let mut state = job_state(1, 100);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postroad_envelope::{
-    EventKind, Filter, HostPort, QueueId, Route, RouteClass, StatusReport, StoreName,
+    EventKind, Filter, NextHop, QueueId, Route, RouteClass, StatusReport, StoreName,
 };
 use postroad_queue::{Instruction, JobKey, JobSummary, Listing, MailSummary as Found, Phase};
 use postroad_queue_client::{Change, Changed, Order, QueueError};
@@ -92,15 +92,13 @@ fn check(change: &Change, order: &Order) -> Result<(), QueueError> {
 }
 
 /// Whether an operator may send mail this way.
-pub(super) fn check_route(
-    class: RouteClass,
-    next_hop: Option<&HostPort>,
-) -> Result<(), QueueError> {
+pub(super) fn check_route(class: RouteClass, next_hop: Option<&NextHop>) -> Result<(), QueueError> {
     let why = match (class, next_hop) {
         (RouteClass::Hold, _) => "hold mails with the verb for it",
         (RouteClass::Discard, _) => "drop mails with the verb for it",
         (RouteClass::Lmtp, None) => "an LMTP route needs a next hop",
         (RouteClass::Local, Some(_)) => "a local route has no next hop",
+        (_, Some(hop)) if !hop.fits(class) => "by a Unix socket mail goes by LMTP alone",
         _ => return Ok(()),
     };
     Err(QueueError::Invalid(why.to_owned()))

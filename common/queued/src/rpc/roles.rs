@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postroad_address::{Domain, ForwardPath, Mailbox};
 use postroad_counters::{Key, Kind};
 use postroad_directory::{Directory, Resolution, SenderVerdict};
-use postroad_envelope::{Envelope, Recipient, RouteClass};
+use postroad_envelope::{Envelope, NextHop, Recipient, RouteClass};
 use postroad_net::{OnlyAccounts, PeerIdentity, PeerRole};
 use tonic::Status;
 use tracing::warn;
@@ -81,6 +81,9 @@ impl Gate {
         let (account, origin) = (&envelope.account, &envelope.origin);
         let identity = account.is_some() || origin.account.is_some();
         let ours = |recipient: &Recipient| is_ours(recipient, directory);
+        if envelope.recipients.iter().any(names_a_socket) {
+            return Err("sockets of the MTA's host are for routes and operators to name");
+        }
         match role {
             PeerRole::Msa if account.is_none() => Err("an MSA names the account that submits"),
             PeerRole::Msa if origin.account.is_some() && origin.account != *account => {
@@ -160,6 +163,12 @@ fn may_write(
         SenderVerdict::NotAllowed { .. } => Err("the account may not use this sender"),
         SenderVerdict::NoAccount => Err("there is no such account, or it is disabled"),
     }
+}
+
+/// Whoever could make the MTA write to any socket of its host would speak as the MTA there.
+fn names_a_socket(recipient: &Recipient) -> bool {
+    let hop = recipient.route_override.as_ref();
+    hop.is_some_and(|(_, hop)| matches!(hop, Some(NextHop::Unix(_))))
 }
 
 /// A recipient in a domain of ours, or one that an address of ours stands for.

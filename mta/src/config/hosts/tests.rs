@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use postroad_envelope::{HostPort, RouteClass, StoreName};
+use postroad_envelope::{NextHop, RouteClass, StoreName};
 
 use super::*;
 use crate::Config;
@@ -16,7 +16,7 @@ fn route(next_hop: Option<&str>, destination: &str) -> Route {
         store: StoreName::default(),
         class: RouteClass::Relay,
         destination: destination.to_owned(),
-        next_hop: next_hop.map(|hop| hop.parse::<HostPort>().unwrap()),
+        next_hop: next_hop.map(|hop| hop.parse::<NextHop>().unwrap()),
         rule: "test".to_owned(),
     }
 }

@@ -98,7 +98,10 @@ async fn via(hop: &str, around: &Surroundings) -> Result<NextHop, Verdict> {
 fn listed(hop: &NextHop) -> Vec<String> {
     hop.candidates
         .iter()
-        .map(|c| format!("{} {}", c.host, c.address))
+        .map(|c| match &c.door {
+            Door::Tcp(address) => format!("{} {address}", c.host),
+            Door::Unix(path) => format!("{} {path}", c.host),
+        })
         .collect()
 }
 

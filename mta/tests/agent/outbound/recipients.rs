@@ -167,6 +167,49 @@ async fn rfc_2033_lmtp_answers_for_each_recipient() {
     assert_eq!(run(config(), mail).await.outcomes(), ["0 delayed 4.3.5"]);
 }
 
+/// A socket of this host; there is no encryption, and the loop guard does not mind whose name the server has.
+#[tokio::test]
+async fn rfc_2033_lmtp_by_a_unix_socket() {
+    let host = Host::start(Script {
+        greeting: "220 mta.ours.test LMTP",
+        ehlo: Some(vec!["PIPELINING", "STARTTLS"]),
+        lmtp: true,
+        rcpt: vec![("never", "550 5.1.1 unknown")],
+        ..Script::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lmtp");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let mut mail = lmtp_to(&host, &["bob", "never"]);
+    let hop = format!("unix:{}", path.display());
+    mail.route.next_hop = Some(hop.parse().unwrap());
+    let passed_on = async {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(host.address).await.unwrap();
+        tokio::io::copy_bidirectional(&mut near, &mut far).await
+    };
+    let (done, _) = tokio::join!(run(config(), mail.clone()), passed_on);
+    assert_eq!(done.outcomes(), ["0 relayed 2.0.0", "1 failed 5.1.1"]);
+    let text = done.text();
+    assert!(
+        text.starts_with(&format!("{hop} took the mail: 250")),
+        "{text}"
+    );
+    assert_eq!(done.events[0].fields["relay"], hop);
+    let settled = done.settled.unwrap();
+    assert_eq!(settled.site.as_deref(), Some(hop.as_str()));
+
+    drop(listener);
+    let done = run(config(), mail.clone()).await;
+    assert!(done.text().contains("does not run"), "{}", done.text());
+    assert_eq!(done.outcomes(), ["0 delayed 4.4.1", "1 delayed 4.4.1"]);
+    // By SMTP nobody is sent there.
+    mail.route.class = RouteClass::Relay;
+    let done = run(config(), mail).await;
+    assert_eq!(done.outcomes(), ["0 delayed 4.3.5", "1 delayed 4.3.5"]);
+}
+
 #[tokio::test]
 async fn two_hundred_recipients_go_in_one_transaction() {
     let names: Vec<String> = (0..200).map(|number| format!("user{number}")).collect();
