@@ -244,7 +244,7 @@ impl Sender {
         ledger: &mut Ledger<'_>,
     ) {
         for candidate in &hop.candidates {
-            let mail = outgoing(lease, ledger, content.size());
+            let mail = outgoing(lease, ledger, content);
             let disposition = self.try_host(candidate, &lease.route, &mail, content).await;
             let unusable = Unusable::of_routed(&disposition);
             let well = disposition.trouble.is_none() && unusable.is_none();
@@ -428,14 +428,15 @@ fn is_handshake(trouble: &Trouble) -> bool {
 }
 
 /// The mail for those without an outcome.
-fn outgoing(lease: &Lease, ledger: &Ledger<'_>, size: u64) -> OutgoingMail {
+fn outgoing(lease: &Lease, ledger: &Ledger<'_>, content: &Content) -> OutgoingMail {
     let envelope = &lease.envelope;
     OutgoingMail {
         reverse_path: envelope.reverse_path.clone(),
         recipients: ledger.pending().map(outgoing_recipient).collect(),
-        size,
+        size: content.size(),
         body: envelope.body,
         smtputf8: envelope.smtputf8,
+        utf8_header: content.has_utf8_header(),
         requiretls: envelope.requiretls,
         ret: envelope.ret,
         envid: envelope.envid.clone(),

@@ -101,6 +101,7 @@ fn outgoing(recipients: &[&str], content: &str) -> OutgoingMail {
         size: content.len() as u64,
         body: BodyKind::EightBitMime,
         smtputf8: false,
+        utf8_header: false,
         requiretls: false,
         ret: None,
         envid: None,

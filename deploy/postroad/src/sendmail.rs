@@ -260,6 +260,7 @@ impl Site {
                 false => BodyKind::SevenBit,
             },
             smtputf8,
+            utf8_header: mail.eight_bit,
             requiretls: false,
             ret: order.ret,
             envid: order.envid.clone(),

@@ -80,6 +80,7 @@ fn outgoing(sender: &Mailbox, recipients: &[Mailbox], content: &[u8]) -> Outgoin
             BodyKind::EightBitMime
         },
         smtputf8: utf8,
+        utf8_header: !content.is_ascii(),
         requiretls: false,
         ret: None,
         envid: None,

@@ -76,6 +76,11 @@ impl Content {
         self.size
     }
 
+    /// Whether the header holds more than ASCII (RFC 6532), edits applied.
+    pub fn has_utf8_header(&self) -> bool {
+        !self.header.is_ascii()
+    }
+
     /// The content from its first octet.
     pub async fn stream(&self) -> Result<ContentStream, QueueError> {
         let header = stream::iter([Ok(self.header.clone())]);

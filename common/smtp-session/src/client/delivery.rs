@@ -28,8 +28,11 @@ pub struct OutgoingMail {
     /// BODY. Content declared as 8BITMIME is never sent to a host without it (5.6.3); content of which nothing was
     /// said is sent as it is.
     pub body: BodyKind,
-    /// The header or an address needs SMTPUTF8; never sent to a host without it (5.6.7, RFC 6531 §3.5).
+    /// The sender asked for SMTPUTF8. A host without it is sent the mail nevertheless if all that needs it can be done without: domains
+    /// become A-labels.
     pub smtputf8: bool,
+    /// The header is not all ASCII: with `smtputf8` never sent to a host without it (5.6.7, RFC 6531 §3.5).
+    pub utf8_header: bool,
     /// REQUIRETLS; never sent to a host without it (5.7.30, RFC 8689 §4.2.1).
     pub requiretls: bool,
     /// RET, where DSN is offered.
@@ -141,7 +144,7 @@ impl ClientSession {
             ));
         }
         let utf8 = offers(&Extension::SmtpUtf8);
-        if mail.smtputf8 && !utf8 {
+        if mail.smtputf8 && mail.utf8_header && !utf8 {
             return Err((NEEDS_SMTPUTF8_5_6_7, "the host does not support SMTPUTF8"));
         }
         let limit = self.capabilities.size();
@@ -161,7 +164,7 @@ impl ClientSession {
             params: MailParams {
                 size: limit.map(|_| mail.size),
                 body: Some(mail.body).filter(|body| *body != BodyKind::SevenBit),
-                smtputf8: mail.smtputf8,
+                smtputf8: mail.smtputf8 && utf8,
                 requiretls: mail.requiretls,
                 ret: mail.ret.filter(|_| dsn),
                 envid: mail.envid.clone().filter(|_| dsn),

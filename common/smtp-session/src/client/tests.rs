@@ -24,6 +24,7 @@ fn mail(recipients: &[&str]) -> OutgoingMail {
         size: 10,
         body: BodyKind::SevenBit,
         smtputf8: false,
+        utf8_header: false,
         requiretls: false,
         ret: None,
         envid: None,
@@ -276,6 +277,8 @@ fn what_the_host_lacks_is_not_asked() {
     assert_eq!(unfit(&mut talk, eight_bit), ["unfit 5.6.3"]);
     let utf8 = OutgoingMail {
         smtputf8: true,
+        utf8_header: true,
+        size: 1,
         ..mail(&["b@mx.example"])
     };
     assert_eq!(unfit(&mut talk, utf8), ["unfit 5.6.7"]);
@@ -288,6 +291,8 @@ fn what_the_host_lacks_is_not_asked() {
     talk.says("");
     let mixed = OutgoingMail {
         size: 1,
+        // Asked for, and needed by one address alone.
+        smtputf8: true,
         ..mail(&["jürgen@mx.example", "b@bücher.example"])
     };
     assert_eq!(talk.0.send(mixed), None);
