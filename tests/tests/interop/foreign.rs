@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 pub use self::{
     aiosmtpd::Aiosmtpd,
     dnsmasq::Dnsmasq,
-    dovecot::{Dovecot, OWNER, PASSWORD as IMAP_PASSWORD},
+    dovecot::{Dovecot, OWNER, PASSWORD as IMAP_PASSWORD, SampleDovecot, sample_file},
     postfix::{MASTER, Postfix, Setup},
 };
 

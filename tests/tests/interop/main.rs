@@ -16,6 +16,7 @@ mod samples;
 mod strangers;
 mod submission;
 mod swap_application;
+mod swap_dovecot;
 mod world;
 
 use std::process::ExitCode;
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
             [Postfix, Python]
         ),
         scenario!(reading::dovecot_shows_what_was_filed, [Dovecot, Python]),
+        scenario!(swap_dovecot::takes_mail_by_socket, [Dovecot]),
+        scenario!(swap_dovecot::takes_mail_by_tcp, [Dovecot]),
+        scenario!(swap_dovecot::reads_while_mail_is_filed, [Dovecot, Python]),
         scenario!(strangers::in_python_lose_nothing, [Grpc]),
         scenario!(
             swap_application::mailx_and_mutt_send_as_their_account,

@@ -49,10 +49,10 @@ impl Need {
                 "the Debian package postfix",
             ),
             Self::Dovecot => (
-                ["imap", "lmtp"]
+                ["imap", "pop3", "lmtp"]
                     .iter()
                     .all(|part| Path::new("/usr/lib/dovecot").join(part).exists()),
-                "the Debian packages dovecot-core, dovecot-imapd and dovecot-lmtpd",
+                "the Debian packages dovecot-core, dovecot-imapd, dovecot-pop3d and dovecot-lmtpd",
             ),
         };
         if !there {

@@ -21,8 +21,20 @@ async fn what_the_host_lacks_is_found_before_content_is_sent() {
     mail.envelope.body = BodyKind::EightBitMime;
     let done = run(to_port(host.address.port()), mail).await;
     assert_eq!(done.outcomes(), ["0 failed 5.6.3"]);
+    let bare = || Script {
+        ehlo: Some(vec!["8BITMIME"]),
+        ..Script::default()
+    };
+    let host = Host::start(bare()).await;
     let mut mail = lease("example.test", &["bob"]);
     mail.envelope.smtputf8 = true;
+    // Asked for, and nothing in it needs it.
+    let done = run(to_port(host.address.port()), mail.clone()).await;
+    assert_eq!(done.outcomes(), ["0 relayed 2.0.0"]);
+    mail.envelope.body = BodyKind::EightBitMime;
+    let content = "Subject: Gr\u{fc}\u{df}e\r\n\r\nbody\r\n";
+    mail.content = Some(Bytes::from_static(content.as_bytes()));
+    mail.envelope.size = content.len() as u64;
     let done = run(to_port(host.address.port()), mail).await;
     assert_eq!(done.outcomes(), ["0 failed 5.6.7"]);
 }
