@@ -33,7 +33,9 @@ pub fn add_account(
     store: Option<&StoreName>,
 ) -> Result<(), DirectoryError> {
     change(path, |directory, document| {
-        if directory.account(address).is_some() {
+        // One that another program has may log in here from now on.
+        let known = directory.account(address);
+        if known.is_some_and(|account| !account.elsewhere) {
             return Err(DirectoryError::AlreadyThere(address.clone()));
         }
         let mut entry = Table::new();
@@ -55,7 +57,8 @@ pub fn move_account(
 ) -> Result<StoreName, DirectoryError> {
     let mut before = StoreName::default();
     change(path, |directory, document| {
-        let Some(account) = directory.account(address) else {
+        let account = directory.account(address);
+        let Some(account) = account.filter(|account| !account.elsewhere) else {
             return Err(DirectoryError::NoSuchAccount(address.clone()));
         };
         before = account.store.clone();

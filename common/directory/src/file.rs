@@ -27,6 +27,7 @@ pub struct DomainEntry {
     pub postmaster: Option<Spanned<String>>,
     pub catch_all: Option<Spanned<String>>,
     pub store: Option<Spanned<String>>,
+    pub accounts_file: Option<Spanned<String>>,
     pub subaddress_delimiter: Option<Spanned<String>>,
 }
 
@@ -57,6 +58,7 @@ const DOMAIN: &[&str] = &[
     "postmaster",
     "catch_all",
     "store",
+    "accounts_file",
     "subaddress_delimiter",
 ];
 const ACCOUNT: &[&str] = &[

@@ -1,3 +1,5 @@
+mod listed;
+
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
@@ -86,7 +88,7 @@ impl<'a> Builder<'a> {
             .filter_map(|entry| self.domain(entry, delimiter))
             .collect();
         let mut aliases = HashMap::new();
-        let accounts: HashMap<String, Account> = entries
+        let mut accounts: HashMap<String, Account> = entries
             .account
             .iter()
             .filter_map(|entry| self.account(entry, &mut aliases))
@@ -96,6 +98,9 @@ impl<'a> Builder<'a> {
             if let Some(alias) = self.alias(entry) {
                 aliases.insert(alias.address.folded(), alias);
             }
+        }
+        for domain in &entries.domain {
+            self.listed(domain, &mut accounts);
         }
         if !self.problems.is_empty() {
             self.problems.sort_by_key(|problem| problem.line);
@@ -189,6 +194,7 @@ impl<'a> Builder<'a> {
             password: self.password(entry),
             may_send_as: self.addresses(&entry.may_send_as),
             disabled: entry.disabled,
+            elsewhere: false,
             address,
             line,
         })

@@ -61,6 +61,8 @@ pub struct Account {
     pub store: StoreName,
     /// Neither logs in nor receives.
     pub disabled: bool,
+    /// Named by the `accounts_file` of its domain alone: another program has the mailbox.
+    pub elsewhere: bool,
     pub(crate) line: usize,
 }
 

@@ -233,7 +233,9 @@ impl Report {
                     found.mode() & 0o777
                 ),
                 Ok(_) => "is no socket".to_owned(),
-                Err(error) => format!("{error}; the program that serves it makes it"),
+                Err(error) => {
+                    format!("is not there ({error}); the program that serves it makes it")
+                }
             };
             let place = file.place(&format!("queued.routes[{number}].next_hop"));
             self.notes.push(format!(

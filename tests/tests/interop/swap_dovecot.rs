@@ -25,6 +25,8 @@ const BOB: &str = "bob@demo.test";
 const CAROL: &str = "carol@demo.test";
 /// Has no mailbox at Dovecot, although we know the account.
 const GONE: &str = "gone@demo.test";
+/// Is known to Dovecot alone, which lists its accounts for us.
+const ERIN: &str = "erin@shop.test";
 /// Gives a mailbox no more room than a short mail takes.
 const TIGHT: &str = "userdb_quota_rule=*:storage=1k";
 /// What is read while it is filed.
@@ -44,6 +46,7 @@ pub async fn takes_mail_by_tcp(world: &World) -> Result<()> {
     let tempfail = [("quota_full_tempfail = no", "quota_full_tempfail = yes")];
     let mut swapped = Swapped::start(world, "swap-tcp", Door::Tcp, &tempfail).await?;
     swapped.a_full_mailbox_is_tried_again().await?;
+    swapped.accounts_of_dovecot_are_known_at_the_door().await?;
     swapped.waits_while_dovecot_is_away("refused").await?;
     swapped.contents_survive(world).await?;
     swapped.end().await
@@ -65,7 +68,11 @@ struct Swapped {
 impl Swapped {
     async fn start(world: &World, name: &str, door: Door, words: &[(&str, &str)]) -> Result<Self> {
         let place = world.place(name);
-        let stack = stack!().accounts([GONE.to_owned()]).prepare()?;
+        let shop = format!(
+            "[[domain]]\nname = 'shop.test'\npostmaster = '{CAROL}'\naccounts_file = 'shop.accounts'\n"
+        );
+        let stack = stack!().accounts([GONE.to_owned()]).directory(&shop);
+        let stack = stack.prepare()?;
         let (uid, gid) = foreign::user(foreign::OWNER)?;
         let (shown, port) = (place.display(), free_port()?);
         let own = [
@@ -91,17 +98,24 @@ impl Swapped {
             ("unix:/run/dovecot/lmtp", next_hop.as_str()),
         ];
         let fragment = sample_file("dovecot-lmtp", "postroad.toml", &words)?;
-        stack.configure("dovecot", &fragment)?;
+        let too = format!(
+            "routes = [{{ domain = \"shop.test\", class = \"lmtp\", next_hop = \"{next_hop}\" }}, "
+        );
+        stack.configure("dovecot", &fragment.replace("routes = [", &too))?;
+        fs::write(stack.folder().join("shop.accounts"), ERIN)?;
         let mut swapped = Self {
             stack,
             dovecot,
             next_hop,
         };
+        swapped.write_users(TIGHT).await?;
+        swapped.dovecot.go().await?;
+        let listed = swapped.dovecot.accounts()?;
+        ensure!(listed.contains(ERIN), "{listed}");
+        fs::write(swapped.stack.folder().join("shop.accounts"), listed)?;
         for agent in [Agent::Queued, Agent::Msa, Agent::Mta] {
             swapped.stack.bring_up(&[agent]).await?;
         }
-        swapped.write_users(TIGHT).await?;
-        swapped.dovecot.go().await?;
         Ok(swapped)
     }
 
@@ -114,7 +128,21 @@ impl Swapped {
             users += if line.starts_with(BOB) { bob_has } else { "" };
             users += "\n";
         }
+        users += &format!("{ERIN}:{{PLAIN}}hers::::::\n");
         self.dovecot.write("users", &users)
+    }
+
+    /// Who is unknown is refused before the mail is taken, so that no report goes to a forged sender.
+    async fn accounts_of_dovecot_are_known_at_the_door(&self) -> Result<()> {
+        let mut stranger = self.stack.world_client().await?;
+        stranger.expect("MAIL FROM:<a@world.test>", "250").await?;
+        let to = |name: &str| format!("RCPT TO:<{name}@shop.test>");
+        stranger.expect(&to("ghost"), "550 5.1.1").await?;
+        stranger.expect(&to("alice"), "550 5.1.1").await?;
+        stranger.expect("RSET", "250").await?;
+        let content = mail("for erin", "a line\r\n");
+        stranger.deliver("a@world.test", &[ERIN], &content).await?;
+        self.arrives(ERIN, &content).await
     }
 
     /// One mail, three recipients: one is there, one has no room, one is unknown. The report comes back the same way.

@@ -149,6 +149,7 @@ async fn rerouted_mail_goes_the_new_way_also_after_a_restart() {
         to(RouteClass::Lmtp, None),
         to(RouteClass::Hold, None),
         to(RouteClass::Discard, None),
+        to(RouteClass::Relay, Some("unix:/run/lmtp")),
     ] {
         let refused = change(queue, wrong, Filter::all()).await;
         assert!(
@@ -156,13 +157,16 @@ async fn rerouted_mail_goes_the_new_way_also_after_a_restart() {
             "{refused:?}"
         );
     }
-    let there = to(RouteClass::Lmtp, Some("store.test:24"));
+    let there = to(RouteClass::Lmtp, Some("unix:/run/dovecot/lmtp"));
     assert_eq!(change(queue, there, Filter::all()).await, Ok(1));
     let stack = stack.restart().await;
     let mut worker = Worker::connect(&stack.queue, &[RouteClass::Lmtp]).await;
     let lease = worker.lease().await;
     assert_eq!(lease.lease.job.queue_id, id);
-    assert_eq!(lease.route.next_hop, Some("store.test:24".parse().unwrap()));
+    assert_eq!(
+        lease.route.next_hop,
+        Some("unix:/run/dovecot/lmtp".parse().unwrap())
+    );
     assert_eq!(lease.route.rule, "rerouted");
     stack.stop().await;
 }

@@ -127,6 +127,13 @@ async fn an_msa_submits_for_accounts_and_leases_nothing() {
     let far = || mail("alice@local.test", &["x@far.test"]);
     assert!(served.submit(&by_account(far())).await.is_ok());
     assert!(refused(&served.submit(&far()).await));
+    // A host may be named, a socket of the MTA's host may not.
+    for (hop, is_refused) in [("store.test:24", false), ("unix:/run/docker.sock", true)] {
+        let mut steered = by_account(far());
+        let hop = Some(hop.parse().unwrap());
+        steered.recipients[0].route_override = Some((RouteClass::Lmtp, hop));
+        assert_eq!(refused(&served.submit(&steered).await), is_refused);
+    }
     assert!(!served.works(&[RouteClass::Local]).await);
     let all = change(&served.admin, Change::Retry, Filter::all()).await;
     assert!(matches!(all, Err(QueueError::NotAllowed(_))), "{all:?}");

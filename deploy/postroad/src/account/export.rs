@@ -1,7 +1,8 @@
 //! `postroad account export`: the accounts for a Dovecot that has their mailboxes, or reads ours.
 //!
 //! A line is `address:{ARGON2ID}hash::::::` (passwd-file of Dovecot). Who cannot log in here has a hash that no password fits, so that
-//! mail for the account is taken all the same. Disabled accounts are left out: they neither log in nor receive.
+//! mail for the account is taken all the same. Disabled accounts are left out: they neither log in nor receive. So are those of an
+//! `accounts_file`, which came from there.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -51,7 +52,7 @@ pub fn carry_out(
 fn passwd_file(directory: &Directory) -> String {
     let accounts = directory.accounts().into_iter();
     accounts
-        .filter(|account| !account.disabled)
+        .filter(|account| !account.disabled && !account.elsewhere)
         .filter_map(line)
         .collect()
 }

@@ -4,12 +4,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use postroad_tests::free_port;
 
 use super::{Kept, folder, hand_over, user};
+use crate::needs::search_path;
 
 /// What everybody logs in with.
 pub const PASSWORD: &str = "imap secret";
@@ -121,6 +123,16 @@ impl SampleDovecot {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.place.join("log")).unwrap_or_default()
+    }
+
+    /// Its accounts as its administrator lists them, one a line.
+    pub fn accounts(&self) -> Result<String> {
+        let config = self.place.join("dovecot.conf");
+        let mut doveadm = Command::new("doveadm");
+        doveadm.arg("-c").arg(config).args(["user", "*"]);
+        let listed = doveadm.env("PATH", search_path()).output()?;
+        ensure!(listed.status.success(), "{listed:?}\n{}", self.log());
+        Ok(String::from_utf8(listed.stdout)?)
     }
 
     /// The mails of an account that Dovecot keeps.
