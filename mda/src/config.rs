@@ -217,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn nobody_believes_everybody() {
+        let text = "[mda.lmtp]\nxforward_networks = [\"::/0\"]\n";
+        let file = ConfigFile::assemble([("p.toml".into(), text.to_owned())], []).unwrap();
+        let config: Config = file.section("mda").unwrap();
+        let told: Vec<_> = config
+            .check(&file)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("p.toml:2: mda.lmtp.xforward_networks: anybody could claim"));
+    }
+
+    #[test]
     fn problems_name_their_key() {
         let text = "[mda]\nmail_root = \"mail\"\nconcurrency = 0\nstore = \"A\"\n";
         let file = ConfigFile::assemble([("p.toml".into(), text.to_owned())], []).unwrap();

@@ -1,6 +1,11 @@
 //! A mail program, no cleverer than it must be: one command, one reply.
 
-use std::{io, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -24,10 +29,20 @@ impl Client {
         Self::carried(server, b"").await
     }
 
+    /// The same from an address of this host.
+    pub async fn connect_from(source: IpAddr, server: SocketAddr) -> Result<(Self, String)> {
+        let stream = connect_tcp(server, PATIENCE, Some(source)).await?;
+        Self::greeted(stream).await
+    }
+
     /// As a balancer would, which first says by `header` whose connection it is.
     pub async fn carried(server: SocketAddr, header: &[u8]) -> Result<(Self, String)> {
         let mut stream = connect_tcp(server, PATIENCE, None).await?;
         stream.write_all(header).await?;
+        Self::greeted(stream).await
+    }
+
+    async fn greeted(stream: Stream) -> Result<(Self, String)> {
         let mut client = Self {
             stream,
             unread: Vec::new(),

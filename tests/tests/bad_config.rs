@@ -38,6 +38,13 @@ async fn a_fault_of_the_configuration_is_78_with_file_line_and_remedy() -> Resul
         &["did you mean `size_limit`?"],
     )
     .await?;
+    // Whoever believed everybody would write what anybody says into log and timeline.
+    stack.configure(
+        "99-fault",
+        "[mta.inbound]\nxforward_networks = [\"0.0.0.0/0\"]\n",
+    )?;
+    let words = ["99-fault.toml:2", "mta.inbound.xforward_networks"];
+    ends(&mut stack, Agent::Mta, CONFIG, &words).await?;
     stack.end().await
 }
 

@@ -100,11 +100,11 @@ async fn transfer(stack: &mut Stack, agent: Agent) -> Result<()> {
     stack.configure(
         "mta",
         "[mta]\ninbound.relay_networks = [\"127.0.0.0/8\"]\ninbound.certificates = []\n\
+         inbound.xforward_networks = [\"127.0.0.1\"]\n\
          outbound.timeouts.connect = \"7s\"\noutbound.concurrency = 3\n",
     )?;
     let told = stack.reload(agent).await?;
-    let changed =
-        "mta.inbound.certificates,mta.inbound.relay_networks,mta.outbound.timeouts.connect";
+    let changed = "mta.inbound.certificates,mta.inbound.relay_networks,mta.inbound.xforward_networks,mta.outbound.timeouts.connect";
     ensure!(names(&told, "changed") == changed, "{told}");
     ensure!(
         names(&told, "restart") == "mta.outbound.concurrency",
@@ -117,8 +117,14 @@ async fn transfer(stack: &mut Stack, agent: Agent) -> Result<()> {
     let mut client = stack.world_client().await?;
     let reply = client.command("EHLO mx.world.test").await?;
     ensure!(!reply.contains("STARTTLS"), "{reply}");
+    ensure!(reply.contains("XFORWARD NAME ADDR"), "{reply}");
     stack.configure("mta", "")?;
     stack.reload(agent).await?;
+    let told = client.command("XFORWARD NAME=a").await?;
+    ensure!(told.starts_with("250"), "a conversation lost it: {told}");
+    let mut client = stack.world_client().await?;
+    let told = client.command("XFORWARD NAME=a").await?;
+    ensure!(told.starts_with("550"), "{told}");
     let (client, _) = Client::connect(stack.ports.smtp()).await?;
     client.starttls(&stack.ca_file()).await?;
     Ok(())

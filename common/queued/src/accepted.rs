@@ -19,6 +19,8 @@ pub(crate) struct AcceptedFacts {
     recipients: Vec<String>,
     fields: Vec<(&'static str, String)>,
     verdicts: Vec<(String, String)>,
+    /// Whose mail a neighbour handed over, for people.
+    through: String,
     held: Vec<(Vec<RecipientIndex>, String)>,
     routes: Vec<(Route, Vec<RecipientIndex>)>,
 }
@@ -37,6 +39,7 @@ impl AcceptedFacts {
                 .collect(),
             fields: fields(envelope),
             verdicts: envelope.verdicts.clone().into_iter().collect(),
+            through: through(envelope),
             held: Vec::new(),
             routes: routes(core, envelope),
         }
@@ -55,7 +58,7 @@ impl AcceptedFacts {
         let text = match recipients {
             1 => "kept for 1 recipient".to_owned(),
             many => format!("kept for {many} recipients"),
-        };
+        } + &self.through;
         self.record(core, Source::Submitted, text);
     }
 
@@ -145,6 +148,21 @@ fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+}
+
+/// `; of 192.0.2.7 through 192.0.2.8, there 4Sh0Wk2Z1lz5`.
+fn through(envelope: &Envelope) -> String {
+    let origin = &envelope.origin;
+    let Some(peer) = origin.peer else {
+        return String::new();
+    };
+    let client = match origin.client {
+        Some(client) => client.ip().to_string(),
+        None => "an unknown client".to_owned(),
+    };
+    let there = envelope.facts.get("peer_queue_id");
+    let there = there.map_or_else(String::new, |id| format!(", there {id}"));
+    format!("; of {client} through {}{there}", peer.ip())
 }
 
 /// As the queue derives them when it inserts the mail.

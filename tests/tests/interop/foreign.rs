@@ -3,6 +3,7 @@
 mod aiosmtpd;
 mod dnsmasq;
 mod dovecot;
+mod exim;
 mod postfix;
 
 use std::{
@@ -24,6 +25,7 @@ pub use self::{
     aiosmtpd::Aiosmtpd,
     dnsmasq::Dnsmasq,
     dovecot::{Dovecot, OWNER, PASSWORD as IMAP_PASSWORD, SampleDovecot, sample_file},
+    exim::{EXIM_USER, Exim, exim},
     postfix::{MASTER, Postfix, Setup},
 };
 

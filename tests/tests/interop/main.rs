@@ -17,6 +17,9 @@ mod strangers;
 mod submission;
 mod swap_application;
 mod swap_dovecot;
+mod swap_exim_in_front;
+mod swap_front;
+mod swap_postfix_in_front;
 mod world;
 
 use std::process::ExitCode;
@@ -47,6 +50,14 @@ fn main() -> ExitCode {
             relay::refused_by_us_makes_a_report_of_postfix,
             [Postfix, Python]
         ),
+        scenario!(swap_postfix_in_front::tells_who_its_client_is, [Postfix]),
+        scenario!(swap_postfix_in_front::carries_much_and_utf8, [Postfix]),
+        scenario!(swap_postfix_in_front::refuses_and_reports, [Postfix]),
+        scenario!(swap_postfix_in_front::waits_for_us, [Postfix]),
+        scenario!(swap_exim_in_front::names_its_client_in_its_own_line, [Exim]),
+        scenario!(swap_exim_in_front::carries_much_and_utf8, [Exim]),
+        scenario!(swap_exim_in_front::refuses_and_reports, [Exim]),
+        scenario!(swap_exim_in_front::waits_for_us, [Exim]),
         scenario!(reading::dovecot_shows_what_was_filed, [Dovecot, Python]),
         scenario!(swap_dovecot::takes_mail_by_socket, [Dovecot]),
         scenario!(swap_dovecot::takes_mail_by_tcp, [Dovecot]),

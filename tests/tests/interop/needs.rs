@@ -10,6 +10,8 @@ use std::{
 use crate::foreign;
 
 const AIOSMTPD: &str = "the Python package aiosmtpd (tests/python/requirements.txt; POSTROAD_TEST_PYTHON names the interpreter)";
+const EXIM: &str = "the program of the Debian package exim4-daemon-light, which is not installed beside postfix: unpack it (dpkg-deb -x), \
+     make its user Debian-exim, and name usr/sbin/exim4 by POSTROAD_TEST_EXIM";
 const GRPC: &str = "the Python packages of proto/examples/python/requirements.txt (POSTROAD_TEST_PYTHON names the interpreter)";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub enum Need {
     Dnsmasq,
     Postfix,
     Dovecot,
+    Exim,
     Aiosmtpd,
     Grpc,
     Mailx,
@@ -54,6 +57,10 @@ impl Need {
                     .all(|part| Path::new("/usr/lib/dovecot").join(part).exists()),
                 "the Debian packages dovecot-core, dovecot-imapd, dovecot-pop3d and dovecot-lmtpd",
             ),
+            Self::Exim => (
+                foreign::exim().exists() && foreign::user(foreign::EXIM_USER).is_ok(),
+                EXIM,
+            ),
         };
         if !there {
             return Some(package.to_owned());
@@ -62,11 +69,11 @@ impl Need {
             .then(|| format!("to be root, since {self:?} does"))
     }
 
-    /// Postfix and Dovecot give their parts users of their own, programs run as a user of theirs; only root can do that.
+    /// Postfix, Dovecot and Exim give their parts users of their own, programs run as a user of theirs; only root can do that.
     fn is_privileged(self) -> bool {
         matches!(
             self,
-            Self::Mailx | Self::Mutt | Self::Postfix | Self::Dovecot
+            Self::Mailx | Self::Mutt | Self::Postfix | Self::Dovecot | Self::Exim
         )
     }
 }
