@@ -1,7 +1,8 @@
 //! The queue as its agents find it.
 
-mod caller;
-mod raw;
+pub(crate) mod caller;
+mod counting;
+mod losing;
 mod submitting;
 mod worker;
 mod working;
@@ -9,13 +10,15 @@ mod working;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use crate::{Finding, Problem, Rule, Verdict};
+use crate::{
+    Deed, Finding,
+    rules::{self, Outcome, Set, Stage, rules},
+};
 
 /// A queue to try, and as whom.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Target {
     /// As an agent of the role msa.
     pub msa: Channel,
@@ -27,25 +30,15 @@ pub struct Target {
     pub account: String,
     /// Another address in a domain of ours, or the same.
     pub recipient: String,
+    /// Kills it and starts it again.
+    pub restart: Option<Deed>,
     /// How long an answer may take.
     pub patience: Duration,
     /// For so long nothing comes where nothing must.
     pub quiet: Duration,
 }
 
-type Outcome = Result<(), Problem>;
-type Try = fn(&Target) -> BoxFuture<'_, Outcome>;
-
-/// `rules![id: "sentence" => function]`
-macro_rules! rules {
-    ($($id:literal: $sentence:literal => $try:path),* $(,)?) => {
-        /// The rules, in the order in which they are tried.
-        pub const RULES: &[Rule] = &[$(Rule { id: $id, sentence: $sentence }),*];
-        const TRIES: &[Try] = &[$(|target| Box::pin($try(target))),*];
-    };
-}
-
-rules![
+rules![Target;
     "serves.health": "Every endpoint also serves `grpc.health.v1.Health`" => submitting::serves_health,
     "submit.accepted": "`Submit` takes a mail of any size: one `begin`, chunks of at most 64 KiB each, one `end`." => submitting::in_chunks,
     "submit.begin_first": "one `begin`, chunks of at most 64 KiB each, one `end`" => submitting::begin_first,
@@ -80,31 +73,31 @@ rules![
     "resume.held": "`Welcome.resumed` says for each whether it goes on and under which new reference; the old one is worth nothing any more." => working::resumed,
     "resume.ended": "One without a new reference has ended" => working::resumed_too_late,
     "drained.returns": "What was on its way to it goes back to the queue without having counted." => working::drained,
+    "late.result": "A lease that has ended is given to another worker" => losing::late_result,
+    "restart.kept": "It says so once the mail is on the disk" => losing::kept_over_a_restart,
+    "restart.resumed": "The same holds after a restart of the queue, which begins a new `epoch`." => losing::resumed_after_a_restart,
+    "count.ban": "it is added, and more than `limit` within the window is a ban for `ban_ms`" => counting::ban,
+    "count.limits": "it is added only if each of them has room for all of it" => counting::limits,
+    "count.windows": "Windows are from 1 second to 31 days" => counting::windows,
+    "count.role": "`Count` of `auth_failed` and `sent`" => counting::role,
     "slow.worker": "**Slow workers** slow nobody else" => working::slow_worker,
 ];
 
-/// Tries them one after the other, and tells of each as it is done.
-pub async fn run(target: &Target, mut tell: impl FnMut(&Finding)) -> Vec<Finding> {
-    let mut findings = Vec::with_capacity(RULES.len());
-    for (rule, attempt) in RULES.iter().zip(TRIES) {
-        // Many answers may be waited for in one rule.
-        let outcome = match timeout(target.patience * 4, attempt(target)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Problem::broken(format!(
-                "no end within {} s",
-                (target.patience * 4).as_secs()
-            )),
-        };
-        if matches!(outcome, Err(Problem::Broken(_))) {
-            // What it left is not to be found by the next; whether that works is said there.
-            let _ = timeout(target.patience, worker::Worker::clear(target)).await;
-        }
-        let finding = Finding {
-            rule: *rule,
-            verdict: Verdict::from(outcome),
-        };
-        tell(&finding);
-        findings.push(finding);
+impl Stage for Target {
+    fn patience(&self) -> Duration {
+        self.patience
     }
-    findings
+
+    fn clear(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async { drop(worker::Worker::clear(self).await) })
+    }
+}
+
+/// Tries them one after the other, and tells of each as it is done.
+pub async fn run(target: &Target, mut tell: impl FnMut(&Finding) + Send) -> Vec<Finding> {
+    let all = Set {
+        rules: RULES,
+        tries: TRIES,
+    };
+    rules::run(&[all], &mut target.clone(), &mut tell).await
 }

@@ -1,6 +1,5 @@
 use postroad_reply::{
-    INSUFFICIENT_STORAGE_452, LOCAL_ERROR_451, PERMANENT_5_0_0, Reply, SYSTEM_4_3_0,
-    SYSTEM_FULL_4_3_1, TRANSACTION_FAILED_554,
+    INSUFFICIENT_STORAGE_452, LOCAL_ERROR_451, Reply, SYSTEM_4_3_0, SYSTEM_FULL_4_3_1,
 };
 
 /// Why the queue did not do what was asked.
@@ -48,16 +47,14 @@ impl QueueError {
                 "no room in the queue now, please try again later",
             ),
             Self::Refused(reply) | Self::OverQuota(reply) => reply.clone(),
-            Self::Invalid(_) | Self::NotAllowed(_) => Reply::new(
-                TRANSACTION_FAILED_554,
-                PERMANENT_5_0_0,
-                "the mail was not accepted",
-            ),
+            // The last two are a fault or a configuration of ours, to be mended while the mail waits where it is.
             Self::Unavailable(_)
             | Self::IdTaken
             | Self::NotFound
             | Self::Conflict(_)
-            | Self::Unsupported(_) => Reply::new(
+            | Self::Unsupported(_)
+            | Self::Invalid(_)
+            | Self::NotAllowed(_) => Reply::new(
                 LOCAL_ERROR_451,
                 SYSTEM_4_3_0,
                 "the mail could not be queued, please try again later",

@@ -14,7 +14,11 @@
 
 mod slots;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -72,6 +76,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a worker that leaves waits for the queue to have heard so.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Before a lease is offered again that this worker was not made for.
+const REST: Duration = Duration::from_secs(60);
 /// How often running leases are extended; more often if they last less than three times that.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 const EXTENSIONS_IN_A_LEASE: u32 = 3;
@@ -116,6 +122,8 @@ struct Worker {
     drained: bool,
     /// Leases a handler works on, by the name they were handed out under → the name they have now.
     running: HashMap<LeaseRef, LeaseRef>,
+    /// Leases that have ended while a handler works on them, by the name they have now: nothing prolongs them.
+    ended: HashSet<LeaseRef>,
     /// Results that are not yet durable, by the lease's present name.
     results: HashMap<LeaseRef, Verdict>,
     tasks: JoinSet<Verdict>,
@@ -145,6 +153,7 @@ impl Worker {
             credits: 0,
             drained: false,
             running: HashMap::new(),
+            ended: HashSet::new(),
             results: HashMap::new(),
             tasks: JoinSet::new(),
             leases: HashMap::new(),
@@ -262,6 +271,16 @@ impl Worker {
                 self.former = (stream != 0).then_some(FormerStream { epoch, stream });
                 self.resume(resumed, up).await
             }
+            WorkDown::Lease(lease) if !self.options.classes.contains(&lease.route.class) => {
+                self.credits = self.credits.saturating_sub(1);
+                let back = HandBack {
+                    delay: REST,
+                    reason: "this worker carries out no such mail".to_owned(),
+                    ..untried(lease.lease)
+                };
+                send(up, WorkUp::HandBack(back)).await?;
+                self.give_credits(up).await
+            }
             WorkDown::Lease(lease) => {
                 let name = lease.lease;
                 self.running.insert(name, name);
@@ -296,6 +315,9 @@ impl Worker {
             WorkDown::Revoked(leases) => {
                 for lease in leases {
                     tracing::warn!(event = "lease_expired", queue_id = %lease.job.queue_id, "the queue took the lease back");
+                    if self.running.values().any(|running| *running == lease) {
+                        self.ended.insert(lease);
+                    }
                 }
                 Ok(())
             }
@@ -330,9 +352,13 @@ impl Worker {
             .into_iter()
             .filter_map(|(old, new)| new.map(|new| (old, new)))
             .collect();
+        self.ended.clear();
         for name in self.running.values_mut() {
-            // A lease that ended keeps its name: the queue refuses the result and may keep it as a late event.
-            *name = renamed.get(name).copied().unwrap_or(*name);
+            match renamed.get(name) {
+                Some(new) => *name = *new,
+                // It keeps its name: the queue refuses the result and may keep it as a late event.
+                None => drop(self.ended.insert(*name)),
+            }
         }
         let results = std::mem::take(&mut self.results);
         for (lease, verdict) in results {
@@ -354,6 +380,7 @@ impl Worker {
             return Ok(());
         };
         let lease = self.running.remove(&name).unwrap_or(name);
+        self.ended.remove(&lease);
         self.slots.hold(self.running.len());
         match done {
             Ok((_, verdict)) => self.offer(lease, verdict, up).await,
@@ -389,10 +416,12 @@ impl Worker {
     }
 
     async fn extend(&self, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
-        if self.running.is_empty() {
-            return Ok(());
+        let names = self.running.values().copied();
+        let living: Vec<_> = names.filter(|name| !self.ended.contains(name)).collect();
+        match living.is_empty() {
+            true => Ok(()),
+            false => send(up, WorkUp::Extend(living)).await,
         }
-        send(up, WorkUp::Extend(self.running.values().copied().collect())).await
     }
 
     /// Lets handlers end and their results become durable; leases that still come go straight back.

@@ -1,17 +1,21 @@
 //! `postroad conformance`: plays the other side of the contract, and tells of each of its rules whether it holds.
 
-use std::{path::PathBuf, time::Duration};
+mod agent;
+mod queue;
+
+use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use postroad_conformance::{
-    Finding, Verdict,
-    queue::{self, RULES, Target},
-};
+use postroad_conformance::{Deed, Finding, Verdict};
 use postroad_daemon::TlsFiles;
-use postroad_rpc::{Endpoint, dial};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
+use self::{
+    agent::{MdaArguments, MsaArguments, MtaArguments},
+    queue::QueueArguments,
+};
 use crate::fault::Fault;
 use crate::progress::Progress;
 use crate::runtime;
@@ -22,72 +26,88 @@ use crate::terminal::{Terminal, lines, one_line, table};
 pub enum ConformanceVerb {
     /// Try a queue: as the agents that submit to it and take mail from it
     Queue(QueueArguments),
+    /// Try a delivery agent: as the queue that it takes local mail from
+    Mda(MdaArguments),
+    /// Try a transfer agent: as its queue, as the hosts that it relays to and as those that hand it mail
+    Mta(MtaArguments),
+    /// Try a submission agent: as its queue, and as the mail program of an account
+    Msa(MsaArguments),
 }
 
-/// `postroad conformance queue`.
+/// How long is waited.
 #[derive(Debug, Args)]
-pub struct QueueArguments {
-    /// Where it is: unix:/PATH or tcp:HOST:PORT. It should be one for tests: without mail, and without an mda
-    #[arg(value_name = "TARGET")]
-    pub target: Endpoint,
-    /// An account of its directory
-    #[arg(long, value_name = "ADDRESS")]
-    pub account: String,
-    /// Another address in a domain of its own [default: the account]
-    #[arg(long, value_name = "ADDRESS")]
-    pub recipient: Option<String>,
-    /// Folder with agents-ca.pem, agent.pem and agent.key of the role msa
-    #[arg(long, value_name = "DIR", requires = "mda_tls")]
-    pub msa_tls: Option<PathBuf>,
-    /// The same of the role mda
-    #[arg(long, value_name = "DIR", requires = "msa_tls")]
-    pub mda_tls: Option<PathBuf>,
+pub struct Waits {
     /// Seconds that an answer may take
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub patience: u64,
+    patience: u64,
     /// Milliseconds for which nothing must come where nothing should
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=60_000))]
-    pub quiet: u64,
+    quiet: u64,
+}
+
+impl Waits {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
+    fn quiet(&self) -> Duration {
+        Duration::from_millis(self.quiet)
+    }
 }
 
 /// Carries out the verb.
 pub fn carry_out(verb: &ConformanceVerb, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
-    let ConformanceVerb::Queue(arguments) = verb;
     let runtime = runtime()?;
     let _inside = runtime.enter();
-    let target = target(arguments)?;
-    let (mut done, mut progress) = (0, Progress::new());
-    let all = u64::try_from(RULES.len()).unwrap_or(u64::MAX);
-    progress.at(done, all, "rules");
-    let findings = runtime.block_on(queue::run(&target, |finding| {
-        done += 1;
-        progress.at(done, all, finding.rule.id);
-    }));
-    progress.clear();
+    let findings = runtime.block_on(async {
+        match verb {
+            ConformanceVerb::Queue(arguments) => queue::run(arguments).await,
+            ConformanceVerb::Mda(arguments) => agent::run(arguments.target()?).await,
+            ConformanceVerb::Mta(arguments) => agent::run(arguments.target()?).await,
+            ConformanceVerb::Msa(arguments) => agent::run(arguments.target()?).await,
+        }
+    })?;
     tell(&findings, terminal)
 }
 
-fn target(arguments: &QueueArguments) -> Result<Target, Fault> {
-    let channel = |folder: &Option<PathBuf>| {
-        let tls = folder.as_ref().map(|folder| TlsFiles {
-            ca_file: folder.join("agents-ca.pem"),
-            cert_file: folder.join("agent.pem"),
-            key_file: folder.join("agent.key"),
-            revoked: None,
-            warning: None,
-        });
-        dial(&arguments.target, tls.as_ref()).map_err(Fault::not_done)
-    };
-    let recipient = arguments.recipient.as_ref();
-    Ok(Target {
-        msa: channel(&arguments.msa_tls)?,
-        mda: channel(&arguments.mda_tls)?,
-        has_single_roles: arguments.msa_tls.is_some(),
-        account: arguments.account.clone(),
-        recipient: recipient.unwrap_or(&arguments.account).clone(),
-        patience: Duration::from_secs(arguments.patience),
-        quiet: Duration::from_millis(arguments.quiet),
+/// The files that an agent shows over TCP, as `postroad pki issue` lays them out.
+fn tls(folder: &Path) -> TlsFiles {
+    TlsFiles {
+        ca_file: folder.join("agents-ca.pem"),
+        cert_file: folder.join("agent.pem"),
+        key_file: folder.join("agent.key"),
+        revoked: None,
+        warning: None,
+    }
+}
+
+/// A command of a shell. What it prints is no part of the result.
+fn deed(command: &str) -> Deed {
+    let command = command.to_owned();
+    Arc::new(move || {
+        let command = command.clone();
+        Box::pin(async move {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(&command);
+            shell.stdin(Stdio::null()).stdout(Stdio::null());
+            match shell.status().await {
+                Ok(status) if status.success() => Ok(()),
+                Ok(status) => Err(format!("{command}: {status}")),
+                Err(error) => Err(format!("{command}: {error}")),
+            }
+        })
     })
+}
+
+/// Shows how far the rules have got, and which was tried last.
+fn watched(all: usize) -> impl FnMut(&Finding) + Send {
+    let (mut done, mut progress) = (0, Progress::new());
+    let all = u64::try_from(all).unwrap_or(u64::MAX);
+    progress.at(done, all, "rules");
+    move |finding| {
+        done += 1;
+        progress.at(done, all, finding.rule.id);
+    }
 }
 
 fn tell(findings: &[Finding], terminal: &mut Terminal<'_>) -> Result<(), Fault> {

@@ -24,7 +24,7 @@ pub fn now_ms() -> u64 {
 }
 
 /// A UUID of version 7 (RFC 9562).
-fn new_id() -> Bytes {
+pub fn new_id() -> Bytes {
     let mut id: [u8; 16] = rand::random();
     id[..6].copy_from_slice(&now_ms().to_be_bytes()[2..]);
     id[6] = id[6] & 0x0f | 0x70;

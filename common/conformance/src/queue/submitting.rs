@@ -18,10 +18,12 @@ use super::{
         begin, completion, content, envelope, envelope_to, now_ms, part, parts, refused, submit,
         submit_parts,
     },
-    raw::{self, LATER, as_first_field},
     worker::Worker,
 };
-use crate::Problem;
+use crate::{
+    Problem,
+    raw::{self, LATER, as_first_field},
+};
 
 /// More than fits into one chunk.
 const LONG: usize = 200_000;

@@ -19,6 +19,8 @@ use crate::Problem;
 /// Messages to the queue under way.
 const UP: usize = 64;
 pub const MAIL_OF_OTHERS: &str = "there is mail of others: try a queue of its own";
+/// What is said of a message that was awaited in vain.
+pub const NOTHING: &str = "nothing came";
 /// Credits of a worker that takes what there is.
 const ALL: u32 = 100;
 
@@ -97,7 +99,7 @@ impl Worker {
         let patience = self.patience;
         match self.within(patience).await? {
             Some(message) => Ok(message),
-            None => Problem::broken("nothing came"),
+            None => Problem::broken(NOTHING),
         }
     }
 

@@ -13,10 +13,12 @@ use tonic::Code;
 use super::{
     Outcome, Target,
     caller::{self, completion, envelope, envelope_to, parts, submit, submit_parts},
-    raw::{self, LATER},
     worker::{MAIL_OF_OTHERS, Worker, hello, is_ours, name, reference, refused, with_other_fence},
 };
-use crate::Problem;
+use crate::{
+    Problem,
+    raw::{self, LATER},
+};
 
 /// Too much for a lease.
 const LARGE: usize = 700_000;
@@ -24,7 +26,7 @@ const LARGE: usize = 700_000;
 const FLOOD: usize = 400;
 
 /// Roles can only be tried by agents that have one each.
-fn single_roles(target: &Target) -> Outcome {
+pub fn single_roles(target: &Target) -> Outcome {
     match target.has_single_roles {
         true => Ok(()),
         false => Err(Problem::NotTried(
@@ -135,18 +137,18 @@ async fn leased(
     }
 }
 
-async fn leased_simply(target: &Target, subject: &str) -> Result<(Worker, Lease), Problem> {
+pub async fn leased_simply(target: &Target, subject: &str) -> Result<(Worker, Lease), Problem> {
     leased(target, &envelope(target), &caller::content(subject)).await
 }
 
-fn must_go_on(stale: bool) -> Outcome {
+pub fn must_go_on(stale: bool) -> Outcome {
     match stale {
         false => Ok(()),
         true => Problem::broken("the settlement of a lease that goes on is stale"),
     }
 }
 
-fn must_be_stale(stale: bool) -> Outcome {
+pub fn must_be_stale(stale: bool) -> Outcome {
     match stale {
         true => Ok(()),
         false => Problem::broken("the settlement was taken"),
