@@ -13,6 +13,7 @@ use postroad_envelope::{EventKind, NextHop};
 pub use mailboxes::{AccountVerb, MailboxVerb};
 
 use crate::conformance::ConformanceVerb;
+use crate::migrate::MigrateVerb;
 use crate::pki::PkiVerb;
 use crate::queue::ClassArgument;
 use crate::queue::counters::{CountersArguments, UnbanArguments};
@@ -100,7 +101,10 @@ pub enum Verb {
     /// Read the stored mail of an account
     #[command(subcommand)]
     Mailbox(MailboxVerb),
-    /// Try another's queue against the contract (proto/README.md), rule by rule; exit status 1 if one does not hold
+    /// Come here from another mail server
+    #[command(subcommand)]
+    Migrate(MigrateVerb),
+    /// Try another's queue or agent against the contract (proto/README.md), rule by rule; exit status 1 if one does not hold
     #[command(subcommand)]
     Conformance(ConformanceVerb),
     /// Print completions of this command for a shell
@@ -328,6 +332,12 @@ pub struct ImportArguments {
     /// The export
     #[arg(value_name = "FOLDER")]
     pub from: PathBuf,
+    /// The folder is a queue of Postfix (/var/spool/postfix or a copy), or has files that `postcat -q` printed, one for each mail
+    #[arg(long)]
+    pub postfix: bool,
+    /// The time zone of the times that `postcat` printed [default: that of this host]
+    #[arg(long, value_name = "NAME", requires = "postfix")]
+    pub zone: Option<String>,
     /// Hold all that is still to be sent until it is released, not only what was held before
     #[arg(long)]
     pub hold: bool,

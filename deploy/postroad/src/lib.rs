@@ -31,6 +31,7 @@ pub mod health;
 pub mod home;
 pub mod mailbox;
 mod manual;
+pub mod migrate;
 mod multi_call;
 pub mod pki;
 mod progress;
@@ -113,6 +114,7 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
         Verb::Completions { shell } => manual::completions(shell, terminal),
         Verb::Man { folder } => manual::write(&folder, terminal),
         Verb::Pki(verb) => pki::carry_out(&verb, terminal),
+        Verb::Migrate(verb) => migrate::carry_out(&verb, terminal),
         Verb::Conformance(verb) => conformance::carry_out(&verb, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
         Verb::Queue { node, verb } => queue::carry_out(*verb, node.as_deref(), config, terminal),

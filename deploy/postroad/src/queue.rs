@@ -9,6 +9,7 @@ pub mod filter;
 mod list;
 mod nodes;
 mod parts;
+mod postfix;
 mod purge;
 mod resend;
 mod retired;

@@ -8,6 +8,7 @@
 mod clients;
 mod foreign;
 mod harness;
+mod migrate;
 mod needs;
 mod reading;
 mod refusals;
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
         scenario!(swap_dovecot::takes_mail_by_socket, [Dovecot]),
         scenario!(swap_dovecot::takes_mail_by_tcp, [Dovecot]),
         scenario!(swap_dovecot::reads_while_mail_is_filed, [Dovecot, Python]),
+        scenario!(migrate::postfix_takes_the_samples, [Postfix]),
+        scenario!(migrate::every_parameter_of_postfix_is_known, [Postfix]),
+        scenario!(migrate::the_queue_of_postfix, [Postfix]),
         scenario!(strangers::in_python_lose_nothing, [Grpc]),
         scenario!(
             swap_application::mailx_and_mutt_send_as_their_account,

@@ -25,7 +25,8 @@ const ACCOUNTS: &str = "\
     smtplib.start.awkward smtplib.start.empty smtplib.start.large \
     smtplib.implicit.awkward smtplib.implicit.empty smtplib.implicit.large \
     swaks.awkward swaks.empty swaks.large curl.awkward curl.empty curl.large msmtp.awkward msmtp.empty msmtp.large \
-    stranger.trust refused relay bounced bounced.lmtp waiting inbound inbound.bounced lmtp.tcp lmtp.unix";
+    stranger.trust refused relay bounced bounced.lmtp waiting inbound inbound.bounced lmtp.tcp lmtp.unix \
+    migrate.sender migrate.one migrate.two migrate.held migrate.utf8";
 /// What the name server knows. The zone of the stack has world.test at [`BY_ZONE`].
 const HOSTS: [(&str, &str, Ipv4Addr); 2] = [
     ("dns.test", "mx.dns.test", BY_DNS),
@@ -33,6 +34,7 @@ const HOSTS: [(&str, &str, Ipv4Addr); 2] = [
 ];
 const BY_ZONE: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 const BY_DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 1);
+const MIGRATING: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 3);
 const WAITING: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 2);
 
 pub struct World {
@@ -159,6 +161,17 @@ impl World {
             &[WAITING],
             &["friend@waiting.test"],
             "",
+        )
+    }
+
+    /// The Postfix whose queue moves to us: what it has for us waits, since nothing listens there.
+    pub fn migrating_postfix(&self) -> Result<Postfix> {
+        self.new_postfix(
+            "migrating",
+            "mx.migrating.test",
+            &[MIGRATING],
+            &["friend@migrating.test"],
+            "demo.test smtp:[127.0.0.1]:9\n",
         )
     }
 

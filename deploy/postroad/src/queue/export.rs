@@ -5,11 +5,12 @@ use std::path::Path;
 
 use futures::{StreamExt as _, stream};
 use postroad_envelope::{Filter, QueueIdPrefix};
-use postroad_queue_client::{ImportedMail, QueueAdmin as _, QueueError};
+use postroad_queue_client::{ContentStream, ImportedMail, QueueAdmin as _, QueueError};
 use postroad_queued::Offline;
 use postroad_queued::export::{Export, ExportError, Mail, Which};
 use serde_json::json;
 
+use super::postfix::PostfixQueue;
 use super::{Admin, stopped};
 use crate::cli::{ExportArguments, FolderArguments, ImportArguments};
 use crate::fault::Fault;
@@ -108,6 +109,62 @@ struct Counts {
     known: u64,
     refused: Vec<(String, String)>,
     refused_count: u64,
+    /// What of mails could not be taken along.
+    remarks: Vec<(String, &'static str)>,
+}
+
+/// Where mails come from.
+enum Source {
+    Export(Export),
+    Postfix(PostfixQueue),
+}
+
+/// The name of a mail there, and the mail with its content, or why there is none.
+type Next = (String, Result<(ImportedMail, ContentStream), String>);
+
+impl Source {
+    fn open(arguments: &ImportArguments) -> Result<Self, Fault> {
+        let (from, zone) = (&arguments.from, arguments.zone.as_deref());
+        match arguments.postfix {
+            true => PostfixQueue::open(from, zone).map(Self::Postfix),
+            false => Ok(Self::Export(Export::open(from)?)),
+        }
+    }
+
+    fn mails(&self) -> u64 {
+        match self {
+            Self::Export(export) => export.mails,
+            Self::Postfix(queue) => queue.mails,
+        }
+    }
+
+    fn next(&mut self, counts: &mut Counts) -> Result<Option<Next>, ExportError> {
+        match self {
+            Self::Export(export) => Ok(export.next_mail()?.map(|mail| match mail {
+                Err(why) => (String::new(), Err(why)),
+                Ok(mail) => match imported(&mail) {
+                    Ok(ready) => (
+                        mail.queue_id().to_owned(),
+                        Ok((ready, export.content(&mail))),
+                    ),
+                    Err(why) => (String::new(), Err(why)),
+                },
+            })),
+            Self::Postfix(queue) => Ok(queue.next_mail().map(|(name, read)| {
+                let read = read.map(|(mail, content, remarks)| {
+                    let remarks = remarks.into_iter().map(|remark| (name.clone(), remark));
+                    counts.remarks.extend(remarks);
+                    (mail, content)
+                });
+                (name, read)
+            })),
+        }
+    }
+}
+
+fn imported(mail: &Mail) -> Result<ImportedMail, String> {
+    let imported = mail.imported();
+    imported.map_err(|unfit| format!("mail {}: {unfit}", mail.queue_id()))
 }
 
 impl Counts {
@@ -130,16 +187,16 @@ pub async fn import(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Fault> {
     admin.only()?;
-    let mut export = Export::open(&arguments.from)?;
+    let mut source = Source::open(arguments)?;
     let (mut counts, mut bar) = (Counts::default(), Progress::new());
-    let ended = import_all(admin, arguments, &mut export, &mut counts, &mut bar).await;
+    let ended = import_all(admin, arguments, &mut source, &mut counts, &mut bar).await;
     bar.clear();
     tell(arguments, &counts, terminal);
     if let Err(fault) = ended {
         return Err(Fault::NotDone(format!(
             "{fault}; {} of {} mails were done. Import again: what is in the queue already is known",
             counts.done(),
-            export.mails
+            source.mails()
         )));
     }
     match counts.refused_count {
@@ -151,26 +208,25 @@ pub async fn import(
 async fn import_all(
     admin: &Admin,
     arguments: &ImportArguments,
-    export: &mut Export,
+    source: &mut Source,
     counts: &mut Counts,
     bar: &mut Progress,
 ) -> Result<(), Fault> {
-    let total = export.mails;
+    let total = source.mails();
     let mut under_way = stream::FuturesUnordered::new();
     let mut is_end = false;
     loop {
         while !is_end && under_way.len() < AT_ONCE {
-            let Some(mail) = export.next_mail()? else {
+            let Some((name, mail)) = source.next(counts)? else {
                 is_end = true;
                 break;
             };
-            match mail.and_then(|mail| Ok((ready(&mail, arguments)?, mail))) {
-                Ok((ready, mail)) => {
-                    let content = export.content(&mail);
-                    let importing = admin.import(ready, content);
-                    under_way.push(async move { (mail.queue_id().to_owned(), importing.await) });
+            match mail {
+                Ok((mail, content)) => {
+                    let importing = admin.import(ready(mail, arguments), content);
+                    under_way.push(async move { (name, importing.await) });
                 }
-                Err(why) => counts.refuse(String::new(), why),
+                Err(why) => counts.refuse(name, why),
             }
         }
         let Some((id, outcome)) = under_way.next().await else {
@@ -192,16 +248,14 @@ async fn import_all(
     }
 }
 
-fn ready(mail: &Mail, arguments: &ImportArguments) -> Result<ImportedMail, String> {
-    let imported = mail.imported();
-    let mut imported = imported.map_err(|unfit| format!("mail {}: {unfit}", mail.queue_id()))?;
+fn ready(mut imported: ImportedMail, arguments: &ImportArguments) -> ImportedMail {
     imported.dry_run = arguments.dry_run;
     if arguments.hold {
         for recipient in &mut imported.recipients {
             recipient.hold.get_or_insert_with(|| "imported".to_owned());
         }
     }
-    Ok(imported)
+    imported
 }
 
 fn tell(arguments: &ImportArguments, counts: &Counts, terminal: &mut Terminal<'_>) {
@@ -213,12 +267,16 @@ fn tell(arguments: &ImportArguments, counts: &Counts, terminal: &mut Terminal<'_
             "known": counts.known,
             "refused": refused.collect::<Vec<_>>(),
             "refused_count": counts.refused_count,
+            "remarks": counts.remarks.iter().map(|(id, what)| json!({ "queue_id": id, "what": what })).collect::<Vec<_>>(),
             "dry_run": arguments.dry_run,
         }));
         return;
     }
     for (id, why) in &counts.refused {
         terminal.say(one_line(&format!("{id} {why}"), 1_000));
+    }
+    for (id, what) in &counts.remarks {
+        terminal.say(one_line(&format!("{id} {what}"), 1_000));
     }
     let would = if arguments.dry_run { "would be " } else { "" };
     terminal.line(format_args!(

@@ -123,6 +123,24 @@ impl Postfix {
         self.kept.take().map_or(Ok(()), |mut kept| kept.stop())
     }
 
+    /// Where its configuration and queue are.
+    pub fn place(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What one of its programs prints, by universal time.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+        let mut command = Command::new(program);
+        let command = command.arg("-c").arg(self.folder.join("etc"));
+        let command = command
+            .args(arguments)
+            .env("PATH", search_path())
+            .env("TZ", "UTC");
+        let done = command.output()?;
+        ensure!(done.status.success(), "{program} {arguments:?}: {done:?}");
+        Ok(done.stdout)
+    }
+
     /// Its mail log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
