@@ -261,6 +261,12 @@ pub async fn python_json(name: &str, orders: &Value) -> Result<Value> {
     serde_json::from_str(&ended.said).with_context(|| ended.said)
 }
 
+/// Runs a script of `tests/python`; all it said, however it ended.
+pub async fn python_said(name: &str, orders: &Value) -> Result<String> {
+    let arguments = vec![script(name).into(), orders.to_string().into()];
+    Ok(run(python(), arguments, None).await?.said)
+}
+
 async fn run(
     program: impl AsRef<OsStr>,
     arguments: Vec<OsString>,

@@ -3,6 +3,7 @@
 mod aiosmtpd;
 mod dnsmasq;
 mod dovecot;
+mod dovecot_auth;
 mod exim;
 mod postfix;
 
@@ -25,6 +26,7 @@ pub use self::{
     aiosmtpd::Aiosmtpd,
     dnsmasq::Dnsmasq,
     dovecot::{Dovecot, OWNER, PASSWORD as IMAP_PASSWORD, SampleDovecot, sample_file},
+    dovecot_auth::DovecotAuth,
     exim::{EXIM_USER, Exim, exim},
     postfix::{MASTER, Postfix, Setup},
 };

@@ -21,6 +21,9 @@ mod swap_dovecot;
 mod swap_exim_in_front;
 mod swap_front;
 mod swap_postfix_in_front;
+mod swap_smarthost;
+mod swap_submission;
+mod swapping;
 mod world;
 
 use std::process::ExitCode;
@@ -66,6 +69,19 @@ fn main() -> ExitCode {
         scenario!(migrate::postfix_takes_the_samples, [Postfix]),
         scenario!(migrate::every_parameter_of_postfix_is_known, [Postfix]),
         scenario!(migrate::the_queue_of_postfix, [Postfix]),
+        scenario!(
+            swap_smarthost::sends_by_it_with_auth_and_verified_tls,
+            [Postfix, Dovecot]
+        ),
+        scenario!(
+            swap_smarthost::mail_waits_while_it_cannot_be_trusted_or_does_not_trust_us,
+            [Postfix, Dovecot]
+        ),
+        scenario!(
+            swap_submission::hands_over_with_its_certificate,
+            [Postfix, Dovecot, Python]
+        ),
+        scenario!(swap_submission::others_can_send_nothing, [Postfix, Dovecot]),
         scenario!(strangers::in_python_lose_nothing, [Grpc]),
         scenario!(
             swap_application::mailx_and_mutt_send_as_their_account,

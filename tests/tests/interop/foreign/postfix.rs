@@ -90,6 +90,29 @@ impl Postfix {
         Ok(postfix)
     }
 
+    /// The same with listeners of the sample's own: `master_cf` has their lines.
+    pub fn with_listeners(
+        place: &Path,
+        addresses: &[SocketAddr],
+        main_cf: &str,
+        master_cf: &str,
+    ) -> Result<Self> {
+        for leaf in ["", "etc", "queue", "data"] {
+            folder(&place.join(leaf))?;
+        }
+        hand_over(&place.join("data"), user("postfix")?)?;
+        let write = |name: &str, text: &str| fs::write(place.join("etc").join(name), text);
+        write("main.cf", &format!("{main_cf}\n{}{QUICK}", here(place)))?;
+        write("master.cf", &(master_cf.to_owned() + DAEMONS))?;
+        let postfix = Self {
+            folder: place.to_owned(),
+            addresses: addresses.to_vec(),
+            kept: None,
+        };
+        postfix.check()?;
+        Ok(postfix)
+    }
+
     /// Makes the queue and has Postfix look at its own configuration.
     fn check(&self) -> Result<()> {
         let mut command = Command::new("postfix");
@@ -180,6 +203,10 @@ impl Postfix {
         found.await.with_context(|| self.log())
     }
 }
+
+/// For mail that waits at a neighbour until we are back, and for a log that tells of TLS.
+const QUICK: &str =
+    "maximal_backoff_time = 3s\nsmtp_tls_loglevel = 1\nalias_maps =\nalias_database =\n";
 
 /// Folders of its own, no names from outside, and little patience: but the queue manager leaves a mail alone for good if it looks for it
 /// before the one who tried last has let go of it, which may take a second on a busy machine.
