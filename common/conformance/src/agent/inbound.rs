@@ -4,5 +4,5 @@ use super::{handing_over, stage::Stage};
 use crate::rules::rules;
 
 rules![Stage;
-    "inbound.no_account": "any mail of a client in `queued.relay_networks`; never with an account" => handing_over::role,
+    "inbound.no_account": "or verified for a name in `queued.relay_certificates`; never with an account" => handing_over::role,
 ];
