@@ -13,7 +13,7 @@ use postroad_tests::{is_same_mail, mail};
 use tempfile::TempDir;
 
 use crate::{
-    docker::{Compose, PATIENCE, docker, docker_octets, looking, output_of, source},
+    docker::{Compose, PATIENCE, docker, docker_octets, looking, output_of, said, source},
     elsewhere::{self, FRIEND},
     image,
     load::{Submitter, Way},
@@ -52,8 +52,8 @@ enum To {
     Mailbox,
     /// In the account's mailbox as Dovecot shows it.
     Dovecot,
-    /// To somebody elsewhere: in the queue of Postfix, which has no way to the world here.
-    QueueOfPostfix,
+    /// To somebody elsewhere: Postfix took it from who logged in, and has no way to the world here.
+    Postfix,
 }
 
 const SWAPS: &[Swap] = &[
@@ -80,7 +80,7 @@ const SWAPS: &[Swap] = &[
     Swap {
         name: "postfix-smarthost",
         from: From::Account,
-        to: To::QueueOfPostfix,
+        to: To::Postfix,
     },
     Swap {
         name: "postfix-submission",
@@ -216,7 +216,7 @@ impl Swap {
         };
         let recipient = match self.to {
             To::Mailbox | To::Dovecot => ALICE,
-            To::QueueOfPostfix => FRIEND,
+            To::Postfix => FRIEND,
         };
         let mut client = submitter.by(way, ADDRESS.into()).login().await?;
         client.deliver(sender, &[recipient], &content).await?;
@@ -224,29 +224,34 @@ impl Swap {
     }
 
     async fn arrives(&self, compose: &Compose, content: &[u8]) -> Result<()> {
-        looking("the mail", async || {
-            let words: (&str, &[&str]) = match self.to {
-                To::Mailbox => ("mda", &["postroad", "mailbox", "show", ALICE, "--raw"]),
-                To::Dovecot => (
-                    "dovecot",
-                    &[
-                        "doveadm", "-f", "pager", "fetch", "-u", ALICE, "text", "all",
-                    ],
-                ),
-                To::QueueOfPostfix => ("postfix", &["postqueue", "-p"]),
-            };
-            let container = compose.container(words.0).await.ok()?;
-            let call = [&["exec", &container], words.1].concat();
-            let shown = docker_octets(&call, b"").await.ok()?;
-            let there = match self.to {
-                To::Mailbox => is_same_mail(content, &shown),
-                To::Dovecot => is_same_mail(content, without_label(&shown)),
-                To::QueueOfPostfix => String::from_utf8_lossy(&shown).contains(FRIEND),
-            };
-            there.then_some(())
+        looking("the mail", async || match self.to {
+            To::Mailbox => {
+                let words = ["postroad", "mailbox", "show", ALICE, "--raw"];
+                let shown = shown(compose, "mda", &words).await?;
+                is_same_mail(content, &shown).then_some(())
+            }
+            To::Dovecot => {
+                let words = [
+                    "doveadm", "-f", "pager", "fetch", "-u", ALICE, "text", "all",
+                ];
+                let shown = shown(compose, "dovecot", &words).await?;
+                is_same_mail(content, without_label(&shown)).then_some(())
+            }
+            To::Postfix => {
+                let log = said(&compose.container("postfix").await.ok()?).await.ok()?;
+                let words = ["sasl_username=postroad", &format!("to=<{FRIEND}>")];
+                words.iter().all(|word| log.contains(word)).then_some(())
+            }
         })
         .await
     }
+}
+
+/// What a program in the container of a service prints.
+async fn shown(compose: &Compose, service: &str, words: &[&str]) -> Option<Vec<u8>> {
+    let container = compose.container(service).await.ok()?;
+    let call = [&["exec", &container], words].concat();
+    docker_octets(&call, b"").await.ok()
 }
 
 /// doveadm writes the name of the field before it, and a form feed after it.
