@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use postroad_daemon::{AgentConfig, ByteSize, ConfigError, ConfigFile, HttpConfig, Interval};
 use postroad_envelope::{InvalidStoreName, StoreName};
+use postroad_maildir::{FileSystem, SyncOptions};
 use postroad_net::{Limits, ListenAddr, Networks};
+use postroad_smtpd::Timeouts;
 use serde::{Deserialize, Serialize};
 
 /// Keys that can change while the agent runs; others need a restart.
@@ -16,6 +18,7 @@ pub const LIVE: &[&str] = &[
     "mda.lmtp.max_recipients",
     "mda.lmtp.max_hops",
     "mda.lmtp.queue_timeout",
+    "mda.lmtp.timeouts",
     "mda.lmtp.limits",
 ];
 
@@ -29,10 +32,26 @@ pub struct Config {
     pub store: String,
     /// Deliveries at one time. Each waits for the disk, and those of one moment share its syncs.
     pub concurrency: u32,
+    /// How those of one moment share syncs.
+    pub sync: SyncConfig,
     /// Mail from other mail systems, by LMTP.
     pub lmtp: LmtpConfig,
     /// `/healthz`, `/readyz` and `/metrics`.
     pub http: HttpConfig,
+}
+
+/// `[mda.sync]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncConfig {
+    /// Kinds of file system that are synced as a whole for a group of deliveries.
+    pub file_systems: Vec<String>,
+    /// So many that wait for the disk at the same time are a group.
+    pub together: u32,
+    /// If that takes longer, others write much to the same disk,
+    pub slow: Interval,
+    /// and for so long each file is synced by itself.
+    pub pause: Interval,
 }
 
 /// `[mda.lmtp]` (RFC 2033).
@@ -56,6 +75,8 @@ pub struct LmtpConfig {
     pub max_hops: u32,
     /// How long the queue is waited for before the client is told to come again.
     pub queue_timeout: Interval,
+    /// How long a client is waited for.
+    pub timeouts: Timeouts,
     /// Connections.
     pub limits: Limits,
 }
@@ -76,8 +97,35 @@ impl Default for Config {
             mail_root: "/var/lib/postroad/mail".into(),
             store: StoreName::DEFAULT.to_owned(),
             concurrency: 64,
+            sync: SyncConfig::default(),
             lmtp: LmtpConfig::default(),
             http: HttpConfig::default(),
+        }
+    }
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            file_systems: ["ext4", "xfs", "btrfs"].map(str::to_owned).to_vec(),
+            together: 4,
+            slow: Interval::millis(100),
+            pause: Interval::seconds(10),
+        }
+    }
+}
+
+impl SyncConfig {
+    /// As the store takes it.
+    pub fn options(&self) -> SyncOptions {
+        SyncOptions {
+            from: self.together as usize,
+            on: FileSystem::ALL
+                .into_iter()
+                .filter(|known| self.file_systems.iter().any(|name| name == known.name()))
+                .collect(),
+            slow: self.slow.into(),
+            pause: self.pause.into(),
         }
     }
 }
@@ -93,6 +141,7 @@ impl Default for LmtpConfig {
             max_recipients: 1000,
             max_hops: 100,
             queue_timeout: Interval::seconds(30),
+            timeouts: Timeouts::default(),
             limits: Limits {
                 // One mail system on one host brings all of the mail.
                 max_connections_per_ip: 1000,
@@ -138,6 +187,22 @@ impl Config {
                 "write 1 or more",
             ));
         }
+        let known = FileSystem::ALL.map(FileSystem::name);
+        if let Some(other) = (self.sync.file_systems.iter()).find(|name| !known.contains(&&***name))
+        {
+            problems.push(file.error(
+                "mda.sync.file_systems",
+                format!("nobody knows whether {other:?} syncs as a whole what it says"),
+                format!("write some of {}, or []", known.join(", ")),
+            ));
+        }
+        if self.sync.slow == Interval::millis(0) {
+            problems.push(file.error(
+                "mda.sync.slow",
+                "every sync takes longer than no time at all",
+                "write a time such as \"100ms\", or file_systems = [] to sync each file by itself",
+            ));
+        }
         if self.lmtp.proxy_networks.names_everyone() {
             problems.push(file.error(
                 "mda.lmtp.proxy_networks",
@@ -159,6 +224,7 @@ impl Config {
                 "write 100 or more",
             ));
         }
+        problems.extend(self.lmtp.timeouts.check("mda.lmtp.timeouts", file));
         problems
     }
 }
@@ -231,13 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn without_a_word_syncs_are_as_the_store_has_them() {
+        assert_eq!(SyncConfig::default().options(), SyncOptions::default());
+    }
+
+    #[test]
     fn problems_name_their_key() {
-        let text = "[mda]\nmail_root = \"mail\"\nconcurrency = 0\nstore = \"A\"\n";
+        let text = "[mda]\nmail_root = \"mail\"\nconcurrency = 0\nstore = \"A\"\nsync.slow = \"0s\"\nsync.file_systems = [\"zfs\"]\n";
         let file = ConfigFile::assemble([("p.toml".into(), text.to_owned())], []).unwrap();
         let config: Config = file.section("mda").unwrap();
         let problems = config.check(&file);
         let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 3);
+        assert_eq!(told.len(), 5);
+        assert!(
+            told[3].starts_with("p.toml:6: mda.sync.file_systems: nobody knows whether \"zfs\""),
+            "{told:?}"
+        );
+        assert!(told[4].starts_with("p.toml:5: mda.sync.slow: "), "{told:?}");
         assert!(told[0].starts_with("p.toml:2: mda.mail_root: "), "{told:?}");
         assert!(
             told[1].starts_with("p.toml:4: mda.store: the name of a store is "),

@@ -46,16 +46,25 @@ pub enum FilingError {
 
 pub type Filed = (RecipientIndex, Result<Delivered, FilingError>);
 
+/// What all copies have in common.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// When it was received (Unix time).
+    pub received_sec: u64,
+    /// Its content need not be made of lines.
+    pub is_binary: bool,
+}
+
 /// Files all copies; blocks. Reads the content once, however many there are, and not at all if none needs it.
 pub fn file(
     store: &Store,
     copies: Vec<Copy>,
-    received_sec: u64,
+    mail: &Mail,
     mut content: mpsc::Receiver<Piece>,
 ) -> Vec<Filed> {
     let mut filing = Filing::default();
     for copy in copies {
-        filing.begin(store, copy, received_sec);
+        filing.begin(store, copy, mail);
     }
     let mut header = Some(HeaderSplitter::new(HEADER_LIMIT));
     while !filing.open.is_empty() {
@@ -81,9 +90,14 @@ struct Filing {
 }
 
 impl Filing {
-    fn begin(&mut self, store: &Store, copy: Copy, received_sec: u64) {
-        match store.begin(&copy.target, copy.id.clone(), received_sec) {
-            Ok(Begin::Write(delivery)) => self.open.push((copy, delivery)),
+    fn begin(&mut self, store: &Store, copy: Copy, mail: &Mail) {
+        match store.begin(&copy.target, copy.id.clone(), mail.received_sec) {
+            Ok(Begin::Write(mut delivery)) => {
+                if mail.is_binary {
+                    delivery.keep_octets();
+                }
+                self.open.push((copy, delivery));
+            }
             Ok(Begin::Already(delivered)) => self.done.push((copy.index, Ok(delivered))),
             Err(error) => self.done.push((copy.index, Err(error.into()))),
         }

@@ -14,7 +14,8 @@
 //! * Of an account that is of another store nothing is filed, but what the ledger says was filed is settled so.
 //! * Content beyond what travels in a lease is streamed from the queue to the disk, once for several mailboxes.
 //! * Other mail systems hand mail over by LMTP (`mda.lmtp`); it goes through the queue like all other mail.
-//! * Filing runs on blocking threads, bounded by `mda.concurrency`; a delivery that began is never cut short.
+//! * Filing runs on blocking threads, bounded by `mda.concurrency`; a delivery that began is never cut short. Those that wait for
+//!   the disk at the same time share its syncs (`mda.sync`).
 //!
 //! What can fail: a mailbox (an outcome, told to the queue), the queue (leases end, the worker connects again), the
 //! store as a whole ([`MdaError`]). The ledger in `postroad-maildir` makes every repetition harmless.
@@ -27,6 +28,7 @@ mod lmtp;
 mod outcome;
 mod place;
 mod redirect;
+mod syncs;
 mod timeline;
 mod upkeep;
 mod worker;
@@ -35,7 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{Config, LmtpAddr, LmtpConfig};
+pub use config::{Config, LmtpAddr, LmtpConfig, SyncConfig};
 pub use error::MdaError;
 use postroad_accounts::Accounts;
 use postroad_daemon::{CommonConfig, DaemonError, ReloadPart, Start, machine_name};
@@ -135,6 +137,7 @@ impl Mda {
         let host = common.hostname.to_string();
         let name = config.store_name().map_err(MdaError::StoreName)?;
         let store = open_store(&config, &host).await?;
+        syncs::count(&store, &dependencies.metrics);
         let lmtp = Lmtp::bind(
             &config.lmtp,
             common,
@@ -238,8 +241,9 @@ async fn first_panic(tasks: &mut JoinSet<()>) -> JoinError {
 
 async fn open_store(config: &Config, host: &str) -> Result<Store, MdaError> {
     let (root, host) = (config.mail_root.clone(), host.to_owned());
+    let syncs = config.sync.options();
     let opened: Result<(Store, Recovery), MaildirError> =
-        spawn_blocking(move || Store::open(&root, &host)).await?;
+        spawn_blocking(move || Store::open_with(&root, &host, syncs)).await?;
     let (store, recovery) = opened.map_err(MdaError::Store)?;
     if recovery.unsettled > 0 {
         tracing::info!(

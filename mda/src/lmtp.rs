@@ -194,9 +194,12 @@ fn smtpd_config(name: &str, config: &LmtpConfig, common: &CommonConfig) -> Smtpd
     // A mail system brings mail for hours on one connection.
     session.limits.refused_recipients = u32::MAX;
     session.limits.idle_commands = u32::MAX;
+    session.limits.mails = u32::MAX;
+    session.limits.commands = u32::MAX;
     let mut smtpd = SmtpdConfig::new(name, session);
     smtpd.max_hops = config.max_hops;
     smtpd.xforward_networks = config.xforward_networks.clone();
+    config.timeouts.apply(&mut smtpd);
     smtpd.timeouts.queue = config.queue_timeout.into();
     smtpd
 }

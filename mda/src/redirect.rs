@@ -12,7 +12,8 @@ use postroad_reply::{SUCCESS_2_0_0, SYSTEM_4_3_0};
 
 const CHUNK: usize = 64 * 1024;
 
-/// Submits the mail to the targets; none: the queue did not take it, so the recipient stays due.
+/// Submits the mail to the targets; none: the queue did not take it, so the recipient stays due. Success is reported of the new
+/// mail, or by the queue of its several recipients (RFC 3461 §5.2.7), never of the old one.
 pub async fn redirect(
     queue: &dyn QueueService,
     lease: &Lease,

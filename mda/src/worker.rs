@@ -10,7 +10,7 @@ use futures::future::join_all;
 use postroad_accounts::{Accounts, Away};
 use postroad_address::ForwardPath;
 use postroad_envelope::{
-    Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, StoreName, Timestamp,
+    BodyKind, Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, StoreName, Timestamp,
 };
 use postroad_maildir::{Delivered, DeliveryId, MaildirError, Store};
 use postroad_queue_client::worker::{Handler, Verdict};
@@ -22,14 +22,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::filing::{Copy, Filed, FilingError, Piece, file};
+use crate::filing::{Copy, Filed, FilingError, Mail, Piece, file};
 use crate::place::{Place, place};
 use crate::{outcome, redirect, timeline};
 
-/// Copies written while the content is read once. Small contents are dear by their syncs instead, which threads
-/// share, so those are spread.
+/// Copies written while the content is read once. Small contents are dear by their syncs instead, which threads that
+/// wait at the same time share, so those are spread.
 const COPIES_PER_READ: usize = 16;
-const COPIES_PER_THREAD: usize = 2;
+const COPIES_PER_THREAD: usize = 1;
 /// Pieces of content (of 64 KiB) on their way to the disk.
 const PIECES: usize = 8;
 /// The queue is on this host or near; a piece that takes longer will not come.
@@ -117,10 +117,15 @@ impl Handler for Worker {
                 false => untried("the mail could not be filed now", Touch::Unclear),
             };
         }
+        let expanded = outcomes
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Expanded(_)));
         Verdict::Settle(Settlement {
+            timed: Vec::new(),
+            reporting: expanded.map(|(index, _)| *index).collect(),
             lease: lease.lease,
             outcomes,
-            site: None,
+            sites: Vec::new(),
             started_at,
             elsewhere,
         })
@@ -228,11 +233,14 @@ impl Worker {
         };
         let (feed, content) = mpsc::channel(PIECES);
         let store = self.store.clone();
-        let received_sec = lease.envelope.received_at.as_secs();
+        let mail = Mail {
+            received_sec: lease.envelope.received_at.as_secs(),
+            is_binary: lease.envelope.body == BodyKind::BinaryMime,
+        };
         let indices: Vec<_> = copies.iter().map(|copy| copy.index).collect();
         let filing = spawn_blocking(move || {
             let _permit = permit;
-            file(&store, copies, received_sec, content)
+            file(&store, copies, &mail, content)
         });
         let fed = self.feed(lease, feed).await;
         let mut filed = match filing.await {

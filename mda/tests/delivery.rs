@@ -395,7 +395,11 @@ async fn an_alias_is_sent_on_once_however_often_the_lease_comes() {
     mail.size = 100_000;
     for _ in 0..2 {
         agent.session.lease(&mail, Some(content.clone())).await;
-        assert_eq!(agent.session.settled().await[0].1.action(), "expanded");
+        let settlement = agent.session.settlement().await;
+        assert_eq!(settlement.outcomes[0].1.action(), "expanded");
+        // RFC 3461 §5.2.7: the new mail is what is reported.
+        assert_eq!(settlement.reporting, [RecipientIndex(0)]);
+        agent.session.keep(&settlement).await;
     }
     let sent = agent.queue.mails();
     assert_eq!(sent.len(), 1);

@@ -1,5 +1,7 @@
 //! Guessing passwords is made slow, and then stopped: the answer to a failed log-in waits, longer with each failure of one
-//! network, and a network with too many is refused for a time.
+//! network and of one name. A network with too many is refused for a time, and so is a name that too many tried, but for networks
+//! from which its account logged in before: its owner is not to be locked out by strangers. A name counts whether it is an account
+//! or not, so that nobody learns which are.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,11 +11,15 @@ use postroad_counters::{Count, Key, Kind, Limit, Rule};
 use postroad_envelope::Timestamp;
 use postroad_metrics::Counter;
 use postroad_net::Networks;
-use postroad_reply::{POLICY_4_7_0, Reply, SERVICE_NOT_AVAILABLE_421};
+use postroad_reply::{POLICY_4_7_0, Reply, SERVICE_NOT_AVAILABLE_421, TEMPORARY_AUTH_FAILURE_454};
 
 use crate::Config;
 use crate::together::Together;
 use crate::words::in_words;
+
+/// How long a network is where the owner of an account is at home, and how often that is told anew.
+const AT_HOME: Duration = Duration::from_secs(31 * 86_400);
+const TELL_AGAIN: Duration = Duration::from_secs(86_400);
 
 /// Failed log-ins and what follows from them.
 pub struct Bans {
@@ -27,7 +33,9 @@ struct Terms {
     max_delay: Duration,
     limit: Limit,
     ban: Duration,
-    except: [Networks; 2],
+    name_limit: Limit,
+    name_ban: Duration,
+    except: [Networks; 3],
     ipv6_prefix: u8,
 }
 
@@ -45,8 +53,20 @@ impl Bans {
                 0 => Duration::ZERO,
                 _ => auth.ban_for.into(),
             },
+            name_limit: Limit {
+                window: auth.ban_window.into(),
+                most: u64::from(auth.name_ban_after).saturating_sub(1),
+            },
+            name_ban: match auth.name_ban_after {
+                0 => Duration::ZERO,
+                _ => auth.ban_for.into(),
+            },
             // A balancer that is banned takes all of its clients with it, and its own looks at us.
-            except: [auth.ban_except.clone(), config.proxy_networks.clone()],
+            except: [
+                auth.ban_except.clone(),
+                config.proxy_networks.clone(),
+                config.xclient_networks.clone(),
+            ],
             ipv6_prefix: config.limits.ipv6_prefix,
         };
         Self {
@@ -70,13 +90,67 @@ impl Bans {
         Some(self.refusal(client, until))
     }
 
+    /// Whether log-ins by this name are refused now, from where this client is. To be counted as a failure if they are.
+    pub async fn refuse_name(&self, client: IpAddr, name: &str) -> Option<Reply> {
+        if self.is_excepted(client) || self.terms.name_ban.is_zero() {
+            return None;
+        }
+        let count = self.of_name(name, 0)?;
+        let until = self.together.count(&count).await.banned_until?;
+        if self.is_home(client, name).await {
+            return None;
+        }
+        self.refused.count();
+        let text = format!(
+            "too many failed log-ins by this name, try again in {}",
+            left_until(until)
+        );
+        Some(Reply::new(TEMPORARY_AUTH_FAILURE_454, POLICY_4_7_0, text))
+    }
+
     /// Counts a failure and says how long its answer waits.
-    pub async fn failed(&self, client: IpAddr) -> Duration {
-        let Some(count) = self.of(client, 1) else {
-            return self.terms.delay;
+    pub async fn failed(&self, client: IpAddr, name: &str) -> Duration {
+        let (network, name) = (self.of(client, 1), self.of_name(name, 1));
+        let mut failures = 0;
+        for count in network.iter().chain(&name) {
+            failures = failures.max(self.together.count(count).await.value);
+        }
+        self.terms.delay_of(failures)
+    }
+
+    /// Remembers where the owner of an account is at home; nobody waits for that. Where no name is refused it need not be known.
+    pub fn succeeded(&self, client: IpAddr, account: &str) {
+        if self.is_excepted(client) || self.terms.name_ban.is_zero() {
+            return;
+        }
+        let Ok(key) = Key::home(account, client, self.terms.ipv6_prefix) else {
+            return;
         };
-        let counted = self.together.count(&count).await;
-        self.terms.delay_of(counted.value)
+        if self
+            .together
+            .is_first(&counted_only(key.clone(), TELL_AGAIN, 1))
+        {
+            let together = Arc::clone(&self.together);
+            tokio::spawn(async move {
+                together.count(&counted_only(key, AT_HOME, 1)).await;
+            });
+        }
+    }
+
+    async fn is_home(&self, client: IpAddr, name: &str) -> bool {
+        let Ok(key) = Key::home(name, client, self.terms.ipv6_prefix) else {
+            return false;
+        };
+        let counted = self.together.count(&counted_only(key, AT_HOME, 0)).await;
+        counted.value > 0
+    }
+
+    /// None: whatever was typed is no name of an account anywhere.
+    fn of_name(&self, name: &str, add: u64) -> Option<Count> {
+        let key = Key::new(Kind::Guessed, name).ok()?;
+        let (limit, ban) = (self.terms.name_limit, self.terms.name_ban);
+        let rule = Rule::Ban { limit, ban };
+        Some(Count { key, add, rule })
     }
 
     fn of(&self, client: IpAddr, add: u64) -> Option<Count> {
@@ -91,20 +165,39 @@ impl Bans {
     }
 
     fn may_ban(&self, client: IpAddr) -> bool {
-        let excepted = self.terms.except.iter().any(|all| all.contains(client));
-        !self.terms.ban.is_zero() && !excepted
+        !self.terms.ban.is_zero() && !self.is_excepted(client)
+    }
+
+    fn is_excepted(&self, client: IpAddr) -> bool {
+        self.terms.except.iter().any(|all| all.contains(client))
     }
 
     fn refusal(&self, client: IpAddr, until: Timestamp) -> Reply {
         self.refused.count();
-        let left = until.since(Timestamp::from(SystemTime::now()));
         let text = format!(
             "too many failed log-ins from {}, try again in {}",
             client.to_canonical(),
-            in_words(left)
+            left_until(until)
         );
         Reply::new(SERVICE_NOT_AVAILABLE_421, POLICY_4_7_0, text)
     }
+}
+
+/// Nothing follows from it.
+fn counted_only(key: Key, window: Duration, add: u64) -> Count {
+    let limit = Limit {
+        window,
+        most: u64::MAX,
+    };
+    let rule = Rule::Ban {
+        limit,
+        ban: Duration::ZERO,
+    };
+    Count { key, add, rule }
+}
+
+fn left_until(until: Timestamp) -> String {
+    in_words(until.since(Timestamp::from(SystemTime::now())))
 }
 
 impl Terms {
@@ -132,6 +225,11 @@ mod tests {
                 most: 1,
             },
             ban: SECOND,
+            name_limit: Limit {
+                window: SECOND,
+                most: 1,
+            },
+            name_ban: SECOND,
             except: Default::default(),
             ipv6_prefix: 64,
         };

@@ -15,8 +15,8 @@ pub enum MsaError {
     /// The surroundings or the configuration: a port cannot be had.
     #[error("msa.{listener}: {source}")]
     Listen {
-        /// `submission` or `submissions`.
-        listener: &'static str,
+        /// Its name.
+        listener: String,
         /// Why.
         #[source]
         source: NetError,

@@ -9,44 +9,55 @@
 //! process of its own. What it leans on are arguments ([`Dependencies`]).
 //!
 //! * Nothing but EHLO, STARTTLS and QUIT without TLS, no MAIL without AUTH, no sender an account may not use.
-//! * Failed log-ins of a network make its answers slow and then get it banned; accounts have sending limits. Both are counted
+//! * Failed log-ins of a network make its answers slow and then get it banned; accounts have sending limits (mails, recipients, octets). Both are counted
 //!   by way of the queue for all copies of the agent, and by each alone while the queue is away.
 //! * Aliases of ours expand at RCPT; other recipients are taken as they are.
-//! * Date and Message-ID are added when missing, Bcc is taken out; all are header edits, the content stays as it came.
+//! * From and Sender name the account, or whom it may send as; what cannot be read to its last character is refused.
+//! * Date, Message-ID, From and MIME-Version are added when missing, Bcc and what only a border may say are taken out; all are header
+//!   edits, the content stays as it came.
 //!
 //! What can fail: only the start ([`MsaError`]). Afterwards a client gets a reply: 4yz while queue or directory cannot
 //! serve, and then nothing was taken.
 #![forbid(unsafe_code)]
 
+mod authors;
 mod bans;
 mod complete;
 mod config;
 mod error;
+pub mod explain;
+pub mod identity;
 mod policy;
 mod port;
+mod questions;
 pub mod rules;
 mod sending;
+mod tickets;
 mod together;
+mod vouched;
 mod words;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use config::{AuthConfig, Config};
+pub use config::{AuthConfig, ClientCertificates, Config, ListenerConfig, MechanismName};
 pub use error::MsaError;
 use postroad_accounts::Accounts;
 use postroad_daemon::{Apply, CommonConfig, DaemonError, ReloadPart, Start};
 use postroad_dns::{Resolver, ResolverOptions};
 use postroad_metrics::Metrics;
-use postroad_net::{Limits, LiveLimits, ServerTls};
+use postroad_net::ServerTls;
+use postroad_oauth::Tokens;
 use postroad_queue_client::{QueueNodes, QueueService};
 pub use sending::{NamedLimit, SendingConfig};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::ListenerTerms;
 use crate::policy::Submission;
-use crate::port::Port;
+use crate::port::{Port, Shown};
 
 /// What the agent leans on.
 #[derive(Clone)]
@@ -66,8 +77,8 @@ pub struct Msa {
     ports: Vec<Port>,
     policy: Arc<Submission>,
     tls: watch::Sender<Option<ServerTls>>,
+    tokens: watch::Sender<Tokens>,
     resolver: Arc<dyn Resolver>,
-    limits: LiveLimits,
     common: CommonConfig,
 }
 
@@ -129,37 +140,42 @@ impl Msa {
         if config.certificates.is_empty() {
             return Err(MsaError::NoCertificate);
         }
-        let tls = ServerTls::load(&config.certificates).map_err(MsaError::Tls)?;
+        let tls = config.server_tls().map_err(MsaError::Tls)?;
         let tls = tls.warning(common.certificate_warning.into());
+        let own_tls = own_tls(&config, common).map_err(MsaError::Tls)?;
         let policy = Arc::new(Submission::new(&config, common, &dependencies));
         let mut ports = Vec::new();
-        for (name, implicit_tls, addresses) in [
-            ("submission", false, &config.submission),
-            ("submissions", true, &config.submissions),
-        ] {
-            for &address in addresses {
-                ports.push(Port::bind(
-                    (name, implicit_tls, address),
-                    (&config, common),
-                    &policy,
-                    &dependencies,
-                    &tls,
-                )?);
-            }
+        for terms in config.all_listeners() {
+            let shown = Shown {
+                all: &tls,
+                own: own_tls.get(&terms.name),
+            };
+            ports.push(Port::bind(
+                terms,
+                (&config, common),
+                &policy,
+                &dependencies,
+                shown,
+            )?);
         }
         let tls = watch::Sender::new(Some(tls));
-        ServerTls::count_latest(tls.subscribe(), &dependencies.metrics);
+        let mut all = vec![tls.subscribe()];
+        all.extend(ports.iter().map(Port::own_tls));
+        let shown = move || all.iter().filter_map(|tls| tls.borrow().clone()).collect();
+        ServerTls::count_first(shown, &dependencies.metrics);
+        let tokens = watch::Sender::new(policy.tokens().clone());
         Ok(Self {
             ports,
             policy,
             tls,
+            tokens,
             resolver: dependencies.resolver,
-            limits: LiveLimits::new(limits(&config, common)),
             common: common.clone(),
         })
     }
 
-    /// The bound addresses, those with STARTTLS first, each in the order of the configuration.
+    /// The bound addresses, those of `submission` first, then `submissions`, each in the order of the
+    /// configuration, then the others by name.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.ports.iter().map(Port::address).collect()
     }
@@ -168,25 +184,55 @@ impl Msa {
     pub fn reload_part(&self) -> ReloadPart {
         let doors: Vec<_> = self.ports.iter().map(Port::door).collect();
         let (policy, tls) = (Arc::clone(&self.policy), self.tls.clone());
-        let (bounds, own) = (self.limits.clone(), self.common.clone());
+        let tokens = self.tokens.clone();
+        let own = self.common.clone();
         ReloadPart::new("msa", config::LIVE, move |file, _, config: Config| {
             if let Some(problem) = config.check(file).into_iter().next() {
                 return Err(problem);
             }
-            let new = ServerTls::load(&config.certificates).map_err(|error| {
+            let new = config.server_tls().map_err(|error| {
                 file.error("msa.certificates", error.to_string(), "mend the files")
             })?;
             let new = new.warning(own.certificate_warning.into());
-            let policy = Arc::new(policy.successor(&config));
+            let new_own = own_tls(&config, &own).map_err(|error| {
+                file.error(
+                    "msa.listeners",
+                    error.to_string(),
+                    "mend the files of `certificates`",
+                )
+            })?;
+            let in_force = tokens.borrow().clone();
+            let policy = Arc::new(policy.successor(&config, &in_force));
             let (doors, tls, own) = (doors.clone(), tls.clone(), own.clone());
-            let bounds = bounds.clone();
-            Ok(Apply::new(move || {
-                bounds.set(limits(&config, &own));
+            let tokens = tokens.clone();
+            let listeners = config.all_listeners();
+            // Whoever is elsewhere, or new, or gone needs a restart; what is special about the others holds at once.
+            let same = listeners.len() == doors.len()
+                && doors
+                    .iter()
+                    .zip(&listeners)
+                    .all(|(door, new)| door.terms().is_where(new));
+            let apply = Apply::new(move || {
                 for door in doors {
-                    door.renew(&config, &own, &policy, &new);
+                    let is_it = |new: &&ListenerTerms| door.terms().is_where(new);
+                    // One that is to be elsewhere stays where it is until the restart, and what else is said of it holds now.
+                    let is_named = |new: &&ListenerTerms| door.terms().is_called(new);
+                    let mut all = listeners.iter();
+                    let terms = all.clone().find(is_it).or_else(|| all.find(is_named));
+                    let terms = terms.unwrap_or(door.terms());
+                    let shown = Shown {
+                        all: &new,
+                        own: new_own.get(&terms.name),
+                    };
+                    door.renew(terms, (&config, &own), &policy, shown);
                 }
                 tls.send_replace(Some(new));
-            }))
+                tokens.send_replace(policy.tokens().clone());
+            });
+            Ok(match same {
+                true => apply,
+                false => apply.but(["msa.listeners"]),
+            })
         })
     }
 
@@ -197,9 +243,13 @@ impl Msa {
             self.tls.subscribe(),
             shutdown.clone(),
         ));
+        tasks.spawn(Tokens::keep_latest(
+            self.tokens.subscribe(),
+            shutdown.clone(),
+        ));
         for port in self.ports {
             let resolver = Arc::clone(&self.resolver);
-            tasks.spawn(port.serve(resolver, self.limits.clone(), shutdown.clone()));
+            tasks.spawn(port.serve(resolver, shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -209,10 +259,14 @@ impl Msa {
     }
 }
 
-/// The grace period is that of the whole process.
-fn limits(config: &Config, common: &CommonConfig) -> Limits {
-    Limits {
-        grace: common.shutdown_grace.as_duration(),
-        ..config.limits.clone()
-    }
+/// Certificates of single listeners, by their names. Reads files; blocks.
+fn own_tls(
+    config: &Config,
+    common: &CommonConfig,
+) -> Result<BTreeMap<String, ServerTls>, postroad_net::Error> {
+    let before = common.certificate_warning;
+    let own = config.own_tls()?.into_iter();
+    Ok(own
+        .map(|(name, tls)| (name, tls.warning(before.into())))
+        .collect())
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use postroad_daemon::CommonConfig;
 use postroad_dns::Resolver;
-use postroad_net::{Connection, ListenAddr, Listener, LiveLimits, ServerTls};
+use postroad_net::{Connection, Limits, Listener, LiveLimits, ServerTls};
+use postroad_oauth::Refusal;
 use postroad_sasl::Mechanism;
-use postroad_smtp_session::{Flavour, ServerConfig};
+use postroad_smtp_session::{Flavour, ServerConfig, TokenRefused};
 use postroad_smtpd::{Smtpd, SmtpdConfig};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::ListenerTerms;
 use crate::policy::Submission;
 use crate::{Config, Dependencies, MsaError};
 
@@ -26,9 +29,11 @@ pub struct Port {
 /// What a port serves with; clones share it, so that a changed configuration reaches the listener.
 #[derive(Clone)]
 pub struct Door {
-    name: &'static str,
-    implicit_tls: bool,
+    terms: ListenerTerms,
     serving: Arc<ArcSwap<Serving>>,
+    limits: LiveLimits,
+    /// Where its certificates are not those of all.
+    own_tls: watch::Sender<Option<ServerTls>>,
 }
 
 struct Serving {
@@ -39,17 +44,17 @@ struct Serving {
 impl Port {
     /// Takes the port.
     pub fn bind(
-        (name, implicit_tls, address): (&'static str, bool, ListenAddr),
+        terms: ListenerTerms,
         (config, common): (&Config, &CommonConfig),
         policy: &Arc<Submission>,
         dependencies: &Dependencies,
-        tls: &ServerTls,
+        tls: Shown<'_>,
     ) -> Result<Self, MsaError> {
         let smtpd = Smtpd::new(
-            smtpd_config(name, implicit_tls, config, common),
+            smtpd_config(&terms, config, common),
             Arc::clone(policy) as _,
             Arc::clone(&dependencies.queue),
-            Some(tls.clone()),
+            Some(tls.tls().clone()),
             &dependencies.metrics,
         );
         let serving = Serving {
@@ -57,12 +62,13 @@ impl Port {
             rdns_timeout: config.rdns_timeout.into(),
         };
         Ok(Self {
-            listener: listen(name, address)?
-                .behind(&config.proxy_networks)
-                .counted(&dependencies.metrics, name),
+            listener: listen(&terms)?
+                .behind(&terms.proxy_networks)
+                .counted(&dependencies.metrics, &terms.name),
             door: Door {
-                name,
-                implicit_tls,
+                limits: LiveLimits::new(limits(&terms, common)),
+                own_tls: watch::Sender::new(tls.own()),
+                terms,
                 serving: Arc::new(ArcSwap::from_pointee(serving)),
             },
         })
@@ -73,20 +79,22 @@ impl Port {
         self.listener.local_addr()
     }
 
+    /// Its certificates where they are not those of all.
+    pub fn own_tls(&self) -> watch::Receiver<Option<ServerTls>> {
+        self.door.own_tls.subscribe()
+    }
+
     /// What it serves with.
     pub fn door(&self) -> Door {
         self.door.clone()
     }
 
     /// Serves until `shutdown`.
-    pub async fn serve(
-        self,
-        resolver: Arc<dyn Resolver>,
-        limits: LiveLimits,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn serve(self, resolver: Arc<dyn Resolver>, shutdown: CancellationToken) {
         let Self { listener, door } = self;
-        let serving = Arc::clone(&door.serving);
+        let (serving, limits) = (Arc::clone(&door.serving), door.limits.clone());
+        let served = CancellationToken::new();
+        let watching = ServerTls::watch_latest(door.own_tls.subscribe(), served.clone());
         let handler = move |connection: Connection| {
             let (serving, resolver) = (serving.load_full(), Arc::clone(&resolver));
             async move {
@@ -95,8 +103,12 @@ impl Port {
                 serving.smtpd.serve(connection, rdns).await;
             }
         };
-        let farewell = farewell(door.implicit_tls);
-        listener.serve(&limits, farewell, shutdown, handler).await;
+        let farewell = farewell(door.terms.implicit_tls);
+        let serve = async {
+            listener.serve(&limits, farewell, shutdown, handler).await;
+            served.cancel();
+        };
+        tokio::join!(serve, watching);
         // What hangs longer is a commit nobody waits for any more.
         let last = door.serving.load_full();
         let _ = timeout(limits.current().grace, last.smtpd.drain()).await;
@@ -104,18 +116,25 @@ impl Port {
 }
 
 impl Door {
+    /// As it was bound.
+    pub fn terms(&self) -> &ListenerTerms {
+        &self.terms
+    }
+
     /// Conversations that begin from now on are like this.
     pub fn renew(
         &self,
-        config: &Config,
-        common: &CommonConfig,
+        terms: &ListenerTerms,
+        (config, common): (&Config, &CommonConfig),
         policy: &Arc<Submission>,
-        tls: &ServerTls,
+        tls: Shown<'_>,
     ) {
+        self.limits.set(limits(terms, common));
+        self.own_tls.send_replace(tls.own());
         let smtpd = self.serving.load().smtpd.successor(
-            smtpd_config(self.name, self.implicit_tls, config, common),
+            smtpd_config(terms, config, common),
             Arc::clone(policy) as _,
-            Some(tls.clone()),
+            Some(tls.tls().clone()),
         );
         self.serving.store(Arc::new(Serving {
             smtpd,
@@ -124,32 +143,90 @@ impl Door {
     }
 }
 
-fn listen(name: &'static str, address: ListenAddr) -> Result<Listener, MsaError> {
-    let listener = Listener::bind(address).map_err(|source| MsaError::Listen {
-        listener: name,
+/// The certificates that a listener shows.
+#[derive(Clone, Copy)]
+pub struct Shown<'a> {
+    /// Those of all.
+    pub all: &'a ServerTls,
+    /// By the names of those that have some of their own.
+    pub own: Option<&'a ServerTls>,
+}
+
+impl Shown<'_> {
+    fn tls(&self) -> &ServerTls {
+        self.own.unwrap_or(self.all)
+    }
+
+    fn own(&self) -> Option<ServerTls> {
+        self.own.cloned()
+    }
+}
+
+/// The grace period is that of the whole process.
+fn limits(terms: &ListenerTerms, common: &CommonConfig) -> Limits {
+    Limits {
+        grace: common.shutdown_grace.as_duration(),
+        ..terms.limits.clone()
+    }
+}
+
+fn listen(terms: &ListenerTerms) -> Result<Listener, MsaError> {
+    let name = &terms.name;
+    let listener = Listener::bind(terms.listen).map_err(|source| MsaError::Listen {
+        listener: name.clone(),
         source,
     })?;
     tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
     Ok(listener)
 }
 
-fn smtpd_config(
-    name: &str,
-    implicit_tls: bool,
-    config: &Config,
-    common: &CommonConfig,
-) -> SmtpdConfig {
+/// What the conversations of a listener are like.
+pub fn smtpd_config(terms: &ListenerTerms, config: &Config, common: &CommonConfig) -> SmtpdConfig {
     let mut session = ServerConfig::new(common.hostname.clone(), Flavour::Submission);
     session.offers.starttls = true;
-    session.offers.auth = Mechanism::ALL.to_vec();
-    session.limits.size = config.size_limit.as_u64();
-    session.limits.recipients = config.max_recipients.max(100);
+    session.offers.auth = mechanisms(terms, config);
+    let Refusal {
+        oauthbearer,
+        xoauth2,
+    } = Refusal::of(&config.auth.oauth);
+    session.offers.token_refused = TokenRefused {
+        oauthbearer,
+        xoauth2,
+    };
+    let longest = config.future_release.as_duration();
+    session.offers.future_release = (!longest.is_zero()).then_some(longest);
+    session.offers.mt_priority = Some(config.max_priority);
+    session.offers.requiretls = true;
+    session.limits.size = terms.size_limit;
+    session.limits.recipients = terms.max_recipients;
     session.limits.auth_failures = config.auth.max_failures.max(1);
-    let mut smtpd = SmtpdConfig::new(name, session);
-    smtpd.implicit_tls = implicit_tls;
+    let mut smtpd = SmtpdConfig::new(&terms.name, session);
+    smtpd.implicit_tls = terms.implicit_tls;
+    smtpd.hide_client = terms.rules.hide_client;
     smtpd.max_hops = config.max_hops;
+    smtpd.greeting_delay = terms.greeting_delay;
+    smtpd.xclient_networks = terms.xclient_networks.clone();
+    smtpd.xclient_login = config.xclient_login;
+    smtpd.min_rate = config.min_rate.as_u64();
+    config.per_connection.apply(&mut smtpd);
+    config
+        .deliver_by
+        .apply(&mut smtpd, config.undo.as_duration());
+    config.timeouts.apply(&mut smtpd);
     smtpd.timeouts.queue = config.queue_timeout.into();
     smtpd
+}
+
+/// Those that somebody else vouches by, where somebody is configured who does, and then those with a password.
+fn mechanisms(terms: &ListenerTerms, config: &Config) -> Vec<Mechanism> {
+    let vouched = |mechanism: &Mechanism| match mechanism {
+        Mechanism::External => config.client_certificates.are_asked_for(),
+        mechanism => mechanism.shows_token() && !config.auth.oauth.is_empty(),
+    };
+    let vouched = Mechanism::ALL.into_iter().filter(vouched);
+    let all = || config.auth.mechanisms.iter().map(|name| name.0).collect();
+    let passwords = terms.mechanisms.clone().unwrap_or_else(all);
+    vouched.chain(passwords).collect()
 }
 
 /// Said to those beyond the limits; a client that waits for TLS could not read it.

@@ -1,6 +1,6 @@
 //! The rules of submission for an account that is known, however it proved itself (RFC 6409 §6 and §8).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use postroad_accounts::Accounts;
 use postroad_address::{Domain, ReversePath};
@@ -12,6 +12,7 @@ use postroad_smtp_session::RcptRequest;
 use postroad_smtpd::{HeaderTerms, MailTerms, RecipientDraft, TransactionFacts};
 
 use crate::complete::complete;
+use crate::identity::{self, FromRule};
 
 /// Whether an account may send as `sender` now: the directory may have changed since it proved itself.
 ///
@@ -56,19 +57,43 @@ pub async fn recipient(
     }
 }
 
-/// What the mail still lacks.
-pub fn header(header: &HeaderBlock, host: &Domain) -> HeaderTerms {
+/// How a way in treats headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Of whom a mail may say that it is from.
+    pub from: FromRule,
+    /// Fields that tell of the client go.
+    pub hide_client: bool,
+    /// How long a mail rests before it is tried, so that it can be taken back.
+    pub undo: Duration,
+}
+
+/// Whether the mail is truly from whom it says, and what it still lacks.
+///
+/// # Errors
+///
+/// The reply; see [`identity::check`].
+pub async fn header(
+    accounts: &Accounts,
+    sender: &identity::Sender<'_>,
+    header: &HeaderBlock,
+    host: &Domain,
+    rules: HeaderRules,
+) -> Result<HeaderTerms, Reply> {
+    let lacking = identity::check(accounts, sender, header, rules.from).await?;
     let now = Timestamp::from(SystemTime::now());
-    let completed = complete(header, now, rand::random(), host);
+    let completed = complete(header, now, rand::random(), host, rules.hide_client);
     let mut terms = HeaderTerms {
         edits: completed.edits,
+        not_before: (!rules.undo.is_zero()).then(|| now.plus(rules.undo)),
         ..HeaderTerms::default()
     };
+    terms.edits.extend(lacking);
     if let Some(id) = completed.message_id {
         let id = id.as_str().to_owned();
         terms.facts.insert("message_id".to_owned(), id);
     }
-    terms
+    Ok(terms)
 }
 
 fn not_allowed(text: &str) -> Reply {

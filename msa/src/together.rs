@@ -77,6 +77,11 @@ impl Together {
         }
     }
 
+    /// Counts here alone, and whether it is the first in its window.
+    pub fn is_first(&self, count: &Count) -> bool {
+        self.own().count(count, now()).value == count.add
+    }
+
     /// Until when one is banned, as far as it is known here.
     pub fn known_ban(&self, key: &Key) -> Option<Timestamp> {
         let rule = Rule::Ban {

@@ -1,4 +1,4 @@
-//! Times for people.
+//! Times and sizes for people.
 
 use std::time::Duration;
 
@@ -14,9 +14,34 @@ pub fn in_words(time: Duration) -> String {
     format!("{number} {unit}{plural}")
 }
 
+/// `512 octets`, `1.5 KiB`, `20.0 MiB`.
+pub fn octets(count: u64) -> String {
+    let (unit, name) = match count {
+        0..1024 => return format!("{count} octets"),
+        1024..0x10_0000 => (1 << 10, "KiB"),
+        0x10_0000..0x4000_0000 => (1 << 20, "MiB"),
+        _ => (1 << 30, "GiB"),
+    };
+    let (whole, part) = (count / unit, count % unit * 10 / unit);
+    format!("{whole}.{part} {name}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        for (count, told) in [
+            (0, "0 octets"),
+            (1023, "1023 octets"),
+            (1536, "1.5 KiB"),
+            (20 << 20, "20.0 MiB"),
+            (5 << 30, "5.0 GiB"),
+        ] {
+            assert_eq!(octets(count), told);
+        }
+    }
 
     #[test]
     fn times_are_rounded_up() {

@@ -1,11 +1,25 @@
 //! Conversations of mail clients with the submission agent, over real TLS.
 
+#[path = "submission/app_passwords.rs"]
+mod app_passwords;
+#[path = "submission/bans.rs"]
+mod bans;
+#[path = "submission/certificates.rs"]
+mod certificates;
 #[path = "../../mda/tests/support/client.rs"]
 mod client;
+#[path = "submission/proxies.rs"]
+mod proxies;
 #[path = "../../mda/tests/support/queue.rs"]
 mod queue;
+#[path = "submission/senders.rs"]
+mod senders;
+#[path = "submission/sending.rs"]
+mod sending;
 #[path = "../../common/accounts/tests/support/source.rs"]
 mod source;
+#[path = "submission/tokens.rs"]
+mod tokens;
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -15,12 +29,14 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use client::Client;
-use postroad_daemon::{CommonConfig, Interval};
+use postroad_daemon::{ByteSize, CommonConfig, Interval};
 use postroad_directory::{DirectoryHandle, hash_password};
 use postroad_dns::FixedZone;
+use postroad_envelope::HeaderEdit;
 use postroad_metrics::Metrics;
-use postroad_msa::{AuthConfig, Config, Dependencies, Msa};
-use postroad_net::{CertFiles, ClientTls, Networks, Trust};
+use postroad_msa::identity::FromRule;
+use postroad_msa::{AuthConfig, Config, Dependencies, ListenerConfig, Msa, NamedLimit};
+use postroad_net::{CertFiles, ClientTls, ListenAddr, Networks, Trust};
 use postroad_queue_client::QueueError;
 use queue::{FakeQueue, PATIENCE};
 use tempfile::TempDir;
@@ -62,6 +78,7 @@ struct Agent {
     queue: Arc<FakeQueue>,
     submission: SocketAddr,
     submissions: SocketAddr,
+    others: Vec<SocketAddr>,
     tls: ClientTls,
     directory: DirectoryHandle,
     folder: TempDir,
@@ -112,6 +129,7 @@ impl Agent {
             queue,
             submission: addresses[0],
             submissions: addresses[1],
+            others: addresses[2..].to_vec(),
             tls: ClientTls::verified(trust).unwrap(),
             directory,
             folder,
@@ -122,7 +140,11 @@ impl Agent {
 
     /// A client behind STARTTLS that said EHLO.
     async fn client(&self) -> Client {
-        let mut client = Client::connect(self.submission).await;
+        self.client_at(self.submission).await
+    }
+
+    async fn client_at(&self, listener: SocketAddr) -> Client {
+        let mut client = Client::connect(listener).await;
         assert!(client.hear().await.starts_with("220 "));
         client.expect("EHLO laptop", "250-").await;
         client.expect("STARTTLS", "220").await;
@@ -133,7 +155,11 @@ impl Agent {
 
     /// The same, logged in as alice.
     async fn alice(&self) -> Client {
-        let mut client = self.client().await;
+        self.alice_at(self.submission).await
+    }
+
+    async fn alice_at(&self, listener: SocketAddr) -> Client {
+        let mut client = self.client_at(listener).await;
         client
             .expect(&plain("alice@example.org", "secret"), "235")
             .await;
@@ -269,120 +295,6 @@ async fn wrong_passwords_and_unknown_accounts_hear_the_same_and_then_goodbye() {
     client.expect(&plain("bob@example.org", "x"), "535").await;
     assert!(client.hear().await.starts_with("421 4.7.0"));
     assert_eq!(client.hear().await, "");
-    drop(client);
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn a_network_with_too_many_failed_log_ins_is_banned() {
-    let agent = Agent::with(|config| {
-        config.auth.ban_after = 4;
-        config.auth.ban_except = Networks::default();
-    })
-    .await;
-    let mut early = agent.client().await;
-    let mut client = agent.client().await;
-    let wrong = plain("alice@example.org", "wrong");
-    for _ in 0..3 {
-        client.expect(&wrong, "535 5.7.8").await;
-    }
-    let mut client = agent.client().await;
-    client.expect(&wrong, "535 5.7.8").await;
-    // The right password does not help now, neither there nor where nobody failed.
-    let right = plain("alice@example.org", "secret");
-    let says = "421 4.7.0 too many failed log-ins from 127.0.0.1, try again in 10 minutes";
-    for client in [&mut client, &mut early] {
-        client.expect(&right, says).await;
-        assert_eq!(client.hear().await, "");
-    }
-    let mut late = Client::connect(agent.submission).await;
-    let greeting = late.hear().await;
-    assert!(greeting.starts_with(says), "{greeting}");
-    assert_eq!(late.hear().await, "");
-    drop((early, client, late));
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn a_network_that_is_excepted_is_not_banned() {
-    let agent = Agent::with(|config| config.auth.ban_after = 1).await;
-    let mut client = agent.client().await;
-    let wrong = plain("alice@example.org", "wrong");
-    client.expect(&wrong, "535 5.7.8").await;
-    client.expect(&wrong, "535 5.7.8").await;
-    let alice = agent.alice().await;
-    drop((client, alice));
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn an_account_writes_to_so_many_and_is_told_when_it_may_again() {
-    let agent = Agent::with(|config| {
-        config.sending.recipients_per_hour = 3;
-        config.sending.recipients_per_day = 100;
-    })
-    .await;
-    let mut client = agent.alice().await;
-    let content = "Subject: hello\r\n\r\n";
-    let two = ["team@example.org", "x@elsewhere.example"];
-    let reply = send(&mut client, &two, content).await;
-    assert!(reply.starts_with("250"), "{reply}");
-    let refused = async |client: &mut Client, to: &[&str], says: &str| {
-        client.expect("MAIL FROM:<alice@example.org>", "250").await;
-        for to in to {
-            client.expect(&format!("RCPT TO:<{to}>"), "250").await;
-        }
-        client.expect("DATA", says).await;
-        client.expect("RSET", "250").await;
-    };
-    let later = "450 4.7.1 alice@example.org has written to 2 of 3 recipients in an hour, and this mail has 2; try again in 6";
-    refused(&mut client, &two, later).await;
-    let many = ["a@x.example", "b@x.example", "c@x.example", "d@x.example"];
-    let never =
-        "550 5.7.1 alice@example.org may write to 3 recipients in an hour, and this mail has 4";
-    refused(&mut client, &many, never).await;
-    let reply = send(&mut client, &two[..1], content).await;
-    assert!(reply.starts_with("250"), "{reply}");
-    assert_eq!(agent.queue.mails().len(), 2);
-    drop(client);
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn nobody_acts_as_somebody_else() {
-    let agent = Agent::start().await;
-    let mut client = agent.client().await;
-    let other = STANDARD.encode("bob@example.org\0alice@example.org\0secret");
-    client
-        .expect(&format!("AUTH PLAIN {other}"), "535 5.7.8")
-        .await;
-    let itself = STANDARD.encode("ALICE@example.org\0alice@example.org\0secret");
-    client.expect(&format!("AUTH PLAIN {itself}"), "235").await;
-    for (sender, reply) in [
-        ("bob@example.org", "550 5.7.1"),
-        ("alice@elsewhere.example", "550 5.7.1"),
-        ("team@example.org", "550 5.7.1"),
-        ("sales@example.org", "250"),
-        ("alice+tag@example.org", "250"),
-        ("", "250"),
-    ] {
-        client.expect(&format!("MAIL FROM:<{sender}>"), reply).await;
-        client.ask("RSET").await;
-    }
-    drop(client);
-    agent.stop().await;
-}
-
-#[tokio::test]
-async fn an_account_that_is_taken_away_sends_no_more() {
-    let agent = Agent::start().await;
-    let mut client = agent.alice().await;
-    let without = DIRECTORY.replace("may_send_as", "disabled = true\nmay_send_as");
-    write_private(&agent.folder.path().join("directory.toml"), &without);
-    agent.directory.reload().unwrap();
-    client
-        .expect("MAIL FROM:<alice@example.org>", "550 5.7.1")
-        .await;
     drop(client);
     agent.stop().await;
 }

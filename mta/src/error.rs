@@ -28,6 +28,24 @@ pub enum Error {
         #[source]
         source: postroad_net::Error,
     },
+    /// Configuration: the keys of bounce addresses cannot be used.
+    #[error("{key}: {source}")]
+    BounceKey {
+        /// Where the file is named.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: postroad_bounce_address::KeyError,
+    },
+    /// Configuration: nobody can give us a token for a next hop.
+    #[error("mta.outbound.hosts: {host}: {source}")]
+    Grant {
+        /// The next hop.
+        host: String,
+        /// Why.
+        #[source]
+        source: postroad_oauth::GrantError,
+    },
     /// Us: TLS for outgoing connections cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[source] postroad_net::Error),
@@ -48,7 +66,9 @@ impl From<Error> for DaemonError {
             Error::Listen { .. }
             | Error::Certificates(_)
             | Error::HeloName(_)
-            | Error::Host { .. } => Self::config(error),
+            | Error::BounceKey { .. }
+            | Error::Host { .. }
+            | Error::Grant { .. } => Self::config(error),
             Error::Tls(_) => Self::software(error),
         }
     }

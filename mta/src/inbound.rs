@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::policy::InboundPolicy;
+use crate::bounces::Bounces;
 use crate::config::{InboundConfig, ListenerConfig, load_certificates};
 use crate::{Dependencies, Error};
 
@@ -31,11 +32,10 @@ pub struct Inbound {
     doors: Vec<(Listener, Door)>,
     policy: InboundPolicy,
     tls: watch::Sender<Option<ServerTls>>,
-    /// Those of listeners that ask clients for certificates.
+    /// Those of listeners that ask clients for certificates, or show some of their own.
     asking: watch::Sender<Vec<ServerTls>>,
     resolver: Arc<dyn Resolver>,
     common: CommonConfig,
-    limits: LiveLimits,
     farewell: Arc<[u8]>,
 }
 
@@ -45,6 +45,7 @@ struct Door {
     name: String,
     bound: ListenerConfig,
     serving: Arc<ArcSwap<Serving>>,
+    limits: LiveLimits,
 }
 
 struct Serving {
@@ -60,14 +61,19 @@ impl Inbound {
         dependencies: &Dependencies,
     ) -> Result<Self, Error> {
         let certificates = Certificates::load(config, common).map_err(Error::Certificates)?;
-        let policy = InboundPolicy::new(config, dependencies.accounts.clone());
+        let bounces = Bounces::inbound(config).map_err(|source| Error::BounceKey {
+            key: "mta.inbound.bounce_key_file",
+            source,
+        })?;
+        let policy = InboundPolicy::new(config, dependencies.accounts.clone(), bounces);
         let mut doors = Vec::new();
         for (name, bound) in &config.listeners {
             let listener = Listener::bind(bound.listen).map_err(|source| Error::Listen {
                 name: name.clone(),
                 source,
             })?;
-            let listener = listener.behind(&config.proxy_networks);
+            let balancers = bound.proxy_networks.as_ref();
+            let listener = listener.behind(balancers.unwrap_or(&config.proxy_networks));
             tracing::info!(event = "listening", listener = name, address = %listener.local_addr());
             let server = Smtpd::new(
                 server_config(name, bound, config, common),
@@ -83,13 +89,19 @@ impl Inbound {
             let door = Door {
                 name: name.clone(),
                 bound: bound.clone(),
+                limits: LiveLimits::new(limits(bound, config, common)),
                 serving: Arc::new(ArcSwap::from_pointee(serving)),
             };
             doors.push((listener.counted(&dependencies.metrics, name), door));
         }
         let asking = watch::Sender::new(certificates.asking());
         let tls = watch::Sender::new(certificates.shared);
-        ServerTls::count_latest(tls.subscribe(), &dependencies.metrics);
+        let (shared, own) = (tls.subscribe(), asking.subscribe());
+        let shown = move || {
+            let shared = shared.borrow().clone();
+            shared.into_iter().chain(own.borrow().clone()).collect()
+        };
+        ServerTls::count_first(shown, &dependencies.metrics);
         let host = common.hostname.a_label();
         let farewell = format!("421 4.7.0 {host} too many connections, please try again later\r\n");
         Ok(Self {
@@ -99,7 +111,6 @@ impl Inbound {
             asking,
             resolver: Arc::clone(&dependencies.resolver),
             common: common.clone(),
-            limits: LiveLimits::new(limits(config, common)),
             farewell: farewell.into_bytes().into(),
         })
     }
@@ -114,7 +125,7 @@ impl Inbound {
     pub fn renewal(&self) -> impl Fn(&InboundConfig) -> Result<Apply, postroad_net::Error> + use<> {
         let doors: Vec<Door> = self.doors.iter().map(|(_, door)| door.clone()).collect();
         let (policy, tls, common) = (self.policy.clone(), self.tls.clone(), self.common.clone());
-        let (bounds, asking) = (self.limits.clone(), self.asking.clone());
+        let asking = self.asking.clone();
         move |config| {
             // Whoever is elsewhere, or new, or gone needs a restart; until then all listeners are as they were.
             let (mut config, same) = (config.clone(), are_where_they_were(&doors, config));
@@ -126,12 +137,12 @@ impl Inbound {
             }
             let new = Certificates::load(&config, &common)?;
             let policy = policy.successor(&config);
-            let (doors, tls, bounds) = (doors.clone(), tls.clone(), bounds.clone());
+            let (doors, tls) = (doors.clone(), tls.clone());
             let (common, asking) = (common.clone(), asking.clone());
             let apply = Apply::new(move || {
-                bounds.set(limits(&config, &common));
                 for door in doors {
                     let bound = config.listeners.get(&door.name).unwrap_or(&door.bound);
+                    door.limits.set(limits(bound, &config, &common));
                     let server = door.serving.load().server.successor(
                         server_config(&door.name, bound, &config, &common),
                         Arc::new(policy.of(bound)),
@@ -161,13 +172,12 @@ impl Inbound {
         let asking = watch_all(self.asking.subscribe(), served.clone());
         for (listener, door) in self.doors {
             let resolver = Arc::clone(&self.resolver);
-            let limits = self.limits.clone();
             // Nobody reads plain text where TLS comes first.
             let farewell = match door.bound.implicit_tls {
                 true => Arc::from([]),
                 false => Arc::clone(&self.farewell),
             };
-            tasks.spawn(door.serve(listener, resolver, limits, farewell, shutdown.clone()));
+            tasks.spawn(door.serve(listener, resolver, farewell, shutdown.clone()));
         }
         let serving = async {
             while tasks.join_next().await.is_some() {}
@@ -177,9 +187,37 @@ impl Inbound {
     }
 }
 
+/// A listener without its port and without TLS, for `postroad explain`; none: there is no such listener. Reads files; blocks.
+pub fn rehearsal(
+    config: &InboundConfig,
+    common: &CommonConfig,
+    dependencies: &Dependencies,
+    listener: &str,
+) -> Option<Result<Smtpd, Error>> {
+    let bound = config.listeners.get(listener)?;
+    let bounces = Bounces::inbound(config).map_err(|source| Error::BounceKey {
+        key: "mta.inbound.bounce_key_file",
+        source,
+    });
+    Some(bounces.map(|bounces| {
+        let policy = InboundPolicy::new(config, dependencies.accounts.clone(), bounces);
+        let mut smtpd = server_config(listener, bound, config, common);
+        smtpd.implicit_tls = false;
+        smtpd.session.require_tls = false;
+        smtpd.greeting_delay = Duration::ZERO;
+        Smtpd::new(
+            smtpd,
+            Arc::new(policy.of(bound)),
+            Arc::clone(&dependencies.queue),
+            None,
+            &dependencies.metrics,
+        )
+    }))
+}
+
 /// The certificates of the listeners.
 struct Certificates {
-    /// Of those that ask nobody who they are.
+    /// Of those that ask nobody who they are, and show no certificates of their own.
     shared: Option<ServerTls>,
     /// By the names of the others.
     own: BTreeMap<String, ServerTls>,
@@ -213,9 +251,7 @@ impl Certificates {
 fn are_where_they_were(doors: &[Door], config: &InboundConfig) -> bool {
     let same = |door: &Door| {
         let new = config.listeners.get(&door.name);
-        new.is_some_and(|new| {
-            new.listen == door.bound.listen && new.implicit_tls == door.bound.implicit_tls
-        })
+        new.is_some_and(|new| door.bound.is_where(new))
     };
     doors.len() == config.listeners.len() && doors.iter().all(same)
 }
@@ -247,7 +283,6 @@ impl Door {
         self,
         listener: Listener,
         resolver: Arc<dyn Resolver>,
-        limits: LiveLimits,
         farewell: Arc<[u8]>,
         shutdown: CancellationToken,
     ) {
@@ -259,6 +294,7 @@ impl Door {
                 serving.server.serve(connection, rdns).await;
             }
         };
+        let limits = self.limits.clone();
         listener.serve(&limits, farewell, shutdown, handle).await;
         // A mail whose client is gone is still committed, or it comes again.
         let last = self.serving.load_full();
@@ -267,10 +303,10 @@ impl Door {
 }
 
 /// The grace period is never longer than that of the whole process.
-fn limits(config: &InboundConfig, common: &CommonConfig) -> Limits {
+fn limits(listener: &ListenerConfig, config: &InboundConfig, common: &CommonConfig) -> Limits {
     Limits {
         grace: common.shutdown_grace.as_duration().min(config.limits.grace),
-        ..config.limits.clone()
+        ..listener.limits(&config.limits)
     }
 }
 
@@ -288,20 +324,33 @@ fn server_config(
 ) -> SmtpdConfig {
     let mut session = ServerConfig::new(common.hostname.clone(), Flavour::Smtp);
     session.offers.starttls = true;
+    session.offers.requiretls = true;
     session.require_tls = listener.is_for_known_clients();
-    session.limits.size = config.size_limit.as_u64();
-    session.limits.recipients = config.max_recipients;
+    session.limits.size = listener.size_limit.unwrap_or(config.size_limit).as_u64();
+    session.limits.recipients = listener.max_recipients.unwrap_or(config.max_recipients);
     let timeouts = ServerTimeouts {
         queue: config.queue_timeout.into(),
         // Half of the grace is for the transaction, the rest for saying good-bye.
         leaving: common.shutdown_grace.as_duration() / 2,
         ..ServerTimeouts::default()
     };
-    SmtpdConfig {
+    let neighbours = listener.xforward_networks.as_ref();
+    let proxies = listener.xclient_networks.as_ref();
+    let mut smtpd = SmtpdConfig {
         timeouts,
         implicit_tls: listener.implicit_tls,
         max_hops: config.max_hops,
-        xforward_networks: config.xforward_networks.clone(),
+        greeting_delay: listener
+            .greeting_delay
+            .unwrap_or(config.greeting_delay)
+            .into(),
+        min_rate: config.min_rate.as_u64(),
+        xforward_networks: neighbours.unwrap_or(&config.xforward_networks).clone(),
+        xclient_networks: proxies.unwrap_or(&config.xclient_networks).clone(),
         ..SmtpdConfig::new(name, session)
-    }
+    };
+    config.per_connection.apply(&mut smtpd);
+    config.deliver_by.apply(&mut smtpd, Duration::ZERO);
+    config.timeouts.apply(&mut smtpd);
+    smtpd
 }

@@ -12,8 +12,10 @@
 //! is away, that is a 4xx, and nothing is lost.
 #![forbid(unsafe_code)]
 
+mod bounces;
 mod config;
 mod error;
+pub mod explain;
 mod inbound;
 mod outbound;
 mod process;
@@ -22,8 +24,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use config::{
-    Config, HostConfig, HostPattern, HostText, InboundConfig, ListenerConfig, OutboundConfig,
-    PasswordNeeds, Timeouts, TlsPolicy,
+    AddressPreference, Config, DelimitersText, DomainPattern, HostConfig, HostPattern, HostText,
+    InboundConfig, ListenerConfig, OutboundConfig, PasswordNeeds, ReportsConfig, ReuseConfig,
+    SenderText, Senders, SourceAddress, SourceConfig, StsConfig, Timeouts, TlsPolicy,
 };
 pub use error::Error;
 use postroad_accounts::Accounts;
@@ -102,6 +105,7 @@ impl Mta {
             if let Some(problem) = config.check(file).into_iter().next() {
                 return Err(problem);
             }
+            config.warn_of_sources(file);
             let wrong = |key, error: &dyn std::error::Error| {
                 file.error(key, error.to_string(), "mend it, or leave the key out")
             };

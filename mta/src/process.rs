@@ -23,6 +23,7 @@ pub async fn run(start: Start<Config>) -> Result<(), DaemonError> {
     if let Some(problem) = config.check(&file).into_iter().next() {
         return Err(problem.into());
     }
+    config.warn_of_sources(&file);
     let ready = health.check("mta");
     let stop = shutdown.token().clone();
     let queue = Arc::new(QueueNodes::configured(&common).map_err(DaemonError::config)?);

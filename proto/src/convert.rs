@@ -5,10 +5,12 @@ mod envelope;
 mod event;
 mod outcome;
 mod recipient;
+mod suppression;
 mod work;
 
 pub use count::counter_keys;
 pub use event::{event_kind, event_kind_from_wire};
+pub use suppression::{suppression_from_wire, suppression_to_wire};
 
 use bytes::Bytes;
 use postroad_envelope::{QueueId, Timestamp};

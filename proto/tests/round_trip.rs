@@ -2,9 +2,9 @@
 
 use postroad_address::Mailbox;
 use postroad_envelope::{
-    BodyKind, DeliverBy, EditPlace, Envelope, Event, EventKind, HeaderEdit, HostPort, NextHop,
-    Notify, Origin, OriginalRecipient, Outcome, Protocol, QueueId, Recipient, RecipientIndex,
-    RemoteHost, Ret, RouteClass, StatusReport, Timestamp, TlsFacts,
+    BodyKind, Cause, DeliverBy, EditPlace, Envelope, Event, EventKind, HeaderEdit, HostPort,
+    NextHop, Notify, Origin, OriginalRecipient, Outcome, Protocol, QueueId, Recipient,
+    RecipientIndex, RemoteHost, Ret, RouteClass, Stage, StatusReport, Timestamp, TlsFacts,
 };
 use postroad_proto::queue::v1;
 use postroad_reply::{BAD_MAILBOX_5_1_1, MAILBOX_UNAVAILABLE_550, Reply};
@@ -106,12 +106,15 @@ fn outcome_and_event_survive_the_wire() {
             name: "mx1.example".into(),
             address: Some("192.0.2.1:25".parse().expect("valid")),
             tls: None,
+            tls_policy: Some("verify (MTA-STS policy of b.example)".into()),
         }),
         reply: Some(Reply::new(
             MAILBOX_UNAVAILABLE_550,
             BAD_MAILBOX_5_1_1,
             "no such user",
         )),
+        stage: Some(Stage::Rcpt),
+        cause: Some(Cause::MailboxUnknown),
     });
     assert_eq!(Outcome::try_from(v1::Outcome::from(&outcome)), Ok(outcome));
     for kind in EventKind::ALL {

@@ -8,9 +8,14 @@ use postroad_queue_client::{Accepted, Completion, QueueError, QueueService as _,
 
 /// A complete mail of these lines; `body` has its line ends already.
 pub fn mail(subject: &str, body: &str) -> Vec<u8> {
+    mail_of("alice@demo.test", subject, body)
+}
+
+/// The same, from somebody else.
+pub fn mail_of(from: &str, subject: &str, body: &str) -> Vec<u8> {
     let id = subject.replace(|c: char| !c.is_ascii_alphanumeric(), ".");
     format!(
-        "From: <alice@demo.test>\r\nTo: undisclosed-recipients:;\r\nSubject: {subject}\r\n\
+        "From: <{from}>\r\nTo: undisclosed-recipients:;\r\nSubject: {subject}\r\n\
          Date: Mon, 23 Nov 2026 00:00:00 +0000\r\nMessage-ID: <{id}@client.test>\r\n\r\n{body}"
     )
     .into_bytes()

@@ -17,7 +17,7 @@ mod stack;
 mod wait;
 
 pub use client::Client;
-pub use content::{body, envelope, is_same_mail, mail, submit, unwired};
+pub use content::{body, envelope, is_same_mail, mail, mail_of, submit, unwired};
 pub use link::{Link, Weather};
 pub use metrics::{Labels, MetricsPage, http_get};
 pub use peer::{Kept, Peer, Stalled};

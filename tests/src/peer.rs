@@ -33,6 +33,8 @@ pub struct Peer {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     serving: Option<JoinHandle<()>>,
+    /// Still holds the address for a moment after it went down.
+    ending: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -42,6 +44,13 @@ struct State {
     answers: BTreeMap<String, String>,
     /// RCPT commands heard.
     attempts: usize,
+    /// Connections that began, and those that ended with QUIT.
+    connections: usize,
+    farewells: usize,
+    /// MAIL and RCPT, as they came.
+    heard: Vec<String>,
+    /// What is offered beside what every peer offers.
+    offers: Vec<String>,
     /// Conversations to come that will get no answer to RCPT for now, by recipient.
     stalls: BTreeMap<String, Stall>,
 }
@@ -78,6 +87,7 @@ impl Peer {
             address,
             state: Arc::default(),
             serving: None,
+            ending: None,
         }
     }
 
@@ -90,6 +100,9 @@ impl Peer {
 
     /// Begins to listen.
     pub async fn go_up(&mut self) -> Result<()> {
+        if let Some(ending) = self.ending.take() {
+            let _ = ending.await;
+        }
         let listener = TcpListener::bind(self.address)
             .await
             .with_context(|| self.address.to_string())?;
@@ -102,6 +115,7 @@ impl Peer {
     pub fn go_down(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.abort();
+            self.ending = Some(serving);
         }
     }
 
@@ -143,6 +157,26 @@ impl Peer {
         lock(&self.state).kept.clone()
     }
 
+    /// MAIL and RCPT, as they came, with their parameters.
+    pub fn heard(&self) -> Vec<String> {
+        lock(&self.state).heard.clone()
+    }
+
+    /// From now on EHLO is answered with this line, too.
+    pub fn offer(&self, line: &str) {
+        lock(&self.state).offers.push(line.to_owned());
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        lock(&self.state).connections
+    }
+
+    /// Connections so far that ended with QUIT.
+    pub fn farewells(&self) -> usize {
+        lock(&self.state).farewells
+    }
+
     /// RCPT commands heard so far.
     pub fn attempts(&self) -> usize {
         lock(&self.state).attempts
@@ -175,6 +209,7 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
 /// RFC 5321 §4.1.1, as much as a client needs.
 async fn converse(stream: TcpStream, state: &Mutex<State>) -> Result<()> {
     let mut stream = BufReader::new(stream);
+    lock(state).connections += 1;
     say(&mut stream, "220 peer.test ESMTP").await?;
     let (mut from, mut to) = (String::new(), Vec::new());
     loop {
@@ -185,13 +220,17 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> Result<()> {
         let line = line.trim_end();
         let (verb, argument) = line.split_once([' ', ':']).unwrap_or((line, ""));
         let reply = match verb.to_ascii_uppercase().as_str() {
-            "EHLO" => "250-peer.test\r\n250-8BITMIME\r\n250 PIPELINING".to_owned(),
+            "EHLO" => hello(state),
             "HELO" | "NOOP" => "250 peer.test".to_owned(),
             "MAIL" => {
+                lock(state).heard.push(line.to_owned());
                 (from, to) = (path(argument), Vec::new());
                 "250 2.1.0 sender".to_owned()
             }
-            "RCPT" => rcpt(state, path(argument), &mut to).await,
+            "RCPT" => {
+                lock(state).heard.push(line.to_owned());
+                rcpt(state, path(argument), &mut to).await
+            }
             "DATA" if to.is_empty() => "554 5.5.1 no valid recipients".to_owned(),
             "DATA" => {
                 say(&mut stream, "354 go on").await?;
@@ -207,11 +246,21 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> Result<()> {
                 to.clear();
                 "250 2.0.0 reset".to_owned()
             }
-            "QUIT" => return say(&mut stream, "221 2.0.0 bye").await,
+            "QUIT" => {
+                lock(state).farewells += 1;
+                return say(&mut stream, "221 2.0.0 bye").await;
+            }
             _ => "502 5.5.1 not here".to_owned(),
         };
         say(&mut stream, &reply).await?;
     }
+}
+
+fn hello(state: &Mutex<State>) -> String {
+    let offers = &lock(state).offers;
+    let offers = offers.iter().map(|line| format!("250-{line}\r\n"));
+    let offers: String = offers.collect();
+    format!("250-peer.test\r\n250-8BITMIME\r\n{offers}250 PIPELINING")
 }
 
 async fn rcpt(state: &Mutex<State>, address: String, to: &mut Vec<String>) -> String {

@@ -52,8 +52,10 @@ impl Report {
             is(text, "text", "plain"),
             "the first part is not text/plain"
         );
+        // RFC 6533 §3: the same where an address is not ASCII.
         ensure!(
-            is(status, "message", "delivery-status"),
+            is(status, "message", "delivery-status")
+                || is(status, "message", "global-delivery-status"),
             "the second part is no delivery-status"
         );
         let mut groups = groups(&lossy(raw(mail, status)));

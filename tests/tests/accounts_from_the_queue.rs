@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use postroad_directory::hash_password;
 use postroad_tests::{
-    Agent, Client, Stack, mail,
+    Agent, Client, Stack, mail, mail_of,
     setup::{FIRST, clear, login, place, set_up_with},
     stack, wait_for,
 };
@@ -249,7 +249,7 @@ async fn over_mutual_tls_it_is_the_same() -> Result<()> {
     stack.bring_up(&Agent::SEPARATE).await?;
     let mut client = login(&stack).await?;
     client
-        .deliver(FIRST, &[FIRST], &mail("far", "a\r\n"))
+        .deliver(FIRST, &[FIRST], &mail_of(FIRST, "far", "a\r\n"))
         .await?;
     stack.wait_for_mail_with(FIRST, "Subject: far\n").await?;
     let mut world = stack.world_client().await?;

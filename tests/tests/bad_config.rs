@@ -38,6 +38,45 @@ async fn a_fault_of_the_configuration_is_78_with_file_line_and_remedy() -> Resul
         &["did you mean `size_limit`?"],
     )
     .await?;
+    if !cfg!(feature = "gssapi") {
+        let text = "[msa.auth]\nmechanisms = [\"PLAIN\", \"GSSAPI\"]\n";
+        stack.configure("99-fault", text)?;
+        let words = [
+            "99-fault.toml:2",
+            "this build has no GSSAPI",
+            "--features gssapi",
+        ];
+        ends(&mut stack, Agent::Msa, CONFIG, &words).await?;
+    }
+    let issuer = "[[msa.auth.oauth]]\nissuer = \"https://id.test\"\n";
+    for (keys, words) in [
+        (
+            "audience = []\njwks_file = \"/none\"\n",
+            ["99-fault.toml:3", "any other service"],
+        ),
+        (
+            "audience = [\"a\"]\njwks_url = \"http://id.test/keys\"\n",
+            ["99-fault.toml:4", "http is for this host alone"],
+        ),
+        (
+            "audience = [\"a\"]\nopenid_configuration = \"http://id.test/c\"\n",
+            ["99-fault.toml:4", "write an https address"],
+        ),
+    ] {
+        stack.configure("99-fault", &format!("{issuer}{keys}"))?;
+        ends(&mut stack, Agent::Msa, CONFIG, &words).await?;
+    }
+    // A name that is another listener's, and a rest in which nobody's mail would leave.
+    for (fault, key) in [
+        (
+            "listeners.submission = \"127.0.0.1:0\"",
+            "msa.listeners.submission",
+        ),
+        ("undo = \"2h\"", "msa.undo"),
+    ] {
+        stack.configure("99-fault", &format!("[msa]\n{fault}\n"))?;
+        ends(&mut stack, Agent::Msa, CONFIG, &["99-fault.toml:2", key]).await?;
+    }
     // Whoever believed everybody would write what anybody says into log and timeline.
     stack.configure(
         "99-fault",
@@ -45,6 +84,163 @@ async fn a_fault_of_the_configuration_is_78_with_file_line_and_remedy() -> Resul
     )?;
     let words = ["99-fault.toml:2", "mta.inbound.xforward_networks"];
     ends(&mut stack, Agent::Mta, CONFIG, &words).await?;
+    stack.end().await
+}
+
+/// What a listener can be told wrong: each in the second line, by its key and with a remedy.
+#[tokio::test]
+async fn what_a_listener_cannot_do_is_told_by_its_key() -> Result<()> {
+    let mut stack = stack!().prepare()?;
+    let digits = "ab".repeat(32);
+    let nobody = format!("accounts = {{ \"sha256:{digits}\" = \"nobody\" }}");
+    let cases = [
+        (
+            "msa",
+            "future_release = \"400d\"",
+            "msa.future_release",
+            "366d",
+        ),
+        ("msa", "max_priority = 12", "msa.max_priority", "-9 to 9"),
+        (
+            "msa",
+            "greeting_delay = \"2m\"",
+            "msa.greeting_delay",
+            "write a time up to",
+        ),
+        ("msa", "hide_client = \"yes\"", "hide_client", "expected"),
+        ("msa", "min_rate = 100", "min_rate", "unit"),
+        ("msa", "undo = \"2h\"", "msa.undo", "HOLDFOR"),
+        ("msa", "from = \"nobody\"", "from", "account"),
+        (
+            "msa",
+            "xclient_networks = [\"0.0.0.0/0\"]",
+            "msa.xclient_networks",
+            "proxies in front alone",
+        ),
+        (
+            "msa",
+            "xclient_login = true",
+            "msa.xclient_login",
+            "name the proxies",
+        ),
+        (
+            "msa",
+            "per_connection.mails = 0",
+            "msa.per_connection.mails",
+            "write 1 or more",
+        ),
+        (
+            "msa",
+            "per_connection.mail = 5",
+            "mail",
+            "did you mean `mails`",
+        ),
+        (
+            "msa",
+            "timeouts.command = \"0s\"",
+            "msa.timeouts.command",
+            "4.5.3.2",
+        ),
+        (
+            "msa",
+            "timeouts.final_dot = \"15m\"",
+            "msa.timeouts.final_dot",
+            "once more",
+        ),
+        (
+            "msa",
+            "timeouts.greting = \"1m\"",
+            "greting",
+            "did you mean `greeting`",
+        ),
+        (
+            "msa",
+            "listeners.a = \"2525\"",
+            "msa.listeners.a",
+            "127.0.0.1:2025",
+        ),
+        (
+            "msa",
+            "listeners.a = { listen = \"[::]:0\", mechanisms = [] }",
+            "msa.listeners.a.mechanisms",
+            "nobody could log in",
+        ),
+        (
+            "msa.auth",
+            "mechanisms = [\"NTLM\"]",
+            "mechanisms",
+            "NTLM is no mechanism",
+        ),
+        (
+            "msa.client_certificates",
+            "crl_file = \"/none\"",
+            "msa.client_certificates.crl_file",
+            "name the authority",
+        ),
+        (
+            "msa.client_certificates",
+            "ca_file = \"/none\"",
+            "msa.client_certificates",
+            "name PEM files",
+        ),
+        (
+            "msa.client_certificates",
+            nobody.as_str(),
+            "msa.client_certificates.accounts",
+            "no address of an account",
+        ),
+        (
+            "mta.inbound",
+            "greeting_delay = \"2m\"",
+            "mta.inbound.greeting_delay",
+            "write a time up to",
+        ),
+        ("mta.inbound", "min_rate = \"fast\"", "min_rate", "unit"),
+        (
+            "mta.inbound",
+            "xclient_networks = [\"::/0\"]",
+            "mta.inbound.xclient_networks",
+            "proxies in front alone",
+        ),
+        (
+            "mta.inbound",
+            "per_connection.errors = 0",
+            "mta.inbound.per_connection.errors",
+            "write 1 or more",
+        ),
+        (
+            "mta.inbound",
+            "timeouts.data_block = \"2h\"",
+            "mta.inbound.timeouts.data_block",
+            "write a time from",
+        ),
+        (
+            "mta.inbound",
+            "listeners.a = { listen = \"[::]:0\", xforward_networks = [\"::/0\"] }",
+            "mta.inbound.listeners.a.xforward_networks",
+            "in front alone",
+        ),
+        (
+            "mda.lmtp",
+            "timeouts.command = \"2h\"",
+            "mda.lmtp.timeouts.command",
+            "write a time from",
+        ),
+    ];
+    let mut otherwise = Vec::new();
+    for (section, fault, key, remedy) in cases {
+        let agent = match section.get(..3) {
+            Some("msa") => Agent::Msa,
+            Some("mta") => Agent::Mta,
+            _ => Agent::Mda,
+        };
+        stack.configure("99-fault", &format!("[{section}]\n{fault}\n"))?;
+        let words = ["99-fault.toml:2", key, remedy];
+        if let Err(error) = ends(&mut stack, agent, CONFIG, &words).await {
+            otherwise.push(format!("{fault}: {error}"));
+        }
+    }
+    ensure!(otherwise.is_empty(), "{}", otherwise.join("\n"));
     stack.end().await
 }
 

@@ -7,9 +7,12 @@ use anyhow::{Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use postroad_counters::{Ban, Key};
 use postroad_queue_client::{CountersQuery, QueueAdmin as _};
-use postroad_tests::{Agent, Client, PASSWORD, Second, Stack, free_port, mail, stack, wait_for};
+use postroad_tests::{
+    Agent, Client, PASSWORD, Second, Stack, free_port, mail, mail_of, stack, wait_for,
+};
 
 const ALICE: &str = "alice@demo.test";
+const BOB: &str = "bob@demo.test";
 const BANNED: &str = "421 4.7.0 too many failed log-ins from 127.0.0.1, try again in ";
 /// Four are a ban, for as long as a test may take; a busy machine is no queue that is away.
 const BANS: &str = "[msa]\ncounters_timeout = \"30s\"\n[msa.auth]\ndelay = \"1ms\"\nmax_delay = \"1ms\"\nmax_failures = 100\n\
@@ -30,12 +33,16 @@ async fn greeting(copy: SocketAddr) -> Result<String> {
 
 /// The reply to a log-in over a connection of its own; the greeting, if that refuses.
 async fn auth(stack: &Stack, copy: SocketAddr, password: &str) -> Result<String> {
+    auth_as(ALICE, stack, copy, password).await
+}
+
+async fn auth_as(name: &str, stack: &Stack, copy: SocketAddr, password: &str) -> Result<String> {
     let (client, greeting) = Client::connect(copy).await?;
     if !greeting.starts_with("220") {
         return Ok(greeting);
     }
     let mut client = client.starttls(&stack.ca_file()).await?;
-    let secret = BASE64_STANDARD.encode(format!("\0{ALICE}\0{password}"));
+    let secret = BASE64_STANDARD.encode(format!("\0{name}\0{password}"));
     client.command(&format!("AUTH PLAIN {secret}")).await
 }
 
@@ -114,6 +121,51 @@ async fn failures_at_two_copies_are_a_ban_at_both_until_it_ends() -> Result<()> 
     stack.end().await
 }
 
+#[tokio::test]
+async fn a_name_that_is_guessed_is_refused_everywhere_but_where_its_owner_is_at_home() -> Result<()>
+{
+    let settings = BANS.replace("ban_after = 4", "ban_after = 0\nname_ban_after = 3");
+    let mut stack = stack!().settings(&settings).start().await?;
+    let (other, elsewhere) = second(&mut stack, &settings).await?;
+    let here = stack.ports.submission();
+    starts(&auth(&stack, here, PASSWORD).await?, "235")?;
+    let home: Key = format!("home/{ALICE}/127.0.0.1/32").parse()?;
+    wait_for("a home", async || {
+        let query = CountersQuery {
+            limit: 10,
+            ..CountersQuery::default()
+        };
+        let counters = stack.admin().ok()?.counters(query).await.ok()?.counters;
+        counters
+            .iter()
+            .any(|counter| counter.key == home)
+            .then_some(())
+    })
+    .await?;
+
+    let none = "nobody@demo.test";
+    for name in [ALICE, BOB, none] {
+        for copy in [here, elsewhere, here] {
+            starts(&auth_as(name, &stack, copy, "wrong").await?, "535 5.7.8")?;
+        }
+    }
+    // Whether there is such an account cannot be told from the reply, nor whether the password is right.
+    let mut told = Vec::new();
+    for (name, password) in [(BOB, PASSWORD), (BOB, "wrong"), (none, "wrong")] {
+        let reply = auth_as(name, &stack, elsewhere, password).await?;
+        starts(&reply, "454 4.7.0 too many failed log-ins by this name")?;
+        told.push(reply);
+    }
+    ensure!(told.iter().all(|reply| *reply == told[0]), "{told:?}");
+    for copy in [here, elsewhere] {
+        starts(&auth(&stack, copy, PASSWORD).await?, "235")?;
+    }
+    clear(&stack, &format!("guessed/{BOB}")).await?;
+    starts(&auth_as(BOB, &stack, here, PASSWORD).await?, "235")?;
+    other.end().await?;
+    stack.end().await
+}
+
 fn starts_reload(line: &str) -> Result<()> {
     ensure!(line.contains("msa.auth.ban_for"), "{line}");
     Ok(())
@@ -166,7 +218,7 @@ async fn an_account_has_one_limit_at_two_copies_and_over_restarts() -> Result<()
     }
     // Others are not concerned.
     let mut bob = stack.login("bob@demo.test").await?;
-    let content = mail("of bob", "a\r\n");
+    let content = mail_of("bob@demo.test", "of bob", "a\r\n");
     bob.deliver("bob@demo.test", &to, &content).await?;
     starts(&send(&stack, here, &to[..1]).await?, "250")?;
 

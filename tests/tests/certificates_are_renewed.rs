@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use postroad_net::{CertFiles, ClientTls, Revocations, connect_tcp};
 use postroad_pki::{Certificate, fingerprint};
 use postroad_tests::{
-    Agent, Client, Stack, mail,
+    Agent, Client, Stack, mail_of,
     setup::{FIRST, HOST, clear, login, place, postroad, set_up},
     stack, wait_for,
 };
@@ -117,7 +117,7 @@ fn certificate(folder: &Path, file: &str) -> Result<Certificate> {
 }
 
 async fn carried(stack: &Stack, client: &mut Client, subject: &str) -> Result<()> {
-    let sent = mail(subject, "Hello\r\n");
+    let sent = mail_of(FIRST, subject, "Hello\r\n");
     client
         .deliver(FIRST, &[FIRST], &sent)
         .await

@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use postroad_tests::{
-    Agent, Client, Stack, mail,
+    Agent, Client, Stack, mail_of,
     setup::{FIRST, clear, login, place, postroad, set_up},
     stack, wait_for,
 };
@@ -45,7 +45,7 @@ async fn a_revoked_agent_is_cut_off_and_another_certificate_brings_it_back() -> 
     }
     let lost = stack.wait_for_log(Agent::Msa, &["WARN", "queue_lost"]);
     ensure!(!lost.await?.contains("revoked"), "the peer was told why");
-    let sent = mail("refused", "Hello\r\n");
+    let sent = mail_of(FIRST, "refused", "Hello\r\n");
     let reply = client.attempt(FIRST, &[FIRST], &sent).await?;
     ensure!(reply.starts_with("451 4.3.0"), "{reply}");
     let after = [Agent::Mta, Agent::Mda].map(|agent| losses(&stack, agent));
@@ -77,7 +77,7 @@ fn losses(stack: &Stack, agent: Agent) -> usize {
 }
 
 async fn carried(stack: &Stack, client: &mut Client, subject: &str) -> Result<()> {
-    let sent = mail(subject, "Hello\r\n");
+    let sent = mail_of(FIRST, subject, "Hello\r\n");
     client.deliver(FIRST, &[FIRST], &sent).await?;
     stack
         .wait_for_mail_with(FIRST, &format!("Subject: {subject}\n"))

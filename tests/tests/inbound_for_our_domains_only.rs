@@ -80,3 +80,77 @@ async fn submission_wants_tls_a_login_and_an_address_of_the_account() -> Result<
     alice.expect("RSET", "250").await?;
     stack.end().await
 }
+
+/// Ways in which relays were opened: source routes, routes in local parts, literals, names that are nearly ours, several addresses.
+const TRICKS: [&str; 46] = [
+    "<eve@world.test>",
+    "<eve@WORLD.TEST>",
+    "<\"eve\"@world.test>",
+    "<@demo.test:eve@world.test>",
+    "<@world.test,@demo.test:eve@world.test>",
+    "<@demo.test,@demo.test:eve@world.test>",
+    "<@mx.demo.test:eve@world.test>",
+    "<eve%world.test@demo.test>",
+    "<eve%world.test%demo.test@demo.test>",
+    "<eve%world.test@[127.0.0.1]>",
+    "<\"eve%world.test\"@demo.test>",
+    "<world.test!eve@demo.test>",
+    "<demo.test!world.test!eve>",
+    "<\"world.test!eve\"@demo.test>",
+    "<\"eve@world.test\"@demo.test>",
+    "<\"eve\\@world.test\"@demo.test>",
+    "<\"@world.test:eve\"@demo.test>",
+    "<eve@world.test@demo.test>",
+    "<eve\\@world.test@demo.test>",
+    "<eve@[127.0.0.1]>",
+    "<eve@[127.0.1.1]>",
+    "<eve@[192.0.2.1]>",
+    "<eve@[IPv6:::1]>",
+    "<alice@[127.0.0.1]>",
+    "<eve@127.0.0.1>",
+    "<eve@127.1>",
+    "<eve@localhost>",
+    "<eve>",
+    "<@demo.test>",
+    "<eve@>",
+    "<eve@world.test.>",
+    "<eve@demo.test.world.test>",
+    "<eve@sub.demo.test>",
+    "<eve@demo.testx>",
+    "<eve@xdemo.test>",
+    "<eve@demo.test>",
+    "<eve@d%65mo.test>",
+    "<alice@demo.test>,<eve@world.test>",
+    "<alice@demo.test><eve@world.test>",
+    "<alice@demo.test,eve@world.test>",
+    "alice@demo.test,eve@world.test",
+    "<alice(comment)@demo.test@world.test>",
+    "<postmaster@world.test>",
+    "<|/bin/sh@demo.test>",
+    "</etc/passwd@demo.test>",
+    "<:include:/etc/passwd@demo.test>",
+];
+
+#[tokio::test]
+async fn no_trick_with_an_address_opens_a_relay() -> Result<()> {
+    let stack = stack!().start().await?;
+    for trick in TRICKS {
+        // One for each, since too many mistakes end a conversation.
+        let mut world = stack.world_client().await?;
+        world.expect("MAIL FROM:<friend@world.test>", "250").await?;
+        world.expect(&format!("RCPT TO:{trick}"), "5").await?;
+        // And a parameter or a second sender changes nothing about it.
+        world
+            .expect(&format!("RCPT TO:{trick} NOTIFY=NEVER"), "5")
+            .await?;
+        world.expect("DATA", "503").await?;
+
+        let (client, _) = postroad_tests::Client::connect(stack.ports.submission()).await?;
+        let mut client = client.starttls(&stack.ca_file()).await?;
+        client
+            .expect("MAIL FROM:<alice@demo.test>", "530 5.7.0")
+            .await?;
+        client.expect(&format!("RCPT TO:{trick}"), "50").await?;
+    }
+    stack.end().await
+}

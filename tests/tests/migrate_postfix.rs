@@ -37,9 +37,9 @@ const EXPECTED: &[(&str, &[&str])] = &[
         "satellite",
         &[
             "routes = [{ domain = \"*\", class = \"relay\", next_hop = \"mail.provider.example:587\" }]",
-            "host = \"mail.provider.example:587\", tls = \"verified\", user = \"office-printer\"",
+            "host = \"mail.provider.example:587\", tls = \"verify\", user = \"office-printer\"",
             "listeners = { smtp = \"127.0.0.1:25\", smtp2 = \"[::1]:25\" }",
-            "tls = \"required\"",
+            "tls = \"encrypt\"",
         ],
     ),
     (
@@ -97,6 +97,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "smtp = \"192.0.2.10:25\", smtp2 = \"127.0.0.1:25\"",
             "submissions = [\"192.0.2.10:465\", \"127.0.0.1:465\"]",
             "subaddress_delimiter = \"-\"",
+            "dnssec = true",
             "\"2001:db8:10::/64\"",
         ],
     ),
@@ -121,7 +122,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
         "submission-only",
         &[
             "enabled = false",
-            "hosts = [{ host = \"bank.example\", tls = \"required\" }]",
+            "tls_policies = { \"bank.example\" = \"encrypt\" }",
             "next_hop = \"store.glade.example:24\"",
             "prefer = \"ipv4\"",
             "max_recipients = 200",
@@ -141,7 +142,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     (
         "cloud-relay",
         &[
-            "host = \"email-smtp.region-1.cloud.example:587\", tls = \"verified\", user = \"AKIDNOTREAL\"",
+            "host = \"email-smtp.region-1.cloud.example:587\", tls = \"verify\", user = \"AKIDNOTREAL\"",
             "catch_all = \"anna@quarry.example\"",
         ],
     ),

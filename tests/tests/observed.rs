@@ -104,7 +104,13 @@ async fn each_process_tells_what_it_does() -> Result<()> {
             (
                 "postroad_outbound_connections_total",
                 &[("result", "connected")],
-                2.0,
+                1.0,
+            ),
+            ("postroad_outbound_connections_reused_total", &[], 1.0),
+            (
+                "postroad_outbound_protected_total",
+                &[("level", "plain")],
+                1.0,
             ),
             ("postroad_worker_leases", &[], 0.0),
         ],

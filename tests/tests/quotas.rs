@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use postroad_queue_client::{QueueAdmin as _, RemoteAdmin, Usage, UsageQuery, UsageScope};
 use postroad_rpc::Endpoint;
-use postroad_tests::{Agent, Client, Peer, Stack, mail, stack, wait_for};
+use postroad_tests::{Agent, Client, Peer, Stack, mail, mail_of, stack, wait_for};
 
 const ALICE: &str = "alice@demo.test";
 const FRIEND: &str = "friend@world.test";
@@ -22,7 +22,7 @@ async fn an_account_that_is_full_waits_while_others_go_on() -> Result<()> {
     }
     is_refused_before_content(&mut alice).await?;
     let mut bob = stack.login("bob@demo.test").await?;
-    let content = mail("of bob", "a\r\n");
+    let content = mail_of("bob@demo.test", "of bob", "a\r\n");
     bob.deliver("bob@demo.test", &[FRIEND], &content).await?;
     let before = usage(&stack).await?;
     let of_alice = before.iter().find(|one| one.name == ALICE);

@@ -20,6 +20,7 @@ async fn follows(all_in_one: bool) -> Result<()> {
     let mut stack = stack!().all_in_one(all_in_one).start().await?;
     let of = |agent| if all_in_one { Agent::All } else { agent };
     submission(&mut stack, of(Agent::Msa)).await?;
+    log_ins(&mut stack, of(Agent::Msa)).await?;
     transfer(&mut stack, of(Agent::Mta)).await?;
     delivery(&mut stack, of(Agent::Mda)).await?;
     queue(&mut stack, of(Agent::Queued)).await?;
@@ -79,6 +80,80 @@ async fn submission(stack: &mut Stack, agent: Agent) -> Result<()> {
     let told = stack.reload(agent).await?;
     ensure!(names(&told, "restart").is_empty(), "{told}");
     Ok(())
+}
+
+/// Issuers, client certificates and proxies come and go; what is wrong with them changes nothing.
+async fn log_ins(stack: &mut Stack, agent: Agent) -> Result<()> {
+    let keys = stack.folder().join("keys.json");
+    // The key of RFC 8037 appendix A.2.
+    std::fs::write(
+        &keys,
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPjHURo"}]}"#,
+    )?;
+    let issuer = format!(
+        "[[msa.auth.oauth]]\nissuer = \"https://id.test\"\naudience = [\"mail\"]\njwks_file = {keys:?}\n"
+    );
+    let people = format!(
+        "[msa.client_certificates]\naccounts = {{ \"sha256:{}\" = \"alice@demo.test\" }}\n",
+        "ab".repeat(32)
+    );
+    let proxies = "[msa]\nxclient_networks = [\"127.0.0.1\"]\n";
+    ensure!(!hello(stack).await?.0.contains("OAUTHBEARER"));
+    stack.configure("msa", &format!("{proxies}{issuer}{people}"))?;
+    let told = stack.reload(agent).await?;
+    for key in [
+        "msa.auth.oauth",
+        "msa.client_certificates",
+        "msa.xclient_networks",
+    ] {
+        ensure!(names(&told, "changed").contains(key), "{key}: {told}");
+    }
+    ensure!(names(&told, "restart").is_empty(), "{told}");
+    let (offered, mut client) = hello(stack).await?;
+    ensure!(offered.contains("OAUTHBEARER XOAUTH2"), "{offered}");
+    ensure!(offered.contains("XCLIENT NAME ADDR"), "{offered}");
+    let reply = client.command("AUTH EXTERNAL =").await?;
+    ensure!(reply.contains("you showed no certificate"), "{reply}");
+
+    for (faulty, words) in [
+        (
+            format!("{issuer}jwks_url = \"https://id.test/keys\"\n"),
+            "msa.auth.oauth",
+        ),
+        (
+            people.replace("alice@", ""),
+            "msa.client_certificates.accounts",
+        ),
+        (proxies.replace("127.0.0.1", "::/0"), "msa.xclient_networks"),
+    ] {
+        stack.configure("msa", &faulty)?;
+        let told = stack.reload(agent).await?;
+        ensure!(told.contains("reload_failed"), "{words}: {told}");
+        ensure!(
+            told.contains("msa.toml:") && told.contains(words),
+            "{words}: {told}"
+        );
+        let (offered, _) = hello(stack).await?;
+        ensure!(offered.contains("OAUTHBEARER"), "{words}: {offered}");
+    }
+    stack.configure("msa", "")?;
+    stack.reload(agent).await?;
+    let (offered, mut client) = hello(stack).await?;
+    ensure!(
+        !offered.contains("OAUTHBEARER") && !offered.contains("XCLIENT"),
+        "{offered}"
+    );
+    let reply = client.command("AUTH EXTERNAL =").await?;
+    ensure!(reply.starts_with("504"), "{reply}");
+    Ok(())
+}
+
+/// What submission offers under TLS, and to whom.
+async fn hello(stack: &Stack) -> Result<(String, Client)> {
+    let (client, _) = Client::connect(stack.ports.submission()).await?;
+    let mut client = client.starttls(&stack.ca_file()).await?;
+    let offered = client.command("EHLO client.test").await?;
+    Ok((offered, client))
 }
 
 /// What EHLO says of SIZE (RFC 1870).

@@ -44,12 +44,20 @@ async fn run(
     words: &[&str],
     input: impl Into<Vec<u8>>,
 ) -> Result<Output> {
+    let words = [&["sendmail"], words].concat();
+    verb(stack, user, &words, input).await
+}
+
+/// Another verb.
+async fn verb(
+    stack: &Stack,
+    user: Option<u32>,
+    words: &[&str],
+    input: impl Into<Vec<u8>>,
+) -> Result<Output> {
     let mut command = Command::new(PROGRAM);
     command.arg0("postroad-verb");
-    command
-        .arg("--config")
-        .arg(stack.config_file())
-        .arg("sendmail");
+    command.arg("--config").arg(stack.config_file());
     command.args(words.iter().map(OsString::from));
     command
         .stdin(Stdio::piped())
@@ -79,6 +87,100 @@ fn ended(output: &Output, status: i32, words: &str) -> Result<()> {
         "{output:?}"
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_rests_is_taken_back_by_whose_it_is_and_by_nobody_else() -> Result<()> {
+    let stack = up().await?;
+    let words = ["-v", "--hold-for", "1h", "bob@demo.test"];
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let sent = run(&stack, None, &words, "Subject: regretted\n\nx\n").await?;
+        ended(&sent, 0, "")?;
+        let said = String::from_utf8(sent.stdout)?;
+        let (id, rest) = said.split_once(' ').context("an id")?;
+        ensure!(rest.starts_with("queued, rests until 2"), "{said}");
+        ids.push(id.to_owned());
+    }
+    let withdraw = async |user, words: &[&str]| {
+        let words = [&["withdraw"], words].concat();
+        verb(&stack, user, &words, "").await
+    };
+    let id = ids[0].as_str();
+    // The program of bob's may ask for what is bob's alone. Only root can be somebody else.
+    if own_uid() == 0 {
+        let_in(&stack)?;
+        ended(&withdraw(Some(NOBODY), &[id]).await?, 3, "bob@demo.test")?;
+        let others = ["--account", "alice@demo.test", id];
+        let refused = withdraw(Some(NOBODY), &others).await?;
+        ended(&refused, 1, "may take back nothing of alice@demo.test")?;
+    }
+    let back = withdraw(None, &[id, &ids[1]]).await?;
+    ended(&back, 0, "")?;
+    let said = String::from_utf8(back.stdout)?;
+    ensure!(said.matches("taken back").count() == 2, "{said}");
+    ended(&withdraw(None, &[id]).await?, 3, "alice@demo.test")?;
+    stack
+        .wait_for_log(Agent::Queued, &["\"withdrawn\"", id])
+        .await?;
+
+    // One that is delivered goes on; and From is held to the account here, too.
+    let sent = run(
+        &stack,
+        None,
+        &["-v", "bob@demo.test"],
+        "Subject: sent\n\nx\n",
+    )
+    .await?;
+    stack
+        .wait_for_mail_with("bob@demo.test", "Subject: sent")
+        .await?;
+    let said = String::from_utf8(sent.stdout)?;
+    let id = said.split(' ').next().unwrap_or_default();
+    let late = withdraw(None, &[id]).await?;
+    ensure!([Some(1), Some(3)].contains(&late.status.code()), "{late:?}");
+    let forged = "From: Bob <bob@demo.test>\nSubject: forged\n\nx\n";
+    let refused = run(&stack, None, &["bob@demo.test"], forged).await?;
+    ended(
+        &refused,
+        77,
+        "alice@demo.test may not send as bob@demo.test, which is in the field From",
+    )?;
+    stack.end().await
+}
+
+/// As cron sends: the account of root is another one, and From says root.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_may_be_from_the_user_who_calls_and_from_no_other_user() -> Result<()> {
+    let stack = up().await?;
+    let user = postroad_net::user_name(own_uid()).context("a user with a name")?;
+    for from in [
+        format!("{user} (Cron Daemon)"),
+        format!("\"(Cron Daemon)\" <{user}@demo.test>"),
+    ] {
+        let mail = format!("From: {from}\nTo: bob\nSubject: {from}\n\nx\n");
+        let sent = run(
+            &stack,
+            None,
+            &["-i", "-FCronDaemon", "-B8BITMIME", "-oem", "bob"],
+            mail,
+        );
+        ended(&sent.await?, 0, "").context(from.clone())?;
+        let filed = stack
+            .wait_for_mail_with("bob@demo.test", &format!("Subject: {from}"))
+            .await?;
+        ensure!(
+            filed.text().contains("Return-Path: <alice@demo.test>"),
+            "{}",
+            filed.text()
+        );
+    }
+    for other in ["daemon", "daemon@demo.test", "bob"] {
+        let mail = format!("From: {other}\nSubject: x\n\nx\n");
+        let refused = run(&stack, None, &["bob"], mail).await?;
+        ended(&refused, 77, "alice@demo.test may not send as").context(other)?;
+    }
+    stack.end().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,14 +379,7 @@ async fn a_user_of_this_host_is_its_account_and_nobody_else() -> Result<()> {
         return Ok(());
     }
     let stack = up().await?;
-    for (path, mode) in [
-        ("", 0o755),
-        ("run", 0o755),
-        ("run/queue.sock", 0o666),
-        ("conf.d", 0o755),
-    ] {
-        open(&stack.folder().join(path), mode)?;
-    }
+    let_in(&stack)?;
     let words = ["-f", "bob@demo.test", "carol@demo.test"];
     ended(
         &run(&stack, Some(NOBODY), &words, "Subject: as bob\n\nx\n").await?,
@@ -325,6 +420,19 @@ async fn a_user_of_this_host_is_its_account_and_nobody_else() -> Result<()> {
     .await?;
     ensure!(stack.delivered("carol@demo.test")?.len() == 1);
     stack.end().await
+}
+
+/// Whom the system lets to the socket, and to the configuration.
+fn let_in(stack: &Stack) -> Result<()> {
+    for (path, mode) in [
+        ("", 0o755),
+        ("run", 0o755),
+        ("run/queue.sock", 0o666),
+        ("conf.d", 0o755),
+    ] {
+        open(&stack.folder().join(path), mode)?;
+    }
+    Ok(())
 }
 
 fn open(path: &Path, mode: u32) -> Result<()> {

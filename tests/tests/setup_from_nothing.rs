@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Result, ensure};
 use postroad_tests::{
-    Agent, mail,
+    Agent, mail_of,
     setup::{FIRST, clear, login, place, set_up},
     stack,
 };
@@ -37,7 +37,7 @@ async fn a_mail_goes_through_what_setup_made() -> Result<()> {
     place(&mut stack)?;
     stack.start_all().await?;
     let mut client = login(&stack).await?;
-    let sent = mail("from nothing", "Hello\r\n");
+    let sent = mail_of(FIRST, "from nothing", "Hello\r\n");
     client.deliver(FIRST, &[FIRST], &sent).await?;
     stack
         .wait_for_mail_with(FIRST, "Subject: from nothing\n")

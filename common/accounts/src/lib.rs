@@ -28,13 +28,19 @@ mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use postroad_address::{ForwardPath, ReversePath};
+use postroad_address::{ForwardPath, Mailbox, ReversePath};
 use postroad_daemon::{AccountsFrom, CommonConfig};
 use postroad_directory::{
-    AuthGate, AuthVerdict, DirectoryError, DirectoryHandle, Resolved, SenderVerdict,
+    AppPassword, AppVerifier, AuthGate, AuthVerdict, DirectoryError, DirectoryHandle, Purpose,
+    Resolved, SenderVerdict, Shown, Work, app_prefix,
 };
-use postroad_metrics::{Counter, Metrics, Table, labels::Answer, list};
+use postroad_metrics::{
+    Counter, Metrics, Table,
+    labels::{Answer, Checked},
+    list,
+};
 use postroad_reply::{LOCAL_ERROR_451, Reply, SYSTEM_4_3_0};
+use postroad_sasl::{Secret, SecretKind, SecretQuery};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -153,40 +159,136 @@ impl Accounts {
         }
     }
 
-    /// Checks name and password, as the SASL mechanism brought them. Slow on purpose, for whoever is asked for.
-    pub async fn log_in(
-        &self,
-        gate: &AuthGate,
-        name: &str,
-        mechanism: &str,
-        password: &[u8],
-    ) -> Result<AuthVerdict, Away> {
-        let password = Zeroizing::new(password.to_vec());
+    /// Checks name and password, as the SASL mechanism brought them. Slow on purpose, for whoever is asked for; an app password is
+    /// checked at once, since nobody guesses it.
+    pub async fn log_in(&self, gate: &AuthGate, log_in: &LogIn<'_>) -> Result<AuthVerdict, Away> {
+        if let Some(prefix) = app_prefix(log_in.password) {
+            return self.log_in_by_app(prefix, log_in).await;
+        }
         match &self.source {
             Source::File(directory, counts) => {
-                let (directory, name) = (directory.current(), name.to_owned());
-                let check = move || {
-                    let account = directory.verify(&name, &password);
-                    account.map(|account| account.name())
+                let directory = directory.current();
+                let key = directory.own_decoy_key();
+                let shown = Shown {
+                    account: folded(log_in.name),
+                    verifier: directory.verifier(log_in.name, &key),
+                    password: Zeroizing::new(log_in.password.to_vec()),
                 };
-                Ok(counts.here(gate.check(check).await))
+                let (verdict, work) = gate.check(shown).await;
+                counts.checked(work);
+                Ok(counts.here(verdict))
             }
-            Source::Queue(queue) => queue.log_in(gate, name, mechanism, password).await,
+            Source::Queue(queue) => queue.log_in(gate, log_in).await,
+        }
+    }
+
+    async fn log_in_by_app(&self, prefix: &str, log_in: &LogIn<'_>) -> Result<AuthVerdict, Away> {
+        let LogIn { name, .. } = *log_in;
+        match &self.source {
+            Source::File(directory, counts) => {
+                let directory = directory.current();
+                let key = directory.own_decoy_key();
+                let (verifier, terms) = directory.app_verifier(name, prefix, &key);
+                let terms = terms.as_ref();
+                let verdict = by_app(&folded(name), &verifier, terms, log_in, counts);
+                Ok(counts.here(verdict))
+            }
+            Source::Queue(queue) => queue.log_in_by_app(prefix, log_in).await,
         }
     }
 }
 
-/// Answers by where they came from.
+/// Somebody who shows a password.
+#[derive(Clone, Copy)]
+pub struct LogIn<'a> {
+    /// The account's name, as the client said it.
+    pub name: &'a str,
+    /// PLAIN or LOGIN.
+    pub mechanism: &'a str,
+    /// The password.
+    pub password: &'a [u8],
+    /// For what it is shown, from where and when.
+    pub purpose: Purpose,
+}
+
+/// What comes of an app password of this account.
+fn by_app(
+    account: &str,
+    verifier: &AppVerifier,
+    terms: Option<&AppPassword>,
+    log_in: &LogIn<'_>,
+    counts: &Counts,
+) -> AuthVerdict {
+    counts.1.count(Checked::App);
+    match (verifier.verify(log_in.password), terms) {
+        (true, Some(terms)) => AuthVerdict::ByAppPassword {
+            account: account.to_owned(),
+            name: terms.name.clone(),
+            refused: terms.refuses(&log_in.purpose),
+        },
+        _ => AuthVerdict::Refused,
+    }
+}
+
+fn folded(name: &str) -> String {
+    Mailbox::parse(name).map_or_else(|_| name.to_lowercase(), |name| name.folded())
+}
+
+impl Accounts {
+    /// What a mechanism has to know of an account to verify a proof. Of an account that is unknown, disabled or without such keys, what
+    /// looks like the others' and fits nothing.
+    pub async fn secret(&self, query: &SecretQuery) -> Result<Secret, Away> {
+        match &self.source {
+            Source::File(directory, counts) => {
+                let (directory, name) = (directory.current(), &query.name);
+                let key = directory.own_decoy_key();
+                Ok(counts.here(match query.kind {
+                    SecretKind::Scram(hash) => {
+                        Secret::Scram(directory.scram_keys(name, hash, &key))
+                    }
+                    SecretKind::Cram => Secret::Cram(directory.recoverable_secret(name, &key)),
+                }))
+            }
+            Source::Queue(queue) => queue.secret(query).await,
+        }
+    }
+
+    /// The account of this name, if it may log in: for evidence that was verified elsewhere, such as a proof, a token or a certificate.
+    pub async fn may_log_in(&self, name: &str) -> Result<Option<String>, Away> {
+        let Ok(account) = Mailbox::parse(name) else {
+            return Ok(None);
+        };
+        let name = account.folded();
+        let itself = ReversePath::Mailbox(account);
+        Ok(match self.check_sender(&name, &itself).await? {
+            SenderVerdict::NoAccount => None,
+            SenderVerdict::Allowed { .. } | SenderVerdict::NotAllowed { .. } => Some(name),
+        })
+    }
+}
+
+/// Answers by where they came from, and passwords by how they were checked.
 #[derive(Clone)]
-struct Counts(Table<Answer, Counter>);
+struct Counts(Table<Answer, Counter>, Table<Checked, Counter>);
 
 impl Counts {
     fn new(metrics: &Metrics) -> Self {
-        Self(metrics.counters(&list::ACCOUNT_ANSWERS, &[]))
+        Self(
+            metrics.counters(&list::ACCOUNT_ANSWERS, &[]),
+            metrics.counters(&list::PASSWORD_CHECKS, &[]),
+        )
     }
 
     fn count(&self, answer: Answer) {
         self.0.count(answer);
+    }
+
+    fn checked(&self, work: Work) {
+        match work {
+            Work::Hashed => self.1.count(Checked::Hashed),
+            Work::Remembered => self.1.count(Checked::Remembered),
+            Work::Nothing => {}
+        }
     }
 
     fn here<T>(&self, answer: T) -> T {

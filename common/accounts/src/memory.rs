@@ -3,13 +3,19 @@
 use std::time::{Duration, Instant};
 
 use postroad_address::ForwardPath;
-use postroad_directory::{Resolution, Resolved, SenderVerdict};
+use postroad_directory::{AppPassword, Resolution, Resolved, SenderVerdict};
 use zeroize::Zeroizing;
 
 use crate::cache::{Cache, Given};
 
-/// Verifier of an account that logged in here, as a PHC string.
-pub type Verifier = Zeroizing<String>;
+/// Verifier of an account that logged in here: a PHC string, or one of an app password with what that is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verifier {
+    /// As the contract has it.
+    pub text: Zeroizing<String>,
+    /// Of an app password.
+    pub terms: Option<AppPassword>,
+}
 
 /// All that is remembered.
 pub struct Memory {
@@ -19,7 +25,7 @@ pub struct Memory {
     not_ours: Cache<Resolved>,
     /// By account and sender.
     senders: Cache<SenderVerdict>,
-    /// By folded account.
+    /// By folded account, and the prefix of an app password.
     verifiers: Cache<Verifier>,
     /// How long an answer may be used while nobody can be asked.
     max_stale: Duration,
@@ -38,6 +44,16 @@ pub enum Remembered<V> {
     Stale(V),
     /// Nothing, or it is too old.
     Nothing,
+}
+
+impl<V> Remembered<V> {
+    pub fn map<W>(self, f: impl FnOnce(V) -> W) -> Remembered<W> {
+        match self {
+            Self::Fresh(value) => Remembered::Fresh(f(value)),
+            Self::Stale(value) => Remembered::Stale(f(value)),
+            Self::Nothing => Remembered::Nothing,
+        }
+    }
 }
 
 /// Whence an answer came.
@@ -92,8 +108,13 @@ impl Memory {
         self.judge(remembered, now)
     }
 
-    pub fn verifier(&mut self, account: &str, now: Instant) -> Remembered<Verifier> {
-        let remembered = self.verifiers.find(account);
+    pub fn verifier(
+        &mut self,
+        account: &str,
+        app: Option<&str>,
+        now: Instant,
+    ) -> Remembered<Verifier> {
+        let remembered = self.verifiers.find(&verifier_key(account, app));
         self.judge(remembered, now)
     }
 
@@ -161,14 +182,14 @@ impl Memory {
 
     pub fn keep_verifier(
         &mut self,
-        account: &str,
+        (account, app): (&str, Option<&str>),
         verifier: &Verifier,
         asked: Asked,
         terms: Terms,
     ) {
         if let Some(given) = self.given(asked, terms) {
             self.verifiers
-                .put(account.to_owned(), verifier.clone(), 1, given);
+                .put(verifier_key(account, app), verifier.clone(), 1, given);
         }
     }
 
@@ -205,13 +226,12 @@ impl Memory {
             self.verifiers.clear();
             return;
         }
-        for account in accounts {
-            self.verifiers.remove(account);
-        }
-        self.senders.retain(|key| {
+        let is_of_another = |key: &str| {
             let owner = key.split_once('\0').map_or(key, |(owner, _)| owner);
             !accounts.iter().any(|account| account == owner)
-        });
+        };
+        self.verifiers.retain(is_of_another);
+        self.senders.retain(is_of_another);
     }
 }
 
@@ -226,6 +246,13 @@ fn domain_key(path: &ForwardPath) -> Option<String> {
 
 fn sender_key(account: &str, sender: &str) -> String {
     format!("{account}\0{sender}")
+}
+
+fn verifier_key(account: &str, app: Option<&str>) -> String {
+    match app {
+        None => account.to_owned(),
+        Some(prefix) => format!("{account}\0{prefix}"),
+    }
 }
 
 #[cfg(test)]
@@ -273,6 +300,27 @@ mod tests {
         }
     }
 
+    fn verifier(text: &str) -> Verifier {
+        Verifier {
+            text: Zeroizing::new(text.to_owned()),
+            terms: None,
+        }
+    }
+
+    #[test]
+    fn an_app_password_goes_with_its_account() {
+        let now = Instant::now();
+        let mut memory = memory(now);
+        let asked = memory.asking(now);
+        let app = ("alice@a.example", Some("abcdefgh"));
+        memory.keep_verifier(app, &verifier("app"), asked, terms(5));
+        let known = |memory: &mut Memory, app| state(memory.verifier("alice@a.example", app, now));
+        assert_eq!(known(&mut memory, Some("abcdefgh")), "fresh");
+        assert_eq!(known(&mut memory, Some("other")), "nothing");
+        memory.changed(&["alice@a.example".to_owned()], 6);
+        assert_eq!(known(&mut memory, Some("abcdefgh")), "nothing");
+    }
+
     /// Knows alice of a.example since now, and listens.
     fn memory(now: Instant) -> Memory {
         let mut memory = Memory::new(100, 10 * MINUTE);
@@ -292,8 +340,8 @@ mod tests {
             terms(5),
         );
         memory.keep_verifier(
-            "alice@a.example",
-            &Zeroizing::new("hash".to_owned()),
+            ("alice@a.example", None),
+            &verifier("hash"),
             asked,
             terms(5),
         );
@@ -304,7 +352,7 @@ mod tests {
         [
             state(memory.resolved(&path("alice@a.example"), now)),
             state(memory.sender("alice@a.example", "x@a.example", now)),
-            state(memory.verifier("alice@a.example", now)),
+            state(memory.verifier("alice@a.example", None, now)),
         ]
     }
 
@@ -332,16 +380,16 @@ mod tests {
         memory.listen(5);
         assert_eq!(states(&mut memory, now), ["stale"; 3]);
         memory.keep_verifier(
-            "alice@a.example",
-            &Zeroizing::new("hash".to_owned()),
+            ("alice@a.example", None),
+            &verifier("hash"),
             asked,
             terms(5),
         );
         assert_eq!(states(&mut memory, now), ["stale"; 3], "asked in the gap");
         let asked = memory.asking(now);
         memory.keep_verifier(
-            "alice@a.example",
-            &Zeroizing::new("hash".to_owned()),
+            ("alice@a.example", None),
+            &verifier("hash"),
             asked,
             terms(5),
         );
@@ -357,19 +405,9 @@ mod tests {
         let asked = memory.asking(now);
         memory.changed(&["alice@a.example".to_owned()], 7);
         assert_eq!(states(&mut memory, now), ["fresh", "nothing", "nothing"]);
-        memory.keep_verifier(
-            "alice@a.example",
-            &Zeroizing::new("old".to_owned()),
-            asked,
-            terms(6),
-        );
+        memory.keep_verifier(("alice@a.example", None), &verifier("old"), asked, terms(6));
         assert_eq!(states(&mut memory, now), ["fresh", "nothing", "nothing"]);
-        memory.keep_verifier(
-            "alice@a.example",
-            &Zeroizing::new("new".to_owned()),
-            asked,
-            terms(7),
-        );
+        memory.keep_verifier(("alice@a.example", None), &verifier("new"), asked, terms(7));
         assert_eq!(states(&mut memory, now), ["fresh", "nothing", "fresh"]);
         memory.changed(&[], 8);
         assert_eq!(states(&mut memory, now), ["nothing"; 3]);

@@ -8,10 +8,11 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use postroad_address::{ForwardPath, Mailbox, ReversePath};
 use postroad_daemon::{AccountsConfig, TlsFiles};
-use postroad_directory::{AuthGate, AuthVerdict, Password, Resolution, Resolved, SenderVerdict};
+use postroad_directory::{AuthGate, AuthVerdict, Resolution, Resolved, SenderVerdict, Shown};
 use postroad_metrics::{Gauge, Metrics, labels::Answer, list};
 use postroad_proto::directory::v1::{ResolveRequest, SenderRequest, VerifierRequest, WatchRequest};
 use postroad_rpc::Endpoint;
+use postroad_sasl::{Secret, SecretQuery};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -19,7 +20,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
-    Away, Counts,
+    Away, Counts, LogIn, by_app,
     memory::{Asked, Memory, Remembered, Terms, Verifier},
     nodes::{Client, Nodes},
     wire::{self, AnswerError},
@@ -133,39 +134,76 @@ impl RemoteAccounts {
     }
 
     /// See [`Accounts::log_in`](crate::Accounts::log_in).
-    pub async fn log_in(
-        &self,
-        gate: &AuthGate,
-        name: &str,
-        mechanism: &str,
-        password: Zeroizing<Vec<u8>>,
-    ) -> Result<AuthVerdict, Away> {
-        // A name that is no address is no account, and asked for like any other.
-        let account = Mailbox::parse(name).map_or_else(
-            |_| name.chars().take(LONGEST_NAME).collect(),
-            |name| name.folded(),
-        );
-        let remembered = self.memory().verifier(&account, Instant::now());
-        let remembered = match remembered {
-            Remembered::Fresh(verifier) => Remembered::Fresh((verifier, None)),
-            Remembered::Stale(verifier) => Remembered::Stale((verifier, None)),
-            Remembered::Nothing => Remembered::Nothing,
+    pub async fn log_in(&self, gate: &AuthGate, log_in: &LogIn<'_>) -> Result<AuthVerdict, Away> {
+        let account = account_of(log_in.name);
+        let which = (account.as_str(), None);
+        let remembered = self.memory().verifier(which.0, which.1, Instant::now());
+        let remembered = remembered.map(|verifier| (verifier, None));
+        let mechanism = log_in.mechanism;
+        let ask = |client, asked| self.ask_verifier(client, which, mechanism, asked).boxed();
+        let (verifier, fresh) = self.answer(remembered, &ask).await?;
+        let shown = Shown {
+            account: which.0.to_owned(),
+            verifier: verifier.text.clone(),
+            password: Zeroizing::new(log_in.password.to_vec()),
         };
-        let account = account.as_str();
-        let ask = |client, asked| self.ask_verifier(client, account, mechanism, asked).boxed();
-        let (verifier, fresh) = self.answer(remembered, ask).await?;
-        let (phc, owner) = (verifier.clone(), account.to_owned());
-        let check = move || {
-            let fits = Password::parse(&phc).is_ok_and(|verifier| verifier.verify(&password));
-            fits.then_some(owner)
-        };
-        let verdict = gate.check(check).await;
-        // Verifiers are kept of those who proved to be at home here, and of nobody else.
-        if let (AuthVerdict::Accepted(_), Some((asked, terms))) = (&verdict, fresh) {
-            self.memory()
-                .keep_verifier(account, &verifier, asked, terms);
+        let (verdict, work) = gate.check(shown).await;
+        self.counts.checked(work);
+        match (&verdict, fresh) {
+            // Verifiers are kept of those who proved to be at home here, and of nobody else.
+            (AuthVerdict::Accepted(_), Some((asked, terms))) => {
+                self.memory().keep_verifier(which, &verifier, asked, terms);
+            }
+            // The question that a name costs which never logged in here.
+            (AuthVerdict::Refused, None) => drop(self.asked(ask).await),
+            _ => {}
         }
         Ok(verdict)
+    }
+
+    /// See [`Accounts::log_in`](crate::Accounts::log_in).
+    pub async fn log_in_by_app(
+        &self,
+        prefix: &str,
+        log_in: &LogIn<'_>,
+    ) -> Result<AuthVerdict, Away> {
+        let account = account_of(log_in.name);
+        let which = (account.as_str(), Some(prefix));
+        let remembered = self.memory().verifier(which.0, which.1, Instant::now());
+        let remembered = remembered.map(|verifier| (verifier, None));
+        let mechanism = log_in.mechanism;
+        let ask = |client, asked| self.ask_verifier(client, which, mechanism, asked).boxed();
+        let (verifier, fresh) = self.answer(remembered, ask).await?;
+        let kept = verifier.text.parse().map_err(|_| {
+            warn!(event = "fault", error = %AnswerError::NoVerifier);
+            Away
+        })?;
+        let verdict = by_app(
+            which.0,
+            &kept,
+            verifier.terms.as_ref(),
+            log_in,
+            &self.counts,
+        );
+        if let (AuthVerdict::ByAppPassword { .. }, Some((asked, terms))) = (&verdict, fresh) {
+            self.memory().keep_verifier(which, &verifier, asked, terms);
+        }
+        Ok(verdict)
+    }
+
+    /// See [`Accounts::secret`](crate::Accounts::secret). Nothing of it is remembered: whoever asks does not prove anything yet.
+    pub async fn secret(&self, query: &SecretQuery) -> Result<Secret, Away> {
+        let (account, mechanism) = (account_of(&query.name), wire::mechanism_of(query.kind));
+        let account = account.as_str();
+        let ask = |client, asked| {
+            self.ask_verifier(client, (account, None), mechanism, asked)
+                .boxed()
+        };
+        let (verifier, _) = self.answer(Remembered::Nothing, ask).await?;
+        wire::into_secret(query.kind, &verifier.text).map_err(|error| {
+            warn!(event = "fault", %error);
+            Away
+        })
     }
 
     async fn ask_where(
@@ -206,18 +244,22 @@ impl RemoteAccounts {
     async fn ask_verifier(
         &self,
         mut client: Client,
-        account: &str,
+        (account, app): (&str, Option<&str>),
         mechanism: &str,
         asked: Asked,
     ) -> Result<(Verifier, Option<(Asked, Terms)>), NoAnswer> {
         let request = VerifierRequest {
             account: account.to_owned(),
             mechanism: mechanism.to_owned(),
+            app_password: app.map(str::to_owned),
         };
         let answer = client.verifier(request).await?.into_inner();
         let terms = terms(answer.max_age_ms, answer.generation);
-        let verifier = answer.verifier.map(Zeroizing::new);
-        let verifier = verifier.ok_or(AnswerError::NoVerifier)?;
+        let text = answer.verifier.map(Zeroizing::new);
+        let verifier = Verifier {
+            text: text.ok_or(AnswerError::NoVerifier)?,
+            terms: answer.app_password.map(wire::into_app).transpose()?,
+        };
         Ok((verifier, Some((asked, terms))))
     }
 
@@ -385,6 +427,14 @@ impl RemoteAccounts {
     fn reach(&self) -> MutexGuard<'_, Reach> {
         self.reach.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A name that is no address is no account, and asked for like any other.
+fn account_of(name: &str) -> String {
+    Mailbox::parse(name).map_or_else(
+        |_| name.chars().take(LONGEST_NAME).collect(),
+        |name| name.folded(),
+    )
 }
 
 fn terms(max_age_ms: u64, generation: u64) -> Terms {

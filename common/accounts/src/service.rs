@@ -17,6 +17,7 @@ use postroad_proto::directory::v1::{
     directory_server::{Directory, DirectoryServer},
 };
 use postroad_rpc::{peer_identity, require_agent, require_role};
+use postroad_sasl::SecretKind;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
@@ -29,8 +30,6 @@ use crate::{
 const AGENTS: [PeerRole; 3] = [PeerRole::Msa, PeerRole::Mta, PeerRole::Mda];
 /// Secrets are for those who take passwords.
 const SUBMISSION: [PeerRole; 1] = [PeerRole::Msa];
-/// Verifiers of passwords that come in plain text are the same for both (RFC 4616, and its elder).
-const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
 /// Longer than any address (RFC 5321 §4.5.3.1), so no account is called so.
 const LONGEST_NAME: usize = 1024;
 
@@ -54,7 +53,7 @@ pub struct DirectoryService {
 }
 
 impl DirectoryService {
-    /// Of this directory, kept current by its owner. Streams of changes end with `stopping`.
+    /// Of this directory, kept current by its owner. `key` makes decoys where the file has no key for that. Streams of changes end with `stopping`.
     pub fn new(
         directory: DirectoryHandle,
         key: DecoyKey,
@@ -121,22 +120,50 @@ impl Directory for DirectoryService {
         require_role(&request, &SUBMISSION)?;
         require_agent(&request)?;
         let peer = peer_identity(&request)?.name.clone();
-        let v1::VerifierRequest { account, mechanism } = request.into_inner();
-        if account.len() > LONGEST_NAME {
+        let v1::VerifierRequest {
+            account,
+            mechanism,
+            app_password,
+        } = request.into_inner();
+        if account.len() > LONGEST_NAME
+            || app_password
+                .as_ref()
+                .is_some_and(|prefix| prefix.len() > LONGEST_NAME)
+        {
             return Err(Status::invalid_argument("the name is too long"));
         }
-        if !MECHANISMS.contains(&mechanism.as_str()) {
-            let text = "there are verifiers for PLAIN and LOGIN alone";
+        let Some(kind) = wire::verifier_kind(&mechanism) else {
+            let text = "there are no verifiers for this mechanism";
             return Err(Status::invalid_argument(text));
-        }
+        };
         self.take_turn(&peer)?;
         info!(event = "verifier_given", peer, account, mechanism);
         let directory = self.directory.current();
-        let mut verifier = directory.verifier(&account, &self.key);
+        // Nodes with the same file agree by its key.
+        let key = directory.written_decoy_key().unwrap_or(&self.key);
+        let mut terms = None;
+        let mut verifier = match kind {
+            None if app_password.is_some() => {
+                let prefix = app_password.unwrap_or_default();
+                let (verifier, found) = directory.app_verifier(&account, &prefix, key);
+                terms = found.as_ref().map(wire::from_app);
+                verifier.to_text().into()
+            }
+            None => directory.verifier(&account, key),
+            Some(SecretKind::Scram(hash)) => {
+                let keys = directory.scram_keys(&account, hash, key);
+                keys.to_string().into()
+            }
+            Some(SecretKind::Cram) => {
+                let secret = directory.recoverable_secret(&account, key);
+                secret.to_text()
+            }
+        };
         Ok(Response::new(v1::VerifierResponse {
             verifier: Some(std::mem::take(&mut *verifier)),
             max_age_ms: self.max_age_ms(),
             generation: directory.generation(),
+            app_password: terms,
             ..v1::VerifierResponse::default()
         }))
     }

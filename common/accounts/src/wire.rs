@@ -1,12 +1,13 @@
 //! Answers about accounts as messages of `postroad.directory.v1`, and back.
 
 use postroad_address::{AddressError, Mailbox};
-use postroad_directory::{Expanded, Resolution, Resolved, SenderVerdict};
-use postroad_envelope::{InvalidStoreName, StoreName};
+use postroad_directory::{AppPassword, Expanded, Resolution, Resolved, SenderVerdict};
+use postroad_envelope::{InvalidStoreName, StoreName, Timestamp};
 use postroad_proto::directory::v1::{
-    ResolveResponse, SenderResponse, Target, resolve_response::Result as Found,
-    sender_response::Result as Said,
+    AppPassword as AppMessage, ResolveResponse, SenderResponse, Target,
+    resolve_response::Result as Found, sender_response::Result as Said,
 };
+use postroad_sasl::{ScramHash, Secret, SecretKind};
 
 /// Server: an answer that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum AnswerError {
     /// Nothing to check a password by.
     #[error("an answer about an account has no verifier")]
     NoVerifier,
+    /// A scope or network that this version does not know: it must not be taken for none.
+    #[error("an answer about an app password: {0:?} is not known here")]
+    Terms(String),
     /// Found, and nobody there.
     #[error("an answer about an account names no target")]
     NoTarget,
@@ -123,6 +127,59 @@ fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// What is asked for under the name of a mechanism: none is a verifier of passwords that come in plain text, which is the same for
+/// PLAIN (RFC 4616) and its elder LOGIN. `None` at all: there is nothing of the kind.
+pub fn verifier_kind(mechanism: &str) -> Option<Option<SecretKind>> {
+    match mechanism {
+        "PLAIN" | "LOGIN" => Some(None),
+        "SCRAM-SHA-256" => Some(Some(SecretKind::Scram(ScramHash::Sha256))),
+        "SCRAM-SHA-1" => Some(Some(SecretKind::Scram(ScramHash::Sha1))),
+        "CRAM-MD5" => Some(Some(SecretKind::Cram)),
+        _ => None,
+    }
+}
+
+/// The name under which a secret is asked for.
+pub const fn mechanism_of(kind: SecretKind) -> &'static str {
+    match kind {
+        SecretKind::Scram(hash) => hash.as_str(),
+        SecretKind::Cram => "CRAM-MD5",
+    }
+}
+
+/// What an app password is good for, as a message.
+pub fn from_app(terms: &AppPassword) -> AppMessage {
+    AppMessage {
+        name: terms.name.clone(),
+        scopes: terms.scopes.iter().map(ToString::to_string).collect(),
+        networks: terms.networks.iter().map(ToString::to_string).collect(),
+        expires_at_ms: terms.expires.map(Timestamp::as_millis),
+    }
+}
+
+/// The same, as a server said.
+pub fn into_app(terms: AppMessage) -> Result<AppPassword, AnswerError> {
+    fn all<T: std::str::FromStr>(texts: Vec<String>) -> Result<Vec<T>, AnswerError> {
+        let read = |text: String| text.parse().map_err(|_| AnswerError::Terms(text));
+        texts.into_iter().map(read).collect()
+    }
+    Ok(AppPassword {
+        name: terms.name,
+        scopes: all(terms.scopes)?,
+        networks: all(terms.networks)?,
+        expires: terms.expires_at_ms.map(Timestamp::from_millis),
+    })
+}
+
+/// The secret in an answer.
+pub fn into_secret(kind: SecretKind, verifier: &str) -> Result<Secret, AnswerError> {
+    let secret = match kind {
+        SecretKind::Scram(_) => verifier.parse().map(Secret::Scram),
+        SecretKind::Cram => verifier.parse().map(Secret::Cram),
+    };
+    secret.map_err(|_| AnswerError::NoVerifier)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +221,25 @@ mod tests {
         ] {
             assert_eq!(into_sender(from_sender(&verdict)), Ok(verdict));
         }
+    }
+
+    #[test]
+    fn terms_of_an_app_password_survive_the_way_and_unknown_ones_are_not_passed_over() {
+        let terms = AppPassword {
+            name: "printer".to_owned(),
+            scopes: vec![postroad_directory::Scope::Imap],
+            networks: vec![
+                "192.0.2.0/24".parse().unwrap(),
+                "2001:db8::/32".parse().unwrap(),
+            ],
+            expires: Some(Timestamp::from_millis(7)),
+        };
+        assert_eq!(into_app(from_app(&terms)), Ok(terms.clone()));
+        let sieve = AppMessage {
+            scopes: vec!["sieve".to_owned()],
+            ..from_app(&terms)
+        };
+        assert_eq!(into_app(sieve), Err(AnswerError::Terms("sieve".to_owned())));
     }
 
     #[test]

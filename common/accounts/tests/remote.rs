@@ -2,11 +2,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
-use postroad_accounts::{Accounts, Away, DirectoryService, RemoteAccounts, ServiceTerms};
+use postroad_accounts::{Accounts, Away, DirectoryService, LogIn, RemoteAccounts, ServiceTerms};
 use postroad_address::{ForwardPath, ReversePath};
 use postroad_daemon::{AccountsConfig, Interval};
 use postroad_directory::{
-    AuthGate, AuthVerdict, DecoyKey, DirectoryHandle, Resolution, SenderVerdict, hash_password,
+    AppPassword, AuthGate, AuthVerdict, DecoyKey, DirectoryHandle, Purpose, Resolution, Scope,
+    SenderVerdict, add_app_password, hash_password,
 };
 use postroad_metrics::{Metrics, list};
 use postroad_rpc::{Endpoint, ServeOptions, Server};
@@ -119,10 +120,17 @@ impl House {
     }
 
     async fn log_in(&self, name: &str, password: &str) -> Result<AuthVerdict, Away> {
-        let password = password.as_bytes();
-        self.accounts
-            .log_in(&self.gate, name, "PLAIN", password)
-            .await
+        self.shows(name, "PLAIN", password).await
+    }
+
+    async fn shows(
+        &self,
+        name: &str,
+        mechanism: &str,
+        password: &str,
+    ) -> Result<AuthVerdict, Away> {
+        let log_in = log_in(name, mechanism, password);
+        self.accounts.log_in(&self.gate, &log_in).await
     }
 
     async fn may_send(&self, account: &str, sender: &str) -> Result<SenderVerdict, Away> {
@@ -146,6 +154,19 @@ fn write(folder: &Path, password: &str, of_bob: &str) {
     fs::write(&new, text).unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
     fs::rename(new, path).unwrap();
+}
+
+fn log_in<'a>(name: &'a str, mechanism: &'a str, password: &'a str) -> LogIn<'a> {
+    LogIn {
+        name,
+        mechanism,
+        password: password.as_bytes(),
+        purpose: Purpose {
+            scope: Scope::Submission,
+            client: "192.0.2.7".parse().ok(),
+            now: std::time::SystemTime::now().into(),
+        },
+    }
 }
 
 fn accepted(name: &str) -> Result<AuthVerdict, Away> {
@@ -264,7 +285,7 @@ async fn names_that_cannot_be_do_not_make_the_queue_seem_away() {
         let verdict = house.log_in(name, "x").await;
         assert_eq!(verdict, Ok(AuthVerdict::Refused), "{name:.20}");
     }
-    let odd = house.accounts.log_in(&house.gate, ALICE, "CRAM-MD5", b"x");
+    let odd = house.shows(ALICE, "ANONYMOUS", "x");
     assert_eq!(odd.await, Err(Away), "there is no verifier for it");
     assert_eq!(house.away(), 0);
     assert_eq!(house.log_in(ALICE, "sesame").await, accepted(ALICE));
@@ -296,7 +317,7 @@ async fn of_two_nodes_the_other_is_asked_when_one_goes() {
     }
     let log_in = async |password: &str| {
         let gate = AuthGate::default();
-        both.log_in(&gate, ALICE, "PLAIN", password.as_bytes())
+        both.log_in(&gate, &self::log_in(ALICE, "PLAIN", password))
             .await
     };
     assert_eq!(log_in("sesame").await, accepted(ALICE));
@@ -313,4 +334,46 @@ async fn of_two_nodes_the_other_is_asked_when_one_goes() {
     assert_eq!(metrics.gauge(&list::ACCOUNTS_AWAY, &[]).value(), 0);
     stop.cancel();
     kept.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_app_password_is_asked_for_by_its_prefix_and_remembered_of_who_had_it() {
+    let mut house = House::new().await;
+    let file = house.folder.path().join("directory.toml");
+    let alice = postroad_address::Mailbox::parse(ALICE).unwrap();
+    let terms = AppPassword {
+        name: "printer".to_owned(),
+        networks: vec!["192.0.2.0/24".parse().unwrap()],
+        ..AppPassword::default()
+    };
+    let elsewhere = AppPassword {
+        networks: vec!["198.51.100.0/24".parse().unwrap()],
+        ..terms.clone()
+    };
+    let make = |number: u64, terms| {
+        add_app_password(&file, &alice, terms, (number, [number.into(), 1], [3; 16])).unwrap()
+    };
+    let (made, other) = (make(1, &terms), make(2, &elsewhere));
+    house.directory.reload().unwrap();
+    let right = |refused: Option<&str>| {
+        Ok(AuthVerdict::ByAppPassword {
+            account: ALICE.to_owned(),
+            name: "printer".to_owned(),
+            refused: refused.map(str::to_owned),
+        })
+    };
+    assert_eq!(house.log_in("ALICE@a.example", &made).await, right(None));
+    let not_here = Some("it is not for this network");
+    assert_eq!(house.log_in(ALICE, &other).await, right(not_here));
+    let mut wrong = made.to_string();
+    wrong.pop();
+    wrong.push(if made.ends_with('b') { 'c' } else { 'b' });
+    for (name, password) in [(ALICE, &wrong), (BOB, &made), ("nobody@a.example", &made)] {
+        let refused = house.log_in(name, password).await;
+        assert_eq!(refused, Ok(AuthVerdict::Refused), "{name}");
+    }
+    house.close().await;
+    assert_eq!(house.log_in(ALICE, &made).await, right(None), "remembered");
+    assert_eq!(house.log_in(ALICE, &wrong).await, Ok(AuthVerdict::Refused));
+    assert_eq!(house.log_in(BOB, &made).await, Err(Away));
 }

@@ -4,6 +4,7 @@ pub(crate) mod caller;
 mod counting;
 mod losing;
 mod submitting;
+mod withdrawing;
 mod worker;
 mod working;
 
@@ -79,7 +80,11 @@ rules![Target;
     "count.ban": "it is added, and more than `limit` within the window is a ban for `ban_ms`" => counting::ban,
     "count.limits": "it is added only if each of them has room for all of it" => counting::limits,
     "count.windows": "Windows are from 1 second to 31 days" => counting::windows,
-    "count.role": "`Count` of `auth_failed` and `sent`" => counting::role,
+    "count.role": "`Count` of `auth_failed`, `guessed`, `home` and `sent`" => counting::role,
+    "withdraw.untried": "`WITHDRAWN`: nothing of it was sent, nothing will be, and nobody is told" => withdrawing::untried,
+    "withdraw.leased": "`TOO_LATE`: some of it was leased" => withdrawing::leased,
+    "withdraw.unknown": "`UNKNOWN`: there is no such mail, or it is another account's, or it has ended." => withdrawing::unknown,
+    "withdraw.role": "It takes the role msa, and of a program one of its accounts." => withdrawing::role,
     "slow.worker": "**Slow workers** slow nobody else" => working::slow_worker,
 ];
 

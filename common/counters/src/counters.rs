@@ -9,7 +9,7 @@ use crate::{Kept, Key, Kind, aged::Aged, tally::Tally};
 pub struct Count {
     /// Of whom.
     pub key: Key,
-    /// So many more; 0 asks how it stands.
+    /// So many more; 0 asks how it stands, and of limits whether there are more already.
     pub add: u64,
     /// What follows.
     pub rule: Rule,
@@ -329,7 +329,7 @@ impl Shelf {
             return Counted {
                 value: first,
                 banned_until: None,
-                full: full.filter(|_| add > 0),
+                full,
             };
         }
         for (place, limit) in limits.iter().enumerate() {

@@ -11,28 +11,51 @@ const LONGEST: usize = 512;
 pub enum Kind {
     /// Failed log-ins, by the client's network.
     AuthFailed,
+    /// Failed log-ins, by the name that was tried, whether there is such an account or not.
+    Guessed,
+    /// Log-ins, by account and the client's network: where its owner is at home.
+    Home,
     /// Recipients of mail, by the account that sent it.
     Sent,
+    /// Mails, by the account that sent them.
+    SentMails,
+    /// Octets of mail, by the account that sent it.
+    SentBytes,
     /// What a client at port 25 did that it should not, by its network.
     Client,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::AuthFailed, Self::Sent, Self::Client];
+    pub const ALL: [Self; 7] = [
+        Self::AuthFailed,
+        Self::Guessed,
+        Self::Home,
+        Self::Sent,
+        Self::SentMails,
+        Self::SentBytes,
+        Self::Client,
+    ];
 
     /// The word in keys, logs, tables and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AuthFailed => "auth_failed",
+            Self::Guessed => "guessed",
+            Self::Home => "home",
             Self::Sent => "sent",
+            Self::SentMails => "sent_mails",
+            Self::SentBytes => "sent_bytes",
             Self::Client => "client",
         }
     }
 
-    /// Whether what is counted outlives a restart: a limit by day would be none otherwise.
+    /// Whether what is counted outlives a restart: a limit by day would be none otherwise, and nobody at home.
     pub const fn is_kept(self) -> bool {
-        matches!(self, Self::Sent)
+        matches!(
+            self,
+            Self::Sent | Self::SentMails | Self::SentBytes | Self::Home
+        )
     }
 
     /// The subject in the one form in which it is counted.
@@ -44,7 +67,10 @@ impl Kind {
             Self::AuthFailed | Self::Client => {
                 network(text).map(|network| network.trunc().to_string())
             }
-            Self::Sent => Mailbox::parse(text).ok().map(|account| folded(&account)),
+            Self::Sent | Self::SentMails | Self::SentBytes | Self::Guessed => {
+                Mailbox::parse(text).ok().map(|account| folded(&account))
+            }
+            Self::Home => home(text),
         };
         read.ok_or(KeyError::Subject(self.wants()))
     }
@@ -52,7 +78,10 @@ impl Kind {
     const fn wants(self) -> &'static str {
         match self {
             Self::AuthFailed | Self::Client => "a network, such as 192.0.2.7/32",
-            Self::Sent => "the address of an account",
+            Self::Sent | Self::SentMails | Self::SentBytes | Self::Guessed => {
+                "the address of an account"
+            }
+            Self::Home => "an account and a network, such as alice@example.org/192.0.2.7/32",
         }
     }
 }
@@ -88,12 +117,13 @@ impl Key {
 
     /// Of a client: its IPv4 address, or so many bits of its IPv6 address.
     pub fn of_client(kind: Kind, client: IpAddr, ipv6_prefix: u8) -> Result<Self, KeyError> {
-        let network = match client.to_canonical() {
-            IpAddr::V4(address) => IpNet::from(IpAddr::V4(address)),
-            IpAddr::V6(address) => Ipv6Net::new(address, ipv6_prefix.min(128))
-                .map_or_else(|_| IpNet::from(client), IpNet::from),
-        };
-        Self::new(kind, &network.to_string())
+        Self::new(kind, &network_of(client, ipv6_prefix).to_string())
+    }
+
+    /// Of an account where a client is, in the same way.
+    pub fn home(account: &str, client: IpAddr, ipv6_prefix: u8) -> Result<Self, KeyError> {
+        let network = network_of(client, ipv6_prefix);
+        Self::new(Kind::Home, &format!("{account}/{network}"))
     }
 
     /// What is counted.
@@ -122,10 +152,28 @@ impl FromStr for Key {
     }
 }
 
+/// No domain has a slash in it, and a local part may.
+fn home(text: &str) -> Option<String> {
+    let (_, behind) = text.rsplit_once('@')?;
+    let (domain, network_text) = behind.split_once('/')?;
+    let account = text.get(..text.len() - behind.len() + domain.len())?;
+    let account = Mailbox::parse(account).ok()?;
+    let network = network(network_text)?.trunc();
+    Some(format!("{}/{network}", folded(&account)))
+}
+
 /// With its quotes, if it needs them: it is read again.
 fn folded(account: &Mailbox) -> String {
     let local_part = account.local_part().to_string().to_lowercase();
     format!("{local_part}@{}", account.domain().a_label())
+}
+
+fn network_of(client: IpAddr, ipv6_prefix: u8) -> IpNet {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpNet::from(IpAddr::V4(address)),
+        IpAddr::V6(address) => Ipv6Net::new(address, ipv6_prefix.min(128))
+            .map_or_else(|_| IpNet::from(client), IpNet::from),
+    }
 }
 
 /// An address alone is a network of one.
@@ -143,7 +191,9 @@ pub enum KeyError {
     #[error("is no key; write a kind, `/`, and whom it is about")]
     Form,
     /// Nothing of that name is counted.
-    #[error("begins with no kind of counter; kinds are auth_failed, sent and client")]
+    #[error(
+        "begins with no kind of counter; kinds are auth_failed, guessed, home, sent, sent_mails, sent_bytes and client"
+    )]
     Kind,
     /// Its kind is about something else, which the text says.
     #[error("must be about {0}")]
@@ -164,6 +214,16 @@ mod tests {
             ("client/2001:db8::5/64", "client/2001:db8::/64"),
             ("client/::ffff:192.0.2.7", "client/192.0.2.7/32"),
             ("sent/Alice@Demo.TEST", "sent/alice@demo.test"),
+            ("sent_bytes/Alice@Demo.TEST", "sent_bytes/alice@demo.test"),
+            ("guessed/Alice@Demo.TEST", "guessed/alice@demo.test"),
+            (
+                "home/A/b@Demo.TEST/192.0.2.7",
+                "home/a/b@demo.test/192.0.2.7/32",
+            ),
+            (
+                "home/alice@demo.test/2001:db8::7/64",
+                "home/alice@demo.test/2001:db8::/64",
+            ),
         ] {
             let key: Key = written.parse().unwrap();
             assert_eq!(key.to_string(), told);
@@ -195,6 +255,11 @@ mod tests {
                 KeyError::Subject(Kind::AuthFailed.wants()),
             ),
             ("client/", KeyError::Subject(Kind::Client.wants())),
+            (
+                "home/alice@demo.test",
+                KeyError::Subject(Kind::Home.wants()),
+            ),
+            ("home/192.0.2.7/32", KeyError::Subject(Kind::Home.wants())),
         ] {
             assert_eq!(text.parse::<Key>(), Err(error), "{text}");
         }
@@ -204,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_a_key_is_the_same_key_again(text in "(auth_failed|sent|client)/\\PC{0,40}") {
+        fn whatever_is_a_key_is_the_same_key_again(text in "(auth_failed|guessed|home|sent|sent_mails|sent_bytes|client)/(a@b/)?\\PC{0,40}") {
             if let Ok(key) = text.parse::<Key>() {
                 prop_assert_eq!(key.to_string().parse::<Key>(), Ok(key));
             }

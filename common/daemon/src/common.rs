@@ -182,8 +182,17 @@ pub struct DnsConfig {
     pub attempts: usize,
     /// Answers remembered.
     pub cache_size: u64,
+    /// An answer is remembered for its TTL, and no longer than this.
+    pub cache_max_ttl: Interval,
+    /// The same of an answer that there is no such name or record.
+    pub cache_max_negative_ttl: Interval,
     /// Offer larger UDP answers (RFC 6891).
     pub edns: bool,
+    /// Validate what name servers say from the keys of the root zone down (DNSSEC, RFC 4035), which DANE needs; they must
+    /// pass signatures on. Without it only a server of this host is believed that it validated an answer.
+    pub dnssec: bool,
+    /// A file of DNSKEY records that are believed instead of the keys of the root zone.
+    pub trust_anchors: Option<PathBuf>,
     /// The address family tried first.
     pub prefer: AddressFamily,
 }
@@ -197,7 +206,11 @@ impl Default for DnsConfig {
             timeout: Interval::seconds(5),
             attempts: 2,
             cache_size: 8192,
+            cache_max_ttl: Interval::days(1),
+            cache_max_negative_ttl: Interval::minutes(15),
             edns: true,
+            dnssec: false,
+            trust_anchors: None,
             prefer: AddressFamily::default(),
         }
     }

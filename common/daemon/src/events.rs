@@ -48,13 +48,53 @@ pub const EVENTS: &[(&str, &str)] = &[
     // Conversations.
     ("connection_opened", "A peer connected."),
     (
+        "client_told",
+        "A proxy told for whom it speaks (XCLIENT); `peer` is that client from now on.",
+    ),
+    (
         "connection_refused",
         "A peer was turned away before the conversation began.",
     ),
     ("connection_closed", "A conversation ended."),
     ("tls_failed", "A TLS handshake failed."),
+    (
+        "tls_report_sent",
+        "A domain was told how TLS went with its mail hosts.",
+    ),
+    (
+        "sts_policy",
+        "What a domain says of its mail hosts by MTA-STS was fetched.",
+    ),
+    (
+        "sts_failed",
+        "A domain says that it has an MTA-STS policy, and there is none to be had; one that was fetched before counts on.",
+    ),
     ("auth_succeeded", "A client proved to be an account."),
     ("auth_failed", "A client did not prove to be an account."),
+    (
+        "token_refused",
+        "An access token did not count; `reason` says why. The token is not logged.",
+    ),
+    (
+        "app_password_used",
+        "An account logged in by a password of one of its programs.",
+    ),
+    (
+        "app_password_refused",
+        "A password of a program is right and does not open this; `reason` says why. The client hears what it would of a wrong one.",
+    ),
+    (
+        "ticket_refused",
+        "A ticket of Kerberos did not count; `reason` says why.",
+    ),
+    (
+        "keys_fetched",
+        "The keys of an issuer of access tokens were read, and are not those of before.",
+    ),
+    (
+        "keys_away",
+        "The keys of an issuer of access tokens cannot be read.",
+    ),
     (
         "accounts_from_queue",
         "The process asks the queue for accounts and reads no directory file.",
@@ -86,6 +126,10 @@ pub const EVENTS: &[(&str, &str)] = &[
     ),
     ("accepted", "A mail was accepted: from here on it is ours."),
     ("rejected", "A command or a mail was refused."),
+    (
+        "bounce_came",
+        "A mail came to an address that was made for one recipient (VERP), who is `bounce_of`.",
+    ),
     // The queue.
     ("queue_started", "The queue accepts mail."),
     (
@@ -122,6 +166,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "disk_recovered",
         "Free space is back; mail is accepted again.",
     ),
+    (
+        "site_state",
+        "The queue learned that a site takes less mail than it is given, or more again, or that nobody answers there.",
+    ),
     ("submitted", "The queue keeps a mail."),
     (
         "leased",
@@ -137,9 +185,17 @@ pub const EVENTS: &[(&str, &str)] = &[
         "over_quota",
         "A mail was refused: its tenant, account or recipient domain has no room in the queue.",
     ),
+    (
+        "suppressed",
+        "A host said that there is no such mailbox: mail to it is not tried until it is released.",
+    ),
     ("held", "A mail waits until somebody releases it."),
     ("released", "A held mail goes on."),
     ("dropped", "A mail was removed without delivery."),
+    (
+        "withdrawn",
+        "A mail was taken back by its account before anything of it was tried.",
+    ),
     (
         "purging",
         "Retired mails are being forgotten for good: how far that is.",
@@ -177,6 +233,10 @@ pub const EVENTS: &[(&str, &str)] = &[
         "host_unusable",
         "A host that mail goes by cannot be used as it is configured; the mail waits.",
     ),
+    (
+        "family_unreachable",
+        "IPv6, or IPv4, leads nowhere from here or is far slower than the other; for a while it comes last.",
+    ),
     // People.
     (
         "admin",
@@ -199,7 +259,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "proxy",
-        "`[ip]:port` of the balancer that carries a connection.",
+        "`[ip]:port` of the balancer that carries a connection, or of the proxy that speaks for a client.",
     ),
     ("helo", "What the client called itself."),
     (
@@ -213,8 +273,13 @@ pub const FIELDS: &[(&str, &str)] = &[
         "The id that a mail has at the mail system in front of us.",
     ),
     ("account", "The account a client proved to be."),
+    ("app_password", "What the app password it showed is called."),
     ("mail_from", "The reverse-path."),
     ("rcpt_to", "A forward-path."),
+    (
+        "bounce_of",
+        "The recipient whose mail came back, as the address tells.",
+    ),
     ("recipients", "How many recipients."),
     ("message_id", "The Message-ID of the mail."),
     ("size", "Octets of content."),
@@ -235,6 +300,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ),
     ("code", "The reply code (RFC 5321 §4.2)."),
     ("enhanced", "The enhanced status code (RFC 3463)."),
+    (
+        "cause",
+        "Why a recipient did not get the mail, or not yet: mailbox_unknown, mailbox_full, spam, connection and so on.",
+    ),
     ("reply", "The text of the reply."),
     ("rule", "The rule that decided."),
     ("delay_ms", "Milliseconds since the mail was accepted."),
@@ -243,6 +312,19 @@ pub const FIELDS: &[(&str, &str)] = &[
     (
         "verified",
         "The name for which the certificate of the other side was verified.",
+    ),
+    (
+        "tls_policy",
+        "How a connection had to be protected, and why.",
+    ),
+    ("mode", "How strict a policy is."),
+    (
+        "reused",
+        "Whether a connection had carried other mail before.",
+    ),
+    (
+        "joined",
+        "How many jobs of the mail went together, if it was sent once for several domains.",
     ),
     ("mechanism", "The SASL mechanism."),
     ("domains", "How many domains."),
@@ -288,6 +370,17 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("key", "What agents count together, and of whom."),
     ("until", "When it ends by itself."),
     ("reason", "Why."),
+    ("site", "The mail hosts behind one or many destinations."),
+    ("state", "How the site stands."),
+    (
+        "issuer",
+        "Who issues access tokens: `iss` of tokens, and of `msa.auth.oauth`.",
+    ),
+    (
+        "principal",
+        "Whose ticket of Kerberos it was, as Kerberos writes it.",
+    ),
+    ("keys", "How many keys."),
     ("error", "What failed, with its cause."),
     ("remedy", "What a person can do about it."),
 ];

@@ -6,11 +6,11 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
@@ -89,7 +89,8 @@ fn is_json(format: LogFormat) -> bool {
     matches!(format, LogFormat::Json)
 }
 
-/// What libraries have to say below WARN is of no use to an operator.
+/// What libraries have to say below WARN is of no use to an operator; and of what the resolver says nothing, since who asked gets
+/// the answer as an error, and tells of it once. An answer with wrong signatures alone would be dozens of lines.
 fn filter(config: &LogConfig, directives: Option<&str>) -> Result<Targets, ParseError> {
     match directives {
         Some(directives) => directives.parse(),
@@ -98,6 +99,7 @@ fn filter(config: &LogConfig, directives: Option<&str>) -> Result<Targets, Parse
             let others = level.min(Level::WARN);
             Ok(Targets::new()
                 .with_default(others)
+                .with_target("hickory", LevelFilter::OFF)
                 .with_target("postroad", level))
         }
     }
@@ -146,7 +148,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = Fields(Vec::with_capacity(USUAL_FIELDS));
         for span in context
             .event_scope(event)
             .into_iter()
@@ -162,25 +164,29 @@ where
             }
         }
         event.record(&mut fields);
-        let line = Line {
-            ts: now(),
-            level: *event.metadata().level(),
-            agent: match fields.take("agent") {
-                Some(Value::String(agent)) => agent,
-                _ => self.agent.clone(),
-            },
-            fields,
+        let level = *event.metadata().level();
+        let other = fields.take("agent");
+        let agent = match &other {
+            Some(Value::String(agent)) => agent,
+            _ => &self.agent,
         };
-        let priority = self.tells_priority.then(|| priority(line.level));
-        let line = match self.json.load(Ordering::Relaxed) {
-            false => line.text(),
-            true => line.json(),
-        };
-        let line = priority.unwrap_or_default().to_owned() + &line;
+        let mut line = String::with_capacity(USUAL_LENGTH);
+        if self.tells_priority {
+            line.push_str(priority(level));
+        }
+        let head = Head { level, agent };
+        match self.json.load(Ordering::Relaxed) {
+            false => head.text(fields, &mut line),
+            true => head.json(&fields, &mut line),
+        }
         // A process that cannot log goes on: mail matters more.
         let _ = self.writer.make_writer().write_all(line.as_bytes());
     }
 }
+
+/// What most lines have room in.
+const USUAL_FIELDS: usize = 24;
+const USUAL_LENGTH: usize = 768;
 
 /// RFC 5424 §6.2.1. NOTICE stands between WARN and INFO there; we have no such level.
 const fn priority(level: Level) -> &'static str {
@@ -190,10 +196,6 @@ const fn priority(level: Level) -> &'static str {
         Level::INFO => "<6>",
         _ => "<7>",
     }
-}
-
-fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
 }
 
 /// The fields of an event or span in the order they were written.
@@ -235,58 +237,78 @@ impl Visit for Fields {
     }
 }
 
-struct Line {
-    ts: String,
+/// What each line begins with.
+struct Head<'a> {
     level: Level,
-    agent: String,
-    fields: Fields,
+    agent: &'a str,
 }
 
-impl Line {
+impl Head<'_> {
     /// `2026-01-02T03:04:05.678Z INFO msa accepted queue_id=… size=512 some words`.
-    fn text(mut self) -> String {
-        let event = self.fields.take("event");
-        let message = self.fields.take("message");
-        let mut line = format!("{} {} ", self.ts, self.level);
-        escape(&self.agent, &mut line);
+    fn text(&self, mut fields: Fields, line: &mut String) {
+        let event = fields.take("event");
+        let message = fields.take("message");
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(line, "{:.3} {} ", jiff::Timestamp::now(), self.level);
+        escape(self.agent, line);
         if let Some(event) = event {
             line.push(' ');
-            push_value(&event, &mut line);
+            push_value(&event, line);
         }
-        for (name, value) in &self.fields.0 {
-            // Writing to a String cannot fail.
+        for (name, value) in &fields.0 {
             let _ = write!(line, " {name}=");
-            push_value(value, &mut line);
+            push_value(value, line);
         }
         if let Some(Value::String(message)) = message {
             line.push(' ');
-            escape(&message, &mut line);
+            escape(&message, line);
         }
         line.push('\n');
-        line
     }
 
-    fn json(self) -> String {
-        let mut object = Map::new();
-        object.insert("ts".to_owned(), Value::from(self.ts));
-        object.insert("level".to_owned(), Value::from(self.level.as_str()));
-        object.insert("agent".to_owned(), Value::from(self.agent));
-        for (name, value) in self.fields.0 {
-            object.insert(name.to_owned(), value);
-        }
-        // Whatever is escaped here stands inside a string, so the line stays JSON.
-        let mut line = String::new();
-        for c in Value::Object(object).to_string().chars() {
-            match is_hostile(c) {
-                true => {
-                    let _ = write!(line, "\\u{:04x}", u32::from(c));
-                }
-                false => line.push(c),
+    /// One flat object. It is written at once, without a tree of it: there are several lines for each mail.
+    fn json(&self, fields: &Fields, line: &mut String) {
+        let _ = write!(line, "{{\"ts\":\"{:.3}\"", jiff::Timestamp::now());
+        for (name, text) in [("level", self.level.as_str()), ("agent", self.agent)] {
+            // An object has each name once (RFC 8259 §4), and what an event says goes first.
+            if fields.0.iter().all(|(field, _)| *field != name) {
+                let _ = write!(line, ",\"{name}\":");
+                push_json(text, line);
             }
         }
-        line.push('\n');
-        line
+        for (name, value) in fields.0.iter().filter(|(name, _)| *name != "ts") {
+            line.push(',');
+            push_json(name, line);
+            line.push(':');
+            match value {
+                Value::String(text) => push_json(text, line),
+                value => _ = write!(line, "{value}"),
+            }
+        }
+        line.push_str("}\n");
     }
+}
+
+/// RFC 8259 §7, with all escaped that is hostile.
+fn push_json(text: &str, line: &mut String) {
+    line.push('"');
+    if text.bytes().all(is_plain) {
+        line.push_str(text);
+    } else {
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => line.extend(['\\', c]),
+                c if is_hostile(c) => _ = write!(line, "\\u{:04x}", u32::from(c)),
+                c => line.push(c),
+            }
+        }
+    }
+    line.push('"');
+}
+
+/// Needs no escape in either form.
+const fn is_plain(octet: u8) -> bool {
+    matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\')
 }
 
 /// Words stand bare; whatever a reader could take for two fields is quoted.
@@ -311,6 +333,10 @@ fn push_value(value: &Value, line: &mut String) {
 }
 
 fn escape(text: &str, line: &mut String) {
+    if text.bytes().all(is_plain) {
+        line.push_str(text);
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' | '\\' => line.extend(['\\', c]),

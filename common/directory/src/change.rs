@@ -34,9 +34,7 @@ impl Directory {
         for (name, account) in &self.accounts {
             match old.accounts.get(name) {
                 Some(old) if receives_the_same(account, old) => {
-                    if (&account.password, &account.may_send_as)
-                        != (&old.password, &old.may_send_as)
-                    {
+                    if secrets_and_senders(account) != secrets_and_senders(old) {
                         changed.push(name.clone());
                     }
                 }
@@ -50,6 +48,15 @@ impl Directory {
             _ => Changes::Everything,
         }
     }
+}
+
+fn secrets_and_senders(account: &Account) -> impl PartialEq {
+    (
+        &account.password,
+        &account.keys,
+        &account.app_passwords,
+        &account.may_send_as,
+    )
 }
 
 /// Lines move when something is written above them.

@@ -41,6 +41,21 @@ impl Directory {
                     "make a new one with `postroad account hash`",
                 ));
             }
+            if account.keys.recoverable_secret.is_some() {
+                problems.push(self.problem(
+                    account.line,
+                    format!("the password of {} can be read here", account.address),
+                    "take out recoverable_secret, unless a program of this account can do nothing but CRAM-MD5",
+                ));
+            }
+        }
+        if self.wants_decoy_key() {
+            problems.push(Problem::new(
+                &self.file,
+                None,
+                "there is no decoy_key, so names without an account can be told from accounts once passwords change",
+                "write `decoy_key = \"…\"` at the top, with what `openssl rand -base64 32` prints; `postroad account password` writes it too",
+            ));
         }
         problems.sort_by_key(|problem| problem.line);
         problems

@@ -3,16 +3,17 @@
 //! Whoever may ask for verifiers learns nothing of who exists: decoys are made like verifiers of this directory, each as
 //! often as they are, and one account's is always the same.
 
-use std::fmt;
+use std::{collections::HashMap, fmt, str::FromStr};
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use blake2::{
     Blake2bMac512,
     digest::{FixedOutput, Update},
 };
 use zeroize::Zeroizing;
 
-use crate::{Directory, Password};
+use crate::{Account, Directory, Password};
 use postroad_address::Mailbox;
 
 /// The form of a decoy where nobody has a password: that of new ones.
@@ -28,13 +29,70 @@ impl DecoyKey {
         Self(Zeroizing::new(octets))
     }
 
-    fn octets_for(&self, purpose: &[u8], account: &str) -> [u8; 64] {
+    /// Of a secret that is kept anyway.
+    pub(crate) fn derived(secret: &str) -> Self {
+        let octets = Self::new([0; 32]).octets_for(b"decoys", secret);
+        let mut key = [0; 32];
+        for (to, from) in key.iter_mut().zip(octets) {
+            *to = from;
+        }
+        Self::new(key)
+    }
+
+    /// Of chance, for nobody else.
+    pub(crate) fn of_chance() -> Self {
+        Self::new(rand::random())
+    }
+
+    /// As a directory file has it. Whoever asks keeps it out of logs.
+    pub(crate) fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(*self.0))
+    }
+
+    pub(crate) fn octets_for(&self, purpose: &[u8], account: &str) -> [u8; 64] {
         // It fails on keys and salts that are too long, which these are not.
         let Ok(mac) = Blake2bMac512::new_with_salt_and_personal(Some(&self.0[..]), b"", purpose)
         else {
             return [0; 64];
         };
         mac.chain(account.as_bytes()).finalize_fixed().into()
+    }
+
+    /// One of several looks that is always the same for the account, each as often as its count says. When counts change few accounts get
+    /// another one.
+    pub(crate) fn choose<T>(
+        &self,
+        purpose: &[u8],
+        account: &str,
+        looks: impl IntoIterator<Item = (u64, String, T)>,
+    ) -> Option<T> {
+        let scored = looks.into_iter().map(|(count, label, look)| {
+            let octets = self.octets_for(purpose, &format!("{account}\0{label}"));
+            (race(octets, count), look)
+        });
+        let first = scored.min_by(|(one, _), (other, _)| one.total_cmp(other));
+        first.map(|(_, look)| look)
+    }
+}
+
+/// When this one comes in: an exponential time, so that the first of several is each in proportion to its count.
+fn race([a, b, c, d, ..]: [u8; 64], count: u64) -> f64 {
+    let chance = (f64::from(u32::from_le_bytes([a, b, c, d])) + 1.0) / 4_294_967_297.0;
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    -chance.ln() / f64::from(count.max(1))
+}
+
+impl FromStr for DecoyKey {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let octets = STANDARD.decode(text.trim()).ok();
+        let octets: Option<[u8; 32]> = octets.and_then(|octets| octets.try_into().ok());
+        let octets = octets.ok_or("the key of decoys is not 32 octets in base64")?;
+        // An example that was copied hides nobody.
+        match octets.windows(2).all(|pair| pair.first() == pair.last()) {
+            true => Err("the key of decoys is not made by chance"),
+            false => Ok(Self::new(octets)),
+        }
     }
 }
 
@@ -44,49 +102,113 @@ impl fmt::Debug for DecoyKey {
     }
 }
 
-/// How the verifiers of a directory look, each with the number of those that look so or stand before it.
-pub(crate) type Forms = Vec<(u64, PasswordHash)>;
+/// The key of a directory, and where it comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Decoys {
+    /// It is written in the file.
+    Written(DecoyKey),
+    /// From a verifier of the file: the same in all copies, until that verifier is another.
+    Derived(DecoyKey),
+    /// There is nothing secret to make it from, or nothing that its owner does not know: who has SCRAM keys knows all of them.
+    Chance(DecoyKey),
+}
+
+impl Decoys {
+    pub fn new(written: Option<DecoyKey>, accounts: &HashMap<String, Account>) -> Self {
+        if let Some(key) = written {
+            return Self::Written(key);
+        }
+        let with_password = accounts
+            .iter()
+            .filter_map(|(name, account)| Some((name, account.password.as_ref()?)));
+        match with_password.min_by_key(|(name, _)| *name) {
+            Some((_, password)) => Self::Derived(DecoyKey::derived(&password.phc())),
+            None => Self::Chance(DecoyKey::of_chance()),
+        }
+    }
+
+    fn key(&self) -> &DecoyKey {
+        match self {
+            Self::Written(key) | Self::Derived(key) | Self::Chance(key) => key,
+        }
+    }
+}
+
+/// How the verifiers of a directory look, each with how many do.
+pub(crate) type Forms = Vec<(u64, String, PasswordHash)>;
+
+/// The name of an account as it is looked up by.
+pub(crate) fn folded(name: &str) -> String {
+    Mailbox::parse(name).map_or_else(|_| name.to_lowercase(), |name| name.folded())
+}
 
 impl Directory {
+    /// What decoys are made with where the directory is read by whoever asks: it must be the same in all copies and after a restart,
+    /// and nobody may know it. So it is written in the file; without it, it comes from a verifier there.
+    pub fn own_decoy_key(&self) -> DecoyKey {
+        self.decoys.key().clone()
+    }
+
+    /// The key that is written in the file.
+    pub fn written_decoy_key(&self) -> Option<&DecoyKey> {
+        match &self.decoys {
+            Decoys::Written(key) => Some(key),
+            Decoys::Derived(_) | Decoys::Chance(_) => None,
+        }
+    }
+
+    /// Whether clients are shown salts, by whose changes those of decoys could be told.
+    pub(crate) fn wants_decoy_key(&self) -> bool {
+        let shown = |account: &Account| {
+            account.keys.scram_sha_256.is_some() || account.keys.scram_sha_1.is_some()
+        };
+        self.written_decoy_key().is_none() && self.accounts.values().any(shown)
+    }
+
+    /// The text of a key to be written: that in force, or a new one where that would not outlive the process.
+    pub(crate) fn lasting_decoy_key(&self) -> Zeroizing<String> {
+        match &self.decoys {
+            Decoys::Written(key) | Decoys::Derived(key) => key.to_text(),
+            Decoys::Chance(_) => DecoyKey::of_chance().to_text(),
+        }
+    }
+
+    /// A key made by chance stays for as long as the process does.
+    pub(crate) fn keep_chance_of(&mut self, before: &Self) {
+        if let (Decoys::Chance(key), Decoys::Chance(old)) = (&mut self.decoys, &before.decoys) {
+            key.clone_from(old);
+        }
+    }
+
     /// The PHC string that checks the account's password; a decoy if there is none, or the account is unknown or
     /// disabled. The work is the same for all.
     pub fn verifier(&self, name: &str, key: &DecoyKey) -> Zeroizing<String> {
-        let folded =
-            Mailbox::parse(name).map_or_else(|_| name.to_lowercase(), |name| name.folded());
+        let folded = folded(name);
         let decoy = self.decoy(&folded, key);
-        let account = self.accounts.get(&folded);
-        let password = account
-            .filter(|account| !account.disabled)
-            .and_then(|account| account.password.as_ref());
+        let account = self.who_logs_in(&folded);
+        let password = account.and_then(|account| account.password.as_ref());
         Zeroizing::new(password.map_or(decoy, Password::phc))
     }
 
     fn decoy(&self, account: &str, key: &DecoyKey) -> String {
-        let [a, b, c, d, e, f, g, h, ..] = key.octets_for(b"form", account);
-        let number = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let Some(form) = self.form(number) else {
+        let forms = self.forms.get_or_init(|| forms(self)).iter();
+        let forms = forms.map(|(count, label, form)| (*count, label.clone(), (label, form)));
+        let Some((label, form)) = key.choose(b"form", account, forms) else {
             return COMMON_FORM.to_owned();
         };
+        let whose = format!("{account}\0{label}");
         let (salt, hash) = (
-            key.octets_for(b"salt", account),
-            key.octets_for(b"hash", account),
+            key.octets_for(b"salt", &whose),
+            key.octets_for(b"hash", &whose),
         );
         let salt = salt.get(..form.salt.map_or(16, |salt| salt.len()));
         let hash = hash.get(..form.hash.map_or(32, |hash| hash.len()));
         let decoy = PasswordHash {
             salt: salt.and_then(|salt| Salt::new(salt).ok()),
             hash: hash.and_then(|hash| Output::new(hash).ok()),
-            ..form
+            ..form.clone()
         };
         decoy.to_string()
-    }
-
-    /// One of the forms, each as often as there are verifiers that have it.
-    fn form(&self, number: u64) -> Option<PasswordHash> {
-        let forms = self.forms.get_or_init(|| forms(self));
-        let (all, _) = forms.last()?;
-        let at = forms.partition_point(|(upto, _)| *upto <= number % all);
-        forms.get(at).map(|(_, form)| form.clone())
     }
 }
 
@@ -104,21 +226,18 @@ fn forms(directory: &Directory) -> Forms {
         let version = hash.version;
         let entry = counted
             .entry((hash.params.to_string(), version, lengths))
-            .or_insert((0, hash));
+            .or_insert((0_u64, hash));
         entry.0 += 1;
     }
-    let common = PasswordHash::new(COMMON_FORM)
-        .ok()
-        .filter(|_| counted.is_empty());
-    if let Some(common) = common {
-        return vec![(1, common)];
+    if counted.is_empty()
+        && let Ok(common) = PasswordHash::new(COMMON_FORM)
+    {
+        return vec![(1, "common".to_owned(), common)];
     }
-    let mut upto = 0;
-    let form = |(number, hash): (u64, &PasswordHash)| {
-        upto += number;
-        (upto, hash.clone())
+    let form = |(look, (count, hash)): (_, (u64, &PasswordHash))| {
+        (count, format!("{look:?}"), hash.clone())
     };
-    counted.into_values().map(form).collect()
+    counted.into_iter().map(form).collect()
 }
 
 #[cfg(test)]
@@ -196,5 +315,26 @@ mod tests {
         let decoy = directory.verifier("alice@a.example", &DecoyKey::new([7; 32]));
         assert_eq!(decoy.len(), hash_password(b"x", [1; 16]).unwrap().len());
         assert!(Password::parse(&decoy).is_ok());
+    }
+
+    #[test]
+    fn a_written_key_is_chance_in_base64() {
+        let key = DecoyKey::of_chance();
+        let read: DecoyKey = key.to_text().parse().unwrap();
+        assert_eq!(*read.to_text(), *key.to_text());
+        for bad in [
+            "",
+            "AAAA",
+            "not base64",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        ] {
+            assert!(bad.parse::<DecoyKey>().is_err(), "{bad}");
+            let text = format!("\ndecoy_key = \"{bad}\"\n");
+            let refused = Directory::parse(Path::new("d.toml"), &text).unwrap_err();
+            assert!(
+                refused.to_string().contains("d.toml:2: the key of decoys"),
+                "{refused}"
+            );
+        }
     }
 }

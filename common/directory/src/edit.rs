@@ -1,3 +1,5 @@
+mod app_passwords;
+
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
@@ -9,7 +11,9 @@ use postroad_address::{Domain, Mailbox};
 use postroad_envelope::StoreName;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use crate::{Directory, DirectoryError, Problem};
+use crate::{Directory, DirectoryError, Keys, Problem};
+
+pub use app_passwords::{add_app_password, remove_app_password};
 
 /// The mode of a directory file that did not exist before.
 const NEW_FILE_MODE: u32 = 0o640;
@@ -25,11 +29,74 @@ pub struct NewDomain {
     pub tenant: Option<String>,
 }
 
+/// What an account is to log in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets {
+    /// The hash of its password.
+    pub password_hash: String,
+    /// Of the same password; what is not there is taken out of the entry.
+    pub keys: Keys,
+}
+
+/// Nothing but a hash.
+impl From<String> for Secrets {
+    fn from(password_hash: String) -> Self {
+        Self {
+            password_hash,
+            keys: Keys::default(),
+        }
+    }
+}
+
+impl Secrets {
+    fn write(&self, entry: &mut Table) {
+        entry.insert("password_hash", value(&self.password_hash));
+        let keys = &self.keys;
+        let texts = [
+            (
+                "scram_sha_256",
+                keys.scram_sha_256.as_ref().map(ToString::to_string),
+            ),
+            (
+                "scram_sha_1",
+                keys.scram_sha_1.as_ref().map(ToString::to_string),
+            ),
+            (
+                "recoverable_secret",
+                keys.recoverable_secret
+                    .as_ref()
+                    .map(|secret| secret.to_text().to_string()),
+            ),
+        ];
+        for (name, text) in texts {
+            match text {
+                Some(text) => drop(entry.insert(name, value(text))),
+                // Of an older password.
+                None => drop(entry.remove(name)),
+            }
+        }
+    }
+}
+
+/// Gives an account another password. Blocks.
+pub fn set_password(
+    path: &Path,
+    address: &Mailbox,
+    secrets: &Secrets,
+) -> Result<(), DirectoryError> {
+    change(path, |directory, document| {
+        let entry = entry_of(document, directory, address, path)?;
+        entry.remove("password_hash_file");
+        secrets.write(entry);
+        Ok(())
+    })
+}
+
 /// Adds an account to the file, which keeps its comments and mode. Its domain must be there. Blocks.
 pub fn add_account(
     path: &Path,
     address: &Mailbox,
-    password_hash: &str,
+    secrets: &Secrets,
     store: Option<&StoreName>,
 ) -> Result<(), DirectoryError> {
     change(path, |directory, document| {
@@ -40,7 +107,7 @@ pub fn add_account(
         }
         let mut entry = Table::new();
         entry.insert("address", value(address.to_string()));
-        entry.insert("password_hash", value(password_hash));
+        secrets.write(&mut entry);
         if let Some(store) = store {
             entry.insert("store", value(store.as_str()));
         }
@@ -57,22 +124,10 @@ pub fn move_account(
 ) -> Result<StoreName, DirectoryError> {
     let mut before = StoreName::default();
     change(path, |directory, document| {
-        let account = directory.account(address);
-        let Some(account) = account.filter(|account| !account.elsewhere) else {
-            return Err(DirectoryError::NoSuchAccount(address.clone()));
-        };
-        before = account.store.clone();
-        let entries = document
-            .get_mut("account")
-            .and_then(Item::as_array_of_tables_mut)
-            .ok_or_else(|| malformed(path))?;
-        let is_it = |entry: &&mut Table| {
-            let named = entry.get("address").and_then(Item::as_str);
-            let named = named.and_then(|text| Mailbox::parse(text).ok());
-            named.is_some_and(|named| named.folded() == account.name())
-        };
-        let entry = entries.iter_mut().find(is_it);
-        let entry = entry.ok_or_else(|| malformed(path))?;
+        if let Some(account) = directory.account(address) {
+            before = account.store.clone();
+        }
+        let entry = entry_of(document, directory, address, path)?;
         entry.insert("store", value(store.as_str()));
         Ok(())
     })?;
@@ -123,8 +178,13 @@ fn change(
     let directory = Directory::parse(path, &text)?;
     let mut document: DocumentMut = text.parse().map_err(|_| malformed(path))?;
     edit(&directory, &mut document)?;
-    let text = document.to_string();
-    Directory::parse(path, &text)?;
+    let mut text = document.to_string();
+    if Directory::parse(path, &text)?.wants_decoy_key() {
+        // The one in force is kept where it comes from the file, so that nothing is seen of this.
+        document.insert("decoy_key", value(directory.lasting_decoy_key().as_str()));
+        text = document.to_string();
+        Directory::parse(path, &text)?;
+    }
     replace(path, &text).map_err(write_error)?;
     lock.sync_all().map_err(write_error)
 }
@@ -142,6 +202,30 @@ fn append(
         .ok_or_else(|| malformed(path))?
         .push(entry);
     Ok(())
+}
+
+/// The entry of an account that this file has itself.
+fn entry_of<'a>(
+    document: &'a mut DocumentMut,
+    directory: &Directory,
+    address: &Mailbox,
+    path: &Path,
+) -> Result<&'a mut Table, DirectoryError> {
+    let account = directory.account(address);
+    let Some(account) = account.filter(|account| !account.elsewhere) else {
+        return Err(DirectoryError::NoSuchAccount(address.clone()));
+    };
+    let entries = document
+        .get_mut("account")
+        .and_then(Item::as_array_of_tables_mut)
+        .ok_or_else(|| malformed(path))?;
+    let is_it = |entry: &&mut Table| {
+        let named = entry.get("address").and_then(Item::as_str);
+        let named = named.and_then(|text| Mailbox::parse(text).ok());
+        named.is_some_and(|named| named.folded() == account.name())
+    };
+    let entry = entries.iter_mut().find(is_it);
+    entry.ok_or_else(|| malformed(path))
 }
 
 fn malformed(path: &Path) -> DirectoryError {
@@ -215,7 +299,13 @@ mod tests {
 
         let hash = hash_password(b"pw", [3; 16]).unwrap();
         for name in ["bob@a.example", "\"..\"@a.example"] {
-            add_account(&path, &Mailbox::parse(name).unwrap(), &hash, None).unwrap();
+            add_account(
+                &path,
+                &Mailbox::parse(name).unwrap(),
+                &hash.clone().into(),
+                None,
+            )
+            .unwrap();
         }
         let text = fs::read_to_string(&path).unwrap();
         assert!(
@@ -268,20 +358,64 @@ mod tests {
         let hash = hash_password(b"pw", [3; 16]).unwrap();
         let bob = Mailbox::parse("bob@a.example").unwrap();
         let foreign = Mailbox::parse("bob@b.example").unwrap();
-        add_account(&path, &bob, &hash, None).unwrap();
+        add_account(&path, &bob, &hash.clone().into(), None).unwrap();
         assert_eq!(mode(&path), 0o640, "a file with hashes is not for others");
         let before = fs::read_to_string(&path).unwrap();
         assert!(matches!(
-            add_account(&path, &bob, &hash, None),
+            add_account(&path, &bob, &hash.clone().into(), None),
             Err(DirectoryError::AlreadyThere(_))
         ));
         assert!(matches!(
-            add_account(&path, &foreign, &hash, None),
+            add_account(&path, &foreign, &hash.clone().into(), None),
             Err(DirectoryError::Invalid(_))
         ));
         let eve = Mailbox::parse("eve@a.example").unwrap();
-        assert!(add_account(&path, &eve, "plain", None).is_err());
+        assert!(add_account(&path, &eve, &"plain".to_owned().into(), None).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_key_of_decoys_is_written_with_the_first_keys_and_shows_nothing() {
+        use postroad_sasl::{SCRAM_ITERATIONS, ScramHash, ScramKeys};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("directory.toml");
+        let hash = |salt| hash_password(b"pw", [salt; 16]).unwrap();
+        let text = format!(
+            "# ours\n\n[[domain]]\nname = \"a.example\"\npostmaster = \"bob@a.example\"\n\n[[account]]\naddress = \"bob@a.example\"\npassword_hash = \"{}\"\n",
+            hash(1)
+        );
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let decoy = || {
+            let directory = Directory::load(&path).unwrap();
+            let key = directory.own_decoy_key();
+            directory.scram_keys("nobody@a.example", ScramHash::Sha256, &key)
+        };
+        let before = decoy();
+        let keys = |salt| Keys {
+            scram_sha_256: ScramKeys::derive(
+                ScramHash::Sha256,
+                "pw",
+                &[salt; 16],
+                SCRAM_ITERATIONS,
+            )
+            .ok(),
+            ..Keys::default()
+        };
+        let bob = Mailbox::parse("bob@a.example").unwrap();
+        for salt in [2, 3] {
+            let secrets = Secrets {
+                password_hash: hash(salt),
+                keys: keys(salt),
+            };
+            set_password(&path, &bob, &secrets).unwrap();
+            assert_eq!(decoy(), before);
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("decoy_key = \""), "{text}");
+        assert!(text.contains("# ours\n"), "{text}");
+        assert_eq!(text.matches("decoy_key").count(), 1);
+        assert_eq!(Directory::load(&path).unwrap().check(), Vec::new());
     }
 }

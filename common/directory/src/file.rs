@@ -12,6 +12,7 @@ use crate::Problem;
 #[derive(Debug, Deserialize)]
 pub struct FileEntries {
     pub subaddress_delimiter: Option<Spanned<String>>,
+    pub decoy_key: Option<Spanned<String>>,
     #[serde(default)]
     pub domain: Vec<DomainEntry>,
     #[serde(default)]
@@ -36,6 +37,9 @@ pub struct AccountEntry {
     pub address: Spanned<String>,
     pub password_hash: Option<Spanned<String>>,
     pub password_hash_file: Option<Spanned<String>>,
+    pub scram_sha_256: Option<Spanned<String>>,
+    pub scram_sha_1: Option<Spanned<String>>,
+    pub recoverable_secret: Option<Spanned<String>>,
     #[serde(default)]
     pub aliases: Vec<Spanned<String>>,
     #[serde(default)]
@@ -43,6 +47,21 @@ pub struct AccountEntry {
     pub store: Option<Spanned<String>>,
     #[serde(default)]
     pub disabled: bool,
+    #[serde(default)]
+    pub app_passwords: Vec<AppPasswordEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct AppPasswordEntry {
+    pub prefix: Spanned<String>,
+    pub verifier: Spanned<String>,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub scopes: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub networks: Vec<Spanned<String>>,
+    pub expires: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -51,7 +70,13 @@ pub struct AliasEntry {
     pub to: Vec<Spanned<String>>,
 }
 
-const TOP: &[&str] = &["subaddress_delimiter", "domain", "account", "alias"];
+const TOP: &[&str] = &[
+    "subaddress_delimiter",
+    "decoy_key",
+    "domain",
+    "account",
+    "alias",
+];
 const DOMAIN: &[&str] = &[
     "name",
     "tenant",
@@ -65,10 +90,17 @@ const ACCOUNT: &[&str] = &[
     "address",
     "password_hash",
     "password_hash_file",
+    "scram_sha_256",
+    "scram_sha_1",
+    "recoverable_secret",
     "aliases",
     "may_send_as",
     "store",
     "disabled",
+    "app_passwords",
+];
+const APP_PASSWORD: &[&str] = &[
+    "prefix", "verifier", "name", "scopes", "networks", "expires",
 ];
 const ALIAS: &[&str] = &["address", "to"];
 
@@ -104,8 +136,18 @@ fn unknown_keys(file: &Path, text: &str, table: &DeTable<'_>) -> Vec<Problem> {
             continue;
         };
         for entry in entries.iter() {
-            if let DeValue::Table(entry) = entry.get_ref() {
-                report_unknown(file, text, entry, known, &mut problems);
+            let DeValue::Table(entry) = entry.get_ref() else {
+                continue;
+            };
+            report_unknown(file, text, entry, known, &mut problems);
+            let within = entry.get("app_passwords").map(Spanned::get_ref);
+            let Some(DeValue::Array(within)) = within.filter(|_| section == "account") else {
+                continue;
+            };
+            for entry in within.iter() {
+                if let DeValue::Table(entry) = entry.get_ref() {
+                    report_unknown(file, text, entry, APP_PASSWORD, &mut problems);
+                }
             }
         }
     }

@@ -105,7 +105,9 @@ impl DirectoryHandle {
         }
         match Directory::load(&self.shared.path) {
             Ok(mut directory) => {
-                directory.generation = generation_after(self.current().generation);
+                let before = self.current();
+                directory.generation = generation_after(before.generation);
+                directory.keep_chance_of(&before);
                 last_read.clone_from(&directory.sources);
                 announce(&directory);
                 self.shared.current.send_replace(Arc::new(directory));

@@ -4,6 +4,7 @@
 //!
 //! ```toml
 //! subaddress_delimiter = "+"            # bob+lists@ is bob@; "" for none
+//! decoy_key = "…"                       # 32 octets of chance in base64: what nobody can be told from accounts by
 //!
 //! [[domain]]
 //! name = "example.org"                  # the first domain is the primary one: <postmaster> goes there
@@ -20,6 +21,14 @@
 //! store = "default"                     # whose delivery agent has the mailbox: `mda.store` there
 //! disabled = false
 //!
+//! [[account.app_passwords]]             # each for one program or device, made by `postroad account app-password add`
+//! prefix = "k3v9x2mq"
+//! verifier = "APP$…$…"
+//! name = "printer"
+//! scopes = ["submission"]               # also imap, pop3; without it: all
+//! networks = ["192.0.2.0/24"]           # without it: everywhere
+//! expires = "2027-01-01T00:00:00Z"      # without it: never
+//!
 //! [[alias]]
 //! address = "team@example.org"
 //! to = ["alice@example.org", "carol@elsewhere.example"]
@@ -35,6 +44,7 @@
 //! working directory is told by [`Directory::check`].
 #![forbid(unsafe_code)]
 
+mod app_password;
 mod change;
 mod check;
 mod decoy;
@@ -43,22 +53,33 @@ mod error;
 mod file;
 mod gate;
 mod handle;
+mod keys;
+mod known;
 mod load;
 mod password;
 mod resolve;
 mod sender;
 mod snapshot;
+mod steps;
 
+pub use app_password::{
+    AppPassword, AppVerifier, KeptAppPassword, Purpose, Scope, app_prefix, letters,
+};
 pub use change::Changes;
 pub use decoy::DecoyKey;
-pub use edit::{NewDomain, add_account, add_domain, move_account};
+pub use edit::{
+    NewDomain, Secrets, add_account, add_app_password, add_domain, move_account,
+    remove_app_password, set_password,
+};
 pub use error::{DirectoryError, Problem};
-pub use gate::{AuthGate, AuthVerdict};
+pub use gate::{AuthGate, AuthVerdict, Shown, Work};
 pub use handle::{DirectoryHandle, Reload};
+pub use keys::Keys;
 pub use password::{Password, hash_password};
 pub use resolve::{Expanded, Resolution, Resolved};
 pub use sender::SenderVerdict;
 pub use snapshot::{Account, Alias, Directory, LocalDomain};
+pub use steps::{Step, What};
 
 /// Most addresses one address may expand to.
 pub const MAX_EXPANSION: usize = 1000;

@@ -1,3 +1,4 @@
+mod app_passwords;
 mod listed;
 
 use std::{
@@ -11,10 +12,12 @@ use std::{
 
 use postroad_address::{Domain, Mailbox};
 use postroad_envelope::StoreName;
+use postroad_sasl::{ScramHash, ScramKeys};
 use toml::Spanned;
 
 use crate::{
-    Account, Alias, Directory, DirectoryError, LocalDomain, Password, Problem,
+    Account, Alias, DecoyKey, Directory, DirectoryError, Keys, LocalDomain, Password, Problem,
+    decoy::Decoys,
     file::{AccountEntry, AliasEntry, DomainEntry, FileEntries, line_of},
     handle::Stamp,
 };
@@ -102,6 +105,7 @@ impl<'a> Builder<'a> {
         for domain in &entries.domain {
             self.listed(domain, &mut accounts);
         }
+        let decoys = self.decoy_key(entries.decoy_key.as_ref());
         if !self.problems.is_empty() {
             self.problems.sort_by_key(|problem| problem.line);
             return Err(DirectoryError::Invalid(self.problems));
@@ -119,12 +123,26 @@ impl<'a> Builder<'a> {
             file: self.file.to_owned(),
             domains,
             domain_index,
+            decoys: Decoys::new(decoys, &accounts),
             accounts,
             aliases,
             sources: self.sources,
             generation: 0,
             forms: OnceLock::new(),
         })
+    }
+
+    fn decoy_key(&mut self, text: Option<&Spanned<String>>) -> Option<DecoyKey> {
+        let text = text?;
+        let line = self.line(text);
+        self.secret_here(line);
+        match text.get_ref().parse() {
+            Ok(key) => Some(key),
+            Err(problem) => {
+                let remedy = "write what `openssl rand -base64 32` prints, or take it out and let `postroad account password` write it";
+                self.refuse(line, problem, remedy)
+            }
+        }
     }
 
     fn domain(&mut self, entry: &DomainEntry, default: Option<char>) -> Option<LocalDomain> {
@@ -192,6 +210,8 @@ impl<'a> Builder<'a> {
         Some(Account {
             store,
             password: self.password(entry),
+            keys: self.keys(entry),
+            app_passwords: self.app_passwords(&entry.app_passwords),
             may_send_as: self.addresses(&entry.may_send_as),
             disabled: entry.disabled,
             elsewhere: false,
@@ -223,12 +243,7 @@ impl<'a> Builder<'a> {
             (None, None) => return None,
             (Some(hash), None) => {
                 let line = self.line(hash);
-                if self.exposed {
-                    // Once is enough; every further account would say the same.
-                    self.exposed = false;
-                    let problem = "everybody may read this file, and it holds password hashes";
-                    self.push(line, problem, self.chmod(self.file));
-                }
+                self.secret_here(line);
                 (line, hash.get_ref().clone())
             }
             (None, Some(file)) => (self.line(file), self.hash_file(file)?),
@@ -244,6 +259,52 @@ impl<'a> Builder<'a> {
                 let remedy = "make one with `postroad account hash`";
                 self.refuse(line, problem, remedy)
             }
+        }
+    }
+
+    /// A file with secrets is not for everybody. Once is enough; every further account would say the same.
+    fn secret_here(&mut self, line: usize) {
+        if std::mem::take(&mut self.exposed) {
+            let problem = "everybody may read this file, and it holds password hashes";
+            self.push(line, problem, self.chmod(self.file));
+        }
+    }
+
+    fn keys(&mut self, entry: &AccountEntry) -> Keys {
+        const REMEDY: &str = "make them with `postroad account password`, or leave them out";
+        Keys {
+            scram_sha_256: self.scram(entry.scram_sha_256.as_ref(), ScramHash::Sha256, REMEDY),
+            scram_sha_1: self.scram(entry.scram_sha_1.as_ref(), ScramHash::Sha1, REMEDY),
+            recoverable_secret: self.key(entry.recoverable_secret.as_ref(), REMEDY),
+        }
+    }
+
+    fn scram(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        hash: ScramHash,
+        remedy: &str,
+    ) -> Option<ScramKeys> {
+        let keys: ScramKeys = self.key(text, remedy)?;
+        if keys.hash() == hash {
+            return Some(keys);
+        }
+        let line = text.map_or(0, |text| self.line(text));
+        let problem = format!("these are the keys of {}, not of {hash}", keys.hash());
+        self.refuse(line, problem, remedy)
+    }
+
+    fn key<T: std::str::FromStr<Err = &'static str>>(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        remedy: &str,
+    ) -> Option<T> {
+        let text = text?;
+        let line = self.line(text);
+        self.secret_here(line);
+        match text.get_ref().trim().parse() {
+            Ok(key) => Some(key),
+            Err(problem) => self.refuse(line, problem, remedy),
         }
     }
 

@@ -7,7 +7,7 @@ use postroad_reply::{
     MISCONFIGURED_4_3_5, NOT_AUTHORIZED_5_7_1, Reply,
 };
 
-use crate::{Account, Directory, MAX_ALIAS_DEPTH, MAX_EXPANSION};
+use crate::{Account, Directory, MAX_ALIAS_DEPTH, MAX_EXPANSION, Step, What};
 
 /// Where mail for an address goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,26 +83,47 @@ impl Resolution {
 /// What an address is, before any alias is followed.
 enum Found<'a> {
     Account(&'a Account, Option<String>),
-    Forward(Vec<&'a Mailbox>, Option<String>),
+    Forward(Vec<&'a Mailbox>, Option<String>, (What, usize)),
     Unknown,
 }
 
 impl Directory {
     /// Follows a recipient through aliases, details, postmaster and catch-all to where its mail goes.
     pub fn resolve(&self, path: &ForwardPath) -> Resolution {
-        let asked = match (path, self.primary_domain()) {
-            (ForwardPath::Mailbox(mailbox), _) => mailbox.clone(),
+        self.follow(path, None)
+    }
+
+    /// The same; notes each address on the way, if that is wanted.
+    pub(crate) fn follow(&self, path: &ForwardPath, steps: Option<&mut Vec<Step>>) -> Resolution {
+        let asked = match self.asked(path) {
+            Ok(asked) => asked,
+            Err(resolution) => return resolution,
+        };
+        if self.is_local_domain(asked.domain()) {
+            return self.walk(&asked, true, steps);
+        }
+        if let Some(steps) = steps {
+            steps.push(Step {
+                depth: 0,
+                address: asked,
+                what: What::Foreign,
+                line: None,
+            });
+        }
+        Resolution::ForeignDomain
+    }
+
+    /// The address that is meant.
+    fn asked(&self, path: &ForwardPath) -> Result<Mailbox, Resolution> {
+        match (path, self.primary_domain()) {
+            (ForwardPath::Mailbox(mailbox), _) => Ok(mailbox.clone()),
             // RFC 5321 §4.1.1.3: `<postmaster>` without a domain is always accepted.
             (ForwardPath::Postmaster, Some(primary)) => match LocalPart::parse("postmaster") {
-                Ok(postmaster) => Mailbox::new(postmaster, primary.name.clone()),
-                Err(_) => return Resolution::UnknownRecipient,
+                Ok(postmaster) => Ok(Mailbox::new(postmaster, primary.name.clone())),
+                Err(_) => Err(Resolution::UnknownRecipient),
             },
-            (ForwardPath::Postmaster, None) => return Resolution::UnknownRecipient,
-        };
-        if !self.is_local_domain(asked.domain()) {
-            return Resolution::ForeignDomain;
+            (ForwardPath::Postmaster, None) => Err(Resolution::UnknownRecipient),
         }
-        self.expand(&asked, true)
     }
 
     /// The same, with the tenant.
@@ -137,7 +158,12 @@ impl Directory {
     }
 
     pub(crate) fn expand(&self, asked: &Mailbox, catch_all: bool) -> Resolution {
+        self.walk(asked, catch_all, None)
+    }
+
+    fn walk(&self, asked: &Mailbox, catch_all: bool, steps: Option<&mut Vec<Step>>) -> Resolution {
         let mut walk = Walk {
+            steps,
             directory: self,
             asked,
             catch_all,
@@ -165,7 +191,10 @@ impl Directory {
             return found;
         }
         match self.domain(mailbox.domain()).map(|entry| &entry.catch_all) {
-            Some(Some(target)) if catch_all => Found::Forward(vec![target], None),
+            Some(Some(target)) if catch_all => {
+                let line = self.domain(mailbox.domain()).map_or(0, |entry| entry.line);
+                Found::Forward(vec![target], None, (What::CatchAll, line))
+            }
             _ => Found::Unknown,
         }
     }
@@ -178,13 +207,16 @@ impl Directory {
         if let Some(alias) = self.aliases.get(&folded) {
             // A detail of a list has no meaning for its members.
             let detail = detail.filter(|_| alias.to.len() == 1);
-            return Some(Found::Forward(alias.to.iter().collect(), detail));
+            let told = (What::Alias, alias.line);
+            return Some(Found::Forward(alias.to.iter().collect(), detail, told));
         }
         let domain = self.domain(mailbox.domain())?;
         match mailbox.local_part().folded().as_str() {
             // RFC 5321 §4.5.1 and RFC 2142 §2: these two exist in every domain.
             "postmaster" | "abuse" => {
-                Some(Found::Forward(vec![domain.postmaster.as_ref()?], detail))
+                let told = (What::Role, domain.line);
+                let postmaster = domain.postmaster.as_ref()?;
+                Some(Found::Forward(vec![postmaster], detail, told))
             }
             _ => None,
         }
@@ -192,6 +224,7 @@ impl Directory {
 }
 
 struct Walk<'a> {
+    steps: Option<&'a mut Vec<Step>>,
     directory: &'a Directory,
     asked: &'a Mailbox,
     catch_all: bool,
@@ -214,23 +247,41 @@ impl Walk<'_> {
             return Ok(());
         }
         if !self.directory.is_local_domain(mailbox.domain()) {
+            self.note(mailbox, What::Foreign, None);
             return self.reach(mailbox, None, None);
         }
         match self.directory.find(mailbox, self.catch_all) {
-            Found::Account(account, _) if account.disabled => self.disabled = true,
+            Found::Account(account, _) if account.disabled => {
+                self.note(mailbox, What::Disabled, Some(account.line));
+                self.disabled = true;
+            }
             Found::Account(account, own) => {
+                self.note(mailbox, What::Account, Some(account.line));
                 self.reach(&account.address, own.or(detail), Some(account))?;
             }
-            Found::Forward(targets, own) => {
+            Found::Forward(targets, own, (what, line)) => {
+                self.note(mailbox, what, Some(line));
                 self.path.push(folded);
                 for target in targets {
                     self.visit(target, own.clone().or_else(|| detail.clone()))?;
                 }
                 self.path.pop();
             }
-            Found::Unknown => {}
+            Found::Unknown => self.note(mailbox, What::Unknown, None),
         }
         Ok(())
+    }
+
+    fn note(&mut self, address: &Mailbox, what: What, line: Option<usize>) {
+        let depth = self.path.len();
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step {
+                depth,
+                address: address.clone(),
+                what,
+                line,
+            });
+        }
     }
 
     fn reach(

@@ -7,7 +7,11 @@ use std::{
 use postroad_address::{Domain, ForwardPath, Mailbox, ReversePath};
 use postroad_envelope::StoreName;
 
-use crate::{Password, Resolution, decoy::Forms, handle::Stamp};
+use crate::{
+    KeptAppPassword, Keys, Password, Resolution,
+    decoy::{Decoys, Forms, folded},
+    handle::Stamp,
+};
 
 /// All that is ours at one moment.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Directory {
     pub(crate) has_stores: bool,
     /// Which reading this is.
     pub(crate) generation: u64,
+    /// What decoys are made with.
+    pub(crate) decoys: Decoys,
     /// What decoys look like, once one was wanted.
     pub(crate) forms: OnceLock<Forms>,
 }
@@ -55,6 +61,10 @@ pub struct Account {
     pub address: Mailbox,
     /// Verifier of its password; without one it cannot log in.
     pub password: Option<Password>,
+    /// What it has for mechanisms that prove the password.
+    pub keys: Keys,
+    /// Passwords of its programs and devices.
+    pub app_passwords: Vec<KeptAppPassword>,
     /// Other addresses it may use as sender.
     pub may_send_as: Vec<Mailbox>,
     /// Where its mailbox is: the store that a delivery agent serves.
@@ -164,17 +174,15 @@ impl Directory {
 
     /// The account, if name and password are right and it is not disabled. Blocks some 30 ms, whoever is asked for.
     pub fn verify(&self, name: &str, password: &[u8]) -> Option<&Account> {
-        let account = self
-            .account_by_name(name)
-            .filter(|account| !account.disabled);
-        match account.and_then(|account| account.password.as_ref()) {
-            Some(verifier) => verifier.verify(password).then_some(account).flatten(),
-            None => {
-                let like = self.accounts.values().find_map(|any| any.password.as_ref());
-                Password::waste_time(like, password);
-                None
-            }
-        }
+        let verifier = self.verifier(name, &self.own_decoy_key());
+        let fits = Password::parse(&verifier).is_ok_and(|verifier| verifier.verify(password));
+        fits.then(|| self.who_logs_in(&folded(name))).flatten()
+    }
+
+    /// The account of a folded name, if it is not disabled.
+    pub(crate) fn who_logs_in(&self, folded: &str) -> Option<&Account> {
+        let account = self.accounts.get(folded);
+        account.filter(|account| !account.disabled)
     }
 
     /// Whether the account may use this sender: its own address with any detail (unless that is an address of

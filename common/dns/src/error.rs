@@ -18,6 +18,8 @@ pub enum RecordType {
     Ptr,
     /// Text, RFC 1035.
     Txt,
+    /// What certificate a service shows, RFC 6698.
+    Tlsa,
 }
 
 impl fmt::Display for RecordType {
@@ -28,6 +30,7 @@ impl fmt::Display for RecordType {
             Self::Mx => "MX",
             Self::Ptr => "PTR",
             Self::Txt => "TXT",
+            Self::Tlsa => "TLSA",
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,18 +12,15 @@ use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, R
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryError, NetError};
+use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType as WireType};
 
 use crate::resolv_conf::ResolvConf;
-use crate::{AddressFamily, Answer, DnsError, HostName, Record, RecordType};
+use crate::{AddressFamily, Answer, DnsError, HostName, Record, RecordType, Tlsa};
 use crate::{Resolver, ResolverOptions, SetupError};
 
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Records live no longer than this in the cache, whatever their TTL says.
-const POSITIVE_MAX_TTL: Duration = Duration::from_secs(24 * 3600);
-/// Refusals live shorter, so that a mended domain gets its mail soon.
-const NEGATIVE_MAX_TTL: Duration = Duration::from_secs(15 * 60);
 
 /// Asks name servers over UDP, and TCP where UDP is too small; remembers answers for their TTL.
 ///
@@ -33,6 +32,8 @@ pub struct HickoryResolver {
     deadline: Duration,
     /// RFC 6840 §5.8: the AD bit of a server is believed only where nobody sits on the path to it.
     trusts_servers: bool,
+    /// Whether each answer is validated here, from the trust anchors down.
+    validates: bool,
 }
 
 impl HickoryResolver {
@@ -54,8 +55,14 @@ impl HickoryResolver {
         opts.cache_size = options.cache_size;
         opts.edns0 = options.edns;
         opts.use_hosts_file = ResolveHosts::Never;
-        opts.positive_max_ttl = Some(POSITIVE_MAX_TTL);
-        opts.negative_max_ttl = Some(NEGATIVE_MAX_TTL);
+        opts.positive_max_ttl = Some(options.cache_max_ttl);
+        opts.negative_max_ttl = Some(options.cache_max_negative_ttl);
+        if options.dnssec {
+            opts.validate = true;
+            // What is signed does not fit into the answers of before.
+            opts.edns0 = true;
+            builder = builder.with_trust_anchor(Arc::new(anchors(options)?));
+        }
         *builder.options_mut() = opts;
         Ok(Self {
             inner: builder
@@ -66,6 +73,7 @@ impl HickoryResolver {
                 .timeout
                 .saturating_mul(u32::try_from(attempts + 1).unwrap_or(u32::MAX)),
             trusts_servers: servers.iter().all(|server| server.ip().is_loopback()),
+            validates: options.dnssec,
         })
     }
 }
@@ -82,7 +90,17 @@ impl Resolver for HickoryResolver {
         let lookup = self.inner.lookup(wire_name, wire_type(kind));
         match tokio::time::timeout(self.deadline, lookup).await {
             Ok(Ok(found)) => self.answer(name, kind, &found),
-            Ok(Err(error)) => Err(failure(name, kind, error)),
+            Ok(Err(error)) => {
+                let end = end_of_aliases(&error, name, kind);
+                let failed = failure(name, kind, error);
+                match (&failed, end) {
+                    (DnsError::NoRecords { .. }, Some(end)) if self.is_alias(&end).await => {
+                        let why = "its aliases go in a circle, or in too long a row";
+                        Err(temporary(name, kind, why.to_owned()))
+                    }
+                    _ => Err(failed),
+                }
+            }
             Err(_) => Err(temporary(name, kind, "no answer in time".to_owned())),
         }
     }
@@ -90,9 +108,20 @@ impl Resolver for HickoryResolver {
     fn prefer(&self) -> AddressFamily {
         self.prefer
     }
+
+    fn forget(&self) {
+        self.inner.clear_cache();
+    }
 }
 
 impl HickoryResolver {
+    /// Whether a name where aliases were followed no further goes on all the same.
+    async fn is_alias(&self, name: &Name) -> bool {
+        let lookup = self.inner.lookup(name.clone(), WireType::CNAME);
+        let found = tokio::time::timeout(self.deadline, lookup).await;
+        found.is_ok_and(|found| found.is_ok())
+    }
+
     fn answer(
         &self,
         name: &HostName,
@@ -113,6 +142,18 @@ impl HickoryResolver {
                 kind,
             });
         }
+        let ttl = answers.iter().map(|record| record.ttl).min();
+        let ttl = ttl.map(|seconds| Duration::from_secs(seconds.into()));
+        if self.validates {
+            let mut signed = answers
+                .iter()
+                .filter(|record| record.record_type() != WireType::RRSIG);
+            return Ok(Answer {
+                records,
+                authenticated: signed.all(|record| record.proof == Proof::Secure),
+                ttl,
+            });
+        }
         // The AD bit is that of the last message; an alias may have come in an earlier, unsigned one.
         let aliased = answers
             .iter()
@@ -122,8 +163,24 @@ impl HickoryResolver {
         Ok(Answer {
             records,
             authenticated,
+            ttl,
         })
     }
+}
+
+/// The library gives up aliases after some of them as if the last one had no such records. Where that was, if it may be so.
+fn end_of_aliases(error: &NetError, name: &HostName, kind: RecordType) -> Option<Name> {
+    let NetError::Dns(HickoryError::NoRecordsFound(none)) = error else {
+        return None;
+    };
+    let end = none.query.name();
+    let text = end.to_ascii();
+    let came_back = text
+        .trim_end_matches('.')
+        .eq_ignore_ascii_case(name.as_str());
+    // A circle may end where it began. Names without these are rare, and mail hangs on them; those without other types are not.
+    let matters = matches!(kind, RecordType::Mx | RecordType::A);
+    (matters || !came_back).then(|| end.clone())
 }
 
 pub(crate) fn failure(name: &HostName, kind: RecordType, error: NetError) -> DnsError {
@@ -147,6 +204,24 @@ pub(crate) fn failure(name: &HostName, kind: RecordType, error: NetError) -> Dns
             }
             code => format!("the name server said {code}"),
         },
+        // A zone that is not signed, or says of names between two others nothing for certain: a "no" as before DNSSEC.
+        NetError::Dns(HickoryError::Nsec {
+            response, proof, ..
+        }) if proof != Proof::Bogus => {
+            return match response.response_code {
+                ResponseCode::NXDomain => DnsError::NoSuchDomain {
+                    name: name.clone(),
+                    kind,
+                },
+                _ => DnsError::NoRecords {
+                    name: name.clone(),
+                    kind,
+                },
+            };
+        }
+        NetError::Dns(HickoryError::DnssecBogus | HickoryError::Nsec { .. }) => {
+            "the answer is not signed as its zone says (DNSSEC)".to_owned()
+        }
         NetError::Dns(HickoryError::ResponseCode(code)) => format!("the name server said {code}"),
         NetError::Timeout => "no answer in time".to_owned(),
         NetError::NoConnections => "no name server can be reached".to_owned(),
@@ -170,6 +245,7 @@ fn wire_type(kind: RecordType) -> WireType {
         RecordType::Mx => WireType::MX,
         RecordType::Ptr => WireType::PTR,
         RecordType::Txt => WireType::TXT,
+        RecordType::Tlsa => WireType::TLSA,
     }
 }
 
@@ -186,8 +262,36 @@ fn from_wire(data: &RData) -> Option<Record> {
             let joined = txt.txt_data.concat();
             Record::Text(String::from_utf8_lossy(&joined).into_owned())
         }
+        RData::TLSA(tlsa) => Record::Tlsa(Tlsa {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        }),
         _ => return None,
     })
+}
+
+/// What is believed without being asked: the keys of the root zone, or those of a file.
+fn anchors(options: &ResolverOptions) -> Result<TrustAnchors, SetupError> {
+    let Some(file) = &options.trust_anchors else {
+        return Ok(TrustAnchors::default());
+    };
+    let text = fs::read_to_string(file).map_err(|source| SetupError::Unreadable {
+        file: file.clone(),
+        source,
+    })?;
+    let wrong = |problem: String| SetupError::Option {
+        key: "trust_anchors",
+        problem: format!(
+            "{}: {problem}; write one DNSKEY record on each line",
+            file.display()
+        ),
+    };
+    match TrustAnchors::from_str(&text) {
+        Ok(anchors) => Ok(anchors),
+        Err(error) => Err(wrong(error.to_string())),
+    }
 }
 
 pub(crate) fn name_server(server: &SocketAddr) -> NameServerConfig {

@@ -25,4 +25,8 @@ impl Resolver for ZoneFirst {
     fn prefer(&self) -> AddressFamily {
         self.beneath.prefer()
     }
+
+    fn forget(&self) {
+        self.beneath.forget();
+    }
 }

@@ -17,6 +17,10 @@
 //! Hosts of our own surroundings, such as the one where the queue is, are found by [`SystemNames`]: the hosts file and
 //! the name servers of this system, search domains included.
 //!
+//! **Aliases.** A domain that is an alias has the mail hosts of its target (RFC 5321 §5.1). A mail host that is an alias is against RFC 2181
+//! §10.3, and followed as Postfix does it: its owner's mistake should not cost anybody mail. It keeps the name that the MX record has, for
+//! certificates and logs, and guards against loops go by what it leads to.
+//!
 //! **What can fail.** A [`DnsError`] says whose fault it is: the name does not exist, it has no such
 //! records, it publishes nonsense, it takes no mail - all permanent - or the DNS could not say
 //! ([`DnsError::is_temporary`]). [`SetupError`] belongs to start-up and names file, line and remedy.
@@ -31,7 +35,11 @@
 //! | `timeout` | how long one attempt may take | `"5s"` |
 //! | `attempts` | how often a question is asked | `2` |
 //! | `cache_size` | answers remembered | `8192` |
+//! | `cache_max_ttl` | an answer is remembered for its TTL, no longer than this | `"1d"` |
+//! | `cache_max_negative_ttl` | the same of "there is no such name or record" (RFC 2308) | `"15m"` |
 //! | `edns` | offer larger UDP answers (RFC 6891) | `true` |
+//! | `dnssec` | validate answers from the trust anchors down (RFC 4035) | `false` |
+//! | `trust_anchors` | file of DNSKEY records of the root zone that are believed instead of the public ones | none |
 //! | `prefer` | address family tried first, `"ipv6"` or `"ipv4"` | `"ipv6"` |
 #![forbid(unsafe_code)]
 
@@ -53,5 +61,5 @@ pub use options::ResolverOptions;
 pub use postroad_daemon::AddressFamily;
 pub use resolver::{MAX_ADDRESSES, MAX_MAIL_HOSTS, Resolver};
 pub use system::SystemNames;
-pub use words::{Answer, MailHosts, MxHost, Record};
+pub use words::{Answer, MailHosts, MxHost, Record, Tlsa};
 pub use zone::FixedZone;

@@ -73,6 +73,20 @@ impl HostName {
         }
     }
 
+    /// The name under which what is known of its service at a port of TCP is found (RFC 6698 §3).
+    pub fn service(&self, port: u16) -> Result<Self, DnsError> {
+        self.below(&format!("_{port}._tcp"))
+    }
+
+    /// The name `labels` below this one, unless it is too long for a name.
+    pub fn below(&self, labels: &str) -> Result<Self, DnsError> {
+        let name = format!("{labels}.{self}");
+        Self::parse(&name).map_err(|error| DnsError::NotAName {
+            name,
+            detail: error.to_string(),
+        })
+    }
+
     /// The name without a trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0

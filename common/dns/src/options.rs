@@ -25,8 +25,16 @@ pub struct ResolverOptions {
     pub attempts: usize,
     /// Answers remembered.
     pub cache_size: u64,
+    /// An answer is remembered for its TTL, and no longer than this.
+    pub cache_max_ttl: Duration,
+    /// The same of an answer that there is no such name or record; shorter, so that a mended domain gets its mail soon.
+    pub cache_max_negative_ttl: Duration,
     /// Offer larger UDP answers (RFC 6891).
     pub edns: bool,
+    /// Validate what name servers say from the trust anchors down (DNSSEC, RFC 4035).
+    pub dnssec: bool,
+    /// A file of DNSKEY records that are believed instead of those of the root zone.
+    pub trust_anchors: Option<PathBuf>,
     /// The address family that comes first.
     pub prefer: AddressFamily,
 }
@@ -65,7 +73,11 @@ impl From<&DnsConfig> for ResolverOptions {
             timeout: config.timeout.into(),
             attempts: config.attempts,
             cache_size: config.cache_size,
+            cache_max_ttl: config.cache_max_ttl.into(),
+            cache_max_negative_ttl: config.cache_max_negative_ttl.into(),
             edns: config.edns,
+            dnssec: config.dnssec,
+            trust_anchors: config.trust_anchors.clone(),
             prefer: config.prefer,
         }
     }

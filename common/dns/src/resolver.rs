@@ -1,20 +1,30 @@
 //! The trait, and what mail means by DNS records.
 
 use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use postroad_address::Domain;
+use tokio::time::timeout;
 
-use crate::{AddressFamily, Answer, DnsError, HostName, MailHosts, MxHost, Record, RecordType};
+use crate::{
+    AddressFamily, Answer, DnsError, HostName, MailHosts, MxHost, Record, RecordType, Tlsa,
+};
 
 /// More mail hosts than this are not looked at; nobody needs them, an attacker might.
 pub const MAX_MAIL_HOSTS: usize = 20;
 /// More addresses of one host than this are not looked at.
 pub const MAX_ADDRESSES: usize = 16;
+/// How long AAAA is waited for once A is there. RFC 8305 §3 has 50 ms, for a person who waits. Mail waits easily, and a server that
+/// walks down from the root for both is often later than that with one of them.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(500);
 /// More names of one address than this are not confirmed.
 const MAX_POINTERS: usize = 4;
 /// More text records of one name than this are not handed out.
 const MAX_TEXTS: usize = 64;
+/// More TLSA records of one service than this are not handed out.
+const MAX_TLSA: usize = 32;
 
 /// Answers the questions mail asks the DNS.
 ///
@@ -26,6 +36,9 @@ pub trait Resolver: Send + Sync {
 
     /// Which address family comes first in [`addresses`](Self::addresses).
     fn prefer(&self) -> AddressFamily;
+
+    /// Forgets what it remembers of earlier answers, if it remembers any.
+    fn forget(&self) {}
 
     /// The hosts that take mail for a domain, by its MX records or, without any, itself.
     async fn mail_hosts(&self, domain: &Domain) -> Result<MailHosts, DnsError> {
@@ -49,12 +62,15 @@ pub trait Resolver: Send + Sync {
 
     /// The addresses of a host, both families, the preferred one first.
     ///
-    /// One family that answers is enough; only if neither does is the failure of one a failure.
+    /// One family that answers is enough; only if neither does is the failure of one a failure. Where there are IPv4 addresses, those
+    /// of IPv6 are not waited for much longer.
     async fn addresses(&self, host: &HostName) -> Result<Answer<IpAddr>, DnsError> {
-        let (v6, v4) = tokio::join!(
+        let (v6, v4) = both_families(
+            host,
             self.lookup(host, RecordType::Aaaa),
-            self.lookup(host, RecordType::A)
-        );
+            self.lookup(host, RecordType::A),
+        )
+        .await;
         let (first, second) = match self.prefer() {
             AddressFamily::Ipv6 => (v6, v4),
             AddressFamily::Ipv4 => (v4, v6),
@@ -81,6 +97,7 @@ pub trait Resolver: Send + Sync {
         Ok(Answer {
             records,
             authenticated: answer.authenticated,
+            ttl: answer.ttl,
         })
     }
 
@@ -134,8 +151,55 @@ pub trait Resolver: Send + Sync {
         Ok(Answer {
             records: texts.take(MAX_TEXTS).collect(),
             authenticated: answer.authenticated,
+            ttl: answer.ttl,
         })
     }
+
+    /// What certificates a host shows at a port of TCP (RFC 6698 §3). Only records that DNSSEC vouches for mean anything.
+    async fn tlsa(&self, host: &HostName, port: u16) -> Result<Answer<Tlsa>, DnsError> {
+        let answer = self.lookup(&host.service(port)?, RecordType::Tlsa).await?;
+        let found = answer
+            .records
+            .into_iter()
+            .filter_map(|record| match record {
+                Record::Tlsa(tlsa) => Some(tlsa),
+                _ => None,
+            });
+        Ok(Answer {
+            records: found.take(MAX_TLSA).collect(),
+            authenticated: answer.authenticated,
+            ttl: answer.ttl,
+        })
+    }
+}
+
+/// RFC 8305 §3: some name servers never answer for AAAA, and A that is there goes on without it. Not the other way round: who has no way
+/// into the IPv6 world needs A, however late.
+async fn both_families(
+    host: &HostName,
+    v6: impl Future<Output = Result<Answer<Record>, DnsError>>,
+    v4: impl Future<Output = Result<Answer<Record>, DnsError>>,
+) -> (
+    Result<Answer<Record>, DnsError>,
+    Result<Answer<Record>, DnsError>,
+) {
+    let (mut v6, mut v4) = (pin!(v6), pin!(v4));
+    let v4 = tokio::select! {
+        biased;
+        v6 = &mut v6 => return (v6, v4.await),
+        v4 = &mut v4 => v4,
+    };
+    if v4.is_err() {
+        return (v6.await, v4);
+    }
+    let late = |_| {
+        Err(DnsError::Temporary {
+            name: host.clone(),
+            kind: RecordType::Aaaa,
+            detail: "no answer in time".to_owned(),
+        })
+    };
+    (timeout(RESOLUTION_DELAY, v6).await.unwrap_or_else(late), v4)
 }
 
 /// Sorts MX records into mail hosts; what cannot be a host is dropped with a note.
@@ -150,8 +214,8 @@ fn mail_hosts_from(domain: HostName, answer: Answer<Record>) -> Result<MailHosts
             published.push((preference, exchange));
         }
     }
-    // RFC 7505 §3: a single MX whose target is the root. Beside other MX records it means nothing.
-    if matches!(published.as_slice(), [(_, exchange)] if exchange == ".") {
+    // RFC 7505 §3: the one MX, whose target is the root. Beside MX records that name a host it means nothing.
+    if !published.is_empty() && published.iter().all(|(_, exchange)| exchange == ".") {
         return Err(DnsError::NullMx { name: domain });
     }
     let mut hosts: Vec<MxHost> = Vec::new();
@@ -222,6 +286,7 @@ mod tests {
             Ok(Answer {
                 records,
                 authenticated: kind == RecordType::A,
+                ttl: None,
             })
         }
 
@@ -276,6 +341,7 @@ mod tests {
             Answer {
                 records,
                 authenticated: true,
+                ttl: None,
             },
         )
     }
@@ -303,6 +369,52 @@ mod tests {
                 .await
                 .map(|answer| answer.records);
             assert_eq!(found, expected);
+        }
+    }
+
+    /// How long each family takes to answer.
+    struct Slow {
+        v4: Duration,
+        v6: Duration,
+    }
+
+    #[async_trait]
+    impl Resolver for Slow {
+        async fn lookup(&self, _: &HostName, kind: RecordType) -> Result<Answer<Record>, DnsError> {
+            let (after, ip) = match kind {
+                RecordType::A => (self.v4, "192.0.2.1"),
+                _ => (self.v6, "2001:db8::1"),
+            };
+            tokio::time::sleep(after).await;
+            Ok(Answer {
+                records: vec![Record::Address(ip.parse().unwrap())],
+                authenticated: true,
+                ttl: None,
+            })
+        }
+
+        fn prefer(&self) -> AddressFamily {
+            AddressFamily::Ipv6
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rfc_8305_3_silence_on_aaaa_does_not_keep_a_from_being_used() {
+        // In milliseconds: when each comes, how many addresses there are, and when.
+        for (v4, v6, found, at) in [
+            (20, 30, 2, 30),
+            (20, 519, 2, 519),
+            (20, 15_000, 1, 520),
+            (30, 20, 2, 30),
+            // Many hosts have no way into the IPv6 world.
+            (15_000, 20, 2, 15_000),
+        ] {
+            let [v4, v6] = [v4, v6].map(Duration::from_millis);
+            let since = tokio::time::Instant::now();
+            let answer = Slow { v4, v6 }.addresses(&name("a.test")).await.unwrap();
+            let took = since.elapsed().as_millis();
+            assert_eq!((answer.records.len(), took), (found, at), "{v4:?} {v6:?}");
+            assert!(answer.records.iter().any(IpAddr::is_ipv4));
         }
     }
 
@@ -383,13 +495,13 @@ mod tests {
                 name: name("a.test")
             })
         );
-        assert_eq!(
-            sorted(vec![mx(0, "."), mx(5, "m.test.")])
-                .unwrap()
-                .hosts
-                .len(),
-            1
-        );
+        let null = DnsError::NullMx {
+            name: name("a.test"),
+        };
+        assert_eq!(sorted(vec![mx(10, ".")]), Err(null.clone()));
+        assert_eq!(sorted(vec![mx(0, "."), mx(5, ".")]), Err(null));
+        let beside = sorted(vec![mx(0, "."), mx(5, "m.test.")]).unwrap();
+        assert_eq!((beside.hosts.len(), beside.dropped.len()), (1, 1));
     }
 
     #[test]

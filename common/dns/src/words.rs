@@ -1,6 +1,8 @@
 //! What answers are made of.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::HostName;
 
@@ -20,6 +22,31 @@ pub enum Record {
     Pointer(String),
     /// Of type TXT: the strings of one record joined without spaces (RFC 7208 §3.3).
     Text(String),
+    /// Of type TLSA.
+    Tlsa(Tlsa),
+}
+
+/// What certificate a service shows (RFC 6698 §2.1), as published: whether it is of any use is for who compares.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tlsa {
+    /// Certificate usage, such as 3 for DANE-EE.
+    pub usage: u8,
+    /// 0: the certificate; 1: its key.
+    pub selector: u8,
+    /// 0: as it is; 1: its SHA-256; 2: its SHA-512.
+    pub matching: u8,
+    /// What it must be.
+    pub data: Vec<u8>,
+}
+
+/// `3 1 1 0123…`, as in a zone file.
+impl fmt::Display for Tlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
+        self.data
+            .iter()
+            .try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
 }
 
 /// Records of one kind, never none of them.
@@ -27,8 +54,10 @@ pub enum Record {
 pub struct Answer<T> {
     /// The records.
     pub records: Vec<T>,
-    /// DNSSEC vouches for them: a validating resolver on this host said so (RFC 6840 §5.8).
+    /// DNSSEC vouches for them: we validated them, or a validating resolver on this host said so (RFC 6840 §5.8).
     pub authenticated: bool,
+    /// How long they may be remembered from now on, aliases on the way included; unknown of what a file says.
+    pub ttl: Option<Duration>,
 }
 
 /// The hosts that take mail for a domain (RFC 5321 §5.1).

@@ -32,10 +32,14 @@ const MAX_ALIASES: usize = 8;
 /// *.sink.test.       MX    10 mx1.example.com. ; every name below sink.test
 /// broken.test.       SERVFAIL                  ; every question fails for now
 /// slow.test.         TIMEOUT                   ; the same with another text, at once
+/// signed.test.       SIGNED                    ; as if DNSSEC vouched for it and every name below it
+/// _25._tcp.mx1.signed.test. TLSA 3 1 1 0123…   ; for DANE, RFC 6698
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct FixedZone {
     nodes: HashMap<String, Node>,
+    /// What is vouched for, with all below.
+    signed: HashSet<String>,
     prefer: AddressFamily,
 }
 
@@ -51,6 +55,8 @@ pub(crate) enum Found {
 enum Node {
     Records(Vec<(RecordType, Record)>),
     Alias(HostName),
+    /// Not a node of its own: said of a name and all below it.
+    Signed,
     Failing(&'static str),
 }
 
@@ -84,13 +90,18 @@ impl FixedZone {
             ));
         }
         let mut nodes = HashMap::new();
+        let mut signed = HashSet::new();
         for (number, line) in (1..).zip(text.lines()) {
             if let Some((owner, node)) = parse::line(line).map_err(|e| at(number, e))? {
-                parse::add(&mut nodes, owner, node).map_err(|e| at(number, e))?;
+                match node {
+                    Node::Signed => _ = signed.insert(owner),
+                    node => parse::add(&mut nodes, owner, node).map_err(|e| at(number, e))?,
+                }
             }
         }
         Ok(Self {
             nodes,
+            signed,
             prefer: AddressFamily::default(),
         })
     }
@@ -103,7 +114,9 @@ impl FixedZone {
     pub(crate) fn resolve(&self, asked: &HostName, kind: RecordType) -> Found {
         let mut name = asked.clone();
         let mut seen = HashSet::new();
+        let mut signed = true;
         loop {
+            signed &= self.is_signed(&name);
             let detail = match self.node(&name) {
                 None => return Found::Elsewhere(name),
                 Some(Node::Records(all)) => {
@@ -116,7 +129,8 @@ impl FixedZone {
                         }),
                         false => Ok(Answer {
                             records,
-                            authenticated: false,
+                            authenticated: signed,
+                            ttl: None,
                         }),
                     });
                 }
@@ -129,9 +143,24 @@ impl FixedZone {
                 }
                 Some(Node::Alias(_)) => "too many aliases",
                 Some(Node::Failing(detail)) => detail,
+                Some(Node::Signed) => return Found::Elsewhere(name),
             };
             let (name, detail) = (asked.clone(), detail.to_owned());
             return Found::Here(Err(DnsError::Temporary { name, kind, detail }));
+        }
+    }
+
+    /// Whether the name lies in a part that is vouched for.
+    fn is_signed(&self, name: &HostName) -> bool {
+        let mut below = name.as_str();
+        loop {
+            if self.signed.contains(below) {
+                return true;
+            }
+            match below.split_once('.') {
+                Some((_, parent)) => below = parent,
+                None => return false,
+            }
         }
     }
 
@@ -216,6 +245,9 @@ mod tests {
             ("a.test. TXT", "TXT takes a text"),
             ("a.test. TXT \"open", "close it with \""),
             ("a.test. SERVFAIL now", "SERVFAIL takes nothing after it"),
+            ("_25._tcp.a.test. TLSA 3 1 1", "write TLSA 3 1 1 0123"),
+            ("_25._tcp.a.test. TLSA 3 1 1 abc", "write TLSA 3 1 1 0123"),
+            ("_25._tcp.a.test. TLSA 3 1 256 ab", "write TLSA 3 1 1 0123"),
             ("a..test. A 192.0.2.1", "write a full name such as"),
             ("ok.test. CNAME b.test.", "ok.test has another line"),
         ] {
@@ -244,6 +276,30 @@ mod tests {
             texts(&zone, "a.test").await,
             Err(DnsError::NoSuchDomain { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn what_is_signed_is_vouched_for_with_all_below_and_along_aliases() {
+        let zone = zone(concat!(
+            "a.test. SIGNED\na.test. TXT x\nb.a.test. TXT y\nc.test. TXT z\n",
+            "in.a.test. CNAME b.a.test.\nout.a.test. CNAME c.test.\n",
+            "_25._tcp.b.a.test. TLSA 3 1 1 00ff ABCD\n",
+        ))
+        .unwrap();
+        for (name, signed) in [
+            ("a.test", true),
+            ("b.a.test", true),
+            ("in.a.test", true),
+            ("out.a.test", false),
+            ("c.test", false),
+        ] {
+            let answer = zone.txt(&HostName::parse(name).unwrap()).await.unwrap();
+            assert_eq!(answer.authenticated, signed, "{name}");
+        }
+        let host = HostName::parse("b.a.test").unwrap();
+        let answer = zone.tlsa(&host, 25).await.unwrap();
+        assert_eq!(answer.records[0].to_string(), "3 1 1 00ffabcd");
+        assert!(answer.authenticated && zone.tlsa(&host, 26).await.is_err());
     }
 
     #[tokio::test]

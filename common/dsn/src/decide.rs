@@ -22,9 +22,14 @@ pub struct Owed {
 
 /// The reports these outcomes owe to the sender, at most one of each kind.
 ///
-/// Pass a delay only when the sender is to be told of it, and `Relayed` only if the next host does not report
-/// itself (RFC 3461 §5.2.2: it lacks the DSN extension).
-pub fn decide(envelope: &Envelope, outcomes: &[(RecipientIndex, Outcome)]) -> Vec<Owed> {
+/// Pass a delay only when the sender is to be told of it, and `Relayed` and `Expanded` only if whoever took the mail over does not
+/// report itself (RFC 3461 §5.2.2: it lacks the DSN extension). `traced` are those of whom it is told that they were relayed unless
+/// the sender wants to hear nothing at all (RFC 2852 §4.1.4).
+pub fn decide(
+    envelope: &Envelope,
+    outcomes: &[(RecipientIndex, Outcome)],
+    traced: &[RecipientIndex],
+) -> Vec<Owed> {
     // RFC 3461 §6.1 and RFC 5321 §6.1: never a report about a report.
     if envelope.reverse_path.is_null() {
         return Vec::new();
@@ -33,7 +38,7 @@ pub fn decide(envelope: &Envelope, outcomes: &[(RecipientIndex, Outcome)]) -> Ve
     for (index, outcome) in outcomes {
         let Some(kind) = envelope
             .recipient(*index)
-            .and_then(|recipient| wanted(recipient.notify, outcome))
+            .and_then(|recipient| wanted(recipient.notify, outcome, traced.contains(index)))
         else {
             continue;
         };
@@ -50,20 +55,13 @@ pub fn decide(envelope: &Envelope, outcomes: &[(RecipientIndex, Outcome)]) -> Ve
 }
 
 /// RFC 3461 §5.2: NOTIFY of this recipient against what happened to it.
-fn wanted(notify: Notify, outcome: &Outcome) -> Option<ReportKind> {
-    let Notify::On {
-        success,
-        failure,
-        delay,
-    } = notify
-    else {
-        return None;
-    };
+fn wanted(notify: Notify, outcome: &Outcome, traced: bool) -> Option<ReportKind> {
     let (asked, kind) = match outcome {
-        Outcome::Failed(_) => (failure, ReportKind::Failed),
-        Outcome::Delayed(_) => (delay, ReportKind::Delayed),
+        Outcome::Failed(_) => (notify.wants_failure(), ReportKind::Failed),
+        Outcome::Delayed(_) => (notify.wants_delay(), ReportKind::Delayed),
+        Outcome::Relayed(_) if traced => (notify != Notify::Never, ReportKind::Succeeded),
         Outcome::Delivered(_) | Outcome::Relayed(_) | Outcome::Expanded(_) => {
-            (success, ReportKind::Succeeded)
+            (notify.wants_success(), ReportKind::Succeeded)
         }
     };
     asked.then_some(kind)
@@ -109,7 +107,7 @@ mod tests {
     }
 
     fn told(sender: &str, notify: Notify) -> Vec<(ReportKind, usize)> {
-        decide(&envelope(sender, &[notify; 4]), &outcomes())
+        decide(&envelope(sender, &[notify; 4]), &outcomes(), &[])
             .iter()
             .map(|owed| (owed.kind, owed.recipients.len()))
             .collect()
@@ -138,6 +136,28 @@ mod tests {
     #[test]
     fn never_about_a_report_or_an_unknown_recipient() {
         assert_eq!(told("", ALL), []);
-        assert_eq!(decide(&envelope("a@b.example", &[]), &outcomes()), []);
+        assert_eq!(decide(&envelope("a@b.example", &[]), &outcomes(), &[]), []);
+    }
+
+    /// RFC 2852 §4.1.4.
+    #[test]
+    fn a_trace_is_told_unless_nothing_is_to_be_told() {
+        let relayed = Outcome::Relayed(StatusReport::local(DELIVERED_2_6_0, ""));
+        let outcomes = [(RecipientIndex(0), relayed)];
+        let told = |sender: &str, notify, traced: &[RecipientIndex]| {
+            !decide(&envelope(sender, &[notify]), &outcomes, traced).is_empty()
+        };
+        let traced = [RecipientIndex(0)];
+        let failure = Notify::On {
+            success: false,
+            failure: true,
+            delay: false,
+        };
+        for notify in [Notify::default(), failure, ALL] {
+            assert!(told("a@b.example", notify, &traced), "{notify:?}");
+        }
+        assert!(!told("a@b.example", Notify::Never, &traced));
+        assert!(!told("a@b.example", Notify::default(), &[]));
+        assert!(!told("", ALL, &traced));
     }
 }

@@ -5,7 +5,7 @@ use postroad_envelope::{
 };
 use postroad_message::{HeaderBlock, MessageId, date_field, fold_structured, unstructured_field};
 
-use crate::{ReportKind, Returned, clean, status, words};
+use crate::{ReportKind, Returned, clean, quoted, status, words};
 
 /// A delivery status notification before it is written (RFC 3464).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +16,16 @@ pub struct Report {
     pub from: Mailbox,
     /// The sender of the mail, who is told.
     pub to: Mailbox,
+    /// Whether that is so: of a mail without a sender somebody else is told.
+    pub has_sender: bool,
     /// The mail the report is about.
     pub queue_id: QueueId,
     /// Its ENVID, decoded.
     pub envid: Option<String>,
     /// When we took it.
     pub arrival: Timestamp,
+    /// By when it was to be delivered (RFC 2852 §5).
+    pub deliver_by: Option<Timestamp>,
     /// Whether it came with SMTPUTF8, so that its header is UTF-8 (RFC 6533).
     pub smtputf8: bool,
     /// What is told.
@@ -43,10 +47,21 @@ pub struct RecipientStatus {
     pub original_recipient: Option<OriginalRecipient>,
     /// What became of it: action, status, host, diagnostics.
     pub outcome: Outcome,
+    /// It was relayed, and that is told because of the time that the mail was given.
+    pub trace: Option<Trace>,
     /// When it was tried last.
     pub last_attempt: Option<Timestamp>,
     /// How long it is still tried, for delays.
     pub will_retry_until: Option<Timestamp>,
+}
+
+/// What is certain of the time where a mail was relayed (RFC 2852 §4.1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// The host was told how much is left.
+    Told,
+    /// It does not know of such a thing.
+    Lost,
 }
 
 impl RecipientStatus {
@@ -57,6 +72,7 @@ impl RecipientStatus {
             original: recipient.original.clone(),
             original_recipient: recipient.orcpt.clone(),
             outcome,
+            trace: None,
             last_attempt: None,
             will_retry_until: None,
         }
@@ -94,7 +110,19 @@ impl ReportMail {
 /// A part of the multipart/report.
 struct Part {
     kind: &'static str,
+    encoding: &'static str,
     octets: Vec<u8>,
+}
+
+impl Part {
+    fn plain(kind: &'static str, octets: Vec<u8>) -> Self {
+        let encoding = if octets.is_ascii() { "7bit" } else { "8bit" };
+        Self {
+            kind,
+            encoding,
+            octets,
+        }
+    }
 }
 
 impl Report {
@@ -106,14 +134,29 @@ impl Report {
         recipients: Vec<RecipientStatus>,
         returned: Returned,
     ) -> Option<Self> {
+        let to = envelope.reverse_path.mailbox()?.clone();
+        Self::to(to, envelope, reporting_mta, kind, recipients, returned)
+    }
+
+    /// The same to somebody else, about a mail that has no sender to tell (a double bounce).
+    pub fn to(
+        to: Mailbox,
+        envelope: &Envelope,
+        reporting_mta: Domain,
+        kind: ReportKind,
+        recipients: Vec<RecipientStatus>,
+        returned: Returned,
+    ) -> Option<Self> {
         let daemon = postroad_address::LocalPart::parse("MAILER-DAEMON").ok()?;
         Some(Self {
             from: Mailbox::new(daemon, reporting_mta.clone()),
             reporting_mta,
-            to: envelope.reverse_path.mailbox()?.clone(),
+            to,
+            has_sender: !envelope.reverse_path.is_null(),
             queue_id: envelope.queue_id,
             envid: envelope.envid.clone(),
             arrival: envelope.received_at,
+            deliver_by: envelope.deliver_by.map(|by| by.at),
             smtputf8: envelope.smtputf8,
             kind,
             recipients,
@@ -128,14 +171,9 @@ impl Report {
         let eight_bit = parts.iter().any(|part| !part.octets.is_ascii());
         let mut content = self.header(now, message_id, &boundary, eight_bit);
         for part in &parts {
-            let encoding = if part.octets.is_ascii() {
-                "7bit"
-            } else {
-                "8bit"
-            };
+            let (kind, encoding) = (part.kind, part.encoding);
             let head = format!(
-                "--{boundary}\r\nContent-Type: {}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n",
-                part.kind
+                "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
             );
             content.extend_from_slice(head.as_bytes());
             content.extend_from_slice(&part.octets);
@@ -201,9 +239,18 @@ impl Report {
         } else {
             "text/plain; charset=utf-8"
         };
+        self.text(kind, text.into_bytes())
+    }
+
+    /// A sender who wrote without SMTPUTF8 may have no way for octets above 127; text can do without them (RFC 2045 §6.7).
+    fn text(&self, kind: &'static str, octets: Vec<u8>) -> Part {
+        if self.smtputf8 || octets.is_ascii() {
+            return Part::plain(kind, octets);
+        }
         Part {
             kind,
-            octets: text.into_bytes(),
+            encoding: "quoted-printable",
+            octets: quoted::printable(&octets),
         }
     }
 
@@ -214,10 +261,7 @@ impl Report {
         } else {
             "message/delivery-status"
         };
-        Part {
-            kind,
-            octets: status::delivery_status(self, utf8),
-        }
+        Part::plain(kind, status::delivery_status(self, utf8))
     }
 
     /// RFC 6533 §5: the `global` types are for headers in UTF-8; octets above 127 in other headers are merely 8bit.
@@ -231,7 +275,11 @@ impl Report {
             (Returned::Headers(_), false) => "text/rfc822-headers",
             (Returned::Headers(_), true) => "message/global-headers",
         };
-        Part { kind, octets }
+        match &self.returned {
+            Returned::Headers(_) => self.text(kind, octets),
+            // RFC 2046 §5.2.1: a mail inside a mail has no encoding of its own.
+            Returned::Full(_) => Part::plain(kind, octets),
+        }
     }
 }
 

@@ -54,7 +54,7 @@ fn fits_in_a_report(content: &[u8]) -> bool {
 }
 
 /// The header in lines that may stand in a mail: bounded, cut where too long.
-fn header_lines(header: &[u8]) -> Vec<u8> {
+pub(crate) fn header_lines(header: &[u8]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(header.len().min(HEADER_LIMIT));
     for line in header.split(|&byte| byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);

@@ -26,6 +26,9 @@ pub fn delivery_status(report: &Report, utf8: bool) -> Vec<u8> {
         &report.queue_id.to_string(),
     );
     push(&mut fields, "Arrival-Date", &report.arrival.to_rfc5322());
+    if let Some(by) = report.deliver_by {
+        push(&mut fields, "Deliver-By-Date", &by.to_rfc5322());
+    }
     for recipient in &report.recipients {
         fields.extend_from_slice(b"\r\n");
         recipient_fields(&mut fields, recipient, utf8);
@@ -33,27 +36,35 @@ pub fn delivery_status(report: &Report, utf8: bool) -> Vec<u8> {
     fields
 }
 
-/// Whether the fields need more than ASCII.
+/// Whether the fields are in UTF-8: an address needs it, and the sender has a way for it, since the mail came by one. Else such
+/// addresses are written in ASCII (RFC 6533 §3).
 pub fn needs_utf8(report: &Report) -> bool {
-    report.recipients.iter().any(|recipient| {
+    let mut recipients = report.recipients.iter();
+    let needs = recipients.any(|recipient| {
         !clean::address(&recipient.final_recipient).is_ascii()
             || recipient
                 .original_recipient
                 .as_ref()
                 .is_some_and(|original| !original.address.is_ascii())
-    })
+    });
+    needs && report.smtputf8
 }
 
 fn recipient_fields(fields: &mut Vec<u8>, recipient: &RecipientStatus, utf8: bool) {
     if let Some(original) = &recipient.original_recipient {
         let kind = clean::one_line(&original.address_type, false).replace([' ', ';'], "");
-        let address = clean::one_line(&original.address, utf8);
+        let address = clean::one_line(&original.address, true);
+        let is_utf8 = kind.eq_ignore_ascii_case("utf-8") || !address.is_ascii();
+        let address = match is_utf8 && !utf8 {
+            true => in_ascii(&address),
+            false => address,
+        };
         push(fields, "Original-Recipient", &format!("{kind}; {address}"));
     }
     push(
         fields,
         "Final-Recipient",
-        &typed_address(&recipient.final_recipient),
+        &typed_address(&recipient.final_recipient, utf8),
     );
     push(fields, "Action", recipient.outcome.action());
     let result = recipient.outcome.report();
@@ -63,6 +74,10 @@ fn recipient_fields(fields: &mut Vec<u8>, recipient: &RecipientStatus, utf8: boo
         push(fields, "Remote-MTA", &format!("dns; {}", host_name(remote)));
     }
     push(fields, "Diagnostic-Code", &diagnostic(result, utf8));
+    // RFC 3464 §2.3: an extension field.
+    if let Some(cause) = result.cause {
+        push(fields, "X-Postroad-Cause", cause.as_str());
+    }
     if let Some(at) = recipient.last_attempt {
         push(fields, "Last-Attempt-Date", &at.to_rfc5322());
     }
@@ -79,14 +94,26 @@ fn push(fields: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// RFC 6533 §3: `utf-8` for an address that has no ASCII form.
-fn typed_address(mailbox: &Mailbox) -> String {
+fn typed_address(mailbox: &Mailbox, utf8: bool) -> String {
     let address = clean::address(mailbox);
-    let kind = if address.is_ascii() {
-        "rfc822"
-    } else {
-        "utf-8"
-    };
-    format!("{kind}; {address}")
+    if address.is_ascii() {
+        return format!("rfc822; {address}");
+    }
+    let written = if utf8 { address } else { in_ascii(&address) };
+    format!("utf-8; {written}")
+}
+
+/// RFC 6533 §3, utf-8-addr-xtext: `\x{HEX}` for each character that is not plain.
+fn in_ascii(address: &str) -> String {
+    let mut written = String::with_capacity(address.len());
+    for c in address.chars() {
+        match c {
+            '\\' | '+' | '=' => written.push_str(&format!("\\x{{{:02X}}}", u32::from(c))),
+            '!'..='~' => written.push(c),
+            _ => written.push_str(&format!("\\x{{{:02X}}}", u32::from(c))),
+        }
+    }
+    written
 }
 
 /// RFC 3464 §2.3.6: the far side's own words, or ours under a type of our own.

@@ -1,8 +1,8 @@
 use postroad_envelope::{Outcome, StatusReport};
-use postroad_reply::EnhancedStatusCode;
+use postroad_reply::{EXPIRED_5_4_7, EnhancedStatusCode, NOT_CAPABLE_5_3_3};
 
 use crate::{
-    RecipientStatus, Report, ReportKind, clean,
+    RecipientStatus, Report, ReportKind, Trace, causes, clean,
     status::{host_name, is_socket},
 };
 
@@ -13,9 +13,24 @@ pub fn subject(report: &Report) -> String {
         all => format!("{} recipients", all.len()),
     };
     match report.kind {
+        ReportKind::Failed if !report.has_sender => {
+            format!("Not delivered, and nobody else to tell: mail to {whom}")
+        }
         ReportKind::Failed => format!("Not delivered: your mail to {whom}"),
         ReportKind::Delayed => format!("Delayed: your mail to {whom}"),
-        ReportKind::Succeeded => format!("Delivered: your mail to {whom}"),
+        ReportKind::Succeeded => format!("{}: your mail to {whom}", success(report)),
+    }
+}
+
+/// One word for all of them, and no more than is certain of each: what another system took may be lost there still.
+fn success(report: &Report) -> &'static str {
+    let all = |which: fn(&Outcome) -> bool| report.recipients.iter().all(|r| which(&r.outcome));
+    if all(|outcome| matches!(outcome, Outcome::Delivered(_))) {
+        "Delivered"
+    } else if all(|outcome| matches!(outcome, Outcome::Relayed(_))) {
+        "Relayed"
+    } else {
+        "Passed on"
     }
 }
 
@@ -24,7 +39,8 @@ pub fn text(report: &Report) -> String {
     let host = report.reporting_mta.a_label();
     let mut text = clean::wrapped(
         &format!(
-            "This is the mail system at {host}. It took your mail on {}.",
+            "This is the mail system at {host}. It took {} mail on {}.",
+            if report.has_sender { "your" } else { "this" },
             report.arrival.to_rfc5322()
         ),
         "",
@@ -54,7 +70,11 @@ fn opening(report: &Report) -> String {
     };
     match report.kind {
         ReportKind::Failed => {
-            format!("Your mail could not be delivered to {whom}, and will not be tried again:")
+            let which = match report.has_sender {
+                true => "Your mail",
+                false => "A mail without a sender, such as a report,",
+            };
+            format!("{which} could not be delivered to {whom}, and will not be tried again:")
         }
         ReportKind::Delayed => {
             let until = report
@@ -69,6 +89,12 @@ fn opening(report: &Report) -> String {
                 "Your mail has not reached {whom} yet. You need not send it again: we go on \
                  trying{until}, and tell you if that fails."
             )
+        }
+        ReportKind::Succeeded if report.recipients.iter().any(|one| one.trace.is_some()) => {
+            let by = report.deliver_by.map_or_else(String::new, |by| {
+                format!(" within a time that ends on {}", by.to_rfc5322())
+            });
+            format!("You asked for delivery{by}. Your mail has left for {whom}:")
         }
         ReportKind::Succeeded => {
             format!("You asked to be told: your mail has arrived or left for {whom}:")
@@ -86,7 +112,14 @@ fn about(recipient: &RecipientStatus) -> String {
         ));
     }
     let result = recipient.outcome.report();
-    text.push_str(&clean::wrapped(what_happened(&recipient.outcome), "    "));
+    let what = match recipient.trace {
+        Some(Trace::Told) => "Handed on to another mail system, which was told of that time.",
+        Some(Trace::Lost) => {
+            "Handed on to another mail system, which does not know of such a time: it may take longer."
+        }
+        None => what_happened(&recipient.outcome),
+    };
+    text.push_str(&clean::wrapped(what, "    "));
     match said(result) {
         Some((who, words)) => {
             text.push_str(&clean::wrapped(&format!("{who} said:"), "    "));
@@ -121,13 +154,25 @@ fn what_happened(outcome: &Outcome) -> &'static str {
             "Handed to the recipient's mail system, which does not report deliveries itself."
         }
         Outcome::Expanded(_) => "Passed on to everyone this address stands for.",
-        Outcome::Delayed(report) => explain_delay(report.status),
-        Outcome::Failed(report) => explain_failure(report.status).0,
+        Outcome::Delayed(report) => explain_delay(report),
+        Outcome::Failed(report) => explain_failure(report).0,
     }
 }
 
 /// What a status means for the sender, and what to do about it (RFC 3463 §3).
-fn explain_failure(status: EnhancedStatusCode) -> (&'static str, &'static str) {
+fn explain_failure(report: &StatusReport) -> (&'static str, &'static str) {
+    let of_status = explain_status(report.status);
+    match report.cause.and_then(causes::explain) {
+        // Whatever was in the way: that the time is over is what counts.
+        Some((_, to_do)) if report.status == EXPIRED_5_4_7 => (of_status.0, to_do),
+        // We found what is missing there; the host has no trouble.
+        Some(_) if report.status == NOT_CAPABLE_5_3_3 && report.reply.is_none() => of_status,
+        Some(explained) => explained,
+        None => of_status,
+    }
+}
+
+fn explain_status(status: EnhancedStatusCode) -> (&'static str, &'static str) {
     match (status.subject(), status.detail()) {
         (1, 1) => (
             "There is no mailbox with this address.",
@@ -152,6 +197,10 @@ fn explain_failure(status: EnhancedStatusCode) -> (&'static str, &'static str) {
         (2, 2) => (
             "The mailbox is full.",
             "Tell the recipient in another way, and send the mail again later.",
+        ),
+        (3, 3) => (
+            "The recipient's mail system cannot do what you asked for with this mail.",
+            "Send it again without asking for that.",
         ),
         (2 | 3, 3 | 4) => (
             "The mail is too large for the recipient's mail system.",
@@ -188,7 +237,11 @@ fn explain_failure(status: EnhancedStatusCode) -> (&'static str, &'static str) {
     }
 }
 
-fn explain_delay(status: EnhancedStatusCode) -> &'static str {
+fn explain_delay(report: &StatusReport) -> &'static str {
+    let status = report.status;
+    if let Some((what, _)) = report.cause.and_then(causes::explain) {
+        return what;
+    }
     match (status.subject(), status.detail()) {
         (2, 2) => "The mailbox is full.",
         (4, 3) | (1, 2) => "The name service did not answer for this domain.",
@@ -202,7 +255,7 @@ fn advice(report: &Report) -> Vec<&'static str> {
     let mut all: Vec<&'static str> = Vec::new();
     for recipient in &report.recipients {
         if let Outcome::Failed(result) = &recipient.outcome {
-            let (_, advice) = explain_failure(result.status);
+            let (_, advice) = explain_failure(result);
             if !all.contains(&advice) {
                 all.push(advice);
             }

@@ -49,11 +49,13 @@ pub enum EventKind {
     Held,
     /// A retired mail was sent again.
     Resent,
+    /// Its account took it back before anything was tried.
+    Withdrawn,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Accepted,
         Self::Verdict,
         Self::Routed,
@@ -66,6 +68,7 @@ impl EventKind {
         Self::Late,
         Self::Held,
         Self::Resent,
+        Self::Withdrawn,
     ];
 
     /// The word in logs, JSON and tables.
@@ -83,6 +86,7 @@ impl EventKind {
             Self::Late => "late",
             Self::Held => "held",
             Self::Resent => "resent",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::{collections::BTreeSet, sync::Arc};
+
 use postroad_address::{Domain, ReversePath};
 
 use crate::{QueueId, Timestamp};
@@ -73,6 +75,10 @@ pub struct Filter {
     pub reason_contains: Option<String>,
     /// Of a job: held by the rule of this name.
     pub hold_rule: Option<String>,
+    /// Of a job: the site behind its destination, as the queue knows it; or the site of this recipient domain.
+    pub site: Option<String>,
+    /// Of a job: it goes to one of these. What a queue makes of `site`; never sent.
+    pub destinations: Option<Arc<BTreeSet<String>>>,
     /// Every mail, if no part is given; without it an empty filter means none.
     pub all: bool,
 }
@@ -207,6 +213,7 @@ impl Filter {
             || self.state.is_some()
             || self.reason_contains.is_some()
             || self.hold_rule.is_some()
+            || self.site.is_some()
     }
 
     /// Whether the parts of the mail hold. Of a folded filter.
@@ -239,6 +246,12 @@ impl Filter {
         }
     }
 
+    /// A site of which nobody has said what is behind it has no jobs.
+    fn goes_to_site(&self, destination: &str) -> bool {
+        let known = self.destinations.as_ref();
+        self.site.is_none() || known.is_some_and(|known| known.contains(destination))
+    }
+
     /// Whether a job is open and the parts of jobs hold. Of a folded filter; `reason` is asked for only if needed.
     pub fn fits_job(&self, job: &JobTraits<'_>, reason: impl FnOnce() -> String) -> bool {
         let goes = |to: &Option<String>| to.as_deref().is_none_or(|to| to == job.destination);
@@ -246,6 +259,7 @@ impl Filter {
         job.state.is_some()
             && goes(&self.destination)
             && goes(&self.recipient_domain)
+            && self.goes_to_site(job.destination)
             && (self.state.is_none() || self.state == job.state)
             && self.hold_rule.as_deref().is_none_or(by_rule)
             && self
@@ -286,6 +300,13 @@ mod tests {
         let mut filter = Filter::default();
         change(&mut filter);
         filter.folded()
+    }
+
+    fn of_site(destination: &str) -> Filter {
+        set(|filter| {
+            filter.site = Some("mx.far.test".to_owned());
+            filter.destinations = Some(Arc::new([destination.to_owned()].into()));
+        })
     }
 
     #[test]
@@ -337,6 +358,9 @@ mod tests {
             (false, set(|f| f.hold_rule = text("spa"))),
             (true, set(|f| f.reason_contains = text("tRY later"))),
             (false, set(|f| f.reason_contains = text("never"))),
+            (false, set(|f| f.site = text("mx.far.test"))),
+            (true, of_site("far.test")),
+            (false, of_site("near.test")),
         ] {
             assert_eq!(filter.fits_job(&job(), reason), fits, "{filter:?}");
         }

@@ -8,10 +8,12 @@
 //! [`Route`], [`StoreName`], [`Outcome`], [`Attempt`], [`Event`], [`LeaseRef`], and [`Filter`], which says which mails are meant.
 #![forbid(unsafe_code)]
 
+mod cause;
 mod edit;
 mod ending;
 mod event;
 mod filter;
+mod hop;
 mod lease;
 mod origin;
 mod outcome;
@@ -19,14 +21,17 @@ mod queue_id;
 mod recipient;
 mod route;
 mod store;
+mod suppression;
 mod timestamp;
 
 use std::collections::BTreeMap;
 
+pub use cause::{Cause, NotInList, Stage};
 pub use edit::{EditPlace, HeaderEdit};
 pub use ending::Ending;
 pub use event::{Event, EventKind};
 pub use filter::{Filter, JobTraits, MailState, MailTraits, fold_sender, held_by};
+pub use hop::{InvalidSourceName, MAX_NEXT_HOPS, MAX_NEXT_HOPS_TEXT, SourceName, WeightedHop};
 pub use lease::{Fence, JobKey, LeaseRef};
 pub use origin::{Origin, Protocol, TlsFacts};
 pub use outcome::{Attempt, Outcome, RemoteHost, StatusReport};
@@ -37,6 +42,7 @@ pub use route::{
     HostPort, InvalidHostPort, InvalidNextHop, NextHop, Route, RouteClass, SocketPath,
 };
 pub use store::{InvalidStoreName, StoreName};
+pub use suppression::Suppression;
 pub use timestamp::Timestamp;
 
 /// Most tags a mail may carry.

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use postroad_reply::{EnhancedStatusCode, Reply};
 
-use crate::{Timestamp, TlsFacts};
+use crate::{Cause, Stage, Timestamp, TlsFacts};
 
 /// What became of one recipient in one attempt: the actions of RFC 3464 §2.3.3. An outcome is data, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,17 @@ impl Outcome {
         }
     }
 
+    /// The same, to add to it.
+    pub const fn report_mut(&mut self) -> &mut StatusReport {
+        match self {
+            Self::Delivered(report)
+            | Self::Relayed(report)
+            | Self::Delayed(report)
+            | Self::Failed(report)
+            | Self::Expanded(report) => report,
+        }
+    }
+
     /// Whether nothing more will be tried for this recipient.
     pub const fn is_final(&self) -> bool {
         !matches!(self, Self::Delayed(_))
@@ -59,6 +70,10 @@ pub struct StatusReport {
     pub remote: Option<RemoteHost>,
     /// Diagnostic-Code (§2.3.6): the remote's own words.
     pub reply: Option<Reply>,
+    /// How far the attempt had come, if whoever made it says so.
+    pub stage: Option<Stage>,
+    /// Why the recipient did not get the mail, as the queue found it; none: it did, or nobody looked.
+    pub cause: Option<Cause>,
 }
 
 impl StatusReport {
@@ -69,6 +84,17 @@ impl StatusReport {
             text: text.into(),
             remote: None,
             reply: None,
+            stage: None,
+            cause: None,
+        }
+    }
+
+    /// The same, at this stage.
+    #[must_use]
+    pub fn at(self, stage: Stage) -> Self {
+        Self {
+            stage: Some(stage),
+            ..self
         }
     }
 }
@@ -82,6 +108,8 @@ pub struct RemoteHost {
     pub address: Option<SocketAddr>,
     /// How the connection was encrypted.
     pub tls: Option<TlsFacts>,
+    /// How it had to be protected, and why: `verify (MTA-STS policy of example.org)`.
+    pub tls_policy: Option<String>,
 }
 
 /// One try for a job, as `queue show` lists it.

@@ -52,8 +52,12 @@ impl Recipient {
 pub type RouteOverride = (RouteClass, Option<NextHop>);
 
 /// NOTIFY= of RCPT (RFC 3461 §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Notify {
+    /// Nothing said: failures are reported, and delays as local policy has it. The next host is told nothing either, whereas it
+    /// must hear whatever was said (§5.2.1).
+    #[default]
+    Unsaid,
     /// Nobody is told anything.
     Never,
     /// Told in these cases.
@@ -67,21 +71,20 @@ pub enum Notify {
     },
 }
 
-/// Nothing said: failures are reported, and delays as local policy has it (RFC 3461 §4.1).
-impl Default for Notify {
-    fn default() -> Self {
-        Self::On {
-            success: false,
-            failure: true,
-            delay: true,
-        }
-    }
-}
-
 impl Notify {
     /// Whether the sender is told of a failure.
-    pub fn wants_failure(self) -> bool {
-        matches!(self, Self::On { failure: true, .. })
+    pub const fn wants_failure(self) -> bool {
+        matches!(self, Self::Unsaid | Self::On { failure: true, .. })
+    }
+
+    /// Whether the sender is told of success.
+    pub const fn wants_success(self) -> bool {
+        matches!(self, Self::On { success: true, .. })
+    }
+
+    /// Whether the sender is told of a delay.
+    pub const fn wants_delay(self) -> bool {
+        matches!(self, Self::Unsaid | Self::On { delay: true, .. })
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{fmt, path::Path, str::FromStr};
 
-use crate::StoreName;
+use crate::{SourceName, StoreName, WeightedHop};
 
 /// How a recipient's mail leaves the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,10 +66,59 @@ pub struct Route {
     pub destination: String,
     /// Of local mail: the store whose delivery agent files it.
     pub store: StoreName,
-    /// A fixed place instead of the MX.
+    /// A fixed place instead of the MX; of several the one that comes first.
     pub next_hop: Option<NextHop>,
+    /// Several places to choose among at each attempt, the first of them `next_hop`; none where there is one, or the MX.
+    pub next_hops: Vec<WeightedHop>,
+    /// The pool of addresses to send from; none: the one for all mail.
+    pub source: Option<SourceName>,
     /// The rule that chose it, for people: `local domain`, `mx`, `route example.com`.
     pub rule: String,
+}
+
+impl Route {
+    /// To the mail hosts of a destination, or what else its class does with it.
+    pub fn new(class: RouteClass, destination: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self {
+            class,
+            destination: destination.into(),
+            store: StoreName::default(),
+            next_hop: None,
+            next_hops: Vec::new(),
+            source: None,
+            rule: rule.into(),
+        }
+    }
+
+    /// Through one place, or several: the first of the lowest preference is the one for whoever knows of one alone.
+    #[must_use]
+    pub fn through(mut self, mut hops: Vec<WeightedHop>) -> Self {
+        hops.sort_by_key(|hop| hop.preference);
+        self.next_hop = hops.first().map(|first| first.hop.clone());
+        self.next_hops = if hops.len() > 1 { hops } else { Vec::new() };
+        self
+    }
+
+    /// Whether mail takes the same way by both, whatever chose them.
+    pub fn leads_like(&self, other: &Self) -> bool {
+        self.class == other.class
+            && self.store == other.store
+            && self.next_hop == other.next_hop
+            && self.next_hops == other.next_hops
+            && self.source == other.source
+    }
+
+    /// Where it leads, for a person: the places it names, or the destination.
+    pub fn aim(&self) -> String {
+        match (&self.next_hop, self.next_hops.as_slice()) {
+            (None, _) => self.destination.clone(),
+            (Some(only), []) => only.to_string(),
+            (_, several) => {
+                let several: Vec<String> = several.iter().map(ToString::to_string).collect();
+                several.join(" or ")
+            }
+        }
+    }
 }
 
 /// Where mail is handed to instead of the mail hosts of its domain.
@@ -202,6 +251,22 @@ impl FromStr for HostPort {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_places_the_first_is_the_one_for_whoever_knows_of_one() {
+        let hop = |text: &str, preference| WeightedHop {
+            preference,
+            ..WeightedHop::new(text.parse().unwrap())
+        };
+        let route = Route::new(RouteClass::Relay, "far.test", "route far.test");
+        assert_eq!(route.aim(), "far.test");
+        let one = route.clone().through(vec![hop("a.test:25", 7)]);
+        assert_eq!((one.aim().as_str(), one.next_hops.len()), ("a.test:25", 0));
+        let two = route.through(vec![hop("b.test:25", 10), hop("a.test:25", 0)]);
+        assert_eq!(two.next_hop, one.next_hop);
+        assert_eq!(two.aim(), "a.test:25 or b.test:25 preference 10");
+        assert!(two.leads_like(&two) && !two.leads_like(&one));
+    }
 
     #[test]
     fn a_next_hop_is_a_host_or_a_socket() {

@@ -33,6 +33,14 @@ impl Timestamp {
         )
     }
 
+    /// This moment and so much earlier; not before the epoch.
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+
     /// As it stands in the line before a mail in an mbox (RFC 4155), in UTC.
     pub fn to_asctime(self) -> String {
         self.jiff()

@@ -228,7 +228,9 @@ fn build_table(
             offset: header.records_end(),
             lsn: next_lsn.previous(),
         };
-        let end = file.end.unwrap_or(all);
+        let mut end = file.end.unwrap_or(all);
+        // Another header said so, and so much memory is taken for it.
+        end.offset = end.offset.min(header.records_end());
         last = end.lsn;
         table.insert(
             file.number,

@@ -16,6 +16,8 @@ pub struct Received<'a> {
     pub queue_id: QueueId,
     /// The recipient, if there is exactly one; with more, naming any would tell the others (§7.2).
     pub only_recipient: Option<&'a ForwardPath>,
+    /// Whoever it was shall not be told to others: a name that stands in place of all that is known of the client.
+    pub hidden: Option<&'a str>,
     /// When it was received.
     pub at: Timestamp,
 }
@@ -40,6 +42,9 @@ impl Received<'_> {
     }
 
     fn client_clause(&self) -> String {
+        if let Some(instead) = self.hidden {
+            return format!("from {} (client not shown)\r\n\t", token(instead));
+        }
         let helo = self.origin.helo.as_deref().map_or_else(unknown, host_text);
         let rdns = self.origin.rdns.as_deref().map_or_else(unknown, host_text);
         let client = match self.origin.client {
@@ -115,6 +120,7 @@ mod tests {
             host: &Domain::parse("mx.example").unwrap(),
             queue_id: QueueId::from_bytes([0; 16]),
             only_recipient: recipient.as_ref(),
+            hidden: None,
             at: AT,
         };
         String::from_utf8(received.to_field()).unwrap()
@@ -170,6 +176,27 @@ mod tests {
             text.starts_with("Received: from client.example (local)\r\n\tby "),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_client_that_is_hidden_is_nowhere_in_it() {
+        let origin = origin();
+        let received = Received {
+            origin: &origin,
+            host: &Domain::parse("mx.example").unwrap(),
+            queue_id: QueueId::from_bytes([0; 16]),
+            only_recipient: None,
+            hidden: Some("submission"),
+            at: AT,
+        };
+        let text = String::from_utf8(received.to_field()).unwrap();
+        assert!(
+            text.starts_with("Received: from submission (client not shown)\r\n\tby mx.example (Postroad) with ESMTPS"),
+            "{text}"
+        );
+        for told in ["2001:db8", "client.example", "4711"] {
+            assert!(!text.contains(told), "{text}");
+        }
     }
 
     #[test]

@@ -150,6 +150,20 @@ words! {
 }
 
 words! {
+    /// Why a conversation was cut.
+    CUT Cut "limit" "The limit that a conversation reached." {
+        Mails "mails" "Of mails on one connection.",
+        Commands "commands" "Of commands on one connection.",
+        Errors "errors" "Of mistakes.",
+        AuthFailures "auth_failures" "Of failed log-ins.",
+        RefusedRecipients "refused_recipients" "Of recipients that were refused.",
+        IdleCommands "idle_commands" "Of commands without a mail.",
+        Time "time" "Of time: the client was waited for long enough.",
+        Flood "flood" "Of what is read behind content that was refused.",
+    }
+}
+
+words! {
     /// The protocol version of an encrypted connection.
     TLS_VERSION TlsVersion "version" "The version of TLS." {
         Tls12 "TLS1.2" "RFC 5246.",
@@ -172,6 +186,23 @@ words! {
         Succeeded "succeeded" "The client is the account.",
         Failed "failed" "Name or password is wrong, or the account is disabled.",
         Postponed "postponed" "It could not be told now.",
+    }
+}
+
+words! {
+    /// What a look for the keys of an issuer of tokens came to.
+    KEYS Looked "result" "What it came to." {
+        Fetched "fetched" "They were read.",
+        Failed "failed" "They could not be read.",
+    }
+}
+
+words! {
+    /// How it was told whether a password is right.
+    CHECKED Checked "by" "How it was told whether it is right." {
+        Hashed "hashed" "It was hashed with argon2id, for an account or for nobody.",
+        Remembered "remembered" "It was right a moment ago.",
+        App "app" "It looks like an app password, which is quick.",
     }
 }
 
@@ -250,10 +281,51 @@ words! {
 }
 
 words! {
+    /// Why a recipient did not get a mail, or not yet.
+    CAUSE Cause "cause" "Why." {
+        MailboxUnknown "mailbox_unknown" "There is no such mailbox.",
+        MailboxDisabled "mailbox_disabled" "The mailbox takes no mail.",
+        MailboxFull "mailbox_full" "The mailbox has no room.",
+        DomainUnknown "domain_unknown" "The domain does not exist, or has no mail.",
+        SenderRefused "sender_refused" "The sender's address is not believed, or may not send.",
+        Unauthenticated "unauthenticated" "SPF, DKIM, DMARC or a host's name are not as wanted.",
+        Spam "spam" "It looks like spam to the host.",
+        Content "content" "The content is of a kind that the host does not take.",
+        Reputation "reputation" "Our address or domain is on a list, or has no good name.",
+        RateLimited "rate_limited" "Too much in too short a time.",
+        Greylisted "greylisted" "A first attempt is put off on purpose.",
+        Policy "policy" "A rule of the host's that says no more.",
+        TooLarge "too_large" "The mail is too large.",
+        LoginRequired "login_required" "The host wants a log-in, or ours was not good.",
+        RelayDenied "relay_denied" "The host does not take mail for that domain from us.",
+        Connection "connection" "No connection, or it broke.",
+        Dns "dns" "The name service did not answer.",
+        Tls "tls" "No TLS, or not good enough.",
+        Protocol "protocol" "The two do not understand one another.",
+        System "system" "The host has trouble of its own.",
+        Loop "loop" "The mail went round in a circle.",
+        Expired "expired" "Its time was over before anything was tried.",
+        Suppressed "suppressed" "Mail to that recipient failed for good before.",
+        Other "other" "Something else.",
+    }
+}
+
+words! {
     /// Whether a connection to another host came about.
     CONNECT Connect "result" "What became of it." {
         Connected "connected" "The host took the connection.",
         Failed "failed" "It did not, or could not be reached.",
+        Overtaken "overtaken" "It was given up, since another address of the host was sooner connected to.",
+    }
+}
+
+words! {
+    /// How a conversation with another host was protected.
+    PROTECTION Protection "level" "How it was protected." {
+        Plain "plain" "Not at all.",
+        Encrypted "encrypted" "By TLS, whoever it was.",
+        Verified "verified" "By TLS, with a certificate of a known authority for the right name.",
+        Dane "dane" "By TLS, with a certificate that the DNS vouches for.",
     }
 }
 
@@ -268,6 +340,18 @@ words! {
         NoTls "no_tls" "It offers no TLS, which is required, or refuses it.",
         Handshake "handshake" "TLS is required and does not come about.",
         Certificate "certificate" "Its certificate does not count, or is for another name.",
+    }
+}
+
+words! {
+    /// How a site stands.
+    SITE Site "state" "How the site stands." {
+        New "new" "Nothing was sent there yet.",
+        Open "open" "It takes what comes.",
+        Limited "limited" "It takes mail at the rate that was learned.",
+        BackingOff "backing-off" "It refused, and is asked again soon.",
+        Paused "paused" "It is left alone for a time.",
+        Down "down" "Nobody answers there.",
     }
 }
 
@@ -312,6 +396,16 @@ words! {
 }
 
 words! {
+    /// What the mail store synced.
+    SYNCED Synced "of" "What was synced." {
+        File "file" "A mail by itself.",
+        Folder "folder" "The names in a folder, for all who waited for it.",
+        FileSystem "file_system" "All of the file system, for a group of deliveries that waited at the same time.",
+        Ledger "ledger" "The list of what is decided, for all entries that waited.",
+    }
+}
+
+words! {
     /// What a commit wrote.
     OFFER Offer "kind" "What was committed." {
         Mail "mail" "A new mail.",
@@ -324,7 +418,11 @@ words! {
     /// What agents count together.
     COUNTED Counted "kind" "What is counted." {
         AuthFailed "auth_failed" "Failed log-ins, by the client's network.",
+        Guessed "guessed" "Failed log-ins, by the name that was tried.",
+        Home "home" "Log-ins, by account and the client's network.",
         Sent "sent" "Recipients of mail, by the account that sent it.",
+        SentMails "sent_mails" "Mails, by the account that sent them.",
+        SentBytes "sent_bytes" "Octets of mail, by the account that sent it.",
         Client "client" "What a client at port 25 should not have done, by its network.",
     }
 }

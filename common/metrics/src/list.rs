@@ -2,9 +2,9 @@
 //! Only what stands here can be counted, and a test compares it with what the sources count and what processes tell.
 
 use crate::labels::{
-    ANSWER, CERTIFICATE, CHECK, CONNECT, COUNTED, LISTENER, LOGIN, Label, NODE, OFFER, OUTCOME,
-    REASON, REFUSED, REPORT, ROUTE, RULE, SETTLED, SEVERITY, SOURCE, STAGE, STATE, TLS,
-    TLS_VERSION, UNUSABLE, VERSION,
+    ANSWER, CAUSE, CERTIFICATE, CHECK, CHECKED, CONNECT, COUNTED, CUT, KEYS, LISTENER, LOGIN,
+    Label, NODE, OFFER, OUTCOME, PROTECTION, REASON, REFUSED, REPORT, ROUTE, RULE, SETTLED,
+    SEVERITY, SITE, SOURCE, STAGE, STATE, SYNCED, TLS, TLS_VERSION, UNUSABLE, VERSION,
 };
 
 /// Something that is counted.
@@ -139,6 +139,7 @@ const DOORS: &[&str] = &["msa", "mta", "mda"];
 const WORKERS: &[&str] = &["mta", "mda"];
 const MSA: &[&str] = &["msa"];
 const MTA: &[&str] = &["mta"];
+const MDA: &[&str] = &["mda"];
 const QUEUED: &[&str] = &["queued"];
 
 macro_rules! metrics {
@@ -181,6 +182,8 @@ metrics! {
     CONNECTIONS_REFUSED "postroad_connections_refused_total" Counter, DOORS, [LISTENER, RULE] "Connections turned away, since there were too many.";
     TLS_SESSIONS "postroad_tls_sessions_total" Counter, DOORS, [LISTENER, TLS_VERSION] "Handshakes of TLS that succeeded, by STARTTLS or from the first octet.";
     TLS_FAILURES "postroad_tls_failures_total" Counter, DOORS, [LISTENER] "Handshakes of TLS that failed.";
+    EARLY_TALKERS "postroad_early_talkers_total" Counter, DOORS, [LISTENER] "Clients that spoke before the greeting, and were sent away.";
+    CONVERSATIONS_CUT "postroad_conversations_cut_total" Counter, DOORS, [LISTENER, CUT] "Conversations that we ended, since one of their limits was reached.";
     LOGINS "postroad_logins_total" Counter, MSA, [LISTENER, LOGIN] "Attempts to log in.";
     MAILS_ACCEPTED "postroad_mails_accepted_total" Counter, DOORS, [LISTENER] "Mails accepted: from their 250 on they are ours.";
     RECIPIENTS_ACCEPTED "postroad_recipients_accepted_total" Counter, DOORS, [LISTENER] "Recipients of accepted mails, aliases expanded.";
@@ -193,9 +196,13 @@ metrics! {
 
     // Accounts.
     ACCOUNT_ANSWERS "postroad_account_answers_total" Counter, DOORS, [ANSWER] "Questions about accounts, senders and recipients.";
+    PASSWORD_CHECKS "postroad_password_checks_total" Counter, DOORS, [CHECKED] "Passwords that were shown to log in.";
     ACCOUNTS_AWAY "postroad_accounts_away" Gauge, DOORS, [] "1 while the queue does not tell of accounts; 0 too where they come from a file.";
 
     // Failed log-ins, and what accounts send.
+    OAUTH_KEYS "postroad_oauth_keys_total" Counter, MSA, [KEYS] "Looks for the keys of issuers of access tokens.";
+    OAUTH_REFUSED "postroad_oauth_refused_total" Counter, MSA, [] "Access tokens that did not count.";
+    GSSAPI_REFUSED "postroad_gssapi_refused_total" Counter, MSA, [] "Tickets of Kerberos that did not count.";
     BANS_REFUSED "postroad_bans_refused_total" Counter, MSA, [] "Connections and log-ins refused, since too many log-ins from their network had failed.";
     SENDING_REFUSED "postroad_sending_refused_total" Counter, MSA, [] "Mails refused, since their account has written to as many recipients as it may.";
     COUNTERS_AWAY "postroad_counters_away" Gauge, MSA, [] "1 while the queue does not count failed log-ins and mail sent for all copies, so that this one counts by itself.";
@@ -206,9 +213,16 @@ metrics! {
     ATTEMPT_TIME "postroad_attempt_seconds" Histogram(&LONG), WORKERS, [ROUTE] "How long attempts took, from the lease to the outcome of every recipient in it, in seconds.";
     OUTBOUND "postroad_outbound_connections_total" Counter, MTA, [CONNECT] "Connections to other hosts that were tried.";
     OUTBOUND_OPEN "postroad_outbound_connections_open" Gauge, MTA, [] "Connections to other hosts that are open now.";
+    OUTBOUND_IDLE "postroad_outbound_connections_idle" Gauge, MTA, [] "Of these, connections that wait for the next mail to their host.";
+    OUTBOUND_REUSED "postroad_outbound_connections_reused_total" Counter, MTA, [] "Times an idle connection was taken for another mail.";
+    OUTBOUND_LOST_IDLE "postroad_outbound_connections_lost_idle_total" Counter, MTA, [] "Idle connections that hosts closed before another mail was begun.";
     OUTBOUND_TLS_FAILURES "postroad_outbound_tls_failures_total" Counter, MTA, [] "Handshakes of TLS with other hosts that failed.";
+    OUTBOUND_PROTECTED "postroad_outbound_protected_total" Counter, MTA, [PROTECTION] "Conversations with other hosts that came so far that mail could be sent, by how they were protected.";
     OUTBOUND_UNUSABLE "postroad_outbound_unusable_total" Counter, MTA, [UNUSABLE] "Conversations that ended since the host cannot be used as it is configured; the mail waits.";
+    JOINED "postroad_attempts_joined_total" Counter, MTA, [] "Attempts that needed no transactions of their own, since the mail went with another job of it.";
     LIMITED "postroad_attempts_limited_total" Counter, MTA, [] "Leases handed back, since their destination had as many conversations as it may have.";
+    MAILDIR_SYNCS "postroad_maildir_syncs_total" Counter, MDA, [SYNCED] "Syncs of the mail store that were asked of the system, by what was synced.";
+    MAILDIR_SYNCS_SHARED "postroad_maildir_syncs_shared_total" Counter, MDA, [] "Times a delivery needed no sync of its own, since that of another, which waited at the same time, was for it too.";
 
     // The queue: in and out.
     QUEUE_MAILS "postroad_queue_mails_total" Counter, QUEUED, [SOURCE] "Mails the queue began to keep.";
@@ -217,7 +231,9 @@ metrics! {
     QUEUE_LEASES "postroad_queue_leases_total" Counter, QUEUED, [ROUTE] "Leases given out.";
     QUEUE_LEASES_EXPIRED "postroad_queue_leases_expired_total" Counter, QUEUED, [] "Leases that ended without a result.";
     QUEUE_SETTLED "postroad_queue_settled_total" Counter, QUEUED, [SETTLED] "Recipients with a result, once it is durable.";
+    QUEUE_CAUSES "postroad_queue_causes_total" Counter, QUEUED, [CAUSE] "Recipients that did not get a mail, or not yet, once it is durable: each attempt counts.";
     QUEUE_DROPPED "postroad_queue_dropped_total" Counter, QUEUED, [] "Recipients that operators removed without delivery.";
+    QUEUE_WITHDRAWN "postroad_queue_withdrawn_total" Counter, QUEUED, [] "Mails that their accounts took back before anything was tried.";
     QUEUE_REPORTS "postroad_queue_reports_total" Counter, QUEUED, [REPORT] "Reports sent (RFC 3464).";
 
     // The queue: how it stands.
@@ -233,6 +249,9 @@ metrics! {
     QUEUE_BANS "postroad_queue_bans" Gauge, QUEUED, [COUNTED] "Bans that last.";
     QUEUE_COUNTERS "postroad_queue_counters" Gauge, QUEUED, [COUNTED] "Counters there are: one for each network or account, and each time that is looked back.";
     QUEUE_COUNTERS_DROPPED "postroad_queue_counters_dropped_total" Counter, QUEUED, [COUNTED] "Counters and bans that had to make room for new ones.";
+
+    // The queue: sites.
+    QUEUE_SITES "postroad_queue_sites" Gauge, QUEUED, [SITE] "Sites that mail is or was sent to lately.";
 
     // The queue: disk.
     QUEUE_COMMIT_TIME "postroad_queue_commit_seconds" Histogram(&SHORT), QUEUED, [] "How long writing and syncing one group of changes took, in seconds.";

@@ -81,6 +81,36 @@ impl Permit {
     }
 }
 
+/// The place that a connection has among those of its network. Clones share it.
+#[derive(Clone, Default)]
+pub struct Place(Option<Arc<Mutex<Permit>>>);
+
+impl Place {
+    pub(crate) fn new(permit: Permit) -> Self {
+        Self(Some(Arc::new(Mutex::new(permit))))
+    }
+
+    /// Counts the connection as one of the peer at `ip` from now on, for whom the one that made it speaks. False: that has as many
+    /// as it may have, and the connection is to end.
+    pub fn is_of(&self, ip: IpAddr) -> bool {
+        let Some(permit) = &self.0 else {
+            return true;
+        };
+        let mut permit = permit.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = permit.shared.limits.current();
+        let network = network_of(ip, limits.ipv6_prefix);
+        if permit.network == Some(network) {
+            return true;
+        }
+        let counted = permit.shared.count(network, limits.max_connections_per_ip);
+        if counted.is_ok() {
+            permit.leave();
+            permit.network = Some(network);
+        }
+        counted.is_ok()
+    }
+}
+
 impl Shared {
     fn count(&self, network: IpNet, max: usize) -> Result<(), Refusal> {
         let mut counts = self.lock();
@@ -110,11 +140,18 @@ fn network_of(ip: IpAddr, ipv6_prefix: u8) -> IpNet {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.shared.lock();
-        counts.all -= 1;
-        let Some(network) = self.network else {
+        self.leave();
+        self.shared.lock().all -= 1;
+    }
+}
+
+impl Permit {
+    /// Is no more one of its network.
+    fn leave(&mut self) {
+        let Some(network) = self.network.take() else {
             return;
         };
+        let mut counts = self.shared.lock();
         if let Some(count) = counts.by_network.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -156,6 +193,25 @@ mod tests {
         let _other = admit(&admission, "2001:db8:0:1::1").unwrap();
         drop(first);
         assert!(admit(&admission, "2001:db8::2:3").is_ok());
+    }
+
+    #[test]
+    fn a_connection_is_of_whom_it_is_said_to_be() {
+        let admission = admission(10, 1);
+        let proxy = Place::new(admit(&admission, "192.0.2.1").unwrap());
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(proxy.is_of(ip("198.51.100.7")) && proxy.is_of(ip("198.51.100.7")));
+        // The proxy has room again, its client has none.
+        let second = Place::new(admit(&admission, "192.0.2.1").unwrap());
+        assert!(!second.is_of(ip("198.51.100.7")));
+        assert!(
+            admit(&admission, "192.0.2.1").is_err(),
+            "it stayed the proxy's"
+        );
+        drop(proxy);
+        assert!(second.is_of(ip("198.51.100.7")));
+        assert!(admit(&admission, "192.0.2.1").is_ok());
+        assert!(Place::default().is_of(ip("198.51.100.7")));
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Who calls a service of ours, and what it may do there.
 
-use std::collections::BTreeSet;
+mod only_accounts;
+mod unix_roles;
+
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::unix::UCred;
 use tracing::debug;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::{
-    Error, Serial,
-    users::{group_id, user_id},
-};
+pub use only_accounts::OnlyAccounts;
+pub use unix_roles::{UnixRole, UnixRoles};
+
+use crate::{Error, Serial};
 
 /// The scheme and path of role names in certificates: `postroad://role/mta`.
 const ROLE_URI: &str = "postroad://role/";
@@ -147,54 +147,6 @@ impl fmt::Debug for Roles {
     }
 }
 
-/// The accounts a caller may submit mail for, if it is a program of theirs rather than a submission agent, which may for all.
-/// Compared without regard to case.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(from = "Vec<String>", into = "Vec<String>")]
-pub struct OnlyAccounts(Arc<BTreeSet<String>>);
-
-impl OnlyAccounts {
-    /// Whether there is such a limit; without one any account will do.
-    pub fn is_limit(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    /// Whether mail of this account may be submitted.
-    pub fn allow(&self, account: &str) -> bool {
-        !self.is_limit() || self.0.contains(&account.to_lowercase())
-    }
-
-    /// The name a certificate of a program of this account carries.
-    pub fn uri(account: &str) -> String {
-        format!("{ACCOUNT_URI}{account}")
-    }
-}
-
-impl FromIterator<String> for OnlyAccounts {
-    fn from_iter<I: IntoIterator<Item = String>>(accounts: I) -> Self {
-        let folded = accounts.into_iter().map(|account| account.to_lowercase());
-        Self(Arc::new(folded.collect()))
-    }
-}
-
-impl From<Vec<String>> for OnlyAccounts {
-    fn from(accounts: Vec<String>) -> Self {
-        accounts.into_iter().collect()
-    }
-}
-
-impl From<OnlyAccounts> for Vec<String> {
-    fn from(accounts: OnlyAccounts) -> Self {
-        accounts.0.iter().cloned().collect()
-    }
-}
-
-impl fmt::Debug for OnlyAccounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter()).finish()
-    }
-}
-
 /// How a caller reached us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -273,113 +225,6 @@ impl PeerIdentity {
             serial: Some(Serial::of(certificate.raw_serial())),
             only: only.into(),
         })
-    }
-}
-
-/// Which roles the users of this host have on a Unix socket. Without a rule of their own, root and the user we
-/// run as (who owns the socket) have every role, and others none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(transparent)]
-pub struct UnixRoles(pub Vec<UnixRole>);
-
-/// One rule: `{ user = "postroad-msa", roles = ["msa"] }`, or with numbers, `{ uid = 1001, gid = 1001, roles = ["msa"] }`. A
-/// rule with both user and group needs both; one with neither fits nobody. `{ user = "www-data", roles = ["msa"], accounts =
-/// ["www@example.org"] }` is a program that may submit mail of these accounts, and do nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "WrittenUnixRole")]
-pub struct UnixRole {
-    /// The user it fits.
-    pub uid: Option<u32>,
-    /// The (primary) group it fits.
-    pub gid: Option<u32>,
-    /// What the peer may do.
-    pub roles: Roles,
-    /// Whose mail it may submit, if it is no agent; with the role msa alone.
-    #[serde(skip_serializing_if = "is_no_limit")]
-    pub accounts: OnlyAccounts,
-}
-
-fn is_no_limit(accounts: &OnlyAccounts) -> bool {
-    !accounts.is_limit()
-}
-
-/// As configurations have it: names of this host in place of numbers.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenUnixRole {
-    uid: Option<u32>,
-    user: Option<String>,
-    gid: Option<u32>,
-    group: Option<String>,
-    roles: Roles,
-    accounts: Option<OnlyAccounts>,
-}
-
-impl TryFrom<WrittenUnixRole> for UnixRole {
-    type Error = String;
-
-    fn try_from(written: WrittenUnixRole) -> Result<Self, String> {
-        let uid = match (written.uid, written.user) {
-            (Some(_), Some(_)) => return Err("write either uid or user".to_owned()),
-            (uid, None) => uid,
-            (None, Some(name)) => Some(user_id(&name)?),
-        };
-        let gid = match (written.gid, written.group) {
-            (Some(_), Some(_)) => return Err("write either gid or group".to_owned()),
-            (gid, None) => gid,
-            (None, Some(name)) => Some(group_id(&name)?),
-        };
-        let accounts = match written.accounts {
-            Some(accounts) if !accounts.is_limit() => {
-                return Err(
-                    "`accounts` names nobody; leave it out, or name whose mail it may submit"
-                        .to_owned(),
-                );
-            }
-            Some(_) if written.roles != Roles::from_iter([PeerRole::Msa]) => {
-                return Err("with `accounts`, roles is [\"msa\"] and nothing else".to_owned());
-            }
-            accounts => accounts.unwrap_or_default(),
-        };
-        Ok(Self {
-            uid,
-            gid,
-            roles: written.roles,
-            accounts,
-        })
-    }
-}
-
-impl UnixRoles {
-    /// The identity of the process at the other end.
-    pub fn identify(&self, peer: &UCred) -> PeerIdentity {
-        let owner = rustix::process::geteuid().as_raw();
-        let (roles, only) = self.allowed(peer.uid(), peer.gid(), owner);
-        PeerIdentity {
-            roles,
-            name: format!("uid={}", peer.uid()),
-            transport: Transport::Unix,
-            serial: None,
-            only,
-        }
-    }
-
-    /// Rules add up: who has a role without a limit by one of them has none by another.
-    fn allowed(&self, uid: u32, gid: u32, owner: u32) -> (Roles, OnlyAccounts) {
-        let fits = |rule: &&UnixRole| {
-            (rule.uid.is_some() || rule.gid.is_some())
-                && rule.uid.is_none_or(|wanted| wanted == uid)
-                && rule.gid.is_none_or(|wanted| wanted == gid)
-        };
-        let granted: Vec<_> = self.0.iter().filter(fits).collect();
-        if granted.is_empty() && (uid == owner || uid == 0) {
-            return (Roles::all(), OnlyAccounts::default());
-        }
-        let roles = granted.iter().flat_map(|rule| rule.roles.iter()).collect();
-        let is_limited = granted.iter().all(|rule| rule.accounts.is_limit());
-        let accounts = granted.iter().filter(|_| is_limited);
-        let accounts = accounts.flat_map(|rule| Vec::from(rule.accounts.clone()));
-        (roles, accounts.collect())
     }
 }
 

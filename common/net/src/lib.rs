@@ -17,6 +17,7 @@
 //!   the old certificate in use. TLS 1.2 is the least we speak, with the `ring` provider, never a global one.
 //! * Other mail servers prove who they are by a name that the configuration has: hosts in [`ClientTls::to_hosts`], clients
 //!   of a listener by [`TrustedClients`]. [`TlsInfo::verified`] is that name.
+//! * Of a host whose certificate the DNS vouches for ([`Dane`]) nothing else counts.
 //! * Between agents a certificate counts while its authority's signature and its time hold, it is not among the
 //!   [`Revocations`], and it names a role. Why another does not is a [`RefusedCertificate`] for our log.
 //! * [`PeerIdentity`] is who calls: the URI names `postroad://role/<role>` of a verified certificate, or the
@@ -41,6 +42,7 @@ mod stream;
 mod tls;
 mod users;
 
+pub use admission::Place;
 pub use connect::{connect_tcp, connect_unix};
 pub use destination::is_forbidden_destination;
 pub use error::Error;
@@ -49,9 +51,11 @@ pub use limits::{Limits, LiveLimits};
 pub use listener::{Connection, ListenAddr, Listener};
 pub use networks::Networks;
 pub use peer::Peer;
+pub use proxy::{Carried, HeaderError as ProxyHeaderError, read_header as read_proxy_header};
 pub use stream::Stream;
 pub use tls::CERTIFICATE_WATCH;
-pub use tls::client::{ClientTls, Trust};
+pub use tls::client::{ClientTls, TlsGeneration, Trust};
+pub use tls::dane::{Dane, DaneRecord};
 pub use tls::files::CertFiles;
 pub use tls::info::{PeerCertificate, TlsInfo, TlsVersion};
 pub use tls::neighbour::{Fingerprint, KnownClient, TrustedClients};

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admission::{Admission, Permit, Refusal};
+use crate::admission::{Admission, Permit, Place, Refusal};
 use crate::peer::unmapped;
 use crate::proxy::{Carried, HeaderError, read_header};
 use crate::{Error, LiveLimits, Networks, Peer, Stream};
@@ -57,6 +57,8 @@ pub struct Connection {
     pub proxy: Option<Peer>,
     /// The balancer's own: a look whether we are well, by no client.
     pub own: bool,
+    /// Its place among those of its network.
+    pub place: Place,
     /// Our end, unmapped.
     pub local: SocketAddr,
     /// Cancelled when the listener shuts down: finish what was begun, then leave within the grace period.
@@ -170,17 +172,18 @@ impl Listener {
                 continue;
             };
             let local = arrival.stream.local_addr().map_or(self.local, unmapped);
+            let place = Place::new(arrival.permit);
             let work = handler(Connection {
                 stream: Stream::from(arrival.stream),
                 peer: arrival.peer,
                 proxy: arrival.proxy,
                 own: arrival.own,
+                place: place.clone(),
                 local,
                 shutdown: shutdown.child_token(),
             });
-            let permit = arrival.permit;
             tasks.spawn(async move {
-                let _permit = permit;
+                let _place = place;
                 work.await;
             });
         }

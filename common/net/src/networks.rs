@@ -33,9 +33,10 @@ impl Networks {
         self.0.is_empty()
     }
 
-    /// Whether one of the networks is all of its family.
+    /// Whether they are together all addresses of a family.
     pub fn names_everyone(&self) -> bool {
-        self.0.iter().any(|network| network.prefix_len() == 0)
+        let joined = IpNet::aggregate(&self.0);
+        joined.iter().any(|network| network.prefix_len() == 0)
     }
 
     /// Parses every text of a list.
@@ -102,6 +103,10 @@ mod tests {
         for everyone in ["0.0.0.0/0", "::/0", "192.0.2.1/0"] {
             assert!(Networks::parse(["::1", everyone]).unwrap().names_everyone());
         }
+        let halves = Networks::parse(["128.0.0.0/1", "0.0.0.0/2", "10.0.0.0/8", "64.0.0.0/2"]);
+        assert!(halves.unwrap().names_everyone());
+        let not_all = Networks::parse(["128.0.0.0/1", "0.0.0.0/2"]);
+        assert!(!not_all.unwrap().names_everyone());
     }
 
     #[test]

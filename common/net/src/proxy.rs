@@ -29,14 +29,19 @@ pub enum Carried {
 /// Why there is no header to go by. Whoever is at the other end is no balancer, or is set up in another way.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
+    /// It took longer than may be waited for.
     #[error("no PROXY protocol header came in time")]
     TimedOut,
+    /// What came first is neither version's beginning.
     #[error("the connection does not begin with a PROXY protocol header")]
     Absent,
+    /// Longer than is read of one.
     #[error("a PROXY protocol header of {0} octets")]
     TooLong(usize),
+    /// It says what it must not.
     #[error("a PROXY protocol header with {0}")]
     Malformed(&'static str),
+    /// The connection ended, or failed, within it.
     #[error("before the end of the PROXY protocol header: {0}")]
     Io(#[from] io::Error),
 }

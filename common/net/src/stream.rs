@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::tls::info;
 use crate::tls::verify::refusal;
-use crate::{ClientTls, Error, PeerIdentity, ServerTls, TlsInfo, UnixRoles};
+use crate::{ClientTls, Dane, Error, PeerCertificate, PeerIdentity, ServerTls, TlsInfo, UnixRoles};
 
 /// A connection: TCP, TCP with TLS at either end, or a Unix socket.
 #[derive(Debug)]
@@ -82,6 +82,33 @@ impl Stream {
         Self::connect_tls(tcp, tls, &name, &names, within).await
     }
 
+    /// The same for a host whose certificate the DNS vouches for (RFC 7672); it is asked for by `name`.
+    pub async fn upgrade_to_dane_host(
+        self,
+        tls: &ClientTls,
+        name: &str,
+        dane: &Dane,
+        unread: &[u8],
+        within: Duration,
+    ) -> Result<Self, Error> {
+        let tcp = self.into_upgradable(unread)?;
+        let asked_for = ClientTls::server_name(name)?;
+        let current = tls.current();
+        let config = current.dane_config(dane);
+        let handshake = TlsConnector::from(config).connect(asked_for.clone(), tcp);
+        let stream = in_time(within, handshake).await?;
+        let info = info::of_client(stream.get_ref().1, &asked_for, &[], &current);
+        Ok(Self {
+            io: Io::TlsClient(Box::new(stream)),
+            // Without that the handshake would have failed.
+            tls: Some(TlsInfo {
+                peer: PeerCertificate::Verified,
+                verified: Some(name.to_owned()),
+                ..info
+            }),
+        })
+    }
+
     async fn connect_tls(
         tcp: TcpStream,
         tls: &ClientTls,
@@ -134,6 +161,17 @@ impl Stream {
         match &self.io {
             Io::Unix(stream) => stream.peer_cred().ok(),
             _ => None,
+        }
+    }
+
+    /// Ends the connection by RST, at which the peer loses what it has not read yet (RFC 9293 §3.5.2). A Unix socket is
+    /// merely closed.
+    pub fn reset(self) -> Result<(), io::Error> {
+        match &self.io {
+            Io::Tcp(tcp) => tcp.set_zero_linger(),
+            Io::TlsServer(stream) => stream.get_ref().0.set_zero_linger(),
+            Io::TlsClient(stream) => stream.get_ref().0.set_zero_linger(),
+            Io::Unix(_) => Ok(()),
         }
     }
 

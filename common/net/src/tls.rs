@@ -1,6 +1,7 @@
 //! TLS: files in, configurations out; the only place that builds them.
 
 pub mod client;
+pub mod dane;
 pub mod files;
 pub mod info;
 pub mod neighbour;

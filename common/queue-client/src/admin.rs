@@ -3,6 +3,7 @@ mod counters;
 mod hold;
 mod resend;
 mod retired;
+mod sites;
 mod usage;
 
 use async_trait::async_trait;
@@ -12,10 +13,11 @@ pub use hold::{HoldOrder, HoldRuleDetails, Removal};
 use postroad_counters::Key;
 use postroad_envelope::{
     Attempt, Envelope, Event, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RecipientIndex,
-    Route, RouteClass, StoreName, Timestamp,
+    Route, RouteClass, StoreName, Suppression, Timestamp,
 };
 pub use resend::{Resend, Resent};
 pub use retired::RetiredFacts;
+pub use sites::{SiteDetails, SiteList, SitesQuery};
 pub use usage::{Usage, UsageQuery, UsageScope};
 
 use crate::{
@@ -45,6 +47,19 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn remove_hold_rule(&self, removal: Removal) -> Result<Changed, QueueError>;
     /// The rules, by name.
     async fn hold_rules(&self) -> Result<Vec<HoldRuleDetails>, QueueError>;
+    /// Enters an address to which mail is not tried, or changes the entry that is about the same mail.
+    async fn put_suppression(&self, one: Suppression) -> Result<(), QueueError>;
+    /// Mail to this address is tried again; an empty tenant means those of all. Tells of how many entries there were; not found,
+    /// if none. `by` is for the record, as in [`Order::by`].
+    async fn release_suppression(
+        &self,
+        address: &str,
+        tenant: &str,
+        account: Option<&str>,
+        by: &str,
+    ) -> Result<u64, QueueError>;
+    /// The entries, by address.
+    async fn suppressions(&self) -> Result<Vec<Suppression>, QueueError>;
     /// What waits for each destination, most mails first; `limit` as in [`ListQuery::limit`], by 1,000 and at most 10,000.
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError>;
     /// What tenants, accounts and recipient domains have in the queue, against their quotas: scope by scope, the fullest first.
@@ -53,6 +68,10 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn counters(&self, query: CountersQuery) -> Result<CounterList, QueueError>;
     /// Forgets counters and bans of these; tells of how many there was something. `by` is for the record, as in [`Order::by`].
     async fn clear_counters(&self, keys: Vec<Key>, by: &str) -> Result<u64, QueueError>;
+    /// What the sites behind destinations take, and how they stand.
+    async fn sites(&self, query: SitesQuery) -> Result<SiteList, QueueError>;
+    /// Lets a site, or that of a destination, be tried at once; tells how many were meant. `by` is for the record, as in [`Order::by`].
+    async fn lift_site(&self, name: &str, by: &str) -> Result<u64, QueueError>;
     /// The connected workers, in the order they connected.
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError>;
     /// Gives the workers of this name no more leases until they connect again, and tells them to finish what they hold.

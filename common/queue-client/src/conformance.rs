@@ -336,6 +336,7 @@ impl Worker {
             classes: vec![RouteClass::Local],
             held: vec![],
             former: None,
+            joins: false,
         };
         let nodes = queue.nodes();
         let mut channels = Vec::new();
@@ -393,9 +394,11 @@ impl Worker {
         let outcomes = outcomes.map(|to| (to.index, Outcome::Delivered(report.clone())));
         let settlement = Settlement {
             elsewhere: Vec::new(),
+            timed: Vec::new(),
+            reporting: Vec::new(),
             lease: lease.lease,
             outcomes: outcomes.collect(),
-            site: None,
+            sites: Vec::new(),
             started_at: lease.envelope.received_at,
         };
         self.say(WorkUp::Settle(settlement)).await;

@@ -32,8 +32,8 @@ pub mod worker;
 pub use admin::{
     AgentDetails, Change, Changed, CounterList, CountersQuery, DestinationStats, HoldOrder,
     HoldRuleDetails, ListPage, ListQuery, MailDetails, MailSummary, Order, QueueAdmin, QueueStats,
-    RecipientDetails, Removal, Resend, Resent, RetiredFacts, SiteStats, Usage, UsageQuery,
-    UsageScope,
+    RecipientDetails, Removal, Resend, Resent, RetiredFacts, SiteDetails, SiteList, SiteStats,
+    SitesQuery, Usage, UsageQuery, UsageScope,
 };
 pub use backup::{BackupPiece, BackupStream};
 pub use counts::AttemptCounts;
@@ -44,11 +44,11 @@ pub use postroad_envelope::{Fence, Filter, JobKey, LeaseRef, MailState};
 pub use remote::{QueueNodes, RemoteAdmin, RemoteQueue};
 pub use service::{
     Accepted, AdmitRequest, Completion, ContentStream, QueueNode, QueueService, Submission,
-    collect_content,
+    Withdrawn, collect_content,
 };
 pub use store::{VerifyProgress, VerifyStream};
 pub use timeline::{Cursor, WatchQuery, WatchStream, Watched};
 pub use work::{
-    FormerStream, HandBack, HeldLease, Lease, SettleResult, Settlement, Touch, WorkChannel,
-    WorkDown, WorkHello, WorkUp,
+    FormerStream, HandBack, HeldLease, Lease, Permit, Permitted, SettleResult, Settlement,
+    SiteResult, SiteTrouble, SiteTry, Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
 };

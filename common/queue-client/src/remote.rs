@@ -23,8 +23,8 @@ use tonic::transport::Channel;
 pub use self::{admin::RemoteAdmin, nodes::QueueNodes};
 use self::{many::SubmitStreams, submission::RemoteSubmission};
 use crate::{
-    AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkDown,
-    WorkHello, WorkUp,
+    AdmitRequest, ContentStream, QueueError, QueueService, Submission, Withdrawn, WorkChannel,
+    WorkDown, WorkHello, WorkUp,
     wire::{from_status, refusal_into_error},
 };
 
@@ -126,6 +126,16 @@ impl QueueService for RemoteQueue {
         let answer = self.client().count(v1::CountRequest::from(&count)).await;
         let counted = answer.map_err(|status| from_status(&status))?;
         Ok(counted.into_inner().try_into()?)
+    }
+
+    async fn withdraw(&self, queue_id: QueueId, account: &str) -> Result<Withdrawn, QueueError> {
+        let request = v1::WithdrawRequest {
+            queue_id: convert::queue_id_bytes(queue_id),
+            account: account.to_owned(),
+        };
+        let answer = self.client().withdraw(request).await;
+        let withdrawn = answer.map_err(|status| from_status(&status))?;
+        Ok(withdrawn.into_inner().try_into()?)
     }
 }
 

@@ -49,10 +49,27 @@ pub trait QueueService: Send + Sync + 'static {
     /// elsewhere: an agent that gets no answer counts by itself.
     async fn count(&self, count: Count) -> Result<Counted, QueueError>;
 
+    /// Takes a mail back for its account, if nothing of it was tried yet. Asked again after an answer that never came, it may say
+    /// `Unknown` of a mail that it took out before.
+    async fn withdraw(&self, _queue_id: QueueId, _account: &str) -> Result<Withdrawn, QueueError> {
+        Err(QueueError::Unsupported("withdraw".to_owned()))
+    }
+
     /// The nodes it is made of, each a queue for itself; none: it is one. Leases are taken from each.
     fn nodes(&self) -> Vec<QueueNode> {
         Vec::new()
     }
+}
+
+/// What became of a mail that its account wants back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// Nothing of it was sent, nothing will be, and nobody is told.
+    Done,
+    /// Some of it was tried, or is being tried: it goes on unchanged.
+    TooLate,
+    /// There is no such mail of this account, or it has ended.
+    Unknown,
 }
 
 /// One of several queues that are used as one.

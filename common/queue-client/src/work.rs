@@ -5,6 +5,7 @@ use futures::stream::BoxStream;
 use postroad_envelope::{
     Envelope, Event, LeaseRef, Outcome, RecipientIndex, Route, RouteClass, StoreName, Timestamp,
 };
+use postroad_reply::Reply;
 use tokio::sync::mpsc;
 
 use crate::QueueError;
@@ -24,6 +25,10 @@ pub struct Lease {
     pub envelope: Envelope,
     /// The whole content if it is small; else it is read with [`crate::QueueService::read`]. Edits are not applied.
     pub content: Option<Bytes>,
+    /// Leave is given to connect to this site; for another the worker asks.
+    pub site: Option<String>,
+    /// So many leases of the same mail are the next ones on the stream; they have no content of their own.
+    pub followed_by: u32,
 }
 
 /// How a worker introduces itself.
@@ -43,6 +48,8 @@ pub struct WorkHello {
     pub held: Vec<HeldLease>,
     /// The stream it comes back from: what was given there and is not held is due at once.
     pub former: Option<FormerStream>,
+    /// It carries out several leases of one mail together where it can.
+    pub joins: bool,
 }
 
 /// A worker's stream that broke, by the names its welcome gave.
@@ -68,12 +75,78 @@ pub struct Settlement {
     pub lease: LeaseRef,
     /// One outcome for each recipient of the lease; those missing count as not tried and stay due.
     pub outcomes: Vec<(RecipientIndex, Outcome)>,
-    /// The set of mail hosts behind the destination, as the worker resolved it.
-    pub site: Option<String>,
+    /// The sites that were tried, in this order; none: the worker came to none.
+    pub sites: Vec<SiteTry>,
     /// When the worker began.
     pub started_at: Timestamp,
     /// Recipients without an outcome that are of another store than the worker's: it has filed nothing for them, now or before.
     pub elsewhere: Vec<RecipientIndex>,
+    /// Recipients that were relayed or expanded, and whose success is reported by whoever took the mail over (RFC 3461 §5.2.1): it
+    /// was told of NOTIFY. Of all others the queue tells who asked.
+    pub reporting: Vec<RecipientIndex>,
+    /// Recipients that were relayed to a host that was told how much time is left to deliver them by (RFC 2852 §4.1.4).
+    pub timed: Vec<RecipientIndex>,
+}
+
+/// A site that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteTry {
+    /// A set of mail hosts behind the destination, as the worker resolved it.
+    pub site: String,
+    /// What the try showed of it; none: the outcomes have to tell.
+    pub result: Option<SiteResult>,
+}
+
+/// How a try went with a site, whatever became of the mail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SiteResult {
+    /// Connections that were opened for it; none, if one that was open was used.
+    pub connections: u32,
+    /// Transactions that the site answered with anything that was not against us.
+    pub mails: u32,
+    /// The gravest that went wrong.
+    pub trouble: Option<SiteTrouble>,
+    /// In what words it refused.
+    pub reply: Option<Reply>,
+    /// What was in the way, for people.
+    pub text: String,
+    /// It went with another lease of the mail, whose result tells of the site.
+    pub joined: bool,
+}
+
+/// How far a worker came with a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SiteTrouble {
+    /// Refused or lost from MAIL on.
+    AtMail,
+    /// Refused or lost before a mail was begun.
+    AtConnect,
+    /// None of its hosts could be connected to.
+    Unreachable,
+}
+
+/// Asks leave to connect to a site for a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    /// Chosen by the worker; the answer has it.
+    pub request: u64,
+    /// As in [`SiteTry::site`].
+    pub site: String,
+    /// How many connections more.
+    pub connections: u32,
+    /// For which; it ends with the lease.
+    pub lease: LeaseRef,
+}
+
+/// The answer to a [`Permit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permitted {
+    /// As asked.
+    pub request: u64,
+    /// How many were granted.
+    pub connections: u32,
+    /// When to ask again, if not all of them were.
+    pub retry_after: Duration,
 }
 
 /// A lease given back untried; costs no attempt.
@@ -112,6 +185,8 @@ pub enum WorkUp {
     Extend(Vec<LeaseRef>),
     /// Takes a lease back untried.
     HandBack(HandBack),
+    /// Asks leave to connect.
+    Permit(Permit),
     /// Events for the timeline.
     Events(Vec<Event>),
     /// Last of all: the worker leaves and works on nothing. The queue takes back what is on its way to it, and ends the
@@ -128,6 +203,8 @@ pub enum WorkDown {
         epoch: u64,
         /// Which of its streams this is; 0: it does not tell.
         stream: u64,
+        /// It answers [`WorkUp::Permit`].
+        permits: bool,
         /// Old name and new one.
         resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
     },
@@ -142,6 +219,8 @@ pub enum WorkDown {
     },
     /// These leases ended: stop if possible, a settlement will be refused.
     Revoked(Vec<LeaseRef>),
+    /// The answer to a [`WorkUp::Permit`].
+    Permitted(Permitted),
     /// The queue wants this worker to finish what it holds and take no more.
     Drain,
 }

@@ -9,9 +9,13 @@
 //! A queue of several nodes has a stream to each, and each goes through its losses alone. The handlers at work are bounded in
 //! all; which node they work for is settled by credits ([`slots`]).
 //!
+//! Leases of one mail that came in a row are first sorted by the handler ([`Handler::part`]) into those that go together.
+//!
 //! A handler that takes longer than its lease is not stopped: the lease is extended until the queue revokes it.
 //! On shutdown no more leases are taken, running handlers get the grace period, and what has not begun goes back.
 
+mod desk;
+mod parties;
 mod slots;
 
 use std::{
@@ -21,7 +25,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use postroad_envelope::{LeaseRef, RouteClass, StoreName};
 use tokio::{
     sync::mpsc,
@@ -30,7 +34,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::slots::{NodeSlots, Slots};
+pub use self::{desk::Desk, parties::Party};
+use self::{
+    desk::{Ask, Asked},
+    parties::Done,
+    slots::{NodeSlots, Slots},
+};
 use crate::{
     FormerStream, HandBack, HeldLease, Lease, QueueError, QueueNode, QueueService, SettleResult,
     Settlement, Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
@@ -42,8 +51,32 @@ pub trait Handler: Send + Sync + 'static {
     /// Carries the job out and tells the result. Must not panic; a panic leaves the lease to expire.
     async fn handle(&self, lease: Lease) -> Verdict;
 
+    /// The same, with somebody to ask whether a site may be connected to.
+    async fn handle_at(&self, lease: Lease, _desk: Desk) -> Verdict {
+        self.handle(lease).await
+    }
+
     /// The settlement of this lease is durable: what the worker kept for it may go.
     async fn settled(&self, _lease: LeaseRef) {}
+
+    /// Whether it sends several leases of one mail together where it can.
+    fn joins(&self) -> bool {
+        false
+    }
+
+    /// Sorts leases of one mail by which of them go together. What is to be done for each party begins later, for all of them at once.
+    async fn part(self: Arc<Self>, leases: Vec<Lease>, desk: Desk) -> Vec<Party> {
+        let alone = leases.into_iter().map(|lease| {
+            let (handler, desk) = (Arc::clone(&self), desk.clone());
+            let name = lease.lease;
+            let work = async move { vec![(name, handler.handle_at(lease, desk).await)] };
+            Party {
+                leases: vec![name],
+                work: work.boxed(),
+            }
+        });
+        alone.collect()
+    }
 }
 
 /// The end of a lease.
@@ -126,12 +159,18 @@ struct Worker {
     ended: HashSet<LeaseRef>,
     /// Results that are not yet durable, by the lease's present name.
     results: HashMap<LeaseRef, Verdict>,
-    tasks: JoinSet<Verdict>,
-    /// The lease each task works on, by the name it was handed out under.
-    leases: HashMap<tokio::task::Id, LeaseRef>,
+    tasks: JoinSet<Done>,
+    /// The leases each task works on, by the names they were handed out under.
+    leases: HashMap<tokio::task::Id, Vec<LeaseRef>>,
+    /// Leases of one mail that came, while others of it are to follow.
+    row: Vec<Lease>,
     /// By the shortest lease so far.
     extend_every: Duration,
     refusal: Option<QueueError>,
+    /// What handlers ask, and who waits for an answer.
+    desk: Desk,
+    asks: mpsc::Receiver<Ask>,
+    asked: Asked,
     /// The stream that there was last.
     former: Option<FormerStream>,
 }
@@ -144,12 +183,16 @@ impl Worker {
         slots: NodeSlots,
         shutdown: CancellationToken,
     ) -> Self {
+        let (desk, asks) = Desk::new();
         Self {
             options,
             handler,
             node,
             slots,
             shutdown,
+            desk,
+            asks,
+            asked: Asked::default(),
             credits: 0,
             drained: false,
             running: HashMap::new(),
@@ -157,6 +200,7 @@ impl Worker {
             results: HashMap::new(),
             tasks: JoinSet::new(),
             leases: HashMap::new(),
+            row: Vec::new(),
             extend_every: EXTEND_EVERY,
             refusal: None,
             former: None,
@@ -217,6 +261,7 @@ impl Worker {
             stores: self.options.stores.clone(),
             held: held.map(|&lease| HeldLease { lease }).collect(),
             former: self.former,
+            joins: self.handler.joins(),
         }
     }
 
@@ -224,6 +269,10 @@ impl Worker {
     async fn converse(&mut self, mut channel: WorkChannel) -> QueueError {
         let shutdown = self.shutdown.clone();
         (self.credits, self.drained) = (0, false);
+        // Whoever still waits for an answer of the former stream goes on without.
+        self.asked = Asked::default();
+        // What was to follow does not.
+        self.begin_row();
         let mut extend = self.extensions();
         let gone = || QueueError::Unavailable("the stream of leases ended".to_owned());
         // Until then what is held has names that may hold no more.
@@ -240,6 +289,7 @@ impl Worker {
                 },
                 Some(done) = self.tasks.join_next_with_id(), if welcomed => self.finish(done, &channel.up).await,
                 _ = extend.tick(), if welcomed => self.extend(&channel.up).await,
+                Some(ask) = self.asks.recv(), if welcomed => self.ask(ask, &channel.up).await,
                 () = shutdown.cancelled() => {
                     let _ = timeout(self.options.grace, self.drain(&mut channel)).await;
                     return QueueError::Unavailable("this worker stops".to_owned());
@@ -265,8 +315,10 @@ impl Worker {
             WorkDown::Welcome {
                 epoch,
                 stream,
+                permits,
                 resumed,
             } => {
+                self.asked.answers(permits);
                 // A queue of the version before does not tell.
                 self.former = (stream != 0).then_some(FormerStream { epoch, stream });
                 self.resume(resumed, up).await
@@ -282,21 +334,7 @@ impl Worker {
                 self.give_credits(up).await
             }
             WorkDown::Lease(lease) => {
-                let name = lease.lease;
-                self.running.insert(name, name);
-                let every = (lease.duration / EXTENSIONS_IN_A_LEASE).max(EXTEND_AT_MOST_EVERY);
-                self.extend_every = self.extend_every.min(every);
-                self.credits = self.credits.saturating_sub(1);
-                self.slots.hold(self.running.len());
-                let (handler, slots) = (Arc::clone(&self.handler), self.slots.clone());
-                let shutdown = self.shutdown.clone();
-                let task = self.tasks.spawn(async move {
-                    match slots.take(&shutdown).await {
-                        Some(_slot) => handler.handle(*lease).await,
-                        None => Verdict::HandBack(untried(name)),
-                    }
-                });
-                self.leases.insert(task.id(), name);
+                self.take(*lease);
                 Ok(())
             }
             WorkDown::Settled { lease, result } => {
@@ -321,10 +359,22 @@ impl Worker {
                 }
                 Ok(())
             }
+            WorkDown::Permitted(permitted) => {
+                self.asked.answer(permitted);
+                Ok(())
+            }
             WorkDown::Drain => {
                 self.drained = true;
                 Ok(())
             }
+        }
+    }
+
+    async fn ask(&mut self, mut ask: Ask, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
+        ask.lease = self.running.get(&ask.lease).copied().unwrap_or(ask.lease);
+        match self.asked.enter(ask) {
+            Some(permit) => send(up, WorkUp::Permit(permit)).await,
+            None => Ok(()),
         }
     }
 
@@ -368,30 +418,6 @@ impl Worker {
         self.give_credits(up).await
     }
 
-    async fn finish(
-        &mut self,
-        done: Result<(tokio::task::Id, Verdict), tokio::task::JoinError>,
-        up: &mpsc::Sender<WorkUp>,
-    ) -> Result<(), Gone> {
-        let id = done
-            .as_ref()
-            .map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
-        let Some(name) = self.leases.remove(&id) else {
-            return Ok(());
-        };
-        let lease = self.running.remove(&name).unwrap_or(name);
-        self.ended.remove(&lease);
-        self.slots.hold(self.running.len());
-        match done {
-            Ok((_, verdict)) => self.offer(lease, verdict, up).await,
-            Err(error) => {
-                // No longer extended, the lease expires and the job is tried again.
-                tracing::error!(event = "fault", queue_id = %lease.job.queue_id, reason = %error, "an attempt ended by a fault of ours; the mail is tried again");
-                self.give_credits(up).await
-            }
-        }
-    }
-
     async fn offer(
         &mut self,
         lease: LeaseRef,
@@ -427,6 +453,7 @@ impl Worker {
     /// Lets handlers end and their results become durable; leases that still come go straight back.
     async fn drain(&mut self, channel: &mut WorkChannel) {
         self.drained = true;
+        self.begin_row();
         while !self.running.is_empty() || !self.results.is_empty() {
             let sent = tokio::select! {
                 down = channel.down.next() => match down {
@@ -437,6 +464,7 @@ impl Worker {
                     Some(Err(_)) | None => return,
                 },
                 Some(done) = self.tasks.join_next_with_id() => self.finish(done, &channel.up).await,
+                Some(ask) = self.asks.recv() => self.ask(ask, &channel.up).await,
             };
             if sent.is_err() {
                 return;

@@ -1,13 +1,17 @@
 //! The words for one job, and the changes its state can go through.
 
+mod deadline;
+
 use std::fmt;
 
 use bytes::Bytes;
 use postroad_envelope::{
-    NextHop, Notify, Outcome, QueueId, RecipientIndex, RouteClass, StatusReport, StoreName,
-    Timestamp,
+    NextHop, Notify, Outcome, QueueId, RecipientIndex, Route, RouteClass, SourceName, StatusReport,
+    StoreName, Timestamp, WeightedHop,
 };
-use postroad_reply::EXPIRED_5_4_7;
+
+use self::deadline::failed_out_of_time;
+pub use self::deadline::{Deadline, TakenOver, Trace};
 
 /// Most recipients of one job (RFC 5321 §4.5.3.1.8: what every server takes in one transaction).
 pub const MAX_JOB_RECIPIENTS: usize = 100;
@@ -73,8 +77,12 @@ pub struct JobState {
     pub destination: String,
     /// Of local mail: the store whose worker files it.
     pub store: StoreName,
-    /// A fixed host instead of the MX.
+    /// A fixed host instead of the MX; of several the first.
     pub next_hop: Option<NextHop>,
+    /// Several to choose among, the first of them `next_hop`; none where there is one, or the MX.
+    pub next_hops: Vec<WeightedHop>,
+    /// The pool of addresses to send from.
+    pub source: Option<SourceName>,
     /// The rule that chose the route.
     pub rule: String,
     /// -9 to 9, most urgent highest.
@@ -83,6 +91,8 @@ pub struct JobState {
     pub arrived_at: Timestamp,
     /// When what is still pending fails.
     pub expires_at: Timestamp,
+    /// By when its sender wants it delivered.
+    pub deadline: Option<Deadline>,
     /// When it is to be tried next; of no meaning once nothing is pending.
     pub due: Timestamp,
     /// Attempts made.
@@ -114,8 +124,14 @@ pub struct RecipientState {
     pub on_failure: bool,
     /// Whether the sender asked to hear of success.
     pub on_success: bool,
-    /// The sender is still owed a report on it.
+    /// Whether the sender asked, or wants by default, to hear that it takes long, and was not told so yet.
+    pub on_delay: bool,
+    /// The sender is still owed a report on it: on its end, or while it is pending on its delay.
     pub owed: bool,
+    /// The report that is owed is, or is besides, that the address it came of stands for several others (RFC 3461 §5.2.7.3).
+    pub expanded: bool,
+    /// The report that is owed on it tells that it was relayed, asked for or not, and why.
+    pub trace: Option<Trace>,
 }
 
 /// Where a recipient stands.
@@ -132,24 +148,31 @@ pub enum Progress {
 impl RecipientState {
     /// A recipient nothing was tried for. A mail without a sender is never reported on.
     pub fn new(index: RecipientIndex, notify: Notify, null_sender: bool) -> Self {
-        let (on_failure, on_success) = match notify {
-            Notify::On {
-                success, failure, ..
-            } if !null_sender => (failure, success),
-            _ => (false, false),
-        };
         Self {
             index,
             progress: Progress::Pending(None),
-            on_failure,
-            on_success,
+            on_failure: notify.wants_failure() && !null_sender,
+            on_success: notify.wants_success() && !null_sender,
+            on_delay: notify.wants_delay() && !null_sender,
             owed: false,
+            expanded: false,
+            trace: None,
         }
     }
 
     /// Whether it is still to be tried.
     pub fn is_pending(&self) -> bool {
         matches!(self.progress, Progress::Pending(_))
+    }
+
+    /// Whether the report that is owed on it is that it takes long.
+    pub fn owes_delay(&self) -> bool {
+        self.owed && !self.expanded && self.is_pending()
+    }
+
+    /// Whether its sender is still to hear that it takes long.
+    fn hears_of_delay(&self) -> bool {
+        self.on_delay && self.is_pending()
     }
 
     /// What was last reported of it.
@@ -161,14 +184,19 @@ impl RecipientState {
         }
     }
 
-    /// RFC 3461 §5.2: failures are told unless the sender said otherwise, success only if asked. Relayed mail is not
-    /// reported: the next system took the request over.
-    fn settle(&mut self, outcome: Outcome) {
-        self.owed = match &outcome {
+    /// RFC 3461 §5.2: failures are told unless the sender said otherwise, success only if asked, and not where whoever took the
+    /// mail over took that request over too (`reporting`). `trace`: RFC 2852 has more to tell if it was relayed.
+    fn settle(&mut self, outcome: Outcome, reporting: bool, trace: Option<Trace>) {
+        self.trace = trace.filter(|_| matches!(outcome, Outcome::Relayed(_)));
+        let wanted = match &outcome {
             Outcome::Failed(_) => self.on_failure,
-            Outcome::Delivered(_) | Outcome::Expanded(_) => self.on_success,
-            Outcome::Relayed(_) | Outcome::Delayed(_) => false,
+            Outcome::Delivered(_) => self.on_success,
+            Outcome::Relayed(_) | Outcome::Expanded(_) => {
+                self.on_success && !reporting || self.trace.is_some()
+            }
+            Outcome::Delayed(_) => false,
         };
+        self.owed = wanted || self.expanded;
         self.progress = match outcome {
             Outcome::Delayed(report) => Progress::Pending(Some(report)),
             done => Progress::Done(done),
@@ -185,9 +213,38 @@ pub fn said(report: &StatusReport) -> String {
 }
 
 impl JobState {
+    /// The way it takes.
+    pub fn route(&self) -> Route {
+        Route {
+            class: self.class,
+            destination: self.destination.clone(),
+            store: self.store.clone(),
+            next_hop: self.next_hop.clone(),
+            next_hops: self.next_hops.clone(),
+            source: self.source.clone(),
+            rule: self.rule.clone(),
+        }
+    }
+
+    /// Takes another way.
+    pub(crate) fn take(&mut self, route: Route) {
+        self.class = route.class;
+        self.destination = route.destination;
+        self.store = route.store;
+        self.next_hop = route.next_hop;
+        self.next_hops = route.next_hops;
+        self.source = route.source;
+        self.rule = route.rule;
+    }
+
     /// Whether anything is still to be tried.
     pub fn is_pending(&self) -> bool {
         self.recipients.iter().any(RecipientState::is_pending)
+    }
+
+    /// Whether its sender is still to hear that it takes long, once it does.
+    pub(crate) fn hears_of_delay(&self) -> bool {
+        self.recipients.iter().any(RecipientState::hears_of_delay)
     }
 
     /// Whether the sender is owed a report.
@@ -223,18 +280,22 @@ impl JobState {
             .map(|r| r.index)
     }
 
-    /// The next state after an attempt. `retry` is the time of the next attempt, none when the mail's time is over: then
-    /// what is still pending fails.
+    /// The next state after an attempt. `retry` is the time of the next attempt, none when the mail's time is over: then what is
+    /// still pending fails.
     pub fn settled(
         mut self,
         outcomes: Vec<(RecipientIndex, Outcome)>,
+        taken: TakenOver<'_>,
         retry: Option<Timestamp>,
         now: Timestamp,
     ) -> Self {
         self.attempts = self.attempts.saturating_add(1);
+        let (deadline, class) = (self.deadline, self.class);
         for (index, outcome) in outcomes {
+            let timed = taken.timed.contains(&index);
+            let trace = deadline.and_then(|deadline| deadline.trace(class, timed, now));
             if let Some(recipient) = self.pending_mut(index) {
-                recipient.settle(outcome);
+                recipient.settle(outcome, taken.reporting.contains(&index), trace);
             }
         }
         match retry {
@@ -242,6 +303,47 @@ impl JobState {
             None => self.fail_pending(None),
         }
         self.changed(now)
+    }
+
+    /// Recipients of a new job come to their end before anything is tried.
+    pub(crate) fn refuse(&mut self, outcomes: Vec<(RecipientIndex, Outcome)>) {
+        for (index, outcome) in outcomes {
+            if let Some(recipient) = self.pending_mut(index) {
+                recipient.settle(outcome, false, None);
+            }
+        }
+    }
+
+    /// The same state, its sender owed a report on what is pending still and has been tried: it takes long (RFC 3461 §5.2.5). Nobody
+    /// is told twice.
+    #[must_use]
+    pub fn telling_of_delay(mut self, now: Timestamp) -> Self {
+        for recipient in &mut self.recipients {
+            let tried = matches!(recipient.progress, Progress::Pending(Some(_)));
+            recipient.owed |= tried && recipient.on_delay;
+        }
+        self.debt_since = self.owes().then_some(self.debt_since.unwrap_or(now));
+        self
+    }
+
+    /// The same state, with why it waits for what is pending. What a host had said of the mail itself stays behind that.
+    #[must_use]
+    pub(crate) fn waiting(mut self, why: &StatusReport) -> Self {
+        for recipient in &mut self.recipients {
+            if let Progress::Pending(last) = &mut recipient.progress {
+                let mut report = why.clone();
+                if let Some(before) = last.as_ref().filter(|last| last.reply.is_some()) {
+                    report.text = format!("{}; before that: {}", report.text, before.text);
+                }
+                *last = Some(report);
+            }
+        }
+        self
+    }
+
+    /// The next state when the mail waits for so long that its sender is told, and why (RFC 3461 §5.2.5).
+    pub(crate) fn told_why_it_waits(self, why: &StatusReport, now: Timestamp) -> Self {
+        self.waiting(why).telling_of_delay(now).changed(now)
     }
 
     /// The next state when the mail's time is over, or an operator says so.
@@ -256,7 +358,7 @@ impl JobState {
             if recipient.is_pending() {
                 recipient.progress = Progress::Dropped;
             }
-            recipient.owed = false;
+            (recipient.owed, recipient.expanded) = (false, false);
         }
         self.changed(now)
     }
@@ -264,7 +366,11 @@ impl JobState {
     /// The next state after the sender was told.
     pub fn reported(mut self, now: Timestamp) -> Self {
         for recipient in &mut self.recipients {
-            recipient.owed = false;
+            if recipient.owes_delay() {
+                recipient.on_delay = false;
+            }
+            (recipient.owed, recipient.expanded) = (false, false);
+            recipient.trace = None;
         }
         self.changed(now)
     }
@@ -302,139 +408,12 @@ impl JobState {
             if let Progress::Pending(last) = &recipient.progress {
                 let report = report
                     .cloned()
-                    .unwrap_or_else(|| out_of_time(last.as_ref()));
-                recipient.settle(Outcome::Failed(report));
+                    .unwrap_or_else(|| failed_out_of_time(last.as_ref()));
+                recipient.settle(Outcome::Failed(report), false, None);
             }
         }
     }
 }
 
-/// RFC 3463 §3.5: 4.4.7 delivery time expired, as the permanent failure it has become (5.4.7), with what the last
-/// attempt had heard.
-fn out_of_time(last: Option<&StatusReport>) -> StatusReport {
-    let text = match last {
-        Some(last) => format!("delivery time expired; last attempt: {}", last.text),
-        None => "delivery time expired before the first attempt".to_owned(),
-    };
-    StatusReport {
-        status: EXPIRED_5_4_7,
-        text,
-        remote: last.and_then(|last| last.remote.clone()),
-        reply: last.and_then(|last| last.reply.clone()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use postroad_reply::{
-        BAD_MAILBOX_5_1_1, LOCAL_ERROR_451, MAILBOX_UNAVAILABLE_550, Reply, SUCCESS_2_0_0,
-    };
-
-    use super::*;
-    use crate::samples::{at, job_state};
-
-    fn delayed(text: &str) -> Outcome {
-        let mut report = StatusReport::local("4.4.1".parse().unwrap(), text);
-        report.reply = Some(Reply::plain(LOCAL_ERROR_451, "later"));
-        Outcome::Delayed(report)
-    }
-
-    fn failed() -> Outcome {
-        let mut report = StatusReport::local(BAD_MAILBOX_5_1_1, "no such user");
-        report.reply = Some(Reply::new(MAILBOX_UNAVAILABLE_550, BAD_MAILBOX_5_1_1, "no"));
-        Outcome::Failed(report)
-    }
-
-    fn delivered() -> Outcome {
-        Outcome::Delivered(StatusReport::local(SUCCESS_2_0_0, "filed"))
-    }
-
-    #[test]
-    fn each_recipient_settles_alone() {
-        let before = job_state(1, 3);
-        let outcomes = vec![
-            (RecipientIndex(0), delivered()),
-            (RecipientIndex(1), failed()),
-            (RecipientIndex(9), delivered()),
-        ];
-        let after = before.clone().settled(outcomes, Some(at(500)), at(100));
-        assert_eq!(after.revision, before.revision.next());
-        assert_eq!((after.attempts, after.due), (1, at(500)));
-        assert_eq!(after.pending().collect::<Vec<_>>(), [RecipientIndex(2)]);
-        assert_eq!(after.recipients[1].progress, Progress::Done(failed()));
-        // Only the failure is owed to the sender, who asked for nothing special.
-        assert_eq!(
-            after.recipients.iter().map(|r| r.owed).collect::<Vec<_>>(),
-            [false, true, false]
-        );
-        assert_eq!(after.debt_since, Some(at(100)));
-        let paid = after.reported(at(200));
-        assert!(!paid.owes() && paid.is_pending() && paid.debt_since.is_none());
-    }
-
-    #[test]
-    fn a_recipient_that_is_done_stays_done() {
-        let all = |outcome: Outcome| vec![(RecipientIndex(0), outcome)];
-        let once = job_state(1, 1).settled(all(delivered()), None, at(1));
-        assert!(once.has_ended());
-        let twice = once.clone().settled(all(failed()), None, at(2));
-        assert_eq!(twice.recipients, once.recipients);
-    }
-
-    #[test]
-    fn time_over_is_a_permanent_failure_that_tells_the_last_reply() {
-        let last = vec![(RecipientIndex(0), delayed("connection refused"))];
-        let after = job_state(1, 2).settled(last, None, at(9));
-        let Progress::Done(Outcome::Failed(report)) = &after.recipients[0].progress else {
-            panic!("{after:?}")
-        };
-        assert_eq!(report.status.to_string(), "5.4.7");
-        assert!(
-            report.text.contains("connection refused"),
-            "{}",
-            report.text
-        );
-        assert_eq!(report.reply.as_ref().unwrap().code(), LOCAL_ERROR_451);
-        assert!(
-            after.recipients[1]
-                .last_report()
-                .unwrap()
-                .text
-                .contains("before the first")
-        );
-        assert!(after.owes() && !after.is_pending() && !after.has_ended());
-    }
-
-    #[test]
-    fn nobody_is_told_who_does_not_want_to_be() {
-        let new = |notify, null| RecipientState::new(RecipientIndex(0), notify, null);
-        let on = |success, failure| Notify::On {
-            success,
-            failure,
-            delay: false,
-        };
-        for (recipient, outcome, owed) in [
-            (new(Notify::default(), false), failed(), true),
-            (new(Notify::default(), true), failed(), false),
-            (new(Notify::Never, false), failed(), false),
-            (new(on(true, false), false), failed(), false),
-            (new(on(true, false), false), delivered(), true),
-            (new(Notify::default(), false), delivered(), false),
-        ] {
-            let mut settled = recipient.clone();
-            settled.settle(outcome);
-            assert_eq!(settled.owed, owed, "{recipient:?}");
-        }
-    }
-
-    #[test]
-    fn hold_release_drop() {
-        let held = job_state(1, 1).held(Some("suspect".to_owned()), at(5));
-        assert_eq!(held.hold.as_deref(), Some("suspect"));
-        let released = held.held(None, at(6));
-        assert_eq!((released.hold.as_deref(), released.due), (None, at(6)));
-        let dropped = released.dropped(at(7));
-        assert!(dropped.has_ended());
-        assert_eq!(dropped.revision, Revision(4));
-    }
-}
+mod tests;

@@ -37,17 +37,20 @@ mod usage;
 pub use check::{Checked, IndexFound, StoredIndex, unmet};
 pub use error::{QueueError, StaleLease};
 pub use index::{CheckCursor, CheckRules, FinishedMail, LeavingMail, MailPlace, Renewal, Suspect};
-pub use job::{Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision};
+pub use job::{
+    Deadline, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, RecipientState, Revision,
+    TakenOver, Trace, said,
+};
 pub use ledger::{Jobs, Known, KnownEnd, KnownJob, Ledger, Part};
 pub use queue::{
-    Admission, Applied, Debt, DestinationStats, HoldRule, Instruction, JobCounts, JobSummary,
-    Leased, Listing, LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page, Prepared,
-    Queue, Reception, Settled, Standing, Stats, UsageOf,
+    Admission, Applied, DOUBLE_BOUNCE, Debt, DestinationStats, HoldRule, Instruction, JobCounts,
+    JobSummary, Leased, Listing, LiveInSegment, MailSummary, Newcomers, OpenReport, Options, Page,
+    Prepared, Queue, Reception, Settled, Standing, Stats, Suppressions, UsageOf, Withdrawal,
 };
 pub use record::{Content, MailRecord, RetiredContent, RetiredMail};
-pub use retry::RetrySchedule;
+pub use retry::{RetrySchedule, SpecialRetry, Tried};
 pub use schedule::{
-    Fairness, Fence, Holder, JobFacts, Lease, LeaseTimes, Phase, Scan, Scanned, Schedule,
-    SenderPrint, Ticked, Wait,
+    Fairness, Fence, Gate, Holder, JobFacts, Kinship, Lease, LeaseTimes, Open, Phase, Scan,
+    Scanned, Schedule, SenderPrint, Term, Ticked, Wait, Waiting, Waits,
 };
 pub use usage::{Amount, Claim, OverQuota, Quota, Quotas, Scope, Usage};

@@ -3,6 +3,7 @@
 mod change;
 mod clear;
 mod destinations;
+mod expansion;
 mod holds;
 mod insert;
 mod leaving;
@@ -13,7 +14,9 @@ mod renewal;
 mod replay;
 mod settle;
 mod standing;
+mod suppressed;
 mod usage;
+mod withdraw;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +29,7 @@ pub(crate) use change::{Change, MailFacts};
 pub use change::{Instruction, Prepared};
 pub use destinations::{DestinationStats, JobCounts};
 pub use holds::HoldRule;
-pub use insert::Admission;
+pub use insert::{Admission, DOUBLE_BOUNCE};
 pub use list::{JobSummary, Listing, MailSummary, Page, Stats};
 pub use newcomers::{Newcomers, Reception};
 use postroad_envelope::{QueueId, RouteClass, StoreName, Timestamp};
@@ -34,11 +37,14 @@ use postroad_journal::{Location, Lsn, RecordDraft};
 pub use reclaim::LiveInSegment;
 pub use settle::{Debt, Settled};
 pub use standing::Standing;
+pub use suppressed::Suppressions;
 pub use usage::UsageOf;
+pub use withdraw::Withdrawal;
 
 use crate::{
-    Digest, Fairness, Fence, FinishedMail, Holder, JobKey, JobState, Lease, LeaseTimes, MailPlace,
-    QueueError, Quotas, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
+    Digest, Fairness, Fence, FinishedMail, Gate, Holder, JobKey, JobState, Lease, LeaseTimes,
+    MailPlace, Open, QueueError, Quotas, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
+    Waiting, Waits,
     index::{self, Former, Index},
     record::{COUNTS_JOBS, Checkpoint, FORMATS, Finished, LeaseHint, LeaseHints, encode_epoch},
 };
@@ -125,6 +131,7 @@ pub struct Queue {
     pub(crate) index: Index,
     core: Mutex<Core>,
     hold_rules: RwLock<Arc<[HoldRule]>>,
+    suppressions: RwLock<Arc<Suppressions>>,
     terms: RwLock<Arc<Terms>>,
 }
 
@@ -192,6 +199,7 @@ impl Queue {
                 index,
                 core: Mutex::new(core),
                 hold_rules: RwLock::new(Arc::from([])),
+                suppressions: RwLock::default(),
                 terms: RwLock::new(Arc::new(terms)),
             },
             report,
@@ -321,12 +329,24 @@ impl Queue {
         max: usize,
         now: Timestamp,
     ) -> Result<Vec<Leased>, QueueError> {
+        self.lease_through(&mut Open, (class, store), holder, max, now)
+    }
+
+    /// The same, of destinations that a gate admits.
+    pub fn lease_through(
+        &self,
+        gate: &mut dyn Gate,
+        of: (RouteClass, &StoreName),
+        holder: &Holder,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, QueueError> {
         let mut granted = Vec::new();
         while granted.len() < max {
-            let leases =
-                self.core()
-                    .schedule
-                    .lease_in(class, store, holder, max - granted.len(), now);
+            let room = max - granted.len();
+            let mut core = self.core();
+            let leases = core.schedule.lease_through(gate, of, holder, room, now);
+            drop(core);
             if leases.is_empty() {
                 break;
             }
@@ -335,6 +355,32 @@ impl Queue {
             }
         }
         Ok(granted)
+    }
+
+    /// Grants up to `max` leases more of what else of the same mail is due and may go with it, see [`Schedule::lease_along`].
+    pub fn lease_along(
+        &self,
+        gate: &mut dyn Gate,
+        first: &Lease,
+        max: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, QueueError> {
+        let leases = self.core().schedule.lease_along(gate, first, max, now);
+        let mut granted = Vec::with_capacity(leases.len());
+        for lease in leases {
+            granted.extend(self.equip(lease)?);
+        }
+        Ok(granted)
+    }
+
+    /// A destination that a gate refused has turns again.
+    pub fn reopen(&self, class: RouteClass, destination: &str) {
+        self.core().schedule.reopen(class, destination);
+    }
+
+    /// The leases of mail that leaves over the network which ended since this was called last.
+    pub fn take_ended(&self) -> Vec<Fence> {
+        self.core().schedule.take_ended()
     }
 
     /// Reads what a lease is for. A job of which the index says otherwise is put right, and not tried now.
@@ -434,9 +480,35 @@ impl Queue {
         self.core().schedule.ready_len(class)
     }
 
-    /// Jobs whose time is over though no worker came for them: to be told [`Instruction::Expire`].
-    pub fn out_of_time(&self, now: Timestamp, max: usize) -> Vec<JobKey> {
-        self.core().schedule.out_of_time(now, max)
+    /// Jobs that nobody has and that wait for too long, with what they are to be told. `why` says of what class and destination jobs
+    /// wait for hosts that do not take them.
+    pub fn out_of_time(
+        &self,
+        why: &dyn Fn(RouteClass, &str) -> Option<Waits>,
+        now: Timestamp,
+        max: usize,
+    ) -> Vec<(JobKey, Instruction)> {
+        let terms = self.terms();
+        let waiting = Waiting {
+            why,
+            tell_after: terms.retry.tell_after,
+        };
+        let mut over = self.core().schedule.out_of_time(&waiting, now, max);
+        over.retain(|(job, told)| match told {
+            Instruction::TellWaiting(_) => self.is_late(*job, &terms.retry, now),
+            _ => true,
+        });
+        over
+    }
+
+    /// The schedule goes by the job's id; its sender may have wanted it held back (RFC 4865), and only the state knows.
+    fn is_late(&self, job: JobKey, retry: &RetrySchedule, now: Timestamp) -> bool {
+        // What cannot be read is told of elsewhere.
+        let Ok(Some(state)) = self.index.job(job) else {
+            return false;
+        };
+        let begun_at = retry.begun_at(&state.destination, state.arrived_at, state.expires_at);
+        retry.is_late(begun_at, now)
     }
 
     /// The leases granted since the last call, to be appended unsynced with the next write.

@@ -37,10 +37,13 @@ pub fn job_state(number: u8, recipients: u32) -> JobState {
         destination: "example.com".to_owned(),
         store: postroad_envelope::StoreName::default(),
         next_hop: None,
+        next_hops: Vec::new(),
+        source: None,
         rule: "mx".to_owned(),
         priority: 0,
         arrived_at: at(0),
         expires_at: at(5 * 86400),
+        deadline: None,
         due: at(0),
         attempts: 0,
         changed_at: at(0),
@@ -79,13 +82,7 @@ pub fn route(_: &Envelope, recipient: &Recipient) -> Route {
         "hold.test" => RouteClass::Hold,
         _ => RouteClass::Relay,
     };
-    Route {
-        class,
-        destination: domain,
-        store: postroad_envelope::StoreName::default(),
-        next_hop: None,
-        rule: class.to_string(),
-    }
+    Route::new(class, domain, class.to_string())
 }
 
 /// Every field with something in it.

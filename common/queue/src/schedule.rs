@@ -3,14 +3,19 @@
 //! Every living job has one entry, and the entry exactly one place: a wake-up time, a ready queue, a hold, or a change
 //! that waits for its commit.
 
+mod along;
 mod clear;
 mod destinations;
 mod entries;
 mod facts;
 mod fairness;
+mod gate;
 mod lease;
+mod leasing;
+mod out_of_time;
 mod ranks;
 mod ready;
+mod term;
 mod view;
 
 use std::{
@@ -24,12 +29,17 @@ use destinations::Destinations;
 use entries::{Entries, Entry};
 pub use facts::{JobFacts, LeaseTimes, Phase, SenderPrint, Wait};
 pub use fairness::Fairness;
+pub use gate::{Gate, Kinship, Open};
 pub use lease::{Fence, Holder, Lease};
+use out_of_time::Look;
+pub use out_of_time::{Waiting, Waits};
 use postroad_envelope::{QueueId, RouteClass, StoreName, Timestamp};
 use ready::ReadyQueue;
+use term::PackedTerm;
+pub use term::Term;
 pub use view::{Scan, Scanned};
 
-use crate::{JobKey, JobState, QueueError, Revision, StaleLease, record::LeaseHint};
+use crate::{JobKey, JobState, QueueError, Revision, record::LeaseHint};
 
 const REPORT_AGAIN: Duration = Duration::from_secs(60);
 /// Jobs that one tick moves, and one look for those out of time passes: whoever holds the schedule holds it for moments,
@@ -58,19 +68,18 @@ pub struct Schedule {
     resumable: BTreeMap<JobKey, Fence>,
     /// Local jobs that a worker had and of which nobody knows what it did with them.
     unclear: BTreeSet<JobKey>,
+    /// Jobs of which a lease ended without a word: something of them may have been sent.
+    begun: BTreeSet<JobKey>,
+    /// Leases over the network that ended since [`Schedule::take_ended`].
+    ended: Vec<Fence>,
     destinations: Destinations,
+    /// Jobs that no worker may have before that is done which [`Schedule::out_of_time`] has them told.
+    barred: BTreeSet<JobKey>,
     /// Where the look for jobs out of time goes on.
     looked_to: Option<JobKey>,
     /// What it has seen since it began at the front.
     look: Look,
     /// Since when the job is due that waits longest for a worker, as the last look found it.
-    oldest_due: Option<Timestamp>,
-}
-
-/// A look at all jobs, in stretches.
-#[derive(Debug, Clone, Copy, Default)]
-struct Look {
-    jobs: usize,
     oldest_due: Option<Timestamp>,
 }
 
@@ -136,7 +145,7 @@ impl Schedule {
         };
         let destination = self.destinations.join(facts.destination, facts.store);
         let (phase, at) = match facts.wait {
-            Wait::Due(at) => (Phase::Waiting, at),
+            Wait::Due(at) => (Phase::Waiting, facts.term.clip(at)),
             Wait::Hold => (Phase::Held, Timestamp::default()),
             Wait::Report(since) => (Phase::Owing, since.plus(self.times.report_gather)),
             Wait::HeldReport(since) => (Phase::HeldOwing, since.plus(self.times.report_gather)),
@@ -150,7 +159,7 @@ impl Schedule {
             priority: facts.priority,
             phase,
             changing: false,
-            expires_at: facts.expires_at,
+            term: PackedTerm::new(facts.term, facts.on_delay),
             at,
         });
         if let Some(before) = before {
@@ -161,6 +170,8 @@ impl Schedule {
     /// Forgets a job.
     pub fn remove(&mut self, job: JobKey) {
         self.unclear.remove(&job);
+        self.begun.remove(&job);
+        self.barred.remove(&job);
         if let Some(entry) = self.entries.remove(job) {
             self.leave(&entry);
         }
@@ -184,175 +195,13 @@ impl Schedule {
         // Also if the lease is long over: its worker may have filed the mail.
         if hint.deadline > Timestamp::default() {
             self.mark_unclear(hint.job);
+            self.begun.insert(hint.job);
         }
         if waits && hint.deadline > now {
             let until = now.plus(self.times.resume_grace).min(hint.deadline);
             self.move_to(hint.job, Phase::Resuming, until);
             self.resumable.insert(hint.job, hint.fence);
         }
-    }
-
-    /// As [`Schedule::lease_in`], of what is of no named store.
-    pub fn lease(
-        &mut self,
-        class: RouteClass,
-        holder: &Holder,
-        max: usize,
-        now: Timestamp,
-    ) -> Vec<Lease> {
-        self.lease_in(class, &StoreName::default(), holder, max, now)
-    }
-
-    /// Grants up to `max` leases of a class, of one store. Who is next, see [`Fairness`]; destinations take turns.
-    pub fn lease_in(
-        &mut self,
-        class: RouteClass,
-        store: &StoreName,
-        holder: &Holder,
-        max: usize,
-        now: Timestamp,
-    ) -> Vec<Lease> {
-        let mut granted = Vec::new();
-        let lane = (class, store.clone());
-        while self.epoch() > 0 && granted.len() < max {
-            let Some(job) = self.ready.get_mut(&lane).and_then(ReadyQueue::take) else {
-                break;
-            };
-            granted.extend(self.grant(job, holder, now));
-        }
-        granted
-    }
-
-    fn grant(&mut self, job: JobKey, holder: &Holder, now: Timestamp) -> Option<Lease> {
-        let deadline = now.plus(self.times.duration);
-        let entry = *self.entries.get(job)?;
-        self.last_fence.counter += 1;
-        let lease = Lease {
-            fence: self.last_fence,
-            job,
-            revision: entry.revision,
-            holder: holder.clone(),
-            due_at: entry.at,
-            granted_at: now,
-            deadline,
-        };
-        self.move_to(job, Phase::Leased, deadline);
-        self.resumable.remove(&job);
-        // One that is resumed may have its place already.
-        if self.leases.insert(job, lease.clone()).is_none() {
-            let (ready, name) = self.ready_of(&entry);
-            ready.lease_began(entry.destination, name);
-        }
-        Some(lease)
-    }
-
-    /// Moves the deadline of a lease; tells the new one.
-    pub fn extend(
-        &mut self,
-        job: JobKey,
-        fence: Fence,
-        now: Timestamp,
-    ) -> Result<Timestamp, StaleLease> {
-        self.current(job, fence, now)?;
-        let deadline = now.plus(self.times.duration);
-        if let Some(lease) = self.leases.get_mut(&job) {
-            lease.deadline = deadline;
-        }
-        self.move_to(job, Phase::Leased, deadline);
-        Ok(deadline)
-    }
-
-    /// Takes a job back that its worker could not try; costs no attempt. It is due again after `delay`.
-    pub fn hand_back(
-        &mut self,
-        job: JobKey,
-        fence: Fence,
-        delay: Duration,
-        now: Timestamp,
-    ) -> Result<(), StaleLease> {
-        self.current(job, fence, now)?;
-        self.take_back(job, now.plus(delay));
-        Ok(())
-    }
-
-    fn take_back(&mut self, job: JobKey, due: Timestamp) {
-        if let Some(&entry) = self.entries.get(job) {
-            self.end_lease(&entry);
-            self.move_to(job, Phase::Waiting, due);
-        }
-    }
-
-    /// A stream has ended: its leases end after a grace, unless resumed. Tells how many.
-    pub fn drop_stream(&mut self, stream: u64, now: Timestamp) -> usize {
-        let dropped: Vec<_> = self
-            .leases
-            .values()
-            .filter(|l| l.holder.stream == stream)
-            .map(|l| l.job)
-            .collect();
-        let end = now.plus(self.times.drop_grace);
-        for &job in &dropped {
-            let Some(entry) = self.entries.get(job) else {
-                continue;
-            };
-            if !entry.changing {
-                let end = end.min(entry.at);
-                self.move_to(job, Phase::Leased, end);
-            }
-        }
-        dropped.len()
-    }
-
-    /// A worker left its stream: what it was given there is due at once. Tells how many.
-    pub fn free_stream(&mut self, holder: &Holder, now: Timestamp) -> usize {
-        let on_stream = self.leases.values().filter(|l| l.holder == *holder);
-        let jobs: Vec<_> = on_stream.map(|l| l.job).collect();
-        let mut freed = 0;
-        for job in jobs {
-            // A result that is being kept decides by itself what comes next.
-            if self.entries.get(job).is_some_and(|entry| !entry.changing) {
-                self.take_back(job, now);
-                freed += 1;
-            }
-        }
-        freed
-    }
-
-    /// Renews a lease after a lost stream or a restart, under a new fence. None: the job has changed or is with someone
-    /// else, and what the worker did is late.
-    pub fn resume(
-        &mut self,
-        job: JobKey,
-        fence: Fence,
-        revision: Revision,
-        holder: &Holder,
-        now: Timestamp,
-    ) -> Option<Lease> {
-        let entry = self.entries.get(job)?;
-        let free = match entry.phase {
-            Phase::Leased => self
-                .leases
-                .get(&job)
-                .is_some_and(|lease| lease.fence == fence),
-            Phase::Resuming => self.resumable.get(&job) == Some(&fence),
-            // The hint was lost, or the grace is over, but nobody has taken the job since.
-            Phase::Waiting | Phase::Ready => true,
-            Phase::Held | Phase::Owing | Phase::HeldOwing => false,
-        };
-        let free = free && entry.revision == revision && !entry.changing && self.epoch() > 0;
-        free.then(|| self.grant(job, holder, now)).flatten()
-    }
-
-    /// Begins to settle a lease: from now on nothing else happens to the job until [`Schedule::place`].
-    pub fn begin_settle(
-        &mut self,
-        job: JobKey,
-        fence: Fence,
-        now: Timestamp,
-    ) -> Result<Lease, StaleLease> {
-        let lease = self.current(job, fence, now)?;
-        self.begin(job);
-        Ok(lease)
     }
 
     /// Begins another durable change of a job that nobody holds.
@@ -381,21 +230,6 @@ impl Schedule {
         }
     }
 
-    fn current(&mut self, job: JobKey, fence: Fence, now: Timestamp) -> Result<Lease, StaleLease> {
-        let stale = StaleLease { job };
-        let lease = self
-            .leases
-            .get(&job)
-            .filter(|lease| lease.fence == fence)
-            .ok_or(stale)?;
-        let entry = self.entries.get(job).ok_or(stale)?;
-        // Past its deadline a lease is over, also if no tick has seen it yet.
-        if entry.changing || entry.at <= now {
-            return Err(stale);
-        }
-        Ok(lease.clone())
-    }
-
     /// Does what time demands: makes jobs ready, ends leases, names the reports to make. What it leaves for the next call,
     /// since there is too much, [`Schedule::next_wakeup`] tells.
     pub fn tick(&mut self, now: Timestamp) -> Ticked {
@@ -411,13 +245,19 @@ impl Schedule {
                     ticked.expired.extend(self.end_lease(&entry));
                     self.move_to(job, Phase::Ready, at);
                     self.mark_unclear(job);
+                    self.begun.insert(job);
                 }
                 owing @ (Phase::Owing | Phase::HeldOwing) => {
                     ticked.reports.push(job.queue_id);
                     // Named again, should the report not come to its commit.
                     self.move_to(job, owing, now.plus(REPORT_AGAIN));
                 }
-                Phase::Waiting | Phase::Resuming => self.move_to(job, Phase::Ready, at),
+                Phase::Waiting | Phase::Resuming => {
+                    self.move_to(job, Phase::Ready, at);
+                    if Term::from(entry.term).bars(now) {
+                        self.barred.insert(job);
+                    }
+                }
                 // They are not woken.
                 Phase::Ready | Phase::Held => {}
             }
@@ -430,49 +270,6 @@ impl Schedule {
     /// When [`Schedule::tick`] has something to do again.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         self.entries.next_wakeup()
-    }
-
-    /// Jobs that are ready though their time is over: no worker came for them. Each call looks at a stretch of the
-    /// schedule, the next one goes on behind it, and from the end to the beginning. On its way it finds
-    /// [`Schedule::oldest_due`].
-    pub fn out_of_time(&mut self, now: Timestamp, max: usize) -> Vec<JobKey> {
-        let begin = self.looked_to;
-        let before = begin.map(|begin| self.entries.range(..=begin));
-        let before = before.into_iter().flatten();
-        let mut over = Vec::new();
-        let mut last = None;
-        let Look {
-            mut jobs,
-            mut oldest_due,
-        } = self.look;
-        for entry in self.after(begin).chain(before).take(STRETCH) {
-            let job = entry.job();
-            last = Some(job);
-            jobs += 1;
-            if entry.phase == Phase::Ready {
-                oldest_due = Some(oldest_due.unwrap_or(entry.at).min(entry.at));
-            }
-            // An attempt that falls on the end of its time must still have its chance.
-            let is_over = entry.expires_at.plus(self.times.duration) <= now;
-            if entry.phase == Phase::Ready && !entry.changing && is_over {
-                over.push(job);
-            }
-            if over.len() >= max {
-                break;
-            }
-        }
-        self.looked_to = last;
-        self.look = Look { jobs, oldest_due };
-        if jobs >= self.entries.len() {
-            self.oldest_due = std::mem::take(&mut self.look).oldest_due;
-        }
-        over
-    }
-
-    /// Since when the job is due that waits longest for a worker; none: none waited when all were last looked at by
-    /// [`Schedule::out_of_time`]. Whoever has taken it since is not known here.
-    pub fn oldest_due(&self) -> Option<Timestamp> {
-        self.oldest_due.filter(|_| self.in_phase(Phase::Ready) > 0)
     }
 
     /// How many jobs are in this phase.
@@ -575,10 +372,17 @@ impl Schedule {
     /// Takes the lease of a job away.
     fn end_lease(&mut self, entry: &Entry) -> Option<Lease> {
         let lease = self.leases.remove(&entry.job())?;
+        self.note_end(entry.class, lease.fence);
         if let Some(ready) = self.ready.get_mut(&self.lane_of(entry)) {
             ready.lease_ended(entry.destination);
         }
         Some(lease)
+    }
+
+    fn note_end(&mut self, class: RouteClass, fence: Fence) {
+        if matches!(class, RouteClass::Relay | RouteClass::Lmtp) {
+            self.ended.push(fence);
+        }
     }
 
     fn lane_of(&self, entry: &Entry) -> (RouteClass, StoreName) {

@@ -1,6 +1,8 @@
 //! What log and timeline say of a mail that the queue begins to keep.
 
-use postroad_envelope::{Envelope, EventKind, QueueId, RecipientIndex, Route, Timestamp};
+use postroad_envelope::{
+    DeliverBy, Envelope, EventKind, QueueId, RecipientIndex, Route, Timestamp,
+};
 use postroad_metrics::labels::Source;
 use tracing::info;
 
@@ -22,6 +24,7 @@ pub(crate) struct AcceptedFacts {
     /// Whose mail a neighbour handed over, for people.
     through: String,
     held: Vec<(Vec<RecipientIndex>, String)>,
+    suppressed: Vec<(RecipientIndex, String)>,
     routes: Vec<(Route, Vec<RecipientIndex>)>,
 }
 
@@ -41,6 +44,7 @@ impl AcceptedFacts {
             verdicts: envelope.verdicts.clone().into_iter().collect(),
             through: through(envelope),
             held: Vec::new(),
+            suppressed: Vec::new(),
             routes: routes(core, envelope),
         }
     }
@@ -48,6 +52,11 @@ impl AcceptedFacts {
     /// Which recipients a rule holds from the beginning, and why.
     pub fn held(&mut self, held: Vec<(Vec<RecipientIndex>, String)>) {
         self.held = held;
+    }
+
+    /// Which recipients are not tried, and why.
+    pub fn suppressed(&mut self, suppressed: Vec<(RecipientIndex, String)>) {
+        self.suppressed = suppressed;
     }
 
     /// Of a mail that a client or an agent handed over.
@@ -78,9 +87,7 @@ impl AcceptedFacts {
                 .into()
         });
         let routed = self.routes.into_iter().map(|(route, recipients)| {
-            let next_hop = route.next_hop.as_ref().map(ToString::to_string);
-            let way = next_hop.as_deref().unwrap_or(&route.destination);
-            let text = format!("{} to {way}, by {}", route.class, route.rule);
+            let text = format!("{} to {}, by {}", route.class, route.aim(), route.rule);
             let fields = [
                 ("route", route.class.to_string()),
                 ("destination", route.destination.clone()),
@@ -96,11 +103,25 @@ impl AcceptedFacts {
             core.event(at, id, EventKind::Held, recipients, text, fields)
                 .into()
         });
+        core.counts.suppressed(self.suppressed.len());
+        let suppressed = self.suppressed.into_iter().map(|(recipient, text)| {
+            info!(
+                event = "settled", queue_id = %id, outcome = "failed", recipients = 1,
+                cause = "suppressed", reply = text
+            );
+            let fields = [
+                ("outcome", "failed".to_owned()),
+                ("cause", "suppressed".to_owned()),
+            ];
+            core.event(at, id, EventKind::Settled, vec![recipient], text, fields)
+                .into()
+        });
         core.timeline.record(
             std::iter::once(accepted)
                 .chain(verdicts)
                 .chain(routed)
-                .chain(held),
+                .chain(held)
+                .chain(suppressed),
         );
     }
 }
@@ -139,6 +160,7 @@ fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
             envelope.facts.get("peer_queue_id").cloned(),
         ),
         ("account", envelope.account.clone()),
+        ("deliver_by", envelope.deliver_by.map(deliver_by)),
         (
             "tls",
             tls.map(|tls| format!("{} {}", tls.version, tls.cipher)),
@@ -148,6 +170,13 @@ fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+}
+
+/// `2026-11-28T00:02:00.000Z;R`: the moment, and the rest as BY has it.
+fn deliver_by(by: DeliverBy) -> String {
+    let mode = if by.return_after { "R" } else { "N" };
+    let trace = if by.trace { "T" } else { "" };
+    format!("{};{mode}{trace}", by.at)
 }
 
 /// `; of 192.0.2.7 through 192.0.2.8, there 4Sh0Wk2Z1lz5`.

@@ -5,6 +5,7 @@ pub(crate) mod header;
 mod hold;
 mod import;
 mod resend;
+mod sites;
 mod stats;
 mod usage;
 mod view;
@@ -13,23 +14,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use postroad_address::Mailbox;
 use postroad_counters::Key;
-use postroad_envelope::{Event, QueueId, QueueIdPrefix};
+use postroad_envelope::{Event, QueueId, QueueIdPrefix, Suppression};
 use postroad_queue_client::{
     AgentDetails, BackupStream, Change, Changed, ContentStream, CounterList, CountersQuery,
     HoldOrder, HoldRuleDetails, ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin,
-    QueueError, QueueStats, Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery,
-    WatchStream,
+    QueueError, QueueStats, Removal, Resend, Resent, SiteList, SitesQuery, Usage, UsageQuery,
+    VerifyStream, WatchQuery, WatchStream,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::info;
 
 use crate::{
-    LocalQueue, backup,
+    LocalQueue, backup, clock,
     core::{Core, to_client_error},
     dispatch::ToDispatcher,
-    purge, store, timeline,
+    purge, store, suppression, timeline,
 };
 
 /// Mails looked at, or jobs changed, at one time.
@@ -85,6 +87,38 @@ impl QueueAdmin for LocalQueue {
         self.blocking(hold::list).await
     }
 
+    async fn put_suppression(&self, one: Suppression) -> Result<(), QueueError> {
+        let core = self.core().await?;
+        let (address, by) = (one.address.clone(), one.by.clone());
+        let one = Suppression {
+            address: folded(&one.address),
+            since: clock::now(),
+            ..one
+        };
+        suppression::put(&core, one).await?;
+        info!(event = "admin", verb = "suppress", rcpt_to = address, by);
+        Ok(())
+    }
+
+    async fn release_suppression(
+        &self,
+        address: &str,
+        tenant: &str,
+        account: Option<&str>,
+        by: &str,
+    ) -> Result<u64, QueueError> {
+        let core = self.core().await?;
+        let account = account.map(str::to_owned);
+        let released =
+            suppression::release(&core, folded(address), tenant.to_owned(), account).await?;
+        info!(event = "admin", verb = "unsuppress", rcpt_to = address, by);
+        Ok(released)
+    }
+
+    async fn suppressions(&self) -> Result<Vec<Suppression>, QueueError> {
+        Ok(suppression::list(&self.core().await?).await)
+    }
+
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
         self.blocking(move |core| stats::stats(core, limit)).await
     }
@@ -106,6 +140,28 @@ impl QueueAdmin for LocalQueue {
         let front = Arc::clone(&self.front);
         let cleared = spawn_blocking(move || front.counting.clear(&keys)).await;
         cleared.map_err(|error| QueueError::Unavailable(error.to_string()))
+    }
+
+    async fn sites(&self, query: SitesQuery) -> Result<SiteList, QueueError> {
+        self.blocking(move |core| Ok(sites::list(core, &query)))
+            .await
+    }
+
+    async fn lift_site(&self, name: &str, by: &str) -> Result<u64, QueueError> {
+        let core = self.core().await?;
+        let sites = core.sites.lift(name);
+        if sites == 0 {
+            return Err(QueueError::NotFound);
+        }
+        info!(
+            event = "admin",
+            verb = "lift_site",
+            site = name,
+            by,
+            count = sites
+        );
+        let _ = core.dispatcher.send(ToDispatcher::Look).await;
+        Ok(u64::try_from(sites).unwrap_or(u64::MAX))
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {
@@ -196,6 +252,12 @@ impl LocalQueue {
         let done = spawn_blocking(move || work(&core)).await;
         done.map_err(|error| QueueError::Unavailable(error.to_string()))?
     }
+}
+
+/// An address as recipients are compared with it; what is none stays as it is, and fits nobody.
+fn folded(address: &str) -> String {
+    let mailbox: Result<Mailbox, _> = address.parse();
+    mailbox.map_or_else(|_| address.to_owned(), |mailbox| mailbox.folded())
 }
 
 /// Living mails whose ids begin so; only if there is none, retired ones.

@@ -184,6 +184,7 @@ mod tests {
                 classes: vec![RouteClass::Relay],
                 held: Vec::new(),
                 former: None,
+                joins: false,
             };
             agents.connect(stream, &hello);
         }
@@ -218,6 +219,7 @@ mod tests {
             stores: stores.iter().map(|name| name.parse().unwrap()).collect(),
             held: Vec::new(),
             former: None,
+            joins: false,
         };
         let shared = |hello: WorkHello| {
             let found = agents.also_serving(&hello);

@@ -32,7 +32,7 @@ use postroad_queue::{FinishedMail, Newcomers, Options, Queue, QueueError};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::{ServeError, clock, core::Front, holds, sections, store::damage};
+use crate::{ServeError, clock, core::Front, holds, sections, store::damage, suppression};
 
 /// What is read of the end of the journal before mail is accepted: octets at least, in whole segments.
 const TAIL: u64 = 32 << 20;
@@ -187,6 +187,7 @@ fn bring_up(start: Start) -> Result<Option<CatchUp>, ServeError> {
     }
     let sections = sections::newest(&catch_up.queue, &catch_up.reader);
     holds::enforce(&catch_up.queue, &sections);
+    suppression::enforce(&catch_up.queue, &sections);
     front.standing.send_replace(Standing::Loading);
     catch_up.queue.load()?;
     sweep(&catch_up.queue, &front.contents, files, catch_up.is_whole)?;

@@ -1,23 +1,33 @@
 //! `[queued]`: what can be set, with units and defaults.
 
 mod accounts;
+mod causes;
 mod counters;
 mod quota;
+mod retry;
+mod routes;
+mod several;
 mod sharing;
+mod sites;
+mod suppression;
 
 use std::path::PathBuf;
 
+use postroad_address::Mailbox;
 use postroad_daemon::{AgentConfig, ByteSize, CommonConfig, HttpConfig, Interval};
-use postroad_envelope::{NextHop, RouteClass};
 use postroad_net::{KnownClient, Networks, UnixRole};
-use postroad_queue::RetrySchedule;
 use postroad_rpc::Endpoint;
 use serde::{Deserialize, Serialize};
 
 pub use accounts::AccountsConfig;
 pub use counters::CountersConfig;
 pub use quota::{NamedQuota, QuotaConfig};
+pub use retry::{RetryCase, RetryConfig};
+pub use routes::{NextHopRule, RouteProblem, RouteRule};
+pub use several::Several;
 pub use sharing::{DestinationConfig, PriorityConfig};
+pub use sites::{Meaning, ReplyPattern, SiteLimits, SitesConfig};
+pub use suppression::{SuppressionConfig, SuppressionScope};
 
 use crate::{ConfigError, routing::Router};
 
@@ -43,8 +53,11 @@ pub struct Config {
     /// Clients whose certificate was verified for one of these names may do so too; the same as `client_names` and
     /// `client_fingerprints` of `mta.inbound.listeners`. Default: none.
     pub relay_certificates: Vec<KnownClient>,
-    /// Routes by recipient domain; the first that fits is taken, before local domains are looked at.
+    /// Routes by recipient domain and what else is known of a mail; the first that fits is taken, before local domains are looked
+    /// at.
     pub routes: Vec<RouteRule>,
+    /// A file of rules that say why a mail did not get through; they are asked before our own.
+    pub cause_rules: Option<PathBuf>,
     /// How agents are told of accounts.
     pub accounts: AccountsConfig,
     /// Where agents and operators connect.
@@ -57,12 +70,16 @@ pub struct Config {
     pub priority: PriorityConfig,
     /// What one destination may have.
     pub destination: DestinationConfig,
+    /// What the mail hosts behind destinations take.
+    pub sites: SitesConfig,
     /// How much tenants, accounts and recipient domains may have in the queue.
     pub quota: QuotaConfig,
     /// How much agents may count together: failed log-ins, mail sent, bans.
     pub counters: CountersConfig,
     /// Reports to senders.
     pub dsn: DsnConfig,
+    /// Recipients that are not tried again.
+    pub suppression: SuppressionConfig,
     /// What happened to each mail.
     pub timeline: TimelineConfig,
     /// Mails after their end.
@@ -87,15 +104,18 @@ impl Default for Config {
             relay_networks: Networks::default(),
             relay_certificates: Vec::new(),
             routes: Vec::new(),
+            cause_rules: None,
             accounts: AccountsConfig::default(),
             listen: ListenConfig::default(),
             retry: RetryConfig::default(),
             lease: LeaseConfig::default(),
             priority: PriorityConfig::default(),
             destination: DestinationConfig::default(),
+            sites: SitesConfig::default(),
             quota: QuotaConfig::default(),
             counters: CountersConfig::default(),
             dsn: DsnConfig::default(),
+            suppression: SuppressionConfig::default(),
             timeline: TimelineConfig::default(),
             retired: RetiredConfig::default(),
             disk: DiskConfig::default(),
@@ -139,9 +159,12 @@ impl Config {
     pub fn check(&self, common: &CommonConfig) -> Result<(), ConfigError> {
         Router::new(&self.routes, self.foreign)?;
         self.check_sharing()?;
+        self.shaping()?;
         self.check_accounts()?;
         self.check_counters()?;
         self.quotas()?;
+        self.causes()?;
+        self.retry.check()?;
         match (&self.listen.tcp, &common.tls) {
             (Some(_), None) => Err(ConfigError::NoCertificates),
             _ => Ok(()),
@@ -160,24 +183,6 @@ pub enum Foreign {
     Hold,
 }
 
-/// `[[queued.routes]]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RouteRule {
-    /// A recipient domain, or `*` for every domain that is not ours.
-    pub domain: String,
-    /// `relay`, `lmtp`, `local`, `hold` or `discard`.
-    #[serde(with = "postroad_daemon::text")]
-    pub class: RouteClass,
-    /// Where to hand the mail to instead of the domain's mail hosts: `host:port`; of class lmtp also `unix:/path`, a socket on the
-    /// host of the mta.
-    #[serde(default, with = "optional_text")]
-    pub next_hop: Option<NextHop>,
-    /// Jobs that workers hold at one time for this domain, instead of `queued.destination.max_leases`; 0: any number.
-    #[serde(default)]
-    pub max_leases: Option<u32>,
-}
-
 /// `[queued.listen]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -192,42 +197,6 @@ pub struct ListenConfig {
     pub unix_roles: Vec<UnixRole>,
 }
 
-/// `[queued.retry]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RetryConfig {
-    /// After the first attempt; later intervals double.
-    pub first: Interval,
-    /// No interval is longer.
-    pub max: Interval,
-    /// A mail's life, counted from its arrival.
-    pub give_up_after: Interval,
-    /// Each interval is moved by up to so many hundredths, either way.
-    pub jitter_percent: u32,
-}
-
-impl Default for RetryConfig {
-    fn default() -> Self {
-        Self {
-            first: Interval::minutes(4),
-            max: Interval::hours(4),
-            give_up_after: Interval::days(5),
-            jitter_percent: 10,
-        }
-    }
-}
-
-impl From<&RetryConfig> for RetrySchedule {
-    fn from(config: &RetryConfig) -> Self {
-        Self {
-            first: config.first.into(),
-            longest: config.max.into(),
-            give_up: config.give_up_after.into(),
-            jitter_percent: config.jitter_percent,
-        }
-    }
-}
-
 /// `[queued.lease]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -238,6 +207,8 @@ pub struct LeaseConfig {
     pub stream_grace: Interval,
     /// How long jobs that were leased before a restart of the queue wait for their worker.
     pub resume_grace: Interval,
+    /// Jobs of one mail that are given to an MTA together, which sends them in one transaction where it can; 1: each by itself.
+    pub together: u32,
 }
 
 impl Default for LeaseConfig {
@@ -246,6 +217,7 @@ impl Default for LeaseConfig {
             duration: Interval::minutes(5),
             stream_grace: Interval::seconds(30),
             resume_grace: Interval::seconds(30),
+            together: 50,
         }
     }
 }
@@ -256,12 +228,20 @@ impl Default for LeaseConfig {
 pub struct DsnConfig {
     /// How long failures of one mail are gathered into one report.
     pub gather: Interval,
+    /// How long after a mail came its sender is told, once, that it still waits, unless NOTIFY has no DELAY; `"0s"`: never.
+    pub delay_after: Interval,
+    /// Who gets what can be told to nobody: mails without a sender, such as reports, that failed. Default: they are dropped, and
+    /// the log says so.
+    #[serde(with = "optional_text")]
+    pub double_bounce_to: Option<Mailbox>,
 }
 
 impl Default for DsnConfig {
     fn default() -> Self {
         Self {
             gather: Interval::seconds(1),
+            delay_after: Interval::hours(4),
+            double_bounce_to: None,
         }
     }
 }

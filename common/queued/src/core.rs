@@ -10,6 +10,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use postroad_address::Domain;
+use postroad_diagnosis::Rules;
 use postroad_directory::{DecoyKey, DirectoryHandle};
 use postroad_envelope::{
     Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
@@ -35,10 +36,10 @@ use crate::{
     dispatch::ToDispatcher,
     quota,
     retired::Retired,
-    routing::{self, Router},
+    routing::Router,
     sections::Sections,
     sites::Sites,
-    store,
+    store, suppression,
     timeline::Timeline,
 };
 
@@ -59,6 +60,8 @@ pub(crate) struct Front {
     pub reclaimer: Reclaimer,
     pub contents: ContentStore,
     pub router: ArcSwap<Router>,
+    /// Why mails do not get through.
+    pub causes: ArcSwap<Rules>,
     pub directory: DirectoryHandle,
     /// Of accounts that cannot log in.
     pub decoys: DecoyKey,
@@ -107,11 +110,15 @@ pub(crate) struct Core {
     pub queue: Arc<Queue>,
     /// Hold rules, and what else is kept that is not a mail.
     pub sections: Sections,
+    /// Recipients that are to be entered into one of them.
+    pub failed: suppression::Failed,
     pub dispatcher: mpsc::Sender<ToDispatcher>,
     /// Held by whoever lets the index and the schedule follow the configuration.
     pub renewing_terms: Mutex<()>,
     /// Which start of the queue this is.
     pub epoch: u64,
+    /// Nothing was given out before in this start.
+    pub leases_since: Timestamp,
 }
 
 impl fmt::Debug for Core {
@@ -157,9 +164,11 @@ impl Core {
     ) -> Self {
         Self {
             epoch: queue.epoch(),
+            leases_since: clock::now(),
             front,
             queue,
             sections,
+            failed: suppression::Failed::default(),
             dispatcher,
             renewing_terms: Mutex::default(),
         }
@@ -186,10 +195,7 @@ impl Front {
     /// Where recipients' mail goes, all under one snapshot of the directory.
     pub fn routes(&self) -> impl Fn(&Envelope, &Recipient) -> Route + '_ {
         let (directory, router) = (self.directory.current(), self.router());
-        move |_, recipient| {
-            let route = router.route(recipient, |domain| directory.is_local_domain(domain));
-            routing::in_store(route, || directory.store_of(&recipient.address))
-        }
+        move |mail, recipient| router.choose(&directory, mail, recipient).route
     }
 
     /// What is configured now. Taken once for each deed.

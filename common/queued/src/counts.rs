@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use postroad_counters::Kind;
-use postroad_envelope::{Outcome, RouteClass};
+use postroad_envelope::{Cause, Outcome, RouteClass};
 use postroad_metrics::{
     Counter, Gauge, Histogram, Metrics, Table, labels,
     labels::{Counted, Offer, Refused, Report, Route, Settled, Source, State},
@@ -28,7 +28,9 @@ pub(crate) struct Counts {
     leases: Table<Route, Counter>,
     pub leases_expired: Counter,
     settled: Table<Settled, Counter>,
+    causes: Table<labels::Cause, Counter>,
     pub dropped: Counter,
+    pub withdrawn: Counter,
     pub reports: Table<Report, Counter>,
     pub commits: CommitCounts,
     counted: Table<Counted, Counter>,
@@ -59,7 +61,9 @@ impl Counts {
             leases: metrics.counters(&list::QUEUE_LEASES, &[]),
             leases_expired: metrics.counter(&list::QUEUE_LEASES_EXPIRED, &[]),
             settled: metrics.counters(&list::QUEUE_SETTLED, &[]),
+            causes: metrics.counters(&list::QUEUE_CAUSES, &[]),
             dropped: metrics.counter(&list::QUEUE_DROPPED, &[]),
+            withdrawn: metrics.counter(&list::QUEUE_WITHDRAWN, &[]),
             reports: metrics.counters(&list::QUEUE_REPORTS, &[]),
             commits: CommitCounts {
                 time: metrics.histogram(&list::QUEUE_COMMIT_TIME, &[]),
@@ -112,6 +116,16 @@ impl Counts {
             Outcome::Expanded(_) => Settled::Expanded,
         };
         self.settled.add(settled, number(recipients));
+        if let Some(cause) = outcome.report().cause {
+            self.causes.add(cause_of(cause), number(recipients));
+        }
+    }
+
+    /// So many recipients are not tried.
+    pub fn suppressed(&self, recipients: usize) {
+        self.settled.add(Settled::Bounced, number(recipients));
+        self.causes
+            .add(labels::Cause::Suppressed, number(recipients));
     }
 
     /// So many recipients fail without an attempt.
@@ -177,6 +191,11 @@ impl Counts {
             let bans = move |front: &Front| front.counting.sizes(kind).1 as f64;
             told(&list::QUEUE_BANS, &labels, Box::new(bans));
         }
+        for &site in <labels::Site as labels::Word>::ALL {
+            let word = site.text();
+            let sites = move |front: &Front| front.sites.count(word) as f64;
+            told(&list::QUEUE_SITES, &[word], Box::new(sites));
+        }
         for &route in <labels::Route as labels::Word>::ALL {
             let workers = move |front: &Front| {
                 let all = front.agents.all();
@@ -233,14 +252,37 @@ fn route_of(class: RouteClass) -> Option<Route> {
     }
 }
 
+/// The lists are the same, word by word.
+fn cause_of(cause: Cause) -> labels::Cause {
+    let mut all = <labels::Cause as labels::Word>::ALL.iter();
+    let same = all.find(|label| label.text() == cause.as_str());
+    same.copied().unwrap_or(labels::Cause::Other)
+}
+
 fn counted_of(kind: Kind) -> Counted {
     match kind {
         Kind::AuthFailed => Counted::AuthFailed,
+        Kind::Guessed => Counted::Guessed,
+        Kind::Home => Counted::Home,
         Kind::Sent => Counted::Sent,
+        Kind::SentMails => Counted::SentMails,
+        Kind::SentBytes => Counted::SentBytes,
         Kind::Client => Counted::Client,
     }
 }
 
 fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_its_label() {
+        for cause in Cause::ALL {
+            assert_eq!(cause_of(*cause).text(), cause.as_str());
+        }
+    }
 }

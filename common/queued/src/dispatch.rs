@@ -1,9 +1,11 @@
 //! Gives due jobs to connected workers, by class and credits. One thread of its own: it reads records, and a worker that
 //! does not listen never keeps it, since it leases no more than fits into the worker's channel.
 
+mod together;
+
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use postroad_envelope::{EventKind, LeaseRef, QueueId, Route, RouteClass, StoreName};
+use postroad_envelope::{EventKind, LeaseRef, QueueId, RouteClass, StoreName};
 use postroad_journal::JournalError;
 use postroad_queue::{Content, Holder, Instruction, Lease as Grant, Leased};
 use postroad_queue_client::{Lease, QueueError, WorkDown};
@@ -55,12 +57,22 @@ pub(crate) struct Worker {
     pub holder: Holder,
     /// What it carries out; local mail of the stores it serves.
     pub carries: Vec<(RouteClass, StoreName)>,
+    /// It sends several jobs of one mail together where it can.
+    pub joins: bool,
     pub credits: u32,
     pub down: Down,
     pub connected: Arc<Connected>,
 }
 
 impl Worker {
+    /// How many leases it can be given now.
+    pub fn room(&self) -> usize {
+        let room = self.down.capacity().saturating_sub(KEPT_FOR_ANSWERS);
+        usize::try_from(self.credits)
+            .unwrap_or(usize::MAX)
+            .min(room)
+    }
+
     /// What a worker carries out that says so of itself: one that names no store serves the default one.
     pub fn carries(classes: &[RouteClass], stores: &[StoreName]) -> Vec<(RouteClass, StoreName)> {
         let default = [StoreName::default()];
@@ -121,7 +133,8 @@ struct Dispatcher {
 
 impl Dispatcher {
     fn next_wake(&self) -> Instant {
-        let wait = match self.core.queue.next_wakeup() {
+        let wakes = [self.core.queue.next_wakeup(), self.core.sites.next_wake()];
+        let wait = match wakes.into_iter().flatten().min() {
             Some(at) => at.since(clock::now()).min(LONGEST_SLEEP),
             None => LONGEST_SLEEP,
         };
@@ -187,8 +200,9 @@ impl Dispatcher {
         }
         loop {
             let mut leased = 0;
+            self.open_sites();
             for at in self.order() {
-                leased += self.serve(at).await;
+                leased += self.serve(at);
             }
             if leased == 0 {
                 return;
@@ -196,6 +210,15 @@ impl Dispatcher {
             self.first = self.first.wrapping_add(1);
             // Messages wait: credits and disconnects are as urgent as leases.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets those destinations have turns again whose sites have room.
+    fn open_sites(&self) {
+        let (queue, sites) = (&self.core.queue, &self.core.sites);
+        sites.ended(queue.take_ended());
+        for line in sites.wake() {
+            queue.reopen(line.class, &line.destination);
         }
     }
 
@@ -208,7 +231,7 @@ impl Dispatcher {
         order
     }
 
-    async fn serve(&mut self, at: usize) -> usize {
+    fn serve(&mut self, at: usize) -> usize {
         let Some(worker) = self.workers.get_mut(at) else {
             return 0;
         };
@@ -217,32 +240,24 @@ impl Dispatcher {
         }
         let mut total = 0;
         for at_class in 0..worker.carries.len() {
-            let room = worker.down.capacity().saturating_sub(KEPT_FOR_ANSWERS);
-            let credits = usize::try_from(worker.credits).unwrap_or(usize::MAX);
-            let max = credits.min(room).min(TURN);
-            let Some((class, store)) = worker.carries.get(at_class).filter(|_| max > 0) else {
+            let max = worker.room().min(TURN);
+            let Some(of) = worker.carries.get(at_class).filter(|_| max > 0) else {
                 continue;
             };
-            let (queue, now) = (&self.core.queue, clock::now());
-            let granted = match queue.lease_in(*class, store, &worker.holder, max, now) {
+            let granted = match worker.joins && of.0 == RouteClass::Relay {
+                true => together::grant(&self.core, worker, of, max),
+                false => alone(&self.core, worker, of, max),
+            };
+            let granted = match granted {
                 Ok(granted) => granted,
                 Err(error) => {
                     error!(event = "fault", error = %error, "jobs cannot be leased");
                     continue;
                 }
             };
-            total += granted.len();
-            for leased in granted {
-                worker.credits = worker.credits.saturating_sub(1);
-                if let Err(leased) = hand_out(&self.core, worker, leased).await {
-                    worker.credits = worker.credits.saturating_add(1);
-                    let (job, fence) = (leased.job, leased.fence);
-                    // Stale means that the stream's end freed it already.
-                    let _ = self
-                        .core
-                        .queue
-                        .hand_back(job, fence, RETRY_READ, clock::now());
-                }
+            for leases in granted {
+                total += leases.len();
+                give(&self.core, worker, leases);
             }
         }
         total
@@ -266,26 +281,57 @@ const KEPT_FOR_ANSWERS: usize = 16;
 /// A job whose mail could not be read now, or whose worker has just gone, is offered again after this.
 const RETRY_READ: Duration = Duration::from_millis(100);
 
-/// Sends the job with all it takes; gives the grant back if that cannot be.
-async fn hand_out(core: &Arc<Core>, worker: &Worker, leased: Leased) -> Result<(), Grant> {
-    let lease = match build(core, &leased) {
-        Ok(lease) => lease,
-        Err(error) if error.is_gone() && !damage::is_lost(core, &leased.mail) => {
-            return Err(leased.lease);
+/// Each job by itself.
+fn alone(
+    core: &Core,
+    worker: &Worker,
+    of: &(RouteClass, StoreName),
+    max: usize,
+) -> Result<Vec<Vec<Leased>>, postroad_queue::QueueError> {
+    let (mut gate, now) = (core.sites.gate(), clock::now());
+    let of = (of.0, &of.1);
+    let granted = core
+        .queue
+        .lease_through(&mut gate, of, &worker.holder, max, now)?;
+    Ok(granted.into_iter().map(|leased| vec![leased]).collect())
+}
+
+/// Sends the jobs, which go together if there are several, with all they take; those go back that cannot be sent.
+fn give(core: &Arc<Core>, worker: &mut Worker, leases: Vec<Leased>) {
+    let row = together::Row::of(core, &leases);
+    let mut built = Vec::with_capacity(leases.len());
+    for leased in leases {
+        match build(core, &leased) {
+            Ok(lease) => built.push((leased, lease)),
+            Err(error) => {
+                if !error.is_gone() || damage::is_lost(core, &leased.mail) {
+                    unreadable(core, &leased, &error);
+                }
+                give_back(core, &leased.lease);
+            }
         }
-        Err(error) => {
-            unreadable(core, &leased, &error);
-            return Err(leased.lease);
-        }
+    }
+    let Ok(places) = worker.down.try_reserve_many(built.len()) else {
+        built
+            .iter()
+            .for_each(|(leased, _)| give_back(core, &leased.lease));
+        return;
     };
-    let (reference, attempt) = (lease.lease, lease.attempt);
-    let place = worker.down.try_reserve();
-    let place = place.map_err(|_| leased.lease.clone())?;
-    // Told first: whatever the worker tells comes after it.
-    tell(core, &leased, reference, attempt);
-    core.counts.leased(leased.state.class);
-    place.send(Ok(WorkDown::Lease(Box::new(lease))));
-    Ok(())
+    for (place, (leased, lease)) in places.zip(row.of_those(built)) {
+        worker.credits = worker.credits.saturating_sub(1);
+        // Told first: whatever the worker tells comes after it.
+        tell(core, &leased, lease.lease, lease.attempt);
+        core.counts.leased(leased.state.class);
+        place.send(Ok(WorkDown::Lease(Box::new(lease))));
+    }
+}
+
+fn give_back(core: &Core, lease: &Grant) {
+    let now = clock::now();
+    // Stale means that the stream's end freed it already.
+    let _ = core
+        .queue
+        .hand_back(lease.job, lease.fence, RETRY_READ, now);
 }
 
 pub(crate) fn build(core: &Core, leased: &Leased) -> Result<Lease, ReadError> {
@@ -312,16 +358,15 @@ pub(crate) fn build(core: &Core, leased: &Leased) -> Result<Lease, ReadError> {
     Ok(Lease {
         lease: words::lease_ref(&leased.lease),
         duration: core.config().lease.duration.into(),
-        route: Route {
-            class: state.class,
-            destination: state.destination.clone(),
-            store: state.store.clone(),
-            next_hop: state.next_hop.clone(),
-            rule: state.rule.clone(),
-        },
+        route: state.route(),
         attempt: state.attempts.saturating_add(1),
         envelope,
         content,
+        site: core
+            .sites
+            .of(&state.destination)
+            .map(|site| site.to_string()),
+        followed_by: 0,
     })
 }
 

@@ -1,7 +1,9 @@
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use postroad_daemon::DaemonError;
 use postroad_journal::JournalError;
+
+use crate::RouteProblem;
 
 /// Why the queue agent did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -63,27 +65,25 @@ impl ServeError {
 /// A configuration that cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A route by a name that is none.
-    #[error("queued.routes: {0:?} is not a domain; name a domain or \"*\"")]
-    NotADomain(String),
-    /// LMTP without a host.
-    #[error(
-        "queued.routes: the LMTP route for {0:?} needs next_hop = \"host:port\" or \"unix:/path\""
-    )]
-    NoNextHop(String),
-    /// A socket of the host for another class than LMTP.
-    #[error(
-        "queued.routes: the route for {0:?} names a Unix socket, and by a socket mail goes by LMTP alone; write class = \"lmtp\", or a host with its port"
-    )]
-    SocketWithoutLmtp(String),
+    /// A route that leads nowhere, or asks for what cannot be.
+    #[error("queued.routes[{at}]: {problem}")]
+    Route {
+        /// Its number in the list.
+        at: usize,
+        /// What is wrong with it, and what to do.
+        problem: RouteProblem,
+    },
     /// More than all leases would be promised.
     #[error("queued.priority.minimum_share is {0}; three lanes can have 33 (percent) each at most")]
     MinimumShare(u32),
-    /// A limit that would have to be counted by a rule instead of a domain.
-    #[error(
-        "queued.routes: max_leases is for a route of one domain; for all others write queued.destination.max_leases"
-    )]
-    MaxLeasesOfAny,
+    /// Of what sites take.
+    #[error("queued.sites.{key} {problem}")]
+    Sites {
+        /// The key below it.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// A quota for someone who cannot be.
     #[error("queued.quota.{key}: {name:?} {problem}")]
     Quota {
@@ -94,6 +94,17 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         problem: &'static str,
     },
+    /// Rules of causes that cannot be followed.
+    #[error("queued.cause_rules: {}: {problem}", path.display())]
+    CauseRules {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A case of retries that would be for all mail, or for a domain that is none.
+    #[error("queued.retry.cases: {0}")]
+    RetryCase(String),
     /// Nobody could log in at agents that ask.
     #[error("queued.accounts.verifiers_per_minute is 0; write at least 1")]
     NoVerifiers,
@@ -107,17 +118,22 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// The key that is to blame.
-    pub fn key(&self) -> &'static str {
-        match self {
-            Self::NotADomain(_)
-            | Self::NoNextHop(_)
-            | Self::SocketWithoutLmtp(_)
-            | Self::MaxLeasesOfAny => "queued.routes",
+    pub fn key(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Route { at, .. } => return format!("queued.routes[{at}]").into(),
+            Self::CauseRules { .. } => "queued.cause_rules",
+            Self::RetryCase(_) => "queued.retry.cases",
             Self::MinimumShare(_) => "queued.priority.minimum_share",
+            Self::Sites { key, .. } => match *key {
+                "limits" => "queued.sites.limits",
+                "patterns" => "queued.sites.patterns",
+                "first_connections" => "queued.sites.first_connections",
+                _ => "queued.sites.probe_first",
+            },
             Self::Quota { .. } => "queued.quota",
             Self::NoVerifiers => "queued.accounts.verifiers_per_minute",
             Self::NoCounters(_) => "queued.counters",
             Self::NoCertificates => "queued.listen.tcp",
-        }
+        })
     }
 }

@@ -173,10 +173,11 @@ pub(crate) fn check(rule: &HoldRule, now: Timestamp) -> Result<(), QueueError> {
     let only_in_queue = !filter.ids.is_empty()
         || filter.state.is_some()
         || filter.reason_contains.is_some()
-        || filter.hold_rule.is_some();
+        || filter.hold_rule.is_some()
+        || filter.site.is_some();
     if only_in_queue {
         return refused(
-            "a rule looks at mail as it comes: ids, state, reason and hold rule cannot be part of its filter",
+            "a rule looks at mail as it comes: ids, state, reason, hold rule and site cannot be part of its filter",
         );
     }
     if filter.received_before.is_some_and(|before| before <= now) {

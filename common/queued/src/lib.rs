@@ -33,6 +33,7 @@ mod decoys;
 mod disk;
 mod dispatch;
 mod error;
+pub mod explain;
 pub mod export;
 mod holds;
 mod local;
@@ -52,15 +53,19 @@ mod small_file;
 mod start;
 mod store;
 mod submission;
+mod suppression;
 mod timeline;
 mod upkeep;
+mod waiting;
+mod withdraw;
 mod words;
 mod work;
 
 pub use config::{
     AccountsConfig, BackupConfig, Config, CountersConfig, DiskConfig, DsnConfig, Foreign,
-    KeptContent, LeaseConfig, ListenConfig, NamedQuota, QuotaConfig, RetiredConfig, RetryConfig,
-    RouteRule, TimelineConfig,
+    KeptContent, LeaseConfig, ListenConfig, Meaning, NamedQuota, NextHopRule, QuotaConfig,
+    ReplyPattern, RetiredConfig, RetryCase, RetryConfig, RouteProblem, RouteRule, Several,
+    SiteLimits, SitesConfig, SuppressionConfig, SuppressionScope, TimelineConfig,
 };
 pub use error::{ConfigError, ServeError};
 pub use local::LocalQueue;

@@ -11,7 +11,8 @@ use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_journal::ContentReader;
 use postroad_queue::{Claim, Content};
 use postroad_queue_client::{
-    AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkHello,
+    AdmitRequest, ContentStream, QueueError, QueueService, Submission, Withdrawn, WorkChannel,
+    WorkHello,
 };
 use tokio::{
     sync::watch,
@@ -28,7 +29,7 @@ use crate::{
     retired::KeptBytes,
     store::damage,
     submission::{LocalSubmission, too_large},
-    work,
+    withdraw, work,
 };
 
 /// How long callers wait for a queue that catches up; most starts take less.
@@ -145,6 +146,10 @@ impl QueueService for LocalQueue {
             info!(event = "banned", key = %count.key, count = counted.value, until = %until);
         }
         Ok(counted)
+    }
+
+    async fn withdraw(&self, queue_id: QueueId, account: &str) -> Result<Withdrawn, QueueError> {
+        withdraw::carry_out(&*self.core().await?, queue_id, account).await
     }
 }
 

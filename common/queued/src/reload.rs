@@ -14,14 +14,17 @@ pub const LIVE: &[&str] = &[
     "queued.relay_networks",
     "queued.relay_certificates",
     "queued.routes",
+    "queued.cause_rules",
     "queued.accounts",
     "queued.retry",
     "queued.lease",
     "queued.priority.minimum_share",
     "queued.destination",
+    "queued.sites",
     "queued.quota",
     "queued.counters",
     "queued.dsn",
+    "queued.suppression",
     "queued.timeline",
     "queued.retired",
     "queued.disk.reserve_percent",
@@ -40,7 +43,7 @@ pub fn reload_part(
     ReloadPart::new("queued", LIVE, move |file, common, config: Config| {
         if let Err(error) = config.check(common) {
             let key = error.key();
-            return Err(file.error(key, error.to_string(), "mend it, or leave the key out"));
+            return Err(file.error(&key, error.to_string(), "mend it, or leave the key out"));
         }
         let (current, remember) = (current.clone(), remember.clone());
         let but = current().map(|queue| queue.not_now(&config));
@@ -78,10 +81,12 @@ impl LocalQueue {
     pub fn renew(&self, config: Config) {
         let front = &self.front;
         let table = Router::new(&config.routes, config.foreign);
-        let (Ok(router), Ok(quotas)) = (table, config.quotas()) else {
+        let (Ok(router), Ok(quotas), Ok(causes), Ok(shaping)) =
+            (table, config.quotas(), config.causes(), config.shaping())
+        else {
             return;
         };
-        let retry = RetrySchedule::from(&config.retry);
+        let retry = RetrySchedule::from(&config);
         let quotas = match front.counts_quotas {
             true => Arc::new(quotas),
             false => Arc::default(),
@@ -90,7 +95,12 @@ impl LocalQueue {
         front.counting.set_room(config.counters.room());
         front.timeline.renew(&config.timeline);
         front.retired.renew(&config.retired);
+        // The file may have changed behind its name.
+        front.causes.store(Arc::new(causes));
         let old = front.config();
+        if old.sites != config.sites {
+            front.sites.renew(shaping, config.sites.enabled);
+        }
         // A new table is walked after by all of the queue.
         if (&old.routes, old.foreign) != (&config.routes, config.foreign) {
             front.router.store(Arc::new(router));
@@ -113,7 +123,7 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner);
         let config = self.config();
         self.queue.renew_terms(
-            RetrySchedule::from(&config.retry),
+            RetrySchedule::from(&*config),
             self.newcomers.quotas(),
             lease_times(&config),
             config.fairness(),

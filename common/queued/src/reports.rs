@@ -5,11 +5,17 @@ use std::sync::Arc;
 
 use postroad_address::ForwardPath;
 use postroad_directory::Resolution;
-use postroad_dsn::{RETURN_LIMIT, RecipientStatus, Report, ReportKind, Returned, decide};
-use postroad_envelope::{Envelope, EventKind, Notify, QueueId, Recipient, RecipientIndex};
-use postroad_message::MessageId;
+use postroad_dsn::{
+    Owed, RETURN_LIMIT, RecipientStatus, Report, ReportKind, Returned, Trace, decide,
+};
+use postroad_envelope::{
+    Envelope, EventKind, HeaderEdit, Notify, Outcome, QueueId, Recipient, RecipientIndex, Ret,
+    StatusReport,
+};
+use postroad_message::{MessageId, apply_edits, split};
 use postroad_metrics::labels::{self, Source};
-use postroad_queue::{Admission, Content, Debt, Prepared, Queue, QueueError};
+use postroad_queue::{Admission, Content, DOUBLE_BOUNCE, Debt, Prepared, Queue, QueueError};
+use postroad_reply::SUCCESS_2_0_0;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{error, info};
 
@@ -33,6 +39,7 @@ pub(crate) async fn run(core: Arc<Core>, mut due: mpsc::Receiver<QueueId>) {
 struct Built {
     id: QueueId,
     kind: ReportKind,
+    word: &'static str,
     envelope: Envelope,
     content: Content,
 }
@@ -44,14 +51,22 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
     let Some((debt, reports)) = built.map_err(|error| error.to_string())? else {
         return Ok(());
     };
-    let sent: Vec<(QueueId, ReportKind, String, AcceptedFacts)> = reports
+    let sent: Vec<(QueueId, (ReportKind, &str), String, AcceptedFacts)> = reports
         .iter()
         .map(|report| {
             let facts = AcceptedFacts::of(core, &report.envelope);
-            (report.id, report.kind, to_of(&report.envelope), facts)
+            (
+                report.id,
+                (report.kind, report.word),
+                to_of(&report.envelope),
+                facts,
+            )
         })
         .collect();
-    let recipients: Vec<RecipientIndex> = debt.recipients.iter().map(|(index, _)| *index).collect();
+    let told = debt.recipients.iter().map(|(index, _)| *index);
+    let mut recipients: Vec<RecipientIndex> = told.chain(debt.expanded.iter().copied()).collect();
+    recipients.sort_unstable();
+    recipients.dedup();
     let committing = Arc::clone(core);
     let prepare = move |queue: &Queue, now| {
         let prepared = prepare(&committing, queue, &debt, reports, now)?;
@@ -67,18 +82,17 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
         // It has changed since; the schedule names it again.
         return Ok(());
     }
-    for (report, kind, to, facts) in sent {
+    for (report, (kind, word), to, facts) in sent {
         core.counts.reports.count(label(kind));
-        let kind = word(kind);
         info!(
-            event = "dsn_sent", queue_id = %id, report = %report, rcpt_to = to, outcome = kind,
+            event = "dsn_sent", queue_id = %id, report = %report, rcpt_to = to, outcome = word,
             recipients = recipients.len()
         );
-        let text = format!("report {report} to {to}: {kind}");
+        let text = format!("report {report} to {to}: {word}");
         let fields = [
             ("report", report.to_string()),
             ("rcpt_to", to.clone()),
-            ("outcome", kind.to_owned()),
+            ("outcome", word.to_owned()),
         ];
         core.tell(id, EventKind::DsnSent, recipients.clone(), text, fields);
         facts.record(
@@ -99,25 +113,113 @@ fn build(core: &Core, id: QueueId) -> Result<Option<(Debt, Vec<Built>)>, ReadErr
     let envelope = &record.envelope;
     // The report must fit into a record itself.
     let limit = u64::try_from(RETURN_LIMIT.min(core.inline_limit)).unwrap_or(u64::MAX);
-    let content = core.content_of(&record.content, limit)?;
+    let content = as_sent(
+        &core.content_of(&record.content, limit)?,
+        &envelope.header_edits,
+    );
     let complete = record.content.len() <= limit;
-    let owed = decide(envelope, &debt.recipients);
-    let reports = owed.into_iter().filter_map(|owed| {
+    let mut owed: Vec<(ReportKind, Vec<RecipientStatus>)> = Vec::new();
+    let to = match envelope.reverse_path.mailbox() {
+        Some(sender) => Some(sender.clone()),
+        None => core.config().dsn.double_bounce_to.clone(),
+    };
+    let traced: Vec<RecipientIndex> = debt.traced.iter().map(|(index, _)| *index).collect();
+    let wanted = match envelope.reverse_path.is_null() {
+        true => double_bounce(envelope, &debt),
+        false => decide(envelope, &debt.recipients, &traced),
+    };
+    for Owed { kind, recipients } in wanted {
         let about = debt
             .recipients
             .iter()
-            .filter(|(index, _)| owed.recipients.contains(index));
-        let recipients = about.filter_map(|(index, outcome)| {
-            let recipient = envelope.recipient(*index)?;
-            Some(RecipientStatus::new(recipient, outcome.clone()))
+            .filter(|(index, _)| recipients.contains(index));
+        let statuses = about.filter_map(|(index, outcome)| {
+            let status = RecipientStatus::new(envelope.recipient(*index)?, outcome.clone());
+            Some(RecipientStatus {
+                will_retry_until: envelope.expires_at,
+                trace: trace_of(&debt, *index),
+                ..status
+            })
         });
-        let returned = Returned::choose(owed.kind, envelope.ret, &content, complete);
+        owed.push((kind, statuses.collect()));
+    }
+    let of_aliases: Vec<RecipientStatus> = expansions(envelope, &debt).collect();
+    if !of_aliases.is_empty() {
+        match owed
+            .iter_mut()
+            .find(|(kind, _)| *kind == ReportKind::Succeeded)
+        {
+            Some((_, statuses)) => statuses.splice(..0, of_aliases).for_each(drop),
+            None => owed.push((ReportKind::Succeeded, of_aliases)),
+        }
+    }
+    let reports = owed.into_iter().filter_map(|(kind, recipients)| {
+        // RFC 8689 §5: what was to travel under TLS alone is not told in the clear, and of it no more than the header.
+        let ret = match envelope.requiretls {
+            true => Some(Ret::Headers),
+            false => envelope.ret,
+        };
+        let returned = Returned::choose(kind, ret, &content, complete);
         let host = core.hostname.clone();
-        let report = Report::about(envelope, host, owed.kind, recipients.collect(), returned)?;
-        Some(write(core, owed.kind, &report))
+        let report = Report::to(to.clone()?, envelope, host, kind, recipients, returned)?;
+        let mut built = write(core, kind, &report);
+        built.envelope.requiretls = envelope.requiretls;
+        Some(built)
     });
     let reports = reports.collect();
     Ok(Some((debt, reports)))
+}
+
+/// Of a mail without a sender failures alone are told, to whom the configuration names. What tells of one owes nothing when it fails
+/// itself, so this ends here.
+fn double_bounce(envelope: &Envelope, debt: &Debt) -> Vec<Owed> {
+    let failed = |(_, outcome): &&(RecipientIndex, Outcome)| matches!(outcome, Outcome::Failed(_));
+    let failed = debt.recipients.iter().filter(failed);
+    let recipients: Vec<RecipientIndex> = failed.map(|(index, _)| *index).collect();
+    match recipients.is_empty() || envelope.facts.contains_key(DOUBLE_BOUNCE) {
+        true => Vec::new(),
+        false => vec![Owed {
+            kind: ReportKind::Failed,
+            recipients,
+        }],
+    }
+}
+
+fn trace_of(debt: &Debt, index: RecipientIndex) -> Option<Trace> {
+    let of_it = debt.traced.iter().find(|(known, _)| *known == index);
+    of_it.map(|(_, trace)| match trace.untimed {
+        true => Trace::Lost,
+        false => Trace::Told,
+    })
+}
+
+/// The mail as others have it, with what was added and taken out: by its Message-ID its sender's program knows which it was.
+fn as_sent(content: &[u8], edits: &[HeaderEdit]) -> Vec<u8> {
+    let (header, body) = split(content);
+    let mut sent = apply_edits(header, edits);
+    sent.extend_from_slice(body);
+    sent
+}
+
+/// RFC 3461 §5.2.7.3: the address that the sender named is what a report on its expansion is about, not where it led to.
+fn expansions<'a>(
+    envelope: &'a Envelope,
+    debt: &'a Debt,
+) -> impl Iterator<Item = RecipientStatus> + 'a {
+    debt.expanded.iter().filter_map(|index| {
+        let recipient = envelope.recipient(*index)?;
+        let address = recipient.original.as_ref()?;
+        let of_it = |r: &&Recipient| r.original.as_ref() == Some(address);
+        let count = envelope.recipients.iter().filter(of_it).count();
+        let text = format!("{address} stands for {count} others; it went on to them");
+        let named = Recipient {
+            address: address.clone(),
+            original: None,
+            ..recipient.clone()
+        };
+        let report = StatusReport::local(SUCCESS_2_0_0, text);
+        Some(RecipientStatus::new(&named, Outcome::Expanded(report)))
+    })
 }
 
 fn write(core: &Core, kind: ReportKind, report: &Report) -> Built {
@@ -129,12 +231,17 @@ fn write(core: &Core, kind: ReportKind, report: &Report) -> Built {
     let mut envelope = mail.envelope(id, now);
     expand(core, &mut envelope);
     envelope.listener = "report".to_owned();
+    if !report.has_sender {
+        let fact = (DOUBLE_BOUNCE.to_owned(), report.queue_id.to_string());
+        envelope.facts.extend([fact]);
+    }
     envelope
         .facts
         .insert("message_id".to_owned(), message_id.to_string());
     Built {
         id,
         kind,
+        word: word(report),
         envelope,
         content: Content::Inline(mail.content.into()),
     }
@@ -206,10 +313,12 @@ fn label(kind: ReportKind) -> labels::Report {
     }
 }
 
-fn word(kind: ReportKind) -> &'static str {
-    match kind {
-        ReportKind::Failed => "failed",
-        ReportKind::Delayed => "delayed",
-        ReportKind::Succeeded => "delivered",
+/// What the report says of all its recipients; where that differs, the least that is true of each.
+fn word(report: &Report) -> &'static str {
+    let mut actions = report.recipients.iter().map(|one| one.outcome.action());
+    let first = actions.next().unwrap_or_default();
+    match report.kind {
+        ReportKind::Succeeded if !actions.all(|action| action == first) => "relayed",
+        _ => first,
     }
 }

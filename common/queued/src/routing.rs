@@ -1,87 +1,193 @@
 //! Where each recipient's mail goes: from the envelope, our domains and the routing table alone, no network.
 
+mod conditions;
+
 use std::{collections::HashMap, sync::Arc};
 
 use postroad_address::Domain;
-use postroad_envelope::{NextHop, Recipient, Route, RouteClass, StoreName};
+use postroad_directory::Directory;
+use postroad_envelope::{
+    Envelope, Recipient, Route, RouteClass, SourceName, StoreName, WeightedHop,
+};
 
-use crate::{ConfigError, Foreign, RouteRule};
+use self::conditions::Conditions;
+use crate::{ConfigError, Foreign, RouteProblem, RouteRule};
 
 /// The routing table.
+///
+/// The first rule that fits is taken, in the order they are written, before local domains are looked at. A rule for `*` alone is
+/// asked after them, wherever it is written.
 #[derive(Debug)]
 pub(crate) struct Router {
-    by_domain: HashMap<String, Way>,
-    any: Option<Way>,
+    rules: Vec<Rule>,
+    /// By the A-label of a domain: the numbers of the rules for it, ascending.
+    of_domain: HashMap<String, Vec<usize>>,
+    /// By the A-label of a domain: those of the rules for what is below it.
+    below: HashMap<String, Vec<usize>>,
+    /// Those for every domain that is not ours.
+    of_others: Vec<usize>,
+    /// Those for every domain.
+    of_all: Vec<usize>,
+    /// The rule for all others.
+    rest: Option<usize>,
+    asks_mail: bool,
     foreign: Foreign,
 }
 
-#[derive(Debug, Clone)]
-struct Way {
+#[derive(Debug)]
+struct Rule {
+    conditions: Conditions,
+    asks_mail: bool,
     class: RouteClass,
-    next_hop: Option<NextHop>,
-    rule: Arc<str>,
+    hops: Vec<WeightedHop>,
+    source: Option<SourceName>,
+    title: Arc<str>,
+}
+
+/// A route and what chose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The route.
+    pub route: Route,
+    /// The number of the rule in `queued.routes`, if one of these chose it.
+    pub rule: Option<usize>,
 }
 
 impl Router {
     pub fn new(rules: &[RouteRule], foreign: Foreign) -> Result<Self, ConfigError> {
         let mut router = Self {
-            by_domain: HashMap::new(),
-            any: None,
+            rules: Vec::with_capacity(rules.len()),
+            of_domain: HashMap::new(),
+            below: HashMap::new(),
+            of_others: Vec::new(),
+            of_all: Vec::new(),
+            rest: None,
+            asks_mail: rules.iter().any(RouteRule::asks_mail),
             foreign,
         };
-        for rule in rules {
-            if rule.class == RouteClass::Lmtp && rule.next_hop.is_none() {
-                return Err(ConfigError::NoNextHop(rule.domain.clone()));
+        let mut names = HashMap::new();
+        for (at, rule) in rules.iter().enumerate() {
+            let wrong = |problem| ConfigError::Route { at, problem };
+            if let Some(name) = &rule.name
+                && names.insert(name, at).is_some()
+            {
+                return Err(wrong(RouteProblem::NameTwice(name.clone())));
             }
-            let fits = |hop: &NextHop| hop.fits(rule.class);
-            if !rule.next_hop.as_ref().is_none_or(fits) {
-                return Err(ConfigError::SocketWithoutLmtp(rule.domain.clone()));
-            }
-            let way = Way {
-                class: rule.class,
-                next_hop: rule.next_hop.clone(),
-                rule: format!("route {}", rule.domain).into(),
-            };
-            if rule.domain == "*" {
-                router.any.get_or_insert(way);
-                continue;
-            }
-            let domain = Domain::parse(&rule.domain)
-                .map_err(|_| ConfigError::NotADomain(rule.domain.clone()))?;
-            router
-                .by_domain
-                .entry(domain.a_label().to_owned())
-                .or_insert(way);
+            router.add(at, rule).map_err(wrong)?;
         }
         Ok(router)
     }
 
-    /// The route of a recipient: its own override, the rule of its domain, our domains, the rule for all others.
-    pub fn route(&self, recipient: &Recipient, is_local: impl Fn(&Domain) -> bool) -> Route {
+    fn add(&mut self, at: usize, rule: &RouteRule) -> Result<(), RouteProblem> {
+        if let Some(problem) = rule.problem() {
+            return Err(problem);
+        }
+        for domain in rule.domains() {
+            let known = |name: &str| {
+                let parsed = Domain::parse(name);
+                let wrong = |_| RouteProblem::NotADomain(domain.to_owned());
+                parsed.map(|name| name.a_label().to_owned()).map_err(wrong)
+            };
+            match domain.strip_prefix('.') {
+                _ if domain == "**" => self.of_all.push(at),
+                _ if domain == "*" && rule.asks_mail() => self.of_others.push(at),
+                _ if domain == "*" => drop(self.rest.get_or_insert(at)),
+                Some(name) => self.below.entry(known(name)?).or_default().push(at),
+                None => self.of_domain.entry(known(domain)?).or_default().push(at),
+            }
+        }
+        self.rules.push(Rule {
+            conditions: Conditions::new(rule)?,
+            asks_mail: rule.asks_mail(),
+            class: rule.class,
+            hops: rule.hops(),
+            source: rule.source.clone(),
+            title: rule.title().into(),
+        });
+        Ok(())
+    }
+
+    /// Whether any rule asks for more than the recipient domain.
+    pub fn asks_mail(&self) -> bool {
+        self.asks_mail
+    }
+
+    /// The route of a recipient under this directory, and of local mail its store.
+    pub fn choose(&self, directory: &Directory, mail: &Envelope, recipient: &Recipient) -> Chosen {
+        let is_local = |domain: &_| directory.is_local_domain(domain);
+        let chosen = self.route(mail, recipient, is_local);
+        let route = in_store(chosen.route, || directory.store_of(&recipient.address));
+        Chosen { route, ..chosen }
+    }
+
+    /// The route of a recipient: its own override, the first rule that fits, our domains, the rule for all others.
+    pub fn route(
+        &self,
+        mail: &Envelope,
+        recipient: &Recipient,
+        is_local: impl Fn(&Domain) -> bool,
+    ) -> Chosen {
         let domain = recipient.address.domain();
         match &recipient.route_override {
-            Some((class, next_hop)) => Route {
-                next_hop: next_hop.clone(),
-                ..plain(domain, *class, OVERRIDE)
+            Some((class, next_hop)) => Chosen {
+                route: Route {
+                    next_hop: next_hop.clone(),
+                    ..Route::new(*class, domain.a_label(), OVERRIDE)
+                },
+                rule: None,
             },
-            None => self.route_domain(domain, is_local),
+            None => self.route_domain(Some(mail), domain, is_local),
         }
     }
 
-    /// The route of a recipient without an override.
-    pub fn route_domain(&self, domain: &Domain, is_local: impl Fn(&Domain) -> bool) -> Route {
-        let way = self.by_domain.get(domain.a_label());
-        if way.is_none() && is_local(domain) {
-            return plain(domain, RouteClass::Local, LOCAL);
+    /// The route of a recipient without an override. Without its mail, no rule fits that asks for more than the domain.
+    pub fn route_domain(
+        &self,
+        mail: Option<&Envelope>,
+        domain: &Domain,
+        is_local: impl Fn(&Domain) -> bool,
+    ) -> Chosen {
+        let local = is_local(domain);
+        let name = domain.a_label();
+        let fits =
+            |rule: &Rule| !rule.asks_mail || mail.is_some_and(|mail| rule.conditions.hold(mail));
+        let mut fitting = self.candidates(name, local).into_iter();
+        let chosen = fitting.find(|at| self.rules.get(*at).is_some_and(fits));
+        let rest = self.rest.filter(|_| !local);
+        if let Some(at) = chosen.or(rest)
+            && let Some(rule) = self.rules.get(at)
+        {
+            let route = Route::new(rule.class, name, &*rule.title).through(rule.hops.clone());
+            let source = rule.source.clone();
+            return Chosen {
+                route: Route { source, ..route },
+                rule: Some(at),
+            };
         }
-        match (way.or(self.any.as_ref()), self.foreign) {
-            (Some(way), _) => Route {
-                next_hop: way.next_hop.clone(),
-                ..plain(domain, way.class, &way.rule)
-            },
-            (None, Foreign::Relay) => plain(domain, RouteClass::Relay, "mx"),
-            (None, Foreign::Hold) => plain(domain, RouteClass::Hold, "foreign domains are held"),
+        let route = match (local, self.foreign) {
+            (true, _) => Route::new(RouteClass::Local, name, LOCAL),
+            (false, Foreign::Relay) => Route::new(RouteClass::Relay, name, "mx"),
+            (false, Foreign::Hold) => {
+                Route::new(RouteClass::Hold, name, "foreign domains are held")
+            }
+        };
+        Chosen { route, rule: None }
+    }
+
+    /// The numbers of the rules for a domain, in the order in which they are asked.
+    fn candidates(&self, domain: &str, local: bool) -> Vec<usize> {
+        let mut found = self.of_all.clone();
+        if !local {
+            found.extend(&self.of_others);
         }
+        found.extend(self.of_domain.get(domain).into_iter().flatten());
+        let mut rest = domain;
+        while let Some((_, parent)) = rest.split_once('.') {
+            found.extend(self.below.get(parent).into_iter().flatten());
+            rest = parent;
+        }
+        found.sort_unstable();
+        found
     }
 }
 
@@ -103,24 +209,12 @@ pub(crate) fn in_store(mut route: Route, store: impl FnOnce() -> StoreName) -> R
 
 /// Where a held mail goes once someone has released it: to the domain's mail hosts.
 pub(crate) fn released(destination: &str) -> Route {
-    Route {
-        class: RouteClass::Relay,
-        destination: destination.to_owned(),
-        store: StoreName::default(),
-        next_hop: None,
-        rule: RELEASED.to_owned(),
-    }
+    Route::new(RouteClass::Relay, destination, RELEASED)
 }
 
 /// Where mail goes that an operator sends another way; the next hop is to be added.
 pub(crate) fn rerouted(destination: &str, class: RouteClass) -> Route {
-    Route {
-        class,
-        destination: destination.to_owned(),
-        store: StoreName::default(),
-        next_hop: None,
-        rule: REROUTED.to_owned(),
-    }
+    Route::new(class, destination, REROUTED)
 }
 
 /// Whether a route with this rule changes with table and directory; others were chosen by a person.
@@ -133,81 +227,5 @@ const OVERRIDE: &str = "override";
 const RELEASED: &str = "released";
 const REROUTED: &str = "rerouted";
 
-fn plain(domain: &Domain, class: RouteClass, rule: &str) -> Route {
-    let (destination, rule) = (domain.a_label().to_owned(), rule.to_owned());
-    Route {
-        class,
-        destination,
-        store: StoreName::default(),
-        next_hop: None,
-        rule,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use postroad_envelope::RecipientIndex;
-
-    use super::*;
-
-    fn rule(domain: &str, class: RouteClass, next_hop: Option<&str>) -> RouteRule {
-        let next_hop = next_hop.map(|text| text.parse().unwrap());
-        RouteRule {
-            domain: domain.to_owned(),
-            class,
-            next_hop,
-            max_leases: None,
-        }
-    }
-
-    fn route(router: &Router, address: &str) -> (RouteClass, String) {
-        let recipient = Recipient::new(RecipientIndex(0), address.parse().unwrap());
-        let route = router.route(&recipient, |domain| domain.a_label() == "ours.test");
-        (route.class, route.rule)
-    }
-
-    #[test]
-    fn the_most_particular_rule_wins() {
-        let rules = [
-            rule("*", RouteClass::Relay, Some("smart.test:25")),
-            rule("Lists.test", RouteClass::Lmtp, Some("[::1]:24")),
-        ];
-        let router = Router::new(&rules, Foreign::Hold).unwrap();
-        assert_eq!(route(&router, "a@ours.test").0, RouteClass::Local);
-        assert_eq!(route(&router, "a@LISTS.test").0, RouteClass::Lmtp);
-        assert_eq!(
-            route(&router, "a@far.test"),
-            (RouteClass::Relay, "route *".to_owned())
-        );
-        let router = Router::new(&[], Foreign::Hold).unwrap();
-        assert_eq!(route(&router, "a@far.test").0, RouteClass::Hold);
-        let router = Router::new(&[], Foreign::Relay).unwrap();
-        assert_eq!(
-            route(&router, "a@far.test"),
-            (RouteClass::Relay, "mx".to_owned())
-        );
-    }
-
-    #[test]
-    fn rules_that_lead_nowhere_are_refused() {
-        let lmtp = [rule("lists.test", RouteClass::Lmtp, None)];
-        assert!(matches!(
-            Router::new(&lmtp, Foreign::Relay),
-            Err(ConfigError::NoNextHop(_))
-        ));
-        let socket = [rule(
-            "lists.test",
-            RouteClass::Relay,
-            Some("unix:/run/dovecot/lmtp"),
-        )];
-        assert!(matches!(
-            Router::new(&socket, Foreign::Relay),
-            Err(ConfigError::SocketWithoutLmtp(_))
-        ));
-        let odd = [rule("no domain", RouteClass::Relay, None)];
-        assert!(matches!(
-            Router::new(&odd, Foreign::Relay),
-            Err(ConfigError::NotADomain(_))
-        ));
-    }
-}
+mod tests;

@@ -8,4 +8,4 @@ mod submit_many;
 
 pub(crate) use admin::AdminRpc;
 pub(crate) use agents::{Admission, AgentsRpc};
-pub(crate) use roles::Gate;
+pub(crate) use roles::{Gate, may_submit};

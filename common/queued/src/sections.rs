@@ -17,6 +17,13 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Sections(Mutex<BTreeMap<String, Vec<u8>>>);
 
+impl Sections {
+    /// A section as it is durable.
+    pub async fn get(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.lock().await.get(name).cloned()
+    }
+}
+
 /// Reads the newest snapshot. What cannot be read is told of, and is not there.
 pub(crate) async fn load(queue: &Arc<Queue>, reader: &Reader) -> Sections {
     let (queue, reader) = (Arc::clone(queue), reader.clone());

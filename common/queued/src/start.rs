@@ -93,6 +93,8 @@ pub async fn start(
     metrics: &Metrics,
 ) -> Result<(LocalQueue, RunningQueue), ServeError> {
     let router = Router::new(&config.routes, config.foreign)?;
+    let causes = config.causes()?;
+    let shaping = config.shaping()?;
     let folder = config.folder(common);
     let opening = (config.clone(), folder.clone());
     let opened = spawn_blocking(move || open(&opening.0, &opening.1)).await;
@@ -148,7 +150,7 @@ pub async fn start(
         timeline,
         retired,
         agents: Agents::default(),
-        sites: Sites::default(),
+        sites: Sites::new(shaping, rand::random(), config.sites.enabled),
         counts,
         counting,
         tasks: TaskTracker::new(),
@@ -165,6 +167,7 @@ pub async fn start(
         reclaimer,
         contents,
         router: ArcSwap::from_pointee(router),
+        causes: ArcSwap::from_pointee(causes),
         directory,
         decoys,
         committer,
@@ -443,7 +446,7 @@ fn open(config: &Config, folder: &Path) -> Result<Opened, ServeError> {
     let files = catch_up::leftovers(&contents, folder);
     // Taken before anyone can submit: what is minted from now on is new.
     let quotas = Arc::new(config.quotas()?);
-    let newcomers = Newcomers::new(RetrySchedule::from(&config.retry), quotas, clock::now());
+    let newcomers = Newcomers::new(RetrySchedule::from(config), quotas, clock::now());
     catch_up::learn_tail(folder, &journal.reader(), &newcomers)?;
     Ok(Opened {
         is_whole: recovery.unreadable.is_empty() && recovery.missing.is_empty(),
@@ -463,7 +466,7 @@ fn queue_options(
     journal: &Journal,
 ) -> Options {
     Options {
-        retry: RetrySchedule::from(&config.retry),
+        retry: RetrySchedule::from(config),
         times: lease_times(config),
         fairness: config.fairness(),
         cache_capacity: config.disk.index_cache.as_u64(),

@@ -275,6 +275,7 @@ pub(crate) async fn insert(
         match admission? {
             Reception::Answer(Admission::New(prepared)) => {
                 facts.held(prepared.holds());
+                facts.suppressed(prepared.suppressed());
                 core.committer
                     .insert(prepared)
                     .await

@@ -11,9 +11,10 @@ use std::{
 };
 
 use postroad_directory::Directory;
-use postroad_envelope::QueueId;
+use postroad_envelope::{EventKind, QueueId};
 use postroad_journal::Lsn;
 use postroad_queue::{Instruction, JobKey, Prepared, Queue, QueueError};
+use postroad_reply::EXPIRED_5_4_7;
 use tokio::{task::spawn_blocking, time::interval};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
@@ -138,16 +139,20 @@ impl Upkeep {
         let _ = spawn_blocking(tend).await;
     }
 
-    /// Jobs whose time is over though no worker came for them fail now.
+    /// Jobs whose time is over and that no worker has fail now, or their senders are told; also of those that wait for their site.
     async fn expire(&self, until: Instant) -> Result<(), CommitError> {
         loop {
-            let over = self.core.queue.out_of_time(clock::now(), PAGE);
+            let why = |class, destination: &str| self.core.waits(class, destination);
+            let over = self.core.queue.out_of_time(&why, clock::now(), PAGE);
             let found = over.len();
             if found == 0 {
                 return Ok(());
             }
-            let over = over.into_iter().map(|job| (job, Instruction::Expire));
-            let expired = instruct(&self.core, over.collect()).await?;
+            let told = over.clone();
+            let expired = instruct(&self.core, over).await?;
+            for (job, told) in told.iter().filter(|(job, _)| expired.changed.contains(job)) {
+                tell_of_time(&self.core, *job, told);
+            }
             if found < PAGE || expired.changed.is_empty() || Instant::now() >= until {
                 return Ok(());
             }
@@ -183,6 +188,26 @@ impl Upkeep {
         }
         Ok(())
     }
+}
+
+/// No attempt tells of it.
+fn tell_of_time(core: &Core, job: JobKey, told: &Instruction) {
+    let (outcome, status, text) = match told {
+        Instruction::Expire(None) => {
+            let text = "delivery time expired".to_owned();
+            ("failed", EXPIRED_5_4_7, text)
+        }
+        Instruction::Expire(Some(why)) => {
+            let text = format!("delivery time expired: {}", why.text);
+            ("failed", EXPIRED_5_4_7, text)
+        }
+        Instruction::TellWaiting(why) => ("delayed", why.status, why.text.clone()),
+        _ => return,
+    };
+    let status = status.to_string();
+    info!(event = "settled", queue_id = %job.queue_id, outcome, enhanced = status, reply = text);
+    let fields = [("outcome", outcome.to_owned()), ("enhanced", status)];
+    core.tell(job.queue_id, EventKind::Settled, Vec::new(), text, fields);
 }
 
 /// Unlinks what nobody needs, and looks whether there is room for new mail.
@@ -270,7 +295,7 @@ impl Ended {
     /// Where those are counted that this instruction ends.
     fn by(&mut self, instruction: &Instruction) -> Option<&mut usize> {
         match instruction {
-            Instruction::Fail(_) | Instruction::Expire => Some(&mut self.failed),
+            Instruction::Fail(_) | Instruction::Expire(_) => Some(&mut self.failed),
             Instruction::Drop => Some(&mut self.dropped),
             _ => None,
         }

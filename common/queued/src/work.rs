@@ -9,12 +9,14 @@ use std::{
 };
 
 use futures::StreamExt;
-use postroad_envelope::{Attempt, Event, EventKind, LeaseRef, Outcome, RecipientIndex};
-use postroad_queue::{Holder, QueueError as Inner, Settled};
+use postroad_envelope::{
+    Attempt, Cause, Envelope, Event, EventKind, LeaseRef, Outcome, QueueId, RecipientIndex,
+};
+use postroad_queue::{Holder, QueueError as Inner, Settled, TakenOver};
 use postroad_queue_client::{
     HandBack, QueueError, SettleResult, Settlement, Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, error, info, warn};
 
@@ -25,6 +27,7 @@ use crate::{
     committer::CommitError,
     core::{Core, to_client_error},
     dispatch::{Down, ToDispatcher, Worker},
+    suppression,
     timeline::Entry,
     upkeep::rerouting,
     words,
@@ -32,6 +35,8 @@ use crate::{
 
 const UP: usize = 256;
 const DOWN: usize = 256;
+/// The format of a folder in which stage and cause of an outcome are kept.
+pub(crate) const CAUSES: u32 = 2;
 /// A lease handed back may not be delayed longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -65,6 +70,7 @@ pub(crate) async fn open(queue: &LocalQueue, hello: WorkHello) -> Result<WorkCha
     let welcome = WorkDown::Welcome {
         epoch: core.epoch,
         stream,
+        permits: true,
         resumed,
     };
     let gone = |_| QueueError::Unavailable("the queue has ended".to_owned());
@@ -82,6 +88,7 @@ pub(crate) async fn open(queue: &LocalQueue, hello: WorkHello) -> Result<WorkCha
     let worker = Worker {
         holder: holder.clone(),
         carries: Worker::carries(&hello.classes, &hello.stores),
+        joins: hello.joins,
         credits: 0,
         down: down.clone(),
         connected: Arc::clone(&connected),
@@ -131,6 +138,10 @@ fn resume(
         let (job, fence, revision) = (words::job(old), words::fence(old), words::revision(old));
         let renewed = core.queue.resume(job, fence, revision, holder, now);
         let renewed = renewed.map_err(|error| to_client_error(error.into()))?;
+        if let Some(leased) = &renewed {
+            let (class, destination) = (leased.state.class, &leased.state.destination);
+            core.sites.resumed(&leased.lease, class, destination);
+        }
         Ok((old, renewed.map(|leased| words::lease_ref(&leased.lease))))
     });
     renewed.collect()
@@ -193,6 +204,12 @@ impl WorkerStream {
                 self.hand_back(back).await;
                 core.dispatcher.send(ToDispatcher::Look).await?;
             }
+            WorkUp::Permit(permit) => {
+                let permitted = core.sites.permit(&permit);
+                // A worker without an answer goes on; waiting for it would hold up both.
+                let _ = self.down.try_send(Ok(WorkDown::Permitted(permitted)));
+                core.dispatcher.send(ToDispatcher::Look).await?;
+            }
             WorkUp::Events(events) => core.timeline.record(events),
             // The stream has ended with it.
             WorkUp::Drained => {}
@@ -217,7 +234,11 @@ impl WorkerStream {
 
     async fn hand_back(&self, back: HandBack) {
         let (job, fence) = (words::job(back.lease), words::fence(back.lease));
-        let delay = back.delay.min(LONGEST_DELAY);
+        // Before the lease ends, as with a settlement.
+        let delay = match self.core.sites.handed_back(back.lease) {
+            true => Duration::ZERO,
+            false => back.delay.min(LONGEST_DELAY),
+        };
         let result = self.core.queue.hand_back(job, fence, delay, clock::now());
         debug!(
             queue_id = %job.queue_id, worker = %self.holder.agent,
@@ -238,7 +259,13 @@ impl WorkerStream {
 async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: Settlement) {
     let lease = settlement.lease;
     let (job, fence) = (words::job(lease), words::fence(lease));
+    // Before the lease ends, with which its place would go.
+    core.sites.settled(&settlement);
+    let mut settlement = settlement;
+    diagnose(&core, &mut settlement);
     let outcomes = settlement.outcomes.clone();
+    let (reporting, timed) = (settlement.reporting.clone(), settlement.timed.clone());
+    let envelope = envelope_of(&core, job.queue_id, &outcomes).await;
     let prepare = move |queue: &postroad_queue::Queue, now| {
         let failed = outcomes
             .iter()
@@ -248,17 +275,21 @@ async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: 
             && queue
                 .show(job.queue_id)?
                 .is_some_and(|mail| mail.mail.sender.is_empty());
-        let (prepared, settled) = queue.prepare_settle(job, fence, outcomes, now)?;
+        let taken = TakenOver {
+            reporting: &reporting,
+            timed: &timed,
+        };
+        let (prepared, settled) = queue.prepare_settle(job, fence, outcomes, taken, now)?;
         Ok((Some(prepared), (settled, null_sender)))
     };
     let result = match core.committer.settle(prepare).await {
         Ok(committed) => {
             let (settled, null_sender) = committed.value;
             agent.count_settled();
-            if let Some(site) = &settlement.site {
-                core.sites.learn(&settled.state.destination, site);
-            }
             announce(&core, &agent.name, &settlement, &settled, null_sender);
+            if let Some(envelope) = envelope {
+                suppression::learn(&core, &envelope, &settlement.outcomes);
+            }
             let mut left = settled.state.pending().peekable();
             if left.peek().is_some() {
                 let elsewhere = left.all(|index| settlement.elsewhere.contains(&index));
@@ -280,6 +311,40 @@ async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: 
         }
     };
     let _ = down.send(Ok(WorkDown::Settled { lease, result })).await;
+}
+
+/// Whose recipients may have to be remembered; read before the mail may be gone.
+async fn envelope_of(
+    core: &Arc<Core>,
+    id: QueueId,
+    outcomes: &[(RecipientIndex, Outcome)],
+) -> Option<Envelope> {
+    if !suppression::is_due(core, outcomes) {
+        return None;
+    }
+    let owner = Arc::clone(core);
+    let reading = spawn_blocking(move || {
+        let shown = owner.queue.show(id).ok()??;
+        owner.record_of(&shown.mail).ok()
+    });
+    let record = reading.await.ok()??;
+    Some(record.envelope)
+}
+
+/// Why recipients did not get the mail: found once, where all of it passes, and kept with the outcome.
+fn diagnose(core: &Core, settlement: &mut Settlement) {
+    let rules = core.causes.load();
+    // Until the folder is upgraded the release before reads it, which knows neither.
+    let is_kept = core.format >= CAUSES;
+    for (_, outcome) in &mut settlement.outcomes {
+        let is_trouble = matches!(outcome, Outcome::Delayed(_) | Outcome::Failed(_));
+        let report = outcome.report_mut();
+        let cause = (is_trouble && is_kept).then(|| rules.diagnose(report).cause);
+        report.cause = cause;
+        if !is_kept {
+            report.stage = None;
+        }
+    }
 }
 
 fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled, double: bool) {
@@ -308,7 +373,8 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
         let report = outcome.report();
         info!(
             event = "settled", %queue_id, destination = state.destination, attempt = state.attempts,
-            outcome = action, recipients = of.len(), enhanced = %report.status, reply = report.text,
+            outcome = action, recipients = of.len(), enhanced = %report.status,
+            cause = report.cause.map(Cause::as_str), reply = report.text,
             relay = report.remote.as_ref().map(|remote| remote.name.as_str()),
             retry_at = settled.retry_at.map(tracing::field::display),
             delay_ms = u64::try_from(now.since(state.arrived_at).as_millis()).unwrap_or(0),
@@ -321,6 +387,7 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
             ("outcome", Some(action.to_owned())),
             ("destination", Some(state.destination.clone())),
             ("enhanced", Some(report.status.to_string())),
+            ("cause", report.cause.map(|cause| cause.to_string())),
             ("relay", remote),
             ("worker", Some(agent.to_owned())),
             ("retry_at", settled.retry_at.map(|at| at.to_string())),
@@ -333,7 +400,7 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
             attempt: attempt.take(),
             ..event.into()
         }]);
-        if double && action == "failed" {
+        if double && action == "failed" && settled.owed.is_empty() {
             warn!(
                 event = "dropped", %queue_id, destination = state.destination, reply = report.text,
                 reason = "double bounce", "a report could not be delivered; nobody is told"

@@ -103,6 +103,8 @@ enhanced_codes! {
     BAD_CONNECTION_4_4_2 = 4 4 2;
     /// The name service does not answer.
     DIRECTORY_FAILURE_4_4_3 = 4 4 3;
+    /// More mail than goes there (RFC 3463 §3.5: mail system congestion).
+    CONGESTION_4_4_5 = 4 4 5;
     /// Delivery time expired (RFC 3463 §3.5).
     EXPIRED_4_4_7 = 4 4 7;
     /// Too many recipients in one transaction.
@@ -137,6 +139,8 @@ enhanced_codes! {
     MAILBOX_DISABLED_5_2_1 = 5 2 1;
     /// The mail is too large for this mailbox or host (RFC 3463 §3.3).
     TOO_LARGE_5_2_3 = 5 2 3;
+    /// The system lacks a feature that was asked for the mail (RFC 3463 §3.4).
+    NOT_CAPABLE_5_3_3 = 5 3 3;
     /// The mail is too large for this system (RFC 1870 §6.1).
     TOO_LARGE_5_3_4 = 5 3 4;
     /// Routing loop, or unable to route (RFC 3463 §3.5).
@@ -171,4 +175,6 @@ enhanced_codes! {
     WEAK_MECHANISM_5_7_9 = 5 7 9;
     /// Encryption needed for this mechanism (RFC 4954 §6).
     ENCRYPTION_NEEDED_5_7_11 = 5 7 11;
+    /// RFC 8689 §5: the sender demands TLS, and it cannot be had as demanded.
+    REQUIRETLS_NEEDED_5_7_30 = 5 7 30;
 }

@@ -1,139 +1,160 @@
+mod scram;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use crate::{Credentials, Failure, Mechanism};
+use crate::{CramSecret, Credentials, Evidence, Failure, Mechanism, server::cram};
+
+/// What a client does about channel binding (RFC 5802 §6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Binding<'a> {
+    /// It cannot bind, or need not.
+    #[default]
+    Unused,
+    /// It could, and was not offered it; a server that did offer it learns so that somebody is between.
+    NotOffered,
+    /// It binds to what names this connection alone, `tls-exporter` (RFC 9266).
+    To(&'a [u8]),
+}
 
 /// A client's side of an exchange.
 #[derive(Debug)]
 pub struct ClientExchange {
     credentials: Credentials,
     answered: u8,
+    scram: Option<scram::Client>,
 }
 
 impl ClientExchange {
-    /// Begins by the mechanism of the credentials; also gives the initial response (base64), where there is one.
-    pub fn start(credentials: Credentials) -> (Self, Option<Zeroizing<String>>) {
-        let initial = match credentials.mechanism {
-            Mechanism::Plain => Some(plain(&credentials)),
-            Mechanism::Login => None,
-        };
-        let exchange = Self {
+    /// Begins by the mechanism of the credentials, unbound; also gives the initial response (base64), where there is one. `nonce` is
+    /// chance, never used before: 18 octets or more.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Malformed`]: these credentials cannot be used by this mechanism.
+    pub fn start(
+        credentials: Credentials,
+        nonce: &[u8],
+    ) -> Result<(Self, Option<Zeroizing<String>>), Failure> {
+        Self::start_bound(credentials, nonce, Binding::Unused)
+    }
+
+    /// Begins as [`start`](Self::start) does, on a connection of which more is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Malformed`]: these credentials cannot be used by this mechanism, or it does not bind so.
+    pub fn start_bound(
+        credentials: Credentials,
+        nonce: &[u8],
+        binding: Binding<'_>,
+    ) -> Result<(Self, Option<Zeroizing<String>>), Failure> {
+        let mut exchange = Self {
             credentials,
             answered: 0,
+            scram: None,
         };
-        (exchange, initial)
+        let credentials = &exchange.credentials;
+        let initial = match (credentials.mechanism, &credentials.evidence) {
+            (Mechanism::Plain, Evidence::Password(_)) => Some(plain(credentials)),
+            (Mechanism::Login | Mechanism::CramMd5, Evidence::Password(_)) => None,
+            (
+                Mechanism::ScramSha256Plus | Mechanism::ScramSha256 | Mechanism::ScramSha1,
+                Evidence::Password(_),
+            ) => {
+                let scram = scram::Client::new(credentials, nonce, binding)?;
+                let first = scram.first_message();
+                exchange.scram = Some(scram);
+                Some(encoded(&first))
+            }
+            (Mechanism::Xoauth2 | Mechanism::OauthBearer, Evidence::Token(token)) => {
+                Some(bearer(credentials, token.reveal()))
+            }
+            (Mechanism::External, Evidence::Certificate) => Some(encoded(authzid(credentials))),
+            _ => return Err(Failure::Malformed),
+        };
+        Ok((exchange, initial))
     }
 
     /// Answers a challenge (base64, the text of a 334) with the next line (base64).
     ///
     /// LOGIN servers word their prompts as they like, so the order counts, not the text.
-    pub fn respond(&mut self, _challenge: &str) -> Result<Zeroizing<String>, Failure> {
-        let answer = match (self.credentials.mechanism, self.answered) {
-            (Mechanism::Plain, 0) => plain(&self.credentials),
-            (Mechanism::Login, 0) => Zeroizing::new(STANDARD.encode(&self.credentials.authcid)),
-            (Mechanism::Login, 1) => {
-                Zeroizing::new(STANDARD.encode(self.credentials.password.reveal()))
+    ///
+    /// # Errors
+    ///
+    /// The server said something that the mechanism does not have, or, of SCRAM, does not know the password itself.
+    pub fn respond(&mut self, challenge: &str) -> Result<Zeroizing<String>, Failure> {
+        let credentials = &self.credentials;
+        let password = || {
+            let password = credentials.password().ok_or(Failure::Malformed)?;
+            Ok::<_, Failure>(password.reveal())
+        };
+        let answer = match (credentials.mechanism, self.answered) {
+            (Mechanism::Plain, 0) => plain(credentials),
+            (Mechanism::Login, 0) => encoded(&credentials.authcid),
+            (Mechanism::Login, 1) => encoded(password()?),
+            (Mechanism::CramMd5, 0) => {
+                let secret = CramSecret::new(password()?.as_bytes());
+                let digest = cram::digest(&secret, &decoded(challenge)?);
+                encoded(&format!("{} {digest}", credentials.authcid))
+            }
+            (Mechanism::External, 0) => encoded(authzid(credentials)),
+            // The server says why the token is refused, and wants to hear that it was heard (RFC 7628 §3.2.3).
+            (Mechanism::OauthBearer, 0) => encoded("\u{1}"),
+            (Mechanism::Xoauth2, 0) => encoded(""),
+            (_, 0..=2) => {
+                let scram = self.scram.as_mut().ok_or(Failure::Malformed)?;
+                encoded(&scram.respond(&decoded_or_empty(challenge)?)?)
             }
             _ => return Err(Failure::Malformed),
         };
         self.answered += 1;
         Ok(answer)
     }
+
+    /// Whether the server may say now that all went well. Of SCRAM it must have shown before that it knows the password too.
+    pub fn may_end(&self) -> bool {
+        self.scram.as_ref().is_none_or(scram::Client::is_done)
+    }
 }
 
 fn plain(credentials: &Credentials) -> Zeroizing<String> {
-    let authzid = credentials.authzid.as_deref().unwrap_or_default();
-    let (authcid, password) = (&credentials.authcid, credentials.password.reveal());
-    let text = Zeroizing::new(format!("{authzid}\0{authcid}\0{password}"));
+    let authcid = &credentials.authcid;
+    let password = credentials.password().map_or("", |known| known.reveal());
+    let text = Zeroizing::new(format!("{}\0{authcid}\0{password}", authzid(credentials)));
+    encoded(&text)
+}
+
+fn bearer(credentials: &Credentials, token: &str) -> Zeroizing<String> {
+    let name = &credentials.authcid;
+    let whom = match credentials.mechanism {
+        Mechanism::Xoauth2 => format!("user={name}"),
+        _ => format!("n,a={},", scram::saslname(name)),
+    };
+    let text = Zeroizing::new(format!("{whom}\u{1}auth=Bearer {token}\u{1}\u{1}"));
+    encoded(&text)
+}
+
+fn authzid(credentials: &Credentials) -> &str {
+    credentials.authzid.as_deref().unwrap_or_default()
+}
+
+fn encoded(text: &str) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(text.as_bytes()))
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+fn decoded(challenge: &str) -> Result<String, Failure> {
+    let octets = STANDARD.decode(challenge).map_err(|_| Failure::Base64)?;
+    String::from_utf8(octets).map_err(|_| Failure::Malformed)
+}
 
-    use super::*;
-    use crate::{MAX_RESPONSE, Password, ServerExchange, Step};
-
-    fn verified(step: Step) -> Result<Credentials, Option<Failure>> {
-        match step {
-            Step::Verify(credentials) => Ok(credentials),
-            Step::Failed(failure) => Err(Some(failure)),
-            Step::Challenge { .. } => Err(None),
-        }
-    }
-
-    fn plain_response(decoded: &str) -> Result<Credentials, Option<Failure>> {
-        let response = STANDARD.encode(decoded);
-        verified(ServerExchange::start(Mechanism::Plain, Some(&response)))
-    }
-
-    #[test]
-    fn rfc_4616_messages() {
-        let credentials = plain_response("Ursel\0Kurt\0xipj3plmq").unwrap();
-        assert_eq!(credentials.authzid.as_deref(), Some("Ursel"));
-        assert_eq!(credentials.authcid, "Kurt");
-        assert_eq!(credentials.password.reveal(), "xipj3plmq");
-        assert!(!format!("{credentials:?}").contains("xipj3plmq"));
-        for bad in ["", "a", "a\0b", "a\0b\0", "\0\0c", "a\0b\0c\0d"] {
-            assert_eq!(
-                plain_response(bad),
-                Err(Some(Failure::Malformed)),
-                "{bad:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn bad_lines_end_the_exchange() {
-        let plain = |line: &str| verified(ServerExchange::start(Mechanism::Plain, Some(line)));
-        for bad in ["AGE", "A=A=", "AG E=", "AGEAYg==\n", "AGEAYh==", "!!!!"] {
-            assert_eq!(plain(bad), Err(Some(Failure::Base64)), "{bad:?}");
-        }
-        assert_eq!(plain("*"), Err(Some(Failure::Cancelled)));
-        assert_eq!(plain("="), Err(Some(Failure::Malformed)));
-        assert_eq!(plain("/wD/AP8="), Err(Some(Failure::Malformed)));
-        let long = "A".repeat(MAX_RESPONSE * 2);
-        assert_eq!(plain(&long), Err(Some(Failure::TooLong)));
-    }
-
-    #[test]
-    fn login_asks_twice_unless_the_name_came_along() {
-        let Step::Challenge { text, next } = ServerExchange::start(Mechanism::Login, None) else {
-            panic!()
-        };
-        assert_eq!(text, "VXNlcm5hbWU6");
-        let Step::Challenge { text, next } = next.respond(b"Ym9i") else {
-            panic!()
-        };
-        assert_eq!(text, "UGFzc3dvcmQ6");
-        assert_eq!(verified(next.respond(b"cHc=")).unwrap().authcid, "bob");
-        let early = ServerExchange::start(Mechanism::Login, Some("Ym9i"));
-        assert!(matches!(early, Step::Challenge { text, .. } if text == "UGFzc3dvcmQ6"));
-    }
-
-    proptest! {
-        #[test]
-        fn the_server_hears_what_the_client_says(
-            authcid in "[^\0]{1,30}", password in "[^\0]{1,30}", login: bool, initial: bool,
-        ) {
-            let mechanism = if login { Mechanism::Login } else { Mechanism::Plain };
-            let said = Credentials { mechanism, authzid: None, authcid, password: Password::new(password) };
-            let (mut client, first) = ClientExchange::start(said.clone());
-            let mut step = ServerExchange::start(mechanism, first.as_ref().filter(|_| initial).map(|text| text.as_str()));
-            while let Step::Challenge { text, next } = step {
-                step = next.respond(client.respond(&text).unwrap().as_bytes());
-            }
-            prop_assert_eq!(verified(step), Ok(said));
-        }
-
-        #[test]
-        fn nothing_panics(line in proptest::collection::vec(any::<u8>(), 0..100)) {
-            for mechanism in Mechanism::ALL {
-                if let Step::Challenge { next, .. } = ServerExchange::start(mechanism, None) {
-                    next.respond(&line);
-                }
-            }
-        }
+/// A server without an initial response begins with an empty challenge, and some put words there.
+fn decoded_or_empty(challenge: &str) -> Result<String, Failure> {
+    match challenge.trim() {
+        "" => Ok(String::new()),
+        text => decoded(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 mod config;
 mod content;
+mod deliver_by;
 mod delivery;
 mod setup;
 
@@ -27,6 +28,10 @@ pub struct ClientSession {
     greeting: String,
     tls: bool,
     authenticated: bool,
+    /// Chance for SASL; without it mechanisms that need some are left alone.
+    seed: Option<[u8; 32]>,
+    /// See [`ClientSession::set_binding`].
+    binding: Option<Vec<u8>>,
     /// The host holds a transaction that failed half-way; RSET comes before the next mail.
     needs_reset: bool,
 }
@@ -38,7 +43,8 @@ pub enum Progress {
     StartTls,
     /// The host is ready: [`ClientSession::send`] or [`ClientSession::quit`].
     Ready,
-    /// Give the content by [`ClientSession::content`], then [`ClientSession::content_end`].
+    /// Give the content by [`ClientSession::content`], as long as no [replies are to come first](ClientSession::awaits_replies), then
+    /// [`ClientSession::content_end`].
     SendContent,
     /// The mail is done: one result per recipient, in the order of [`OutgoingMail::recipients`]. The session is
     /// ready for the next mail unless it [is closed](ClientSession::is_closed).
@@ -96,6 +102,12 @@ pub enum ClientError {
     /// The host offers no mechanism of ours.
     #[error("the host offers no authentication that we know ({})", offered(.0))]
     NoMechanism(Vec<String>),
+    /// The password has characters that the host's mechanism has no place for.
+    #[error("the password cannot be used by the mechanism that the host offers")]
+    UnfitPassword,
+    /// The host let us in without showing that it knows the password, as its mechanism demands.
+    #[error("the host did not prove that it knows the password")]
+    UnprovenServer,
     /// The host, or somebody between, sent plain text behind its reply to STARTTLS (RFC 3207).
     #[error("plain text followed the reply to STARTTLS")]
     PlaintextAfterStartTls,
@@ -137,6 +149,8 @@ enum Phase {
     Ready,
     Envelope(Delivery),
     Content(Delivery, Encoder),
+    /// A chunk was refused; the others are answered too.
+    Cut(Delivery),
     Ending(Delivery),
     Quitting,
     Closed,
@@ -154,8 +168,22 @@ impl ClientSession {
             greeting: String::new(),
             tls,
             authenticated: false,
+            seed: None,
+            binding: None,
             needs_reset: false,
         }
+    }
+
+    /// Chance for the nonces of SASL, used for no other conversation: with it a host is shown a proof of the password rather than the
+    /// password, where it offers that.
+    pub fn set_seed(&mut self, seed: [u8; 32]) {
+        self.seed = Some(seed);
+    }
+
+    /// What names this connection alone (`tls-exporter`, RFC 9266), once it is encrypted: a proof is bound to it where the host offers
+    /// that, so that nobody between can use it.
+    pub fn set_binding(&mut self, binding: Option<Vec<u8>>) {
+        self.binding = binding;
     }
 
     /// Takes replies off `input`. None: write the output, then read more (or give content).
@@ -230,7 +258,7 @@ impl ClientSession {
             Phase::StartTls | Phase::Handshake => Stage::StartTls,
             Phase::Auth(_) => Stage::Auth,
             Phase::Envelope(delivery) => delivery.stage(),
-            Phase::Content(..) => Stage::Content,
+            Phase::Content(..) | Phase::Cut(_) => Stage::Content,
             Phase::Ending(_) => Stage::End,
             Phase::Quitting => Stage::Quit,
             Phase::Ready | Phase::Closed => Stage::Idle,
@@ -246,9 +274,10 @@ impl ClientSession {
     pub fn abandon(&mut self) -> (Stage, Vec<Option<RecipientResult>>) {
         let stage = self.stage();
         let results = match mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Envelope(delivery) | Phase::Content(delivery, _) | Phase::Ending(delivery) => {
-                delivery.results
-            }
+            Phase::Envelope(delivery)
+            | Phase::Content(delivery, _)
+            | Phase::Cut(delivery)
+            | Phase::Ending(delivery) => delivery.results,
             _ => Vec::new(),
         };
         (stage, results)
@@ -266,17 +295,18 @@ impl ClientSession {
                 self.step_setup(phase, reply, input_empty)
             }
             // RFC 5321 §3.8: a host that says 421 closes the connection, whatever was asked.
-            Phase::Envelope(delivery) | Phase::Content(delivery, _) | Phase::Ending(delivery)
+            Phase::Envelope(delivery) if reply.code() == SERVICE_NOT_AVAILABLE_421 => {
+                let stage = delivery.awaited();
+                Ok(Some(Progress::Done(delivery.cut_short(stage, &reply))))
+            }
+            Phase::Content(delivery, _) | Phase::Cut(delivery) | Phase::Ending(delivery)
                 if reply.code() == SERVICE_NOT_AVAILABLE_421 =>
             {
                 Ok(Some(Progress::Done(delivery.cut_short(stage, &reply))))
             }
             Phase::Envelope(delivery) => self.step_envelope(delivery, reply),
-            Phase::Content(mut delivery, encoder) => {
-                delivery.chunk_answered(reply)?;
-                self.phase = Phase::Content(delivery, encoder);
-                Ok(None)
-            }
+            Phase::Content(delivery, encoder) => self.step_content(delivery, encoder, reply),
+            Phase::Cut(delivery) => self.step_cut(delivery, reply),
             Phase::Ending(delivery) => self.step_ending(delivery, reply),
             Phase::Quitting => Ok(Some(Progress::Closed)),
             waiting @ (Phase::Ready | Phase::Handshake | Phase::Closed) => {

@@ -35,5 +35,5 @@ pub use client::{
 };
 pub use server::{
     CloseReason, Event, Flavour, Hello, HelloKind, MailRequest, Offers, PolicyReply, RcptRequest,
-    ServerConfig, ServerLimits, ServerSession, Transaction,
+    ServerConfig, ServerLimits, ServerSession, TokenRefused, Transaction,
 };

@@ -1,20 +1,26 @@
 //! The server's end.
 
 mod answer;
+mod auth;
 mod command;
 mod config;
 mod content;
+mod deliver_by;
 mod event;
+mod foreign;
+mod offers;
+mod proxied;
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-pub use config::{Flavour, Offers, ServerConfig, ServerLimits};
+pub use config::{Flavour, Offers, ServerConfig, ServerLimits, TokenRefused};
 pub use event::{
     CloseReason, Event, Hello, HelloKind, MailRequest, PolicyReply, RcptRequest, Transaction,
 };
+use postroad_envelope::Timestamp;
 use postroad_reply::*;
-use postroad_sasl::{Identity, ServerExchange};
+use postroad_sasl::{Asking, Calling, Identity, Mechanism, ServerExchange};
 use postroad_smtp::{
     Command, ContentChecker, DotDecoder, Forwarded, LineDecoder, LineFault, MAX_AUTH_LINE,
 };
@@ -30,14 +36,33 @@ pub struct ServerSession {
     tls: bool,
     hello: Option<Hello>,
     identity: Option<Identity>,
+    channel: Channel,
+    speaker: proxied::Speaker,
+    /// See [`ServerSession::set_size_limit`].
+    size_limit: Option<u64>,
     /// For the next transaction, which takes it.
     forwarded: Option<Forwarded>,
     counts: Counts,
+    /// As the driver told last.
+    now: Timestamp,
+}
+
+/// What the driver told of the connection, for AUTH.
+#[derive(Debug, Default)]
+struct Channel {
+    /// Chance; without it, mechanisms that need some are not offered.
+    seed: Option<[u8; 32]>,
+    exchanges: u64,
+    /// See [`ServerSession::set_binding`].
+    binding: Option<Vec<u8>>,
+    certified: bool,
 }
 
 /// What happened so far in the whole conversation, TLS or not.
 #[derive(Debug, Default)]
 struct Counts {
+    mails: u32,
+    commands: u32,
     errors: u32,
     auth_failures: u32,
     refused_recipients: u32,
@@ -55,6 +80,8 @@ enum Phase {
     Idle,
     /// AUTH waits for a response.
     Exchange(ServerExchange),
+    /// The client was told why its token is refused, and says that it heard it (RFC 7628 §3.2.3).
+    TokenRefused(Reply),
     /// MAIL was accepted.
     Transaction(Transaction),
     /// Behind 354.
@@ -76,9 +103,15 @@ enum Phase {
 enum Pending {
     Connected,
     Hello(Hello),
-    Auth,
-    Mail(MailRequest),
+    XClient,
+    Secret(Asking),
+    Context(Calling),
+    Auth(Mechanism),
+    /// With the priority that was granted, if that is less than was asked for (RFC 6710).
+    Mail(MailRequest, Option<i8>),
     Rcpt(Transaction, RcptRequest),
+    /// VRFY or EXPN: where it goes on, and what is said if nothing is told.
+    Question(Box<Phase>, Reply),
     /// `early`: the client sent something behind DATA without waiting for the reply.
     Data {
         transaction: Transaction,
@@ -93,7 +126,8 @@ enum Pending {
 struct Incoming {
     transaction: Transaction,
     received: u64,
-    checker: ContentChecker,
+    /// None for content that may hold anything (BODY=BINARYMIME).
+    checker: Option<ContentChecker>,
     /// Set: the rest is read and dropped, and this is the answer.
     fault: Option<Reply>,
 }
@@ -117,9 +151,43 @@ impl ServerSession {
             tls,
             hello: None,
             identity: None,
+            channel: Channel::default(),
+            speaker: proxied::Speaker::default(),
+            size_limit: None,
             forwarded: None,
             counts: Counts::default(),
+            now: Timestamp::default(),
         }
+    }
+
+    /// Octets of content this client may send, in place of [`ServerLimits::size`]; known once it has proved who it is.
+    pub fn set_size_limit(&mut self, limit: Option<u64>) {
+        self.size_limit = limit;
+    }
+
+    /// Octets of content, now.
+    fn size_limit(&self) -> u64 {
+        self.size_limit.unwrap_or(self.config.limits.size)
+    }
+
+    /// What time it is, for extensions that speak of it. To be told before input is given.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// Chance for the nonces of SASL, used for no other conversation. Without it mechanisms that need one are not offered.
+    pub fn set_seed(&mut self, seed: [u8; 32]) {
+        self.channel.seed = Some(seed);
+    }
+
+    /// What names this connection alone, once TLS 1.3 is in use: 32 octets by `tls-exporter` (RFC 9266).
+    pub fn set_binding(&mut self, binding: Option<Vec<u8>>) {
+        self.channel.binding = binding.filter(|_| self.speaks_for_itself());
+    }
+
+    /// Whether the client showed a certificate that may speak for an account.
+    pub fn set_certified(&mut self, certified: bool) {
+        self.channel.certified = certified && self.speaks_for_itself();
     }
 
     /// The next event. None: write the output, and give more input, or the answer that is due.
@@ -142,6 +210,9 @@ impl ServerSession {
                     if !progress {
                         return None;
                     }
+                }
+                phase if self.is_foreign(&phase, input) => {
+                    self.phase = self.other_protocol(phase);
                 }
                 phase => {
                     let Some(line) = self.lines.decode(input) else {
@@ -168,6 +239,7 @@ impl ServerSession {
             self.hello = None;
             self.identity = None;
             self.forwarded = None;
+            self.size_limit = None;
             self.lines = LineDecoder::new(MAX_AUTH_LINE);
             self.phase = Phase::Idle;
         }
@@ -240,18 +312,41 @@ impl ServerSession {
         line: Result<Bytes, LineFault>,
         more_input: bool,
     ) -> Phase {
+        // Whatever the line is: responses of AUTH and what is no command too.
+        if self.counts.commands >= self.config.limits.commands {
+            let text = "too many commands on one connection, please connect again";
+            return self.give_up(text, CloseReason::TooManyCommands);
+        }
+        self.counts.commands += 1;
         match (phase, line) {
             (Phase::Exchange(exchange), Ok(line)) => {
                 let step = exchange.respond(&line);
                 self.step_exchange(step)
             }
-            (Phase::Exchange(_), Err(fault)) => self.mistake(Phase::Idle, fault.reply()),
+            (Phase::TokenRefused(reply), Ok(_)) => self.refuse_auth(&reply),
+            (Phase::Exchange(_) | Phase::TokenRefused(_), Err(fault)) => {
+                self.mistake(Phase::Idle, fault.reply())
+            }
             (phase, Err(fault)) => self.mistake(phase, fault.reply()),
             (phase, Ok(line)) => match Command::parse(&line) {
                 Ok(command) => self.step_command(phase, command, more_input),
+                Err(_) if foreign::is_line(&line) => self.other_protocol(phase),
                 Err(error) => self.mistake(phase, error.reply()),
             },
         }
+    }
+
+    /// TLS where plain text is spoken: no line of it ends, so it is known by its first octets.
+    fn is_foreign(&self, phase: &Phase, input: &BytesMut) -> bool {
+        matches!(phase, Phase::Idle | Phase::Refused) && foreign::is_hello_of_tls(input)
+    }
+
+    /// A program that speaks another protocol may have been made to by a page in somebody's browser: nothing more is heard of it.
+    fn other_protocol(&mut self, phase: Phase) -> Phase {
+        self.reset(phase);
+        let text = "this is SMTP, and you speak something else";
+        let reply = Reply::new(SERVICE_NOT_AVAILABLE_421, POLICY_4_7_0, text);
+        self.closing(reply, CloseReason::OtherProtocol)
     }
 
     fn ask(&mut self, event: Event, pending: Pending) -> Phase {

@@ -63,8 +63,8 @@ fn converse(
                 current
                     .as_bytes()
                     .chunks(step)
-                    .for_each(|piece| client.content(piece));
-                client.content_end();
+                    .for_each(|piece| client.content(piece).unwrap());
+                client.content_end().unwrap();
             }
             Some(Progress::Closed) => return (taken, heard),
             Some(Progress::StartTls) => panic!("not offered"),
@@ -105,6 +105,8 @@ fn outgoing(recipients: &[&str], content: &str) -> OutgoingMail {
         requiretls: false,
         ret: None,
         envid: None,
+        priority: 0,
+        deliver_by: None,
         auth: None,
     }
 }

@@ -3,7 +3,9 @@ use std::fmt;
 use bytes::BytesMut;
 use postroad_address::{ForwardPath, ReversePath};
 
-use crate::{CommandError, MAX_AUTH_LINE, MAX_COMMAND_LINE, MailParams, RcptParams, XForward};
+use crate::{
+    CommandError, MAX_AUTH_LINE, MAX_COMMAND_LINE, MailParams, RcptParams, XClient, XForward,
+};
 
 /// A command with its arguments (RFC 5321 §4.1, RFC 2033, 3030, 3207, 4954).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +50,18 @@ pub enum Command {
     StartTls,
     /// XFORWARD (Postfix's): who the client of the client is.
     XForward(XForward),
+    /// XCLIENT (Postfix's): for whom a proxy speaks from now on.
+    XClient(XClient),
     /// RSET (§4.1.1.5).
     Rset,
-    /// VRFY (§4.1.1.6).
-    Vrfy,
-    /// EXPN (§4.1.1.7).
-    Expn,
-    /// HELP (§4.1.1.8).
-    Help,
+    /// VRFY (§4.1.1.6), with what it asks for.
+    Vrfy(String),
+    /// EXPN (§4.1.1.7), with what it asks for.
+    Expn(String),
+    /// HELP (§4.1.1.8), with its topic if it has one.
+    Help(Option<String>),
+    /// ETRN (RFC 1985), which a server may have and we do not.
+    Etrn,
     /// NOOP (§4.1.1.9).
     Noop,
     /// QUIT (§4.1.1.10).
@@ -115,14 +121,21 @@ impl Command {
             "AUTH" => auth(arguments),
             "STARTTLS" => alone(arguments, "STARTTLS", Self::StartTls),
             "XFORWARD" => XForward::parse(arguments).map(Self::XForward),
+            "XCLIENT" => XClient::parse(arguments).map(Self::XClient),
             "RSET" => alone(arguments, "RSET", Self::Rset),
             "QUIT" => alone(arguments, "QUIT", Self::Quit),
             "NOOP" => Ok(Self::Noop),
-            "HELP" => Ok(Self::Help),
-            "VRFY" if !arguments.is_empty() => Ok(Self::Vrfy),
-            "VRFY" => Err(CommandError::Arguments("VRFY name")),
-            "EXPN" if !arguments.is_empty() => Ok(Self::Expn),
-            "EXPN" => Err(CommandError::Arguments("EXPN list")),
+            "HELP" => Ok(Self::Help(topic(arguments))),
+            "VRFY" => topic(arguments)
+                .map(Self::Vrfy)
+                .ok_or(CommandError::Arguments("VRFY name")),
+            "EXPN" => topic(arguments)
+                .map(Self::Expn)
+                .ok_or(CommandError::Arguments("EXPN list")),
+            "ETRN" if !arguments.is_empty() => Ok(Self::Etrn),
+            "ETRN" => Err(CommandError::Arguments("ETRN domain")),
+            // RFC 5321 Appendix F.2 and F.6: known, and not to be had.
+            "TURN" | "ATRN" | "SEND" | "SOML" | "SAML" => Err(CommandError::NotImplemented),
             _ => Err(CommandError::Unknown),
         }
     }
@@ -153,6 +166,10 @@ fn alone(arguments: &str, usage: &'static str, command: Command) -> Result<Comma
     } else {
         Err(CommandError::Arguments(usage))
     }
+}
+
+fn topic(arguments: &str) -> Option<String> {
+    (!arguments.is_empty()).then(|| arguments.to_owned())
 }
 
 fn helo(arguments: &str, usage: &'static str) -> Result<HeloName, CommandError> {
@@ -273,11 +290,14 @@ impl fmt::Display for Command {
             } => write!(f, "AUTH {mechanism} {response}"),
             Self::StartTls => f.write_str("STARTTLS"),
             Self::XForward(told) => write!(f, "XFORWARD{told}"),
+            Self::XClient(told) => write!(f, "XCLIENT{told}"),
             Self::Rset => f.write_str("RSET"),
+            Self::Vrfy(name) => write!(f, "VRFY {name}"),
+            Self::Expn(name) => write!(f, "EXPN {name}"),
+            Self::Help(None) => f.write_str("HELP"),
+            Self::Help(Some(topic)) => write!(f, "HELP {topic}"),
             // Without its argument, since we never ask.
-            Self::Vrfy => f.write_str("VRFY ?"),
-            Self::Expn => f.write_str("EXPN ?"),
-            Self::Help => f.write_str("HELP"),
+            Self::Etrn => f.write_str("ETRN ?"),
             Self::Noop => f.write_str("NOOP"),
             Self::Quit => f.write_str("QUIT"),
         }

@@ -7,6 +7,9 @@ pub enum CommandError {
     /// No command of ours begins so.
     #[error("command not recognised")]
     Unknown,
+    /// A command of old that nobody should offer (RFC 5321 Appendix F).
+    #[error("this command is not implemented")]
+    NotImplemented,
     /// The line is not UTF-8, or holds control characters.
     #[error("the line is not printable UTF-8")]
     Unprintable,
@@ -38,6 +41,7 @@ impl CommandError {
     pub fn reply(&self) -> Reply {
         let (code, enhanced) = match self {
             Self::Unknown => (SYNTAX_ERROR_500, INVALID_COMMAND_5_5_1),
+            Self::NotImplemented => (NOT_IMPLEMENTED_502, INVALID_COMMAND_5_5_1),
             Self::Unprintable | Self::TooLong => (SYNTAX_ERROR_500, SYNTAX_5_5_2),
             Self::Arguments(_) => (PARAMETER_SYNTAX_501, INVALID_PARAMETER_5_5_4),
             Self::Sender(_) => (PARAMETER_SYNTAX_501, BAD_SENDER_SYNTAX_5_1_7),

@@ -31,12 +31,16 @@ pub enum Extension {
     Auth(Vec<String>),
     /// FUTURERELEASE (RFC 4865): longest interval in seconds, and the rest of the line.
     FutureRelease(u64, String),
-    /// DELIVERBY (RFC 2852): least seconds, 0 for none.
+    /// DELIVERBY (RFC 2852): least seconds, 0 for none; what else may stand there is for later documents.
     DeliverBy(u64),
     /// MT-PRIORITY (RFC 6710) with its profile, if named.
     MtPriority(Option<String>),
+    /// LIMITS (RFC 9422): names and values, as they stand.
+    Limits(Vec<(String, Option<u64>)>),
     /// XFORWARD (Postfix's) with the attributes that are taken, in upper case.
     XForward(Vec<String>),
+    /// XCLIENT (Postfix's) likewise.
+    XClient(Vec<String>),
     /// HELP.
     Help,
     /// A line we do not know, whole.
@@ -61,7 +65,9 @@ impl Extension {
             "STARTTLS" => Self::StartTls,
             "REQUIRETLS" => Self::RequireTls,
             "AUTH" => Self::Auth(upper_case(arguments)),
+            "LIMITS" => Self::Limits(limits(arguments)),
             "XFORWARD" => Self::XForward(upper_case(arguments)),
+            "XCLIENT" => Self::XClient(upper_case(arguments)),
             "FUTURERELEASE" => {
                 let (interval, until) = arguments.split_once(' ').unwrap_or((arguments, ""));
                 match decimal(interval) {
@@ -69,7 +75,7 @@ impl Extension {
                     None => Self::Other(line.to_owned()),
                 }
             }
-            "DELIVERBY" => Self::DeliverBy(decimal(arguments).unwrap_or(0)),
+            "DELIVERBY" => Self::DeliverBy(least_time(arguments)),
             "MT-PRIORITY" => {
                 Self::MtPriority((!arguments.is_empty()).then(|| arguments.to_owned()))
             }
@@ -77,6 +83,25 @@ impl Extension {
             _ => Self::Other(line.to_owned()),
         }
     }
+}
+
+/// RFC 9422 §4: what has no value, or none that is a number, is none of the limits we know; what has no name is none at all.
+fn limits(arguments: &str) -> Vec<(String, Option<u64>)> {
+    let words = arguments.split_ascii_whitespace();
+    let limit = |word: &str| match word.split_once('=') {
+        Some((name, value)) => (name.to_ascii_uppercase(), decimal(value)),
+        None => (word.to_ascii_uppercase(), None),
+    };
+    let has_name = |(name, _): &(String, _)| {
+        !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic())
+    };
+    words.map(limit).filter(has_name).collect()
+}
+
+/// RFC 2852 §2 (3): the first of a list; anything else says nothing of a least time.
+fn least_time(arguments: &str) -> u64 {
+    let first = arguments.split(',').next().unwrap_or_default();
+    decimal(first.trim()).unwrap_or(0)
 }
 
 fn upper_case(words: &str) -> Vec<String> {
@@ -111,7 +136,18 @@ impl fmt::Display for Extension {
             Self::DeliverBy(least) => write!(f, "DELIVERBY {least}"),
             Self::MtPriority(None) => f.write_str("MT-PRIORITY"),
             Self::MtPriority(Some(profile)) => write!(f, "MT-PRIORITY {profile}"),
+            Self::Limits(limits) => {
+                f.write_str("LIMITS")?;
+                for (name, value) in limits {
+                    match value {
+                        Some(value) => write!(f, " {name}={value}")?,
+                        None => write!(f, " {name}")?,
+                    }
+                }
+                Ok(())
+            }
             Self::XForward(attributes) => write!(f, "XFORWARD {}", attributes.join(" ")),
+            Self::XClient(attributes) => write!(f, "XCLIENT {}", attributes.join(" ")),
             Self::Help => f.write_str("HELP"),
             Self::Other(line) => f.write_str(line),
         }
@@ -159,6 +195,35 @@ impl Capabilities {
             .map(String::as_str)
     }
 
+    /// A limit that the host told (RFC 9422), by its name in upper case; none: it told none, or none that is a number.
+    pub fn limit(&self, name: &str) -> Option<u64> {
+        let limits = self
+            .extensions
+            .iter()
+            .filter_map(|extension| match extension {
+                Extension::Limits(limits) => Some(limits),
+                _ => None,
+            });
+        limits
+            .flatten()
+            .find_map(|(known, value)| value.filter(|_| known == name))
+    }
+
+    /// Whether MT-PRIORITY (RFC 6710) was offered, whatever profile was named.
+    pub fn takes_priority(&self) -> bool {
+        let offered = |extension: &Extension| matches!(extension, Extension::MtPriority(_));
+        self.extensions.iter().any(offered)
+    }
+
+    /// The least seconds by which mail is taken that is to be returned otherwise, 0 for any; none: DELIVERBY (RFC 2852) was not offered.
+    pub fn deliver_by(&self) -> Option<u64> {
+        let mut extensions = self.extensions.iter();
+        extensions.find_map(|extension| match extension {
+            Extension::DeliverBy(least) => Some(*least),
+            _ => None,
+        })
+    }
+
     /// All lines.
     pub fn extensions(&self) -> &[Extension] {
         &self.extensions
@@ -191,7 +256,9 @@ mod tests {
             "DELIVERBY",
             "MT-PRIORITY MIXER",
             "MT-PRIORITY",
+            "LIMITS RCPTMAX=100 MAILMAX=5",
             "XFORWARD NAME ADDR",
+            "XCLIENT NAME ADDR",
             "HELP",
             "X-ELSE a b",
         ];
@@ -209,15 +276,43 @@ mod tests {
     fn capabilities_of_a_real_reply() {
         let reply = Reply::plain(
             OK_250,
-            "mx.example at your service\nsize 0\npipelining\nAUTH plain  LOGIN\nAUTH=PLAIN",
+            "mx.example at your service\nsize 0\npipelining\nAUTH plain  LOGIN\nAUTH=PLAIN\n\
+             LIMITS rcptmax=7 MAILMAX\nMT-PRIORITY MIXER",
         );
         let capabilities = Capabilities::from_reply(&reply);
         assert_eq!(capabilities.size(), Some(None));
         assert!(capabilities.offers(&Extension::Pipelining));
         assert!(!capabilities.offers(&Extension::StartTls));
+        assert_eq!(capabilities.limit("RCPTMAX"), Some(7));
+        assert_eq!(capabilities.limit("MAILMAX"), None);
+        assert!(capabilities.takes_priority());
         assert_eq!(
             capabilities.mechanisms().collect::<Vec<_>>(),
             ["PLAIN", "LOGIN"]
         );
+    }
+
+    #[test]
+    fn the_least_time_is_the_first_of_a_list() {
+        for (line, least) in [
+            ("DELIVERBY", 0),
+            ("deliverby 240", 240),
+            ("DELIVERBY 30,LATER", 30),
+            ("DELIVERBY ,LATER", 0),
+            ("DELIVERBY soon", 0),
+        ] {
+            let reply = Reply::plain(OK_250, format!("mx.example\n{line}"));
+            let capabilities = Capabilities::from_reply(&reply);
+            assert_eq!(capabilities.deliver_by(), Some(least), "{line}");
+        }
+        let reply = Reply::plain(OK_250, "mx.example\nDSN");
+        assert_eq!(Capabilities::from_reply(&reply).deliver_by(), None);
+    }
+
+    #[test]
+    fn a_limit_without_a_name_is_none() {
+        for (line, read) in [("LIMITS A =1", "LIMITS A"), ("LIMITS B a\x0b=", "LIMITS B")] {
+            assert_eq!(Extension::parse(line).to_string(), read);
+        }
     }
 }

@@ -33,6 +33,7 @@ mod extension;
 mod line;
 mod parameter;
 mod reply;
+mod xclient;
 mod xforward;
 mod xtext;
 
@@ -43,6 +44,7 @@ pub use extension::{Capabilities, Extension};
 pub use line::{LineDecoder, LineFault};
 pub use parameter::{By, Hold, MailParams, RcptParams};
 pub use reply::{ReplyDecoder, ReplyError};
+pub use xclient::{ClientProtocol, XClient};
 pub use xforward::{ForwardSource, Forwarded, Told, XForward};
 pub use xtext::{decode_xtext, encode_xtext};
 

@@ -1,6 +1,6 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use postroad_envelope::{BodyKind, Notify, OriginalRecipient, Ret, Timestamp};
+use postroad_envelope::{BodyKind, DeliverBy, Notify, OriginalRecipient, Ret, Timestamp};
 
 use crate::{
     CommandError,
@@ -42,6 +42,21 @@ pub enum Hold {
     Until(Timestamp),
 }
 
+impl Hold {
+    /// How long from `now`; nothing, if that moment is over.
+    pub fn after(self, now: Timestamp) -> Duration {
+        match self {
+            Self::For(seconds) => Duration::from_secs(seconds.into()),
+            Self::Until(moment) => moment.since(now),
+        }
+    }
+
+    /// When it ends.
+    pub fn until(self, now: Timestamp) -> Timestamp {
+        now.plus(self.after(now))
+    }
+}
+
 /// BY= as given: seconds from now, negative when already late (RFC 2852 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct By {
@@ -51,6 +66,39 @@ pub struct By {
     pub return_after: bool,
     /// `T`: trace.
     pub trace: bool,
+}
+
+impl By {
+    /// RFC 2852 §4: the most seconds that can be said, forwards and backwards.
+    pub const MOST: i64 = 999_999_999;
+
+    /// The moment made of the seconds (RFC 2852 §4), which may have passed.
+    pub fn from(self, now: Timestamp) -> DeliverBy {
+        let away = Duration::from_secs(self.seconds.unsigned_abs());
+        DeliverBy {
+            at: match self.seconds < 0 {
+                true => now.minus(away),
+                false => now.plus(away),
+            },
+            return_after: self.return_after,
+            trace: self.trace,
+        }
+    }
+
+    /// What is left of the time, in whole seconds, never more than there are (RFC 2852 §4.1.4).
+    pub fn left(deadline: DeliverBy, now: Timestamp) -> Self {
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(Self::MOST);
+        let late = now.since(deadline.at);
+        let left = match late.is_zero() {
+            true => seconds(deadline.at.since(now)),
+            false => -seconds(late + Duration::from_millis(999)),
+        };
+        Self {
+            seconds: left.clamp(-Self::MOST, Self::MOST),
+            return_after: deadline.return_after,
+            trace: deadline.trace,
+        }
+    }
 }
 
 /// The parameters of RCPT.
@@ -271,6 +319,15 @@ fn orcpt(value: &str) -> Option<OriginalRecipient> {
     })
 }
 
+/// The value of the parameter.
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = if self.return_after { "R" } else { "N" };
+        let trace = if self.trace { "T" } else { "" };
+        write!(f, "{};{mode}{trace}", self.seconds)
+    }
+}
+
 /// Each parameter with a blank before it.
 impl fmt::Display for MailParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -308,9 +365,7 @@ impl fmt::Display for MailParams {
             Some(Hold::Until(at)) => write!(f, " HOLDUNTIL={at}")?,
         }
         if let Some(by) = self.deliver_by {
-            let mode = if by.return_after { "R" } else { "N" };
-            let trace = if by.trace { "T" } else { "" };
-            write!(f, " BY={};{mode}{trace}", by.seconds)?;
+            write!(f, " BY={by}")?;
         }
         match self.priority {
             None => Ok(()),
@@ -323,7 +378,7 @@ impl fmt::Display for MailParams {
 impl fmt::Display for RcptParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.notify {
-            None => {}
+            None | Some(Notify::Unsaid) => {}
             Some(Notify::Never) => f.write_str(" NOTIFY=NEVER")?,
             Some(Notify::On {
                 success,

@@ -129,7 +129,7 @@ impl XForward {
 }
 
 /// What every attribute has in common. `[TEMPUNAVAIL]` is XCLIENT's word; somebody may say it here as well.
-fn told_as<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Told<T>> {
+pub(crate) fn told_as<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Told<T>> {
     let value = decode_xtext(text)?;
     let unavailable = [UNAVAILABLE, "[TEMPUNAVAIL]"];
     if unavailable
@@ -143,7 +143,7 @@ fn told_as<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Told<
 }
 
 /// A client without a name is called `unknown` by mail systems; no host is.
-fn name(text: &str) -> Option<Told<String>> {
+pub(crate) fn name(text: &str) -> Option<Told<String>> {
     Some(match told_as(text, printable)? {
         Told::Value(name) if name.eq_ignore_ascii_case("unknown") => Told::Unavailable,
         told => told,
@@ -151,7 +151,7 @@ fn name(text: &str) -> Option<Told<String>> {
 }
 
 /// An IPv6 address carries a tag; one without is understood as well.
-fn addr(value: &str) -> Option<IpAddr> {
+pub(crate) fn addr(value: &str) -> Option<IpAddr> {
     let tagged = value
         .split_at_checked("IPV6:".len())
         .filter(|(tag, _)| tag.eq_ignore_ascii_case("IPV6:"));
@@ -162,7 +162,7 @@ fn addr(value: &str) -> Option<IpAddr> {
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-fn port(value: &str) -> Option<u16> {
+pub(crate) fn port(value: &str) -> Option<u16> {
     let digits = value.bytes().all(|b| b.is_ascii_digit());
     value.parse().ok().filter(|&port| digits && port > 0)
 }
@@ -171,7 +171,7 @@ fn proto(value: &str) -> Option<String> {
     printable(value).filter(|proto| proto.len() <= LONGEST_PROTOCOL)
 }
 
-fn helo(value: &str) -> Option<HeloName> {
+pub(crate) fn helo(value: &str) -> Option<HeloName> {
     HeloName::parse(&printable(value)?)
 }
 
@@ -184,7 +184,7 @@ fn source(value: &str) -> Option<ForwardSource> {
 }
 
 /// The neighbour's client chose some of these texts, and what it chose must not cost the neighbour its command.
-fn printable(value: &str) -> Option<String> {
+pub(crate) fn printable(value: &str) -> Option<String> {
     let harmless = |c: char| match c {
         c if c.is_whitespace() || c.is_control() => '?',
         c => c,
@@ -204,12 +204,8 @@ impl fmt::Display for ForwardSource {
 /// The attributes, each behind a blank.
 impl fmt::Display for XForward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addr = |addr: &IpAddr| match addr {
-            IpAddr::V4(addr) => addr.to_string(),
-            IpAddr::V6(addr) => format!("IPV6:{addr}"),
-        };
         write_told(f, "NAME", self.name.as_ref(), Clone::clone)?;
-        write_told(f, "ADDR", self.addr.as_ref(), addr)?;
+        write_told(f, "ADDR", self.addr.as_ref(), addr_text)?;
         write_told(f, "PORT", self.port.as_ref(), ToString::to_string)?;
         write_told(f, "PROTO", self.proto.as_ref(), Clone::clone)?;
         write_told(f, "HELO", self.helo.as_ref(), ToString::to_string)?;
@@ -218,7 +214,14 @@ impl fmt::Display for XForward {
     }
 }
 
-fn write_told<T>(
+pub(crate) fn addr_text(addr: &IpAddr) -> String {
+    match addr {
+        IpAddr::V4(addr) => addr.to_string(),
+        IpAddr::V6(addr) => format!("IPV6:{addr}"),
+    }
+}
+
+pub(crate) fn write_told<T>(
     f: &mut fmt::Formatter<'_>,
     attribute: &str,
     told: Option<&Told<T>>,

@@ -1,15 +1,18 @@
 //! One connection, from greeting to close.
 
 mod events;
+mod proxied;
 
 use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 use postroad_envelope::{QueueId, Timestamp};
-use postroad_net::{Connection, PeerCertificate, Stream};
+use postroad_net::{Connection, PeerCertificate, Place, Stream};
 use postroad_reply::{
-    BAD_CONNECTION_4_4_2, Reply, SERVICE_NOT_AVAILABLE_421, SYSTEM_NOT_ACCEPTING_4_3_2,
+    BAD_CONNECTION_4_4_2, INVALID_COMMAND_5_5_1, Reply, SERVICE_NOT_AVAILABLE_421,
+    SYSTEM_NOT_ACCEPTING_4_3_2, TRANSACTION_FAILED_554,
 };
+use postroad_sasl::SecurityContext;
 use postroad_smtp_session::{CloseReason, ServerSession};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,11 +23,14 @@ use tracing::info;
 
 use crate::{ClientFacts, Smtpd, TransactionFacts, facts::tls_facts, intake::Intake};
 
-/// Octets read at a time.
+/// Octets of content read at a time.
 const READ: usize = 64 << 10;
-/// Content that must come within [`ServerTimeouts::data`](crate::ServerTimeouts::data): no client is that slow,
-/// but one that sends an octet now and then to hold a connection is.
-const BLOCK: usize = 1024;
+/// Octets of commands read at a time: ten thousand clients that say nothing hold no more than this each.
+const READ_COMMANDS: usize = 4 << 10;
+
+/// How long a client may take to say good-bye.
+const FAREWELL: Duration = Duration::from_secs(2);
+const EARLY: &str = "you spoke before the greeting, and whoever does so does not listen";
 
 pub struct Conversation<'a> {
     smtpd: &'a Smtpd,
@@ -32,7 +38,10 @@ pub struct Conversation<'a> {
     input: BytesMut,
     client: ClientFacts,
     mail: Option<Mail>,
+    /// Of an exchange of GSSAPI.
+    context: Option<Box<dyn SecurityContext>>,
     shutdown: CancellationToken,
+    place: Place,
     /// When a running transaction must have ended, once we leave.
     leave_at: Option<Instant>,
     accepted: u32,
@@ -79,6 +88,7 @@ impl<'a> Conversation<'a> {
             proxy,
             own,
             shutdown,
+            place,
             ..
         } = connection;
         let client = ClientFacts {
@@ -92,11 +102,9 @@ impl<'a> Conversation<'a> {
             identity: None,
             forwarded: None,
             known: smtpd.config.account.clone(),
+            proxied: None,
         };
-        let session = match smtpd.config.may_forward(peer) {
-            true => &smtpd.neighbour,
-            false => &smtpd.session,
-        };
+        let session = smtpd.session_of(peer, smtpd.config.is_proxy(peer));
         if !own {
             info!(
                 event = "connection_opened",
@@ -109,13 +117,17 @@ impl<'a> Conversation<'a> {
         }
         let _open = (!own).then(|| smtpd.counts.open.hold());
         let began = Instant::now();
+        let mut session = ServerSession::new(Arc::clone(session), smtpd.config.implicit_tls);
+        session.set_seed(rand::random());
         let mut conversation = Self {
             smtpd,
-            session: ServerSession::new(Arc::clone(session), smtpd.config.implicit_tls),
-            input: BytesMut::with_capacity(READ),
+            session,
+            input: BytesMut::new(),
             client,
             mail: None,
+            context: None,
             shutdown,
+            place,
             leave_at: None,
             accepted: 0,
             look: own,
@@ -134,9 +146,14 @@ impl<'a> Conversation<'a> {
                 Err(error) => return Ending::Tls(error),
             };
         }
-        let mut deadline = self.deadline();
-        let mut block = 0;
+        if let Some(ending) = self.before_greeting(&mut stream).await {
+            return ending;
+        }
+        let mut deadline = self.deadline(false);
+        let (mut block, least) = (0, self.smtpd.config.least_per_timeout());
+        let mut content_began = false;
         loop {
+            self.session.set_now(std::time::SystemTime::now().into());
             let (mut stepped, content) = (false, self.session.awaits_content());
             while let Some(event) = self.session.receive(&mut self.input) {
                 stepped = true;
@@ -166,12 +183,23 @@ impl<'a> Conversation<'a> {
             }
             // A command has its time as a whole; content has it for each block.
             let goes_on = content && self.session.awaits_content();
-            let renewed = if goes_on { block >= BLOCK } else { stepped };
+            content_began &= goes_on;
+            let begins = goes_on && !content_began && block > 0;
+            let renewed = if goes_on {
+                block >= least || begins
+            } else {
+                stepped
+            };
             if renewed {
-                (deadline, block) = (self.deadline(), 0);
+                content_began |= begins;
+                (deadline, block) = (self.deadline(content_began), 0);
             }
             match self.read(&mut stream, deadline).await {
-                Ok(Heard::Octets(0)) => return Ending::HungUp,
+                Ok(Heard::Octets(0)) => {
+                    // RFC 8446 §6.1: under TLS whoever ends says so, also to one who ended first.
+                    let _ = timeout(FAREWELL, stream.shutdown()).await;
+                    return Ending::HungUp;
+                }
                 Ok(Heard::Octets(count)) => block += count,
                 Ok(Heard::TooLate) => self.session.close(too_late(), CloseReason::TimedOut),
                 Ok(Heard::Shutdown) => self.session.close(leaving(), CloseReason::Shutdown),
@@ -184,18 +212,20 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    /// RFC 5321 §4.5.3.2: each state has its own.
+    fn deadline(&self, content_began: bool) -> Instant {
         let timeouts = &self.smtpd.config.timeouts;
-        let wait = if self.session.awaits_content() {
-            timeouts.data
-        } else {
-            timeouts.command
+        let wait = match self.session.awaits_content() {
+            true if content_began => timeouts.data,
+            true => timeouts.initiation,
+            false if self.session.hello().is_none() => timeouts.greeting,
+            false => timeouts.command,
         };
         Instant::now() + wait
     }
 
     async fn read(&mut self, stream: &mut Stream, deadline: Instant) -> io::Result<Heard> {
-        self.input.reserve(READ);
+        let most = self.make_room();
         loop {
             if self.shutdown.is_cancelled() {
                 // What was begun may end, nothing new begins.
@@ -210,7 +240,7 @@ impl<'a> Conversation<'a> {
                 .leave_at
                 .map_or(deadline, |leave_at| leave_at.min(deadline));
             // The buffer may have grown beyond what was asked; what is read stays bounded.
-            let mut room = (&mut self.input).limit(READ);
+            let mut room = (&mut self.input).limit(most);
             return tokio::select! {
                 biased;
                 () = self.shutdown.cancelled(), if self.leave_at.is_none() => continue,
@@ -220,6 +250,45 @@ impl<'a> Conversation<'a> {
                     Err(_) => Ok(Heard::TooLate),
                 },
             };
+        }
+    }
+
+    /// How much is read next. Between mails nothing of the room for content is kept.
+    fn make_room(&mut self) -> usize {
+        if self.session.awaits_content() {
+            self.input.reserve(READ);
+            return READ;
+        }
+        if self.input.is_empty() && self.input.capacity() > 2 * READ_COMMANDS {
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(READ_COMMANDS);
+        READ_COMMANDS
+    }
+
+    /// Waits before the greeting: whoever speaks now does not listen, as programs that only pour out mail do not. Under TLS from
+    /// the first octet nobody is asked to wait, since the handshake was waited for already.
+    async fn before_greeting(&mut self, stream: &mut Stream) -> Option<Ending> {
+        let config = &self.smtpd.config;
+        if config.greeting_delay.is_zero() || config.implicit_tls || self.look {
+            return None;
+        }
+        let until = Instant::now() + config.greeting_delay;
+        match self.read(stream, until).await {
+            Ok(Heard::TooLate) => None,
+            Ok(Heard::Octets(0)) => Some(Ending::HungUp),
+            Ok(Heard::Octets(_)) => {
+                self.smtpd.counts.early_talkers.count();
+                let reply = Reply::new(TRANSACTION_FAILED_554, INVALID_COMMAND_5_5_1, EARLY);
+                self.log_early(&reply);
+                self.session.close(reply, CloseReason::EarlyTalker);
+                None
+            }
+            Ok(Heard::Shutdown) => {
+                self.session.close(leaving(), CloseReason::Shutdown);
+                None
+            }
+            Err(error) => Some(Ending::Broken(error)),
         }
     }
 
@@ -247,15 +316,23 @@ impl<'a> Conversation<'a> {
         let stream = stream.upgrade_server(tls, &self.input, within).await?;
         if let Some(tls) = stream.tls_info() {
             self.smtpd.counts.encrypted(tls);
-            self.client.certificate = tls.peer.clone();
+            // Behind a proxy the certificate is the proxy's, and says nothing of its client.
+            self.client.certificate = match self.client.proxied {
+                None => tls.peer.clone(),
+                Some(_) => PeerCertificate::Absent,
+            };
+            self.session.set_binding(tls.binding.clone());
+            self.session.set_certified(tls.is_peer_verified());
         }
         self.client.tls = stream.tls_info().map(tls_facts);
+        self.unverify_proxied();
         // RFC 3207 §4.2.
         (self.client.hello, self.client.identity) = (None, None);
         Ok(stream)
     }
 
     async fn end(&mut self, mut stream: Stream, reason: CloseReason) -> Ending {
+        self.smtpd.counts.ended(reason);
         if let Err(error) = self.write(&mut stream).await {
             return Ending::Broken(error);
         }
@@ -267,7 +344,7 @@ impl<'a> Conversation<'a> {
             Ok::<(), io::Error>(())
         };
         // Whether the client takes part in it does not matter any more.
-        let _ = timeout(Duration::from_secs(2), farewell).await;
+        let _ = timeout(FAREWELL, farewell).await;
         Ending::Said(reason)
     }
 

@@ -1,9 +1,10 @@
 //! What a listener counts.
 
-use postroad_metrics::labels::{Login, Reason, Severity, Stage, TlsVersion};
+use postroad_metrics::labels::{Cut, Login, Reason, Severity, Stage, TlsVersion};
 use postroad_metrics::{Counter, Gauge, Histogram, Metrics, Table, list};
 use postroad_net::TlsInfo;
 use postroad_reply::{Reply, Severity as Kind};
+use postroad_smtp_session::CloseReason;
 
 /// The numbers of one listener.
 pub struct Counts {
@@ -11,6 +12,8 @@ pub struct Counts {
     pub open: Gauge,
     tls_sessions: Table<TlsVersion, Counter>,
     pub tls_failures: Counter,
+    pub early_talkers: Counter,
+    cut: Table<Cut, Counter>,
     /// None where nobody can log in.
     logins: Option<Table<Login, Counter>>,
     pub mails: Counter,
@@ -28,6 +31,8 @@ impl Counts {
             connections: metrics.counter(&list::CONNECTIONS, &name),
             open: metrics.gauge(&list::CONNECTIONS_OPEN, &name),
             tls_sessions: metrics.counters(&list::TLS_SESSIONS, &name),
+            early_talkers: metrics.counter(&list::EARLY_TALKERS, &name),
+            cut: metrics.counters(&list::CONVERSATIONS_CUT, &name),
             tls_failures: metrics.counter(&list::TLS_FAILURES, &name),
             logins: offers_auth.then(|| metrics.counters(&list::LOGINS, &name)),
             mails: metrics.counter(&list::MAILS_ACCEPTED, &name),
@@ -42,6 +47,26 @@ impl Counts {
         self.tls_sessions.count(match tls.version {
             postroad_net::TlsVersion::Tls12 => TlsVersion::Tls12,
             postroad_net::TlsVersion::Tls13 => TlsVersion::Tls13,
+        });
+    }
+
+    /// A conversation that ended so; only limits count.
+    pub fn ended(&self, reason: CloseReason) {
+        self.cut.count(match reason {
+            CloseReason::TooManyMails => Cut::Mails,
+            CloseReason::TooManyCommands => Cut::Commands,
+            CloseReason::TooManyErrors => Cut::Errors,
+            CloseReason::TooManyAuthFailures => Cut::AuthFailures,
+            CloseReason::TooManyRefusedRecipients => Cut::RefusedRecipients,
+            CloseReason::TooManyIdleCommands => Cut::IdleCommands,
+            CloseReason::TimedOut => Cut::Time,
+            CloseReason::Flood => Cut::Flood,
+            CloseReason::Quit
+            | CloseReason::Policy
+            | CloseReason::CommandInjection
+            | CloseReason::EarlyTalker
+            | CloseReason::OtherProtocol
+            | CloseReason::Shutdown => return,
         });
     }
 

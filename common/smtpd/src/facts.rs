@@ -1,9 +1,10 @@
 use std::net::{IpAddr, SocketAddr};
 
+use postroad_address::Mailbox;
 use postroad_envelope::{Origin, Protocol, QueueId, Recipient, TlsFacts};
 use postroad_net::{Peer, PeerCertificate, TlsInfo};
 use postroad_sasl::Identity;
-use postroad_smtp::{Forwarded, HeloName};
+use postroad_smtp::{ClientProtocol, Forwarded, HeloName};
 use postroad_smtp_session::{Hello, HelloKind, MailRequest};
 
 use crate::MailTerms;
@@ -34,6 +35,19 @@ pub struct ClientFacts {
     pub forwarded: Option<Forwarded>,
     /// Who it is known to be without AUTH.
     pub known: Option<String>,
+    /// The proxy that speaks for it (XCLIENT), and what else that told.
+    pub proxied: Option<Proxied>,
+}
+
+/// What a proxy told of the client for whom it speaks, beside its address and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxied {
+    /// The proxy.
+    pub by: Peer,
+    /// What the client called itself to the proxy.
+    pub helo: Option<HeloName>,
+    /// Whether it said EHLO there.
+    pub protocol: Option<ClientProtocol>,
 }
 
 /// A transaction under way.
@@ -47,6 +61,8 @@ pub struct TransactionFacts {
     pub terms: MailTerms,
     /// The recipients so far, after expansion, each address once.
     pub recipients: Vec<Recipient>,
+    /// Whose mail came back, as far as addresses told (VERP), each once.
+    pub bounces_of: Vec<Mailbox>,
 }
 
 impl TransactionFacts {
@@ -68,7 +84,9 @@ impl ClientFacts {
 
     /// What it calls itself.
     pub fn helo(&self) -> Option<&str> {
-        self.hello.as_ref().map(|hello| hello.name.as_str())
+        let told = self.proxied.as_ref().and_then(|told| told.helo.as_ref());
+        let own = || self.hello.as_ref().map(|hello| &hello.name);
+        told.or_else(own).map(HeloName::as_str)
     }
 
     /// Version and cipher, for logs.
@@ -102,7 +120,8 @@ impl ClientFacts {
     /// The same without hearsay.
     pub fn own_origin(&self, smtputf8: bool) -> Origin {
         Origin {
-            client: self.peer.addr(),
+            // A proxy need not know the address of its client.
+            client: self.peer.addr().filter(|addr| !addr.ip().is_unspecified()),
             rdns: self.rdns.clone(),
             helo: self.helo().map(str::to_owned),
             tls: self.tls.clone(),
@@ -141,7 +160,9 @@ impl ClientFacts {
     /// RFC 3848, RFC 6531 §4.3.
     fn protocol(&self, utf8: bool) -> Protocol {
         let (tls, auth) = (self.tls.is_some(), self.account().is_some());
+        let told = self.proxied.as_ref().and_then(|told| told.protocol);
         match self.hello.as_ref().map(|hello| hello.kind) {
+            _ if told == Some(ClientProtocol::Smtp) => Protocol::Smtp,
             Some(HelloKind::Ehlo) => Protocol::Esmtp { tls, auth, utf8 },
             Some(HelloKind::Lhlo) => Protocol::Lmtp { tls, auth, utf8 },
             Some(HelloKind::Helo) | None => Protocol::Smtp,

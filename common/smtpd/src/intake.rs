@@ -62,6 +62,7 @@ struct MailLog {
     mail_from: String,
     recipients: usize,
     message_id: Option<String>,
+    rests_until: Option<Timestamp>,
     counts: Arc<Counts>,
 }
 
@@ -103,13 +104,13 @@ impl Intake {
         }
     }
 
-    /// The content is complete: commits it. The commit goes on even if the conversation is dropped meanwhile.
+    /// The content is complete: commits it, and says until when it rests. The commit goes on even if the conversation is dropped meanwhile.
     pub async fn finish(
         self,
         smtpd: &Smtpd,
         client: &ClientFacts,
         transaction: &TransactionFacts,
-    ) -> Result<Accepted, Refusal> {
+    ) -> Result<(Accepted, Option<Timestamp>), Refusal> {
         let mut streaming = match self.state {
             State::Refused => return Err(unavailable("the content was refused")),
             State::Streaming(streaming) => streaming,
@@ -120,9 +121,13 @@ impl Intake {
             }
         };
         streaming.flush(smtpd).await?;
+        let policy = &smtpd.policy;
+        policy.content(client, transaction, streaming.size).await?;
+        let rests_until = streaming.log.rests_until;
         let commit = smtpd.commits.spawn(streaming.commit());
         match timeout(smtpd.config.timeouts.commit, commit).await {
-            Ok(Ok(result)) => result.map_err(Refusal::from),
+            Ok(Ok(Ok(accepted))) => Ok((accepted, rests_until)),
+            Ok(Ok(Err(error))) => Err(error.into()),
             // A commit that panicked or hangs: nobody knows, so the client keeps the mail.
             Ok(Err(error)) => Err(unavailable(error)),
             Err(_) => Err(unavailable("the commit takes too long")),
@@ -155,7 +160,8 @@ async fn begin(
         "client_protocol",
         client.forwarded_protocol(),
     );
-    if envelope.priority == 0 && block.is_bulk() {
+    let said = transaction.mail.params.priority.is_some();
+    if !said && envelope.priority == 0 && block.is_bulk() {
         envelope.priority = BULK_PRIORITY;
     }
     add_fact(&mut envelope, "message_id", message_id.as_deref());
@@ -164,6 +170,7 @@ async fn begin(
         mail_from: envelope.reverse_path.to_string(),
         recipients: envelope.recipients.len(),
         message_id,
+        rests_until: envelope.not_before,
         counts: Arc::clone(&smtpd.counts),
     };
     let submission = in_time(smtpd, smtpd.queue.submit(envelope)).await?;
@@ -212,14 +219,29 @@ fn envelope(
         tags: transaction.terms.tags.clone(),
         facts: terms.facts,
         listener: client.listener.clone(),
-        priority: transaction.terms.priority,
+        // What the session granted.
+        priority: params.priority.unwrap_or(transaction.terms.priority),
         body: params.body.unwrap_or(BodyKind::SevenBit),
         smtputf8: params.smtputf8,
         requiretls: params.requiretls,
         envid: params.envid.clone(),
         ret: params.ret,
-        auth: params.auth.clone(),
+        // RFC 4954 §5: who submitted a mail is believed of clients that we know; of others it is from nobody known.
+        auth: params.auth.as_ref().map(|mailbox| match origin.account {
+            Some(_) => mailbox.clone(),
+            None => String::new(),
+        }),
         size: params.size.unwrap_or(0),
+        // RFC 4865; what rests anyway rests at least as long.
+        not_before: params
+            .hold
+            .map(|hold| hold.until(now))
+            .filter(|until| *until > now)
+            .max(terms.not_before),
+        // RFC 2852 §4: from MAIL on, where the id was made.
+        deliver_by: params
+            .deliver_by
+            .map(|by| by.from(transaction.queue_id.minted_at())),
         verdicts: terms.verdicts,
         header_edits,
         origin,
@@ -249,6 +271,10 @@ fn received(
         host: &smtpd.config.session.host_name,
         queue_id: transaction.queue_id,
         only_recipient: only.as_ref(),
+        hidden: smtpd
+            .config
+            .hide_client
+            .then_some(smtpd.config.listener.as_str()),
         at,
     }
     .to_field()

@@ -31,15 +31,17 @@ mod conversation;
 mod counts;
 mod facts;
 mod intake;
+mod keys;
 mod policy;
 
 use std::sync::Arc;
 
 pub use config::{ServerTimeouts, SmtpdConfig};
-pub use facts::{ClientFacts, TransactionFacts};
+pub use facts::{ClientFacts, Proxied, TransactionFacts};
+pub use keys::{DeliverByKeys, PerConnection, Timeouts, listener_faults};
 pub use policy::{AuthDecision, HeaderTerms, MailTerms, Policy, RecipientDraft};
 use postroad_metrics::Metrics;
-use postroad_net::{Connection, ServerTls};
+use postroad_net::{Connection, Peer, ServerTls};
 use postroad_queue_client::QueueService;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +54,8 @@ pub struct Smtpd {
     session: Arc<postroad_smtp_session::ServerConfig>,
     /// For neighbours that may forward.
     neighbour: Arc<postroad_smtp_session::ServerConfig>,
+    /// The same two, for whoever comes through a proxy.
+    proxied: [Arc<postroad_smtp_session::ServerConfig>; 2],
     policy: Arc<dyn Policy>,
     queue: Arc<dyn QueueService>,
     tls: Option<ServerTls>,
@@ -86,6 +90,8 @@ impl Smtpd {
         Self {
             session: Arc::new(config.session.clone()),
             neighbour: Arc::new(config.with_neighbour()),
+            proxied: [config.session.clone(), config.with_neighbour()]
+                .map(|session| Arc::new(config.through_proxy(&session))),
             config,
             policy,
             queue,
@@ -105,6 +111,17 @@ impl Smtpd {
     ) -> Self {
         let shared = (self.commits.clone(), Arc::clone(&self.counts));
         Self::with(config, policy, Arc::clone(&self.queue), tls, shared)
+    }
+
+    /// What the conversation with a client at `peer` is like; `proxied`: a proxy may speak for it.
+    fn session_of(&self, peer: Peer, proxied: bool) -> &Arc<postroad_smtp_session::ServerConfig> {
+        let [ordinary, neighbour] = &self.proxied;
+        match (self.config.may_forward(peer), proxied) {
+            (false, false) => &self.session,
+            (true, false) => &self.neighbour,
+            (false, true) => ordinary,
+            (true, true) => neighbour,
+        }
     }
 
     /// Holds one conversation. `rdns` is the client's name by reverse DNS, confirmed by a forward look-up.

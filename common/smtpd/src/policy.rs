@@ -3,10 +3,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use postroad_address::{ForwardPath, Mailbox};
 use postroad_directory::{Resolution, Resolved};
-use postroad_envelope::{HeaderEdit, RouteOverride};
+use postroad_envelope::{HeaderEdit, RouteOverride, Timestamp};
 use postroad_message::HeaderBlock;
-use postroad_reply::Reply;
-use postroad_sasl::Credentials;
+use postroad_reply::{INVALID_COMMAND_5_5_1, NOT_IMPLEMENTED_502, Reply};
+use postroad_sasl::{
+    ContextAnswer, ContextCall, Credentials, Secret, SecretQuery, SecurityContext,
+};
 use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
 
 use crate::{ClientFacts, TransactionFacts};
@@ -17,8 +19,36 @@ pub trait Policy: Send + Sync + 'static {
     /// Whether this client is served at all.
     async fn connect(&self, client: &ClientFacts) -> PolicyReply;
 
+    /// What a mechanism has to know of an account to verify a proof. Of an account that cannot log in so, something that looks alike.
+    async fn secret(&self, _: &ClientFacts, _: &SecretQuery) -> Result<Secret, Reply> {
+        Err(not_here())
+    }
+
+    /// Has a security context (GSSAPI) do this: `held` is the one of this exchange, none at its first call. It comes back with what it made
+    /// of it.
+    async fn context(
+        &self,
+        _: &ClientFacts,
+        _held: Option<Box<dyn SecurityContext>>,
+        _: ContextCall,
+    ) -> Result<(Box<dyn SecurityContext>, ContextAnswer), Reply> {
+        Err(not_here())
+    }
+
     /// Whether these credentials are true.
-    async fn auth(&self, client: &ClientFacts, credentials: &Credentials) -> AuthDecision;
+    async fn auth(&self, _: &ClientFacts, _: &Credentials) -> AuthDecision {
+        AuthDecision::Refuse(not_here())
+    }
+
+    /// Whether the account that a proxy names is one (LOGIN of XCLIENT); asked only where it is believed.
+    async fn vouched(&self, _: &ClientFacts, _: &str) -> AuthDecision {
+        AuthDecision::Refuse(not_here())
+    }
+
+    /// Octets of the largest mail this client may send, now that it has proved who it is; none: as everybody.
+    fn size_limit(&self, _: &ClientFacts) -> Option<u64> {
+        None
+    }
 
     /// Whether mail from this sender is taken.
     async fn mail(&self, client: &ClientFacts, mail: &MailRequest) -> Result<MailTerms, Reply>;
@@ -36,6 +66,21 @@ pub trait Policy: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether content of so many octets, all of it there, is taken: asked last, right before it is committed.
+    async fn content(&self, _: &ClientFacts, _: &TransactionFacts, _: u64) -> Result<(), Reply> {
+        Ok(())
+    }
+
+    /// VRFY of a client that logged in: what it is told, or nothing (252).
+    async fn verify(&self, _: &ClientFacts, _: &str) -> Option<Reply> {
+        None
+    }
+
+    /// EXPN likewise.
+    async fn expand(&self, _: &ClientFacts, _: &str) -> Option<Reply> {
+        None
+    }
+
     /// What is to be changed now that the whole header is known. Received is added without being asked.
     async fn header(
         &self,
@@ -43,6 +88,12 @@ pub trait Policy: Send + Sync + 'static {
         transaction: &TransactionFacts,
         header: &HeaderBlock,
     ) -> Result<HeaderTerms, Reply>;
+}
+
+/// For policies of listeners that offer no AUTH: nobody gets as far as this.
+fn not_here() -> Reply {
+    let text = "authentication is not offered";
+    Reply::new(NOT_IMPLEMENTED_502, INVALID_COMMAND_5_5_1, text)
 }
 
 /// The answer to credentials.
@@ -83,6 +134,8 @@ pub struct RecipientDraft {
     pub route_override: Option<RouteOverride>,
     /// The folder below the mailbox.
     pub target_folder: Option<String>,
+    /// The recipient whose mail came back, if the address told (VERP).
+    pub bounce_of: Option<Mailbox>,
 }
 
 impl RecipientDraft {
@@ -94,6 +147,7 @@ impl RecipientDraft {
             tenant: None,
             route_override: None,
             target_folder: None,
+            bounce_of: None,
         }
     }
 
@@ -135,4 +189,6 @@ pub struct HeaderTerms {
     pub verdicts: BTreeMap<String, String>,
     /// Facts for the envelope; `message_id` is there without being asked.
     pub facts: BTreeMap<String, String>,
+    /// The mail rests until then before anything of it is tried.
+    pub not_before: Option<Timestamp>,
 }

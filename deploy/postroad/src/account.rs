@@ -1,5 +1,6 @@
-//! `postroad account add|move|list|export|hash`.
+//! `postroad account add|password|app-password|move|list|export|hash`.
 
+mod app_password;
 mod export;
 
 use std::io::{BufRead, IsTerminal, Read};
@@ -8,11 +9,15 @@ use std::process::{Command, Stdio};
 
 use comfy_table::Cell;
 use postroad_address::Mailbox;
-use postroad_directory::{Account, DirectoryError, add_account, hash_password, move_account};
+use postroad_directory::{
+    Account, DirectoryError, Keys, Secrets, add_account, hash_password, letters, move_account,
+    set_password,
+};
 use postroad_envelope::StoreName;
+use postroad_sasl::{CramSecret, SCRAM_ITERATIONS, ScramHash, ScramKeys};
 use serde_json::json;
 
-use crate::cli::AccountVerb;
+use crate::cli::{AccountVerb, PasswordOptions};
 use crate::fault::Fault;
 use crate::home::Home;
 use crate::terminal::{Terminal, lines, table};
@@ -26,17 +31,29 @@ pub fn carry_out(
     match verb {
         AccountVerb::Add {
             address,
-            generate,
+            password,
             store,
-        } => add(&address, generate, store.as_ref(), config, terminal),
+        } => add(&address, &password, store.as_ref(), config, terminal),
+        AccountVerb::Password { address, password } => {
+            set_password_of(&address, &password, config, terminal)
+        }
+        AccountVerb::AppPassword(verb) => app_password::carry_out(verb, config, terminal),
         AccountVerb::Move { address, to_store } => move_to(&address, &to_store, config, terminal),
         AccountVerb::List => list(config, terminal),
         AccountVerb::Export { to } => export::carry_out(to.as_deref(), config, terminal),
         AccountVerb::Hash => {
-            let hash = hash(&ask_password(terminal)?)?;
-            match terminal.wants_json() {
-                true => terminal.object(json!({ "password_hash": hash })),
-                false => terminal.line(hash),
+            let password = ask_password(terminal)?;
+            let hash = hash(&password)?;
+            let scram = scram_keys(&password, ScramHash::Sha256);
+            if terminal.wants_json() {
+                let scram = scram.map(|keys| keys.to_string());
+                terminal.object(json!({ "password_hash": hash, "scram_sha_256": scram }));
+            } else {
+                terminal.line(hash);
+                if let Some(scram) = scram {
+                    terminal.say("for SCRAM-SHA-256, as scram_sha_256:");
+                    terminal.say(scram);
+                }
             }
             Ok(())
         }
@@ -45,7 +62,7 @@ pub fn carry_out(
 
 fn add(
     address: &Mailbox,
-    generate: bool,
+    options: &PasswordOptions,
     store: Option<&StoreName>,
     config: Option<&Path>,
     terminal: &mut Terminal<'_>,
@@ -58,25 +75,82 @@ fn add(
             "{domain} is no domain of {file}; add [[domain]] with name = \"{domain}\""
         )));
     }
-    let password = if generate {
-        random_password()
-    } else {
-        ask_password(terminal)?
-    };
-    let hash = hash(&password)?;
-    add_account(&home.common.directory, address, &hash, store)?;
-    let made = generate.then_some(password);
+    let (password, secrets) = new_password(options, terminal)?;
+    add_account(&home.common.directory, address, &secrets, store)?;
+    tell(
+        address,
+        "is added",
+        options.generate.then_some(password),
+        terminal,
+    );
+    Ok(())
+}
+
+fn set_password_of(
+    address: &Mailbox,
+    options: &PasswordOptions,
+    config: Option<&Path>,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Fault> {
+    let home = Home::open(config, terminal)?;
+    if home.directory()?.account(address).is_none() {
+        return Err(not_found(DirectoryError::NoSuchAccount(address.clone())));
+    }
+    let (password, secrets) = new_password(options, terminal)?;
+    set_password(&home.common.directory, address, &secrets).map_err(not_found)?;
+    let made = options.generate.then_some(password);
+    tell(address, "has another password", made, terminal);
+    Ok(())
+}
+
+/// A password that is made here is shown, and never again.
+fn tell(address: &Mailbox, what: &str, made: Option<String>, terminal: &mut Terminal<'_>) {
     if terminal.wants_json() {
         terminal.object(json!({ "address": address.to_string(), "password": made }));
     } else if let Some(password) = made {
         terminal.say(format_args!(
-            "{address} is added; its password, shown only now:"
+            "{address} {what}; its password, shown only now:"
         ));
         terminal.line(password);
     } else {
-        terminal.say(format_args!("{address} is added"));
+        terminal.say(format_args!("{address} {what}"));
     }
-    Ok(())
+}
+
+/// A password that is typed or made, and what is kept of it.
+fn new_password(
+    options: &PasswordOptions,
+    terminal: &mut Terminal<'_>,
+) -> Result<(String, Secrets), Fault> {
+    let password = match options.generate {
+        true => random_password(),
+        false => ask_password(terminal)?,
+    };
+    let mut keys = Keys::default();
+    if !options.no_scram {
+        keys.scram_sha_256 = scram_keys(&password, ScramHash::Sha256);
+        if keys.scram_sha_256.is_none() {
+            terminal.say("this password has characters that SCRAM does not allow: it can be used with PLAIN and LOGIN alone");
+        }
+    }
+    if options.scram_sha_1 {
+        keys.scram_sha_1 = scram_keys(&password, ScramHash::Sha1);
+    }
+    if options.cram_md5 {
+        keys.recoverable_secret = Some(CramSecret::new(password.as_bytes()));
+        terminal.say("for CRAM-MD5 the password itself is in the directory file: whoever reads that can log in");
+    }
+    let secrets = Secrets {
+        password_hash: hash(&password)?,
+        keys,
+    };
+    Ok((password, secrets))
+}
+
+/// None: SCRAM has no place for this password.
+fn scram_keys(password: &str, hash: ScramHash) -> Option<ScramKeys> {
+    let salt: [u8; 16] = rand::random();
+    ScramKeys::derive(hash, password, &salt, SCRAM_ITERATIONS).ok()
 }
 
 /// Mail that waits follows when the queue reads the file again, which it does by itself.
@@ -159,8 +233,9 @@ fn list(config: Option<&Path>, terminal: &mut Terminal<'_>) -> Result<(), Fault>
 fn state(account: &Account) -> &'static str {
     match (account.disabled, &account.password) {
         (true, _) => "disabled",
-        (false, None) => "no login",
         (false, Some(_)) => "ok",
+        (false, None) if account.app_passwords.is_empty() => "no login",
+        (false, None) => "app passwords",
     }
 }
 
@@ -169,13 +244,9 @@ pub fn hash(password: &str) -> Result<String, Fault> {
     Ok(hash_password(password.as_bytes(), rand::random())?)
 }
 
-/// 128 bits that can be typed: 26 letters and digits, none of which look alike.
+/// 130 bits that can be typed: 26 letters and digits, none of which look alike.
 pub fn random_password() -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let bits: u128 = rand::random();
-    (0..26)
-        .map(|place| char::from(ALPHABET[(bits >> (place * 5)) as usize & 31]))
-        .collect()
+    letters(rand::random(), 13) + &letters(rand::random(), 13)
 }
 
 /// From a terminal twice and unseen, else the first line of standard input.

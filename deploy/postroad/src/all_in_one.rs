@@ -69,6 +69,7 @@ impl Whole {
         daemon: &mut Daemon,
         log: LogControl,
     ) -> Result<Arc<QueueSlot>, DaemonError> {
+        self.mta.warn_of_sources(&self.file);
         let reload = Reload::new(self.file, log)?;
         let common = Arc::new(self.common);
         make_run_dir(&common.run_dir);

@@ -10,7 +10,9 @@ use postroad_daemon::{
 use postroad_directory::{Directory, DirectoryError};
 use postroad_dns::ResolverOptions;
 use postroad_envelope::NextHop;
+use postroad_msa::MechanismName;
 use postroad_net::{CertFiles, Revocations};
+use postroad_sasl::{Mechanism, ScramHash, SecretKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -129,12 +131,14 @@ impl Report {
         if let (Some(mta), Some(queued)) = (&mta, &queued) {
             self.compare_known_clients(file, mta, queued);
         }
+        let mechanisms = msa.as_ref().map(|msa| msa.auth.mechanisms.clone());
+        let mechanisms = mechanisms.unwrap_or_default();
         // An agent without a section is at work with its defaults, or on another host.
         let meanings = [
             msa.filter(|_| file.is_set("msa"))
                 .map(|msa| msa.check(file)),
             mta.filter(|_| file.is_set("mta"))
-                .map(|mta| mta.check(file)),
+                .map(|mta| [mta.check(file), mta.unknown_sources(file)].concat()),
             mda.filter(|_| file.is_set("mda"))
                 .map(|mda| mda.check(file)),
         ];
@@ -150,13 +154,10 @@ impl Report {
             self.look_at_certificates(&common);
             self.look_at_sockets(file, queued.as_ref());
             if let Some(error) = queued.and_then(|queued| queued.check(&common).err()) {
-                let key = match error {
-                    postroad_queued::ConfigError::NoCertificates => "queued.listen.tcp",
-                    _ => "queued.routes",
-                };
-                self.problems.push(format!("{}: {error}", file.place(key)));
+                let place = file.place(&error.key());
+                self.problems.push(format!("{place}: {error}"));
             }
-            self.look_at_accounts(file, &common, agents);
+            self.look_at_accounts(file, &common, agents, &mechanisms);
             self.look_at_common(file, &common);
         }
     }
@@ -221,8 +222,12 @@ impl Report {
     /// The mta connects to sockets that routes name, on its host and as its user; who looks here may be somebody else.
     fn look_at_sockets(&mut self, file: &ConfigFile, queued: Option<&postroad_queued::Config>) {
         let routes = queued.into_iter().flat_map(|queued| &queued.routes);
-        for (number, route) in routes.enumerate() {
-            let Some(hop @ NextHop::Unix(path)) = &route.next_hop else {
+        let sockets = routes.enumerate().flat_map(|(number, route)| {
+            let hops = route.hops().into_iter().map(|hop| hop.hop);
+            hops.map(move |hop| (number, hop))
+        });
+        for (number, hop) in sockets {
+            let NextHop::Unix(path) = &hop else {
                 continue;
             };
             let found = match std::fs::metadata(path.as_path()) {
@@ -237,7 +242,7 @@ impl Report {
                     format!("is not there ({error}); the program that serves it makes it")
                 }
             };
-            let place = file.place(&format!("queued.routes[{number}].next_hop"));
+            let place = file.place(&format!("queued.routes[{number}]"));
             self.notes.push(format!(
                 "{place}: {hop}: the mta connects there, so it must be on its host, for its user to write to; here it {found}"
             ));
@@ -276,9 +281,15 @@ impl Report {
     }
 
     /// The directory file, if one of these agents reads it.
-    fn look_at_accounts(&mut self, file: &ConfigFile, common: &CommonConfig, agents: &[&str]) {
+    fn look_at_accounts(
+        &mut self,
+        file: &ConfigFile,
+        common: &CommonConfig,
+        agents: &[&str],
+        mechanisms: &[MechanismName],
+    ) {
         if common.accounts.from == AccountsFrom::File || agents.contains(&"queued") {
-            self.look_at_directory(file, common);
+            self.look_at_directory(file, common, mechanisms);
         }
         let key = "common.accounts.from";
         if common.accounts.from == AccountsFrom::Queue && file.is_set("common.directory") {
@@ -289,11 +300,23 @@ impl Report {
         }
     }
 
-    fn look_at_directory(&mut self, file: &ConfigFile, common: &CommonConfig) {
+    fn look_at_directory(
+        &mut self,
+        file: &ConfigFile,
+        common: &CommonConfig,
+        mechanisms: &[MechanismName],
+    ) {
         match Directory::load(&common.directory) {
-            Ok(directory) => self
-                .problems
-                .extend(directory.check().iter().map(ToString::to_string)),
+            Ok(directory) => {
+                self.problems
+                    .extend(directory.check().iter().map(ToString::to_string));
+                let key = "msa.auth.mechanisms";
+                let place = file.place(key);
+                let notes = mechanisms.iter();
+                let notes = notes.filter_map(|name| cannot_prove(&directory, name.0));
+                self.notes
+                    .extend(notes.map(|note| format!("{place}: {key}: {note}")));
+            }
             Err(DirectoryError::Invalid(problems)) => {
                 self.problems
                     .extend(problems.iter().map(ToString::to_string));
@@ -365,4 +388,29 @@ impl Report {
         }
         object
     }
+}
+
+/// Whom a mechanism that is offered shuts out: a mail program takes the strongest, and does not try another.
+fn cannot_prove(directory: &Directory, mechanism: Mechanism) -> Option<String> {
+    const NAMED: usize = 3;
+    let kind = match mechanism {
+        Mechanism::ScramSha256 | Mechanism::ScramSha256Plus => SecretKind::Scram(ScramHash::Sha256),
+        Mechanism::ScramSha1 => SecretKind::Scram(ScramHash::Sha1),
+        Mechanism::CramMd5 => SecretKind::Cram,
+        _ => return None,
+    };
+    let all = directory.without_keys(kind);
+    let (first, rest) = all.split_at(all.len().min(NAMED));
+    if first.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = first.iter().map(|one| one.address.to_string()).collect();
+    let more = match rest.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "{mechanism} is offered, and {}{more} cannot log in by it: give them keys with `postroad account password`, or take it out",
+        names.join(", ")
+    ))
 }

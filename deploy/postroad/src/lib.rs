@@ -26,6 +26,7 @@ pub mod cli;
 pub mod compose;
 pub mod conformance;
 mod demo;
+pub mod explain;
 pub mod fault;
 pub mod health;
 pub mod home;
@@ -36,6 +37,7 @@ mod multi_call;
 pub mod pki;
 mod progress;
 pub mod queue;
+pub mod rehearse;
 mod run;
 mod send;
 mod sendmail;
@@ -43,6 +45,7 @@ mod setup;
 mod submit;
 pub mod terminal;
 pub mod timeline;
+pub mod tlsrpt;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -107,15 +110,19 @@ fn carry_out(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Fault> {
     match cli.verb {
         Verb::Run(arguments) => run::carry_out(&arguments, config, terminal),
         Verb::Sendmail { words } => sendmail::carry_out(&words, config, terminal),
+        Verb::Withdraw(arguments) => sendmail::withdraw::carry_out(&arguments, config, terminal),
         Verb::Send(arguments) => send::carry_out(&arguments, config, terminal),
         Verb::Account(verb) => account::carry_out(verb, config, terminal),
         Verb::Check(arguments) => check::carry_out(&arguments, config, terminal),
+        Verb::Explain(arguments) => explain::carry_out(*arguments, config, terminal),
         Verb::Setup(arguments) => setup::carry_out(&arguments, terminal),
         Verb::Completions { shell } => manual::completions(shell, terminal),
         Verb::Man { folder } => manual::write(&folder, terminal),
+        Verb::Tlsrpt(arguments) => tlsrpt::carry_out(&arguments, config, terminal),
         Verb::Pki(verb) => pki::carry_out(&verb, terminal),
         Verb::Migrate(verb) => migrate::carry_out(&verb, terminal),
         Verb::Conformance(verb) => conformance::carry_out(&verb, terminal),
+        Verb::Rehearse(verb) => rehearse::carry_out(&verb, terminal),
         Verb::Health(arguments) => health::carry_out(&arguments, config, terminal),
         Verb::Queue { node, verb } => queue::carry_out(*verb, node.as_deref(), config, terminal),
         Verb::Trace { node, arguments } => {

@@ -15,15 +15,17 @@ mod resend;
 mod retired;
 mod rule;
 mod show;
+pub mod sites;
 mod stats;
 mod stopped;
+mod suppression;
 mod trace;
 pub mod usage;
 mod verify;
 
 use std::path::Path;
 
-use change::{carry, destroy};
+use change::{carry, destroy, retry};
 pub use nodes::Admin;
 use postroad_envelope::{QueueId, QueueIdPrefix, RouteClass};
 use postroad_queue_client::{Change, MailState, MailSummary, QueueAdmin as _};
@@ -77,6 +79,8 @@ pub fn carry_out(
             QueueVerb::Stats { limit, by_site } => {
                 stats::stats(&admin, limit, by_site, terminal).await
             }
+            QueueVerb::Sites(arguments) => sites::sites(&admin, arguments, terminal).await,
+            QueueVerb::Lift { name } => sites::lift(&admin, &name, terminal).await,
             QueueVerb::Usage(arguments) => usage::usage(&admin, &arguments, terminal).await,
             QueueVerb::Bans(arguments) => counters::bans(&admin, &arguments, terminal).await,
             QueueVerb::Unban(arguments) => counters::unban(&admin, &arguments, terminal).await,
@@ -87,7 +91,8 @@ pub fn carry_out(
                 counters::clear_counters(&admin, keys, terminal).await
             }
             QueueVerb::Rule(verb) => rule::carry_out(&admin, verb, terminal).await,
-            QueueVerb::Retry(change) => carry(&admin, Change::Retry, change, terminal).await,
+            QueueVerb::Suppression(verb) => suppression::carry_out(&admin, verb, terminal).await,
+            QueueVerb::Retry(arguments) => retry(&admin, arguments, terminal).await,
             QueueVerb::Hold(change) => carry(&admin, Change::Hold, change, terminal).await,
             QueueVerb::Release(change) => carry(&admin, Change::Release, change, terminal).await,
             QueueVerb::Fail(change) => destroy(&admin, Change::Fail, change, terminal).await,

@@ -15,6 +15,7 @@ mod header;
 mod server;
 mod status;
 mod text;
+pub mod withdraw;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use postroad_accounts::Accounts;
 use postroad_address::{Domain, ForwardPath, Mailbox, ReversePath};
@@ -30,6 +32,8 @@ use postroad_directory::Resolution;
 use postroad_envelope::{BodyKind, OriginalRecipient};
 use postroad_message::DEFAULT_HEADER_LIMIT;
 use postroad_metrics::Metrics;
+use postroad_msa::identity::FromRule;
+use postroad_msa::rules::HeaderRules;
 use postroad_queue_client::{AdmitRequest, QueueError, QueueNodes};
 use postroad_reply::Severity;
 use postroad_smtp::HeloName;
@@ -40,11 +44,13 @@ use tokio::net::UnixStream;
 
 use crate::fault::Fault;
 use crate::terminal::Terminal;
-use arguments::{Job, Order};
+use arguments::{Hold, Job, Order};
 use server::Local;
 use status::NotSent;
 use text::Lines;
 
+/// As `msa.future_release` has it by default.
+const LONGEST_HOLD: Duration = Duration::from_secs(30 * 86_400);
 /// Octets read at a time.
 const READ: usize = 64 << 10;
 
@@ -56,6 +62,8 @@ pub struct Config {
     pub accounts: BTreeMap<String, String>,
     /// Whose it is of all other users. Default: the user's name at `common.domain`.
     pub account: Option<String>,
+    /// Of whom a mail may say that it is from.
+    pub from: FromRule,
     /// Octets of content.
     pub size_limit: ByteSize,
 }
@@ -65,6 +73,7 @@ impl Default for Config {
         Self {
             accounts: BTreeMap::new(),
             account: None,
+            from: FromRule::default(),
             size_limit: ByteSize::mib(50),
         }
     }
@@ -95,7 +104,15 @@ pub fn carry_out(
     let result = match job {
         Job::Nothing => Ok(()),
         Job::ShowQueue => return crate::carry_out_as(&["postroad", "queue", "list"], terminal),
-        Job::Send(order) => Site::open(config).and_then(|site| site.send(order)),
+        Job::Send(order) => {
+            let is_verbose = order.is_verbose;
+            let sent = Site::open(config).and_then(|site| site.send(order));
+            sent.map(|said| {
+                if is_verbose {
+                    terminal.line(said);
+                }
+            })
+        }
         Job::Smtp(order) => Site::open(config).and_then(|site| site.speak(order)),
     };
     ended(result, terminal)
@@ -150,7 +167,8 @@ impl Site {
         })
     }
 
-    fn send(self, order: Order) -> Result<(), NotSent> {
+    /// What was said as the mail was taken.
+    fn send(self, order: Order) -> Result<String, NotSent> {
         let mail = Spooled::read(
             std::io::stdin().lock(),
             order.ignore_dots,
@@ -171,7 +189,8 @@ impl Site {
         let helo = HeloName::parse(&self.user)
             .ok_or_else(|| NotSent::new(status::SOFTWARE, "a user without a name"))?;
         runtime()?.block_on(async {
-            let local = self.local(order.full_name)?;
+            let rests = rest(order.hold)?;
+            let local = self.local(order.full_name, rests)?;
             admitted(&local, &recipients, mail.size).await?;
             known(&local.accounts, &recipients).await?;
             let (ours, theirs) = UnixStream::pair().map_err(fault)?;
@@ -187,7 +206,7 @@ impl Site {
     fn speak(self, order: Order) -> Result<(), NotSent> {
         let runtime = runtime()?;
         let result = runtime.block_on(async {
-            let local = self.local(order.full_name)?;
+            let local = self.local(order.full_name, rest(order.hold)?)?;
             let (ours, theirs) = UnixStream::pair().map_err(fault)?;
             let (mut heard, mut said) = ours.into_split();
             // Who has said QUIT need not close their end.
@@ -207,14 +226,21 @@ impl Site {
         result
     }
 
-    fn local(&self, full_name: Option<String>) -> Result<Local, NotSent> {
+    fn local(&self, full_name: Option<String>, rests: Duration) -> Result<Local, NotSent> {
         let unreachable = |error: &dyn std::fmt::Display| NotSent::new(status::CONFIG, error);
         let queue = QueueNodes::configured(&self.common).map_err(|error| unreachable(&error))?;
         let accounts = Accounts::configured(&self.common, &Metrics::new("sendmail"));
         Ok(Local {
             account: self.account.clone(),
+            user: self.user.clone(),
             full_name,
             host: self.common.hostname.clone(),
+            domain: self.domain.clone(),
+            rules: HeaderRules {
+                from: self.config.from,
+                undo: rests,
+                ..HeaderRules::default()
+            },
             size_limit: self.config.size_limit.as_u64(),
             accounts: accounts.map_err(|error| unreachable(&error))?,
             queue: Arc::new(queue),
@@ -264,8 +290,23 @@ impl Site {
             requiretls: false,
             ret: order.ret,
             envid: order.envid.clone(),
+            priority: 0,
+            deliver_by: None,
             auth: None,
         })
+    }
+}
+
+/// How long a mail rests from now on.
+fn rest(hold: Option<Hold>) -> Result<Duration, NotSent> {
+    let rests = match hold {
+        None => Duration::ZERO,
+        Some(Hold::For(time)) => time,
+        Some(Hold::Until(at)) => at.since(SystemTime::now().into()),
+    };
+    match rests > LONGEST_HOLD {
+        true => Err(NotSent::new(status::USAGE, "a mail rests up to 30 days")),
+        false => Ok(rests),
     }
 }
 

@@ -84,6 +84,8 @@ fn outgoing(sender: &Mailbox, recipients: &[Mailbox], content: &[u8]) -> Outgoin
         requiretls: false,
         ret: None,
         envid: None,
+        priority: 0,
+        deliver_by: None,
         auth: None,
     }
 }
@@ -191,11 +193,10 @@ impl Client {
 
     async fn send_content(&mut self, content: &[u8]) -> Result<(), Fault> {
         for piece in content.chunks(PIECE) {
-            self.session.content(piece);
+            self.session.content(piece).map_err(Fault::not_done)?;
             self.write().await?;
         }
-        self.session.content_end();
-        Ok(())
+        self.session.content_end().map_err(Fault::not_done)
     }
 
     async fn write(&mut self) -> Result<(), Fault> {

@@ -103,6 +103,45 @@ fn the_exit_status_says_whose_turn_it_is() {
 }
 
 #[test]
+fn a_script_that_cannot_be_followed_is_told_by_its_lines() {
+    let site = Site::good();
+    let script = site.path("script.txt");
+    fs::write(&script, "name: mx.a.example\non RCPT: 452 4.2.2 full\n").unwrap();
+    let rehearse = |more: &[&str]| {
+        let words = ["rehearse", "peer", script.to_str().unwrap()];
+        site.run(&[&words[..], more].concat())
+    };
+    let (status, out, _) = rehearse(&["--check"]);
+    assert_eq!(
+        (status, out.as_str()),
+        (0, "the script can be followed: 1 rules\n")
+    );
+    let (status, out, _) = rehearse(&["--json", "--end-after", "1ms"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(status, 0);
+    assert!(
+        lines[0].contains("\"event\":\"listening\"") && lines[1].contains("\"taken\":0"),
+        "{out}"
+    );
+    let (status, _, talk) = rehearse(&["--listen", "192.0.2.1:25"]);
+    assert!(
+        status == 1 && talk.contains("write an address of loopback"),
+        "{talk}"
+    );
+    fs::write(&script, "nmae: x\non RCTP: 451 no\n").unwrap();
+    let (status, _, talk) = rehearse(&["--check"]);
+    assert_eq!(status, 1);
+    assert!(
+        talk.starts_with("postroad: script.txt:1: there is no setting \"nmae\"; "),
+        "{talk}"
+    );
+    assert!(
+        talk.contains("\nscript.txt:2: there is no stage \"RCTP\"; "),
+        "{talk}"
+    );
+}
+
+#[test]
 fn check_tells_every_problem_with_its_place_and_remedy() {
     let site = Site::new(
         "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\
@@ -132,8 +171,36 @@ fn check_follows_the_routes() {
     );
     assert_eq!(
         site.run(&["check"]).1,
-        "postroad.toml:5: queued.routes: the LMTP route for \"a.example\" needs next_hop = \"host:port\" or \"unix:/path\"\n"
+        "postroad.toml:5: queued.routes[0]: is of class lmtp, which needs next_hop = \"host:port\" or \"unix:/path\"\n"
     );
+}
+
+#[test]
+fn check_names_routes_whose_pool_of_addresses_is_not_there() {
+    let told = |mta: &str| {
+        let config = format!(
+            "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\
+             [queued]\nroutes = [{{ domain = \"b.example\", class = \"relay\" }}, {{ domain = \"c.example\", class = \"relay\", source = \"bulk\" }}]\n{mta}"
+        );
+        Site::new(&config, DIRECTORY).run(&["check"]).1
+    };
+    let place = "postroad.toml:5: queued.routes[1].source: mta.outbound.sources has no pool \"bulk\", so its mail waits; ";
+    assert_eq!(
+        told("[mta.outbound]\nport = 25\n"),
+        format!("{place}write [mta.outbound.sources.bulk] with the addresses to send from\n")
+    );
+    assert_eq!(
+        told("[mta.outbound.sources.other]\naddresses = [{ ip = \"192.0.2.1\" }]\n"),
+        format!("{place}name one that is there (other), or write [mta.outbound.sources.bulk]\n")
+    );
+    for well in [
+        "[mta.outbound.sources.bulk]\naddresses = [{ ip = \"192.0.2.1\" }]\n",
+        // The mail of this queue leaves from another host.
+        "[mta.outbound]\nenabled = false\n",
+        "",
+    ] {
+        assert_eq!(told(well), "", "{well}");
+    }
 }
 
 #[test]
@@ -215,7 +282,13 @@ fn accounts_are_added_and_listed() {
 fn a_hash_needs_no_configuration_and_no_empty_password() {
     let nowhere = Path::new("/nowhere/postroad.toml");
     let (status, out, talk) = told(&typed(&["account", "hash"], "pw\n", nowhere));
-    assert_eq!((status, talk.as_str()), (Some(0), ""));
+    // What goes into a file is alone; the keys of SCRAM are told beside it.
+    assert_eq!(status, Some(0));
+    let keys = talk
+        .lines()
+        .last()
+        .map(str::parse::<postroad_sasl::ScramKeys>);
+    assert!(matches!(keys, Some(Ok(_))), "{talk}");
     assert!(
         postroad_directory::Password::parse(out.trim_end())
             .unwrap()
@@ -298,6 +371,29 @@ fn the_command_says_its_version() {
             String::new()
         )
     );
+}
+
+#[test]
+fn a_mechanism_that_shuts_accounts_out_is_told_of_before_anybody_tries_it() {
+    let hash = "$argon2id$v=19$m=1024,t=1,p=1$BwcHBwcHBwcHBwcHBwcHBw$BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
+    let account = |name: &str| {
+        format!("[[account]]\naddress = \"{name}@a.example\"\npassword_hash = \"{hash}\"\n")
+    };
+    let directory = format!(
+        "{DIRECTORY}{}",
+        ["ada", "bea", "cleo", "dora"].map(account).concat()
+    );
+    let config = "[common]\nhostname = \"mx.a.example\"\ndirectory = \"FOLDER/directory.toml\"\n\
+                  [msa]\nauth.mechanisms = [\"PLAIN\", \"SCRAM-SHA-256\"]\n";
+    let site = Site::new(config, &directory);
+    let (_, _, talk) = site.run(&["check", "msa"]);
+    let note = "postroad.toml:5: msa.auth.mechanisms: SCRAM-SHA-256 is offered, and ada@a.example, bea@a.example, cleo@a.example \
+                and 1 more cannot log in by it: give them keys with `postroad account password`, or take it out";
+    assert!(talk.contains(note), "{talk}");
+    assert!(!talk.contains("PLAIN is offered"), "{talk}");
+    let site = Site::new(&config.replace(", \"SCRAM-SHA-256\"", ""), &directory);
+    let (_, _, talk) = site.run(&["check", "msa"]);
+    assert!(!talk.contains("is offered"), "{talk}");
 }
 
 #[test]

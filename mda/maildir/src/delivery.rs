@@ -3,15 +3,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use crate::disk::sync_folder;
 use crate::error::at;
 use crate::ledger::{Entry, Unrecorded};
 use crate::lines::Lines;
+use crate::mailbox::Mailbox;
 use crate::path::{Target, final_name, tmp_name};
 use crate::store::{Store, Turn};
+use crate::syncs::Wish;
 use crate::{DeliveryId, MaildirError};
 
 /// What is gathered before it goes to the file.
@@ -40,11 +41,12 @@ pub struct Delivered {
 pub struct Delivery {
     store: Store,
     turn: Turn,
-    mailbox: String,
+    mailbox: Mailbox,
     received_sec: u64,
     file: File,
     tmp: TmpFile,
-    lines: Lines,
+    /// None: line ends stay as they come.
+    lines: Option<Lines>,
     buffer: Vec<u8>,
     size: u64,
 }
@@ -89,12 +91,12 @@ impl Store {
             self.inner.finish(&entry)?;
             return Ok(Begin::Already(self.delivered(entry)));
         }
-        let mailbox = self.inner.ensure(target)?;
-        let (file, tmp) = match self.create_tmp(&mailbox, &turn.id, received_sec) {
+        let mut mailbox = self.inner.ensure(target)?;
+        let (file, tmp) = match self.create_tmp(&mailbox.name, &turn.id, received_sec) {
             Err(MaildirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                self.inner.unlearn(&mailbox);
-                self.inner.ensure(target)?;
-                self.create_tmp(&mailbox, &turn.id, received_sec)?
+                self.inner.unlearn(&mailbox.name);
+                mailbox = self.inner.ensure(target)?;
+                self.create_tmp(&mailbox.name, &turn.id, received_sec)?
             }
             other => other?,
         };
@@ -105,7 +107,7 @@ impl Store {
             received_sec,
             file,
             tmp,
-            lines: Lines::default(),
+            lines: Some(Lines::default()),
             buffer: Vec::new(),
             size: 0,
         }))
@@ -166,9 +168,18 @@ impl Store {
 }
 
 impl Delivery {
+    /// From here on the file has the octets as they come, CRLF too: content that is not made of lines (BODY=BINARYMIME, RFC 3030 §3)
+    /// would be another with its line ends changed. Readers of a Maildir take lines that end with CRLF for what they are.
+    pub fn keep_octets(&mut self) {
+        self.lines = None;
+    }
+
     /// Takes the next piece, of any size, with the line ends of SMTP.
     pub fn write(&mut self, piece: &[u8]) -> Result<(), MaildirError> {
-        self.lines.convert(piece, &mut self.buffer);
+        match &mut self.lines {
+            Some(lines) => lines.convert(piece, &mut self.buffer),
+            None => self.buffer.extend_from_slice(piece),
+        }
         if self.buffer.len() >= BUFFER {
             self.flush()
         } else {
@@ -185,9 +196,11 @@ impl Delivery {
     /// tmp/ holds the whole mail, durably and under its name: an entry must never name a
     /// file that a power cut can take away, for that would read as delivered.
     fn finish(mut self) -> Result<Written, MaildirError> {
-        self.lines.finish(&mut self.buffer);
+        if let Some(lines) = &mut self.lines {
+            lines.finish(&mut self.buffer);
+        }
         self.flush()?;
-        self.file.sync_all().map_err(at("sync", &self.tmp.path))?;
+        self.sync()?;
         let Self {
             store,
             turn,
@@ -197,12 +210,11 @@ impl Delivery {
             size,
             ..
         } = self;
-        sync_folder(&store.inner.root.join(&mailbox).join("tmp"))?;
         let final_name = final_name(received_sec, &turn.id, &store.inner.host, size);
         let tmp_name = tmp.name.clone();
         let entry = Entry {
             id: turn.id.clone(),
-            mailbox,
+            mailbox: mailbox.name,
             tmp_name,
             final_name,
         };
@@ -212,6 +224,24 @@ impl Delivery {
             entry,
             tmp,
         })
+    }
+
+    /// The file, its name, and the folders it is in.
+    fn sync(&self) -> Result<(), MaildirError> {
+        let (inner, mailbox) = (&self.store.inner, &self.mailbox);
+        let path = &self.tmp.path;
+        let meta = self.file.metadata().map_err(at("look at", path))?;
+        let mut folders = vec![inner.root.join(&mailbox.name).join("tmp")];
+        folders.extend_from_slice(&mailbox.unsynced);
+        inner.syncs.sync(&Wish {
+            file: Some((&self.file, path)),
+            folders,
+            device: mailbox.is_on_one_device.then_some(meta.dev()),
+        })?;
+        if !mailbox.unsynced.is_empty() {
+            inner.learn(&mailbox.name);
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), MaildirError> {

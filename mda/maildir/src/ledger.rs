@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::disk::{make_folders, sync_folder};
@@ -43,6 +44,8 @@ pub(crate) struct Ledger {
     folder: PathBuf,
     state: Mutex<State>,
     turn: Condvar,
+    /// How often entries were synced.
+    pub(crate) syncs: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -127,6 +130,7 @@ impl Ledger {
                 folder,
                 state: Mutex::new(state),
                 turn: Condvar::new(),
+                syncs: Arc::default(),
             },
             damages,
         ))
@@ -227,6 +231,9 @@ impl Ledger {
             },
         };
 
+        if !group.is_empty() {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
         let mut state = self.lock();
         match fate {
             Fate::Recorded => segments.bytes += bytes.len() as u64,

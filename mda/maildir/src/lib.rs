@@ -10,12 +10,12 @@
 //! ```
 //!
 //! `commit` syncs the tmp file and its folder, records the delivery in the ledger (**the one instant of
-//! commit**), renames tmp → new and syncs both folders. When the same id comes again, after a crash or a
+//! commit**), renames tmp → new and syncs new. When the same id comes again, after a crash or a
 //! lost settlement, the ledger decides: an entry whose tmp file still exists is renamed now; one whose
 //! tmp file is gone was delivered, whatever a reader did with the mail since. `README.md` has the state table.
 //!
 //! All calls block on the disk; call them from blocking threads. A [`Store`] is cheap to clone and shared by
-//! all of them: ledger syncs are grouped, deliveries of one id wait for each other. A second process is refused.
+//! all of them: those that wait at the same time are synced together (`syncs.rs`), deliveries of one id wait for each other. A second process is refused.
 //!
 //! A mailbox moves to another store by [`export`], [`import`] and [`remove`], beside all this and without the ledger.
 //!
@@ -33,6 +33,7 @@ mod list;
 mod mailbox;
 mod path;
 mod store;
+mod syncs;
 mod transfer;
 
 pub use delivery::{Begin, Delivered, Delivery};
@@ -41,4 +42,5 @@ pub use ledger::Damage;
 pub use list::{Entry, list, read};
 pub use path::{DeliveryId, Target, maildir_path};
 pub use store::{Recovery, Store};
+pub use syncs::{FileSystem, SyncCounts, SyncOptions};
 pub use transfer::{Exported, Imported, Progress, Removed, TransferError, export, import, remove};

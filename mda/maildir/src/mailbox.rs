@@ -1,13 +1,14 @@
 //! A mailbox on disk: its folders, made when the first mail comes, and durable before it is delivered.
 
-use std::fs::OpenOptions;
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::PoisonError;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 
 use crate::MaildirError;
-use crate::disk::{make_folder, sync_folder};
+use crate::disk::make_folder;
 use crate::error::at;
 use crate::path::Target;
 use crate::store::Inner;
@@ -15,21 +16,36 @@ use crate::store::Inner;
 /// How many mailboxes we remember as complete; forgetting them only costs some syncs.
 const KNOWN_MAILBOXES: usize = 65_536;
 
+/// A mailbox that is there.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    /// Its folder below the root.
+    pub name: String,
+    /// Folders whose names must be durable before anything in it is; none: they are.
+    pub unsynced: Vec<PathBuf>,
+    /// Whether these are all on one device with the root.
+    pub is_on_one_device: bool,
+}
+
 impl Inner {
-    /// Makes what is missing of a mailbox, durably, and returns its folder below the root.
+    /// Makes what is missing of a mailbox. It is durable once what is told to be unsynced was synced; then call
+    /// [`learn`](Inner::learn).
     ///
     /// A folder that is there may still be unsynced (made a moment ago, or before a crash), so the first
     /// visit of each process syncs every level.
-    pub(crate) fn ensure(&self, target: &Target) -> Result<String, MaildirError> {
-        let mailbox = target.mailbox();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&mailbox) {
+    pub(crate) fn ensure(&self, target: &Target) -> Result<Mailbox, MaildirError> {
+        let mut mailbox = Mailbox {
+            name: target.mailbox(),
+            unsynced: Vec::new(),
+            is_on_one_device: true,
+        };
+        if self.known().contains(&mailbox.name) {
             return Ok(mailbox);
         }
         let base = self.root.join(&target.base);
-        let mut levels: Vec<&Path> = base.ancestors().take(3).collect();
-        levels.reverse();
-        for level in &levels {
+        let levels = base.ancestors().take(3).map(Path::to_path_buf);
+        let levels: Vec<PathBuf> = levels.collect();
+        for level in levels.iter().rev() {
             make_folder(level)?;
         }
         make_leaves(&base)?;
@@ -38,7 +54,6 @@ impl Inner {
             let made = make_folder(&folder)?;
             make_leaves(&folder)?;
             mark_folder(&folder.join("maildirfolder"))?;
-            sync_folder(&folder)?;
             if made {
                 let subscriptions = base.join("subscriptions");
                 // The mail matters more than the list.
@@ -46,33 +61,39 @@ impl Inner {
                     tracing::warn!(path = %subscriptions.display(), %error, "not subscribed");
                 }
             }
+            mailbox.unsynced.push(folder);
         }
-        for level in levels.iter().rev() {
-            sync_folder(level)?;
-        }
-        sync_folder(&self.root)?;
+        mailbox.unsynced.extend(levels);
+        mailbox.unsynced.push(self.root.clone());
+        let device = self.syncs.device();
+        let is_there = |folder: &PathBuf| fs::metadata(folder).ok().map(|meta| meta.dev());
+        mailbox.is_on_one_device = mailbox.unsynced.iter().map(is_there).all(|on| on == device);
+        Ok(mailbox)
+    }
+
+    /// What was unsynced of a mailbox is durable.
+    pub(crate) fn learn(&self, mailbox: &str) {
+        let mut known = self.known();
         if known.len() >= KNOWN_MAILBOXES {
             known.clear();
         }
-        known.insert(mailbox.clone());
-        Ok(mailbox)
+        known.insert(mailbox.to_owned());
     }
 
     /// Somebody removed a folder of this mailbox.
     pub(crate) fn unlearn(&self, mailbox: &str) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(mailbox);
+        self.known().remove(mailbox);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// tmp, new and cur, durably.
+/// tmp, new and cur. They are durable once the mailbox is synced.
 pub(crate) fn make_leaves(mailbox: &Path) -> Result<(), MaildirError> {
     for leaf in ["tmp", "new", "cur"] {
-        let leaf = mailbox.join(leaf);
-        make_folder(&leaf)?;
-        sync_folder(&leaf)?;
+        make_folder(&mailbox.join(leaf))?;
     }
     Ok(())
 }

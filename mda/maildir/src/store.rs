@@ -13,6 +13,7 @@ use crate::disk::{if_there, make_folder, make_folders, sync_folder};
 use crate::error::at;
 use crate::ledger::{Damage, Entry, Ledger};
 use crate::path::{Target, escape_host, is_our_tmp_name};
+use crate::syncs::{SyncCounts, SyncOptions, Syncs, Wish};
 use crate::{DeliveryId, MaildirError};
 
 /// Older tmp files are dead, by the Maildir convention.
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     /// The host part of file names.
     pub host: String,
     pub ledger: Ledger,
+    pub syncs: Syncs,
     attempts: AtomicU64,
     /// Ids some thread is delivering.
     busy: Mutex<HashSet<DeliveryId>>,
@@ -63,6 +65,15 @@ impl Store {
     /// and makes every decided mail visible. The ledger lies in the store it speaks of, so that
     /// neither is ever mounted, copied or restored without the other.
     pub fn open(root: &Path, host: &str) -> Result<(Self, Recovery), MaildirError> {
+        Self::open_with(root, host, SyncOptions::default())
+    }
+
+    /// The same, with other than the usual ways to sync.
+    pub fn open_with(
+        root: &Path,
+        host: &str,
+        syncs: SyncOptions,
+    ) -> Result<(Self, Recovery), MaildirError> {
         let ledger_folder = root.join(".ledger");
         make_folders(&ledger_folder)?;
         let lock = lock(&ledger_folder.join("lock"))?;
@@ -84,6 +95,7 @@ impl Store {
         let inner = Arc::new(Inner {
             root: root.to_path_buf(),
             host: escape_host(host),
+            syncs: Syncs::new(root, syncs, &ledger.syncs),
             ledger,
             attempts: AtomicU64::new(0),
             busy: Mutex::default(),
@@ -121,6 +133,11 @@ impl Store {
             .into_iter()
             .map(|entry| entry.id)
             .collect()
+    }
+
+    /// What was synced since the store was opened; counts on.
+    pub fn syncs(&self) -> Arc<SyncCounts> {
+        Arc::clone(&self.inner.syncs.counts)
     }
 
     /// Where the mail of an address lies.
@@ -171,6 +188,8 @@ impl Inner {
         let tmp = mailbox.join("tmp").join(&entry.tmp_name);
         let meta = if_there(fs::symlink_metadata(&tmp)).map_err(at("look for", &tmp))?;
         let renamed = meta.is_some();
+        // new/ is on the same device as tmp/, or the rename fails.
+        let device = meta.as_ref().map(MetadataExt::dev);
         match meta {
             // Gone from tmp is delivered: a reader may have moved or removed it. No trace to look for.
             None => {}
@@ -189,11 +208,16 @@ impl Inner {
             }
         }
         // Also when nothing was renamed now: a crash may have come between rename and sync, and
-        // what is reported as delivered must survive a power cut. First new, then tmp: never in neither.
-        for folder in ["new", "tmp"] {
-            let folder = mailbox.join(folder);
-            let synced = if_there(File::open(&folder).and_then(|folder| folder.sync_all()));
-            synced.map_err(at("sync folder", &folder))?;
+        // what is reported as delivered must survive a power cut. tmp/ need not be synced: if its name comes back alone, so
+        // does the entry or the queue's memory of the mail; if it comes back beside the one in new/, it is swept one day.
+        let synced = self.syncs.sync(&Wish {
+            file: None,
+            folders: vec![mailbox.join("new")],
+            device,
+        });
+        match synced {
+            Err(MaildirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
         }
         Ok(renamed)
     }

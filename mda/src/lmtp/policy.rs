@@ -3,10 +3,9 @@ use postroad_accounts::Accounts;
 use postroad_message::HeaderBlock;
 use postroad_net::Networks;
 use postroad_reply::*;
-use postroad_sasl::Credentials;
 use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
 use postroad_smtpd::{
-    AuthDecision, ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, TransactionFacts,
+    ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, TransactionFacts,
 };
 
 /// Mail for our own mailboxes, from any sender.
@@ -27,15 +26,6 @@ impl Policy for Local {
             TRANSACTION_FAILED_554,
             NOT_AUTHORIZED_5_7_1,
             "this host takes LMTP from its own mail systems only",
-        ))
-    }
-
-    async fn auth(&self, _: &ClientFacts, _: &Credentials) -> AuthDecision {
-        // AUTH is not offered.
-        AuthDecision::Refuse(Reply::new(
-            AUTH_INVALID_535,
-            AUTH_INVALID_5_7_8,
-            "nobody logs in here",
         ))
     }
 

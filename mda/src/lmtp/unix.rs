@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postroad_net::{Connection, LiveLimits, Peer, Stream};
+use postroad_net::{Connection, LiveLimits, Peer, Place, Stream};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -87,6 +87,7 @@ fn connection(stream: Stream, shutdown: CancellationToken) -> Connection {
         peer: Peer::local(),
         proxy: None,
         own: false,
+        place: Place::default(),
         local: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         shutdown,
     }

@@ -117,6 +117,7 @@ impl QueueService for FakeQueue {
         let welcome = WorkDown::Welcome {
             epoch: 1,
             stream: 0,
+            permits: false,
             resumed: Vec::new(),
         };
         down.send(Ok(welcome)).await.unwrap();
@@ -217,16 +218,12 @@ impl Session {
         let message = Lease {
             lease,
             duration: Duration::from_secs(60),
-            route: Route {
-                store: postroad_envelope::StoreName::default(),
-                class: RouteClass::Local,
-                destination: "example.org".to_owned(),
-                next_hop: None,
-                rule: "test".to_owned(),
-            },
+            route: Route::new(RouteClass::Local, "example.org", "test"),
             attempt: 1,
             envelope: envelope.clone(),
             content,
+            site: None,
+            followed_by: 0,
         };
         self.say(WorkDown::Lease(Box::new(message))).await;
         lease
@@ -235,12 +232,17 @@ impl Session {
     /// The outcomes of the next settlement, which is then durable.
     pub async fn settled(&mut self) -> Vec<(RecipientIndex, Outcome)> {
         let settlement = self.settlement().await;
+        self.keep(&settlement).await;
+        settlement.outcomes
+    }
+
+    /// Answers a settlement.
+    pub async fn keep(&self, settlement: &Settlement) {
         self.say(WorkDown::Settled {
             lease: settlement.lease,
             result: SettleResult::Durable,
         })
         .await;
-        settlement.outcomes
     }
 
     /// The next settlement, unanswered.

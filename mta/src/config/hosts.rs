@@ -11,7 +11,8 @@ use postroad_daemon::{ConfigError, ConfigFile, SecretFile};
 use postroad_dns::HostName;
 use postroad_envelope::{NextHop, Route};
 use postroad_net::{CertFiles, ClientTls, Trust};
-use postroad_sasl::Password;
+use postroad_oauth::GrantConfig;
+use postroad_sasl::{Mechanism, Password};
 use serde::{Deserialize, Serialize};
 
 use super::TlsPolicy;
@@ -48,13 +49,52 @@ pub struct HostConfig {
     /// The password for that.
     #[serde(default)]
     pub password_file: Option<SecretFile>,
-    /// What a connection must have before the password is shown.
+    /// Instead of a password: a file with an access token, which another program renews. It is read at each log-in.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// Instead of a password: an access token that we get from its issuer ourselves.
+    #[serde(default)]
+    pub oauth: Option<GrantConfig>,
+    /// What a connection must have before the password, or token, is shown.
     #[serde(default)]
     pub password_needs: PasswordNeeds,
+    /// By what mechanisms; the strongest that it offers is taken. None listed: any for passwords, or for tokens.
+    #[serde(default)]
+    pub mechanisms: Vec<MechanismName>,
 }
 
 fn verified() -> TlsPolicy {
-    TlsPolicy::Verified
+    TlsPolicy::Verify
+}
+
+/// A mechanism as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MechanismName(pub Mechanism);
+
+impl TryFrom<String> for MechanismName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let known = text.parse().ok();
+        let all = || {
+            Mechanism::BY_PASSWORD
+                .into_iter()
+                .chain(Mechanism::BY_TOKEN)
+        };
+        let known = known.filter(|known| all().any(|mechanism| mechanism == *known));
+        known.map(Self).ok_or_else(|| {
+            let known: Vec<&str> = all().map(Mechanism::as_str).collect();
+            let known = known.join(", ");
+            format!("{text} is no mechanism for a password or token; there are {known}")
+        })
+    }
+}
+
+impl From<MechanismName> for String {
+    fn from(name: MechanismName) -> Self {
+        name.0.as_str().to_owned()
+    }
 }
 
 /// What a connection must have before a password is shown over it.
@@ -96,6 +136,19 @@ impl HostConfig {
         Some((self.user.clone()?, Password::new(password)))
     }
 
+    /// By what mechanisms to log in.
+    pub fn mechanisms(&self) -> Vec<Mechanism> {
+        match self.mechanisms.as_slice() {
+            [] if self.shows_token() => Mechanism::BY_TOKEN.to_vec(),
+            [] => Mechanism::BY_PASSWORD.to_vec(),
+            listed => listed.iter().map(|name| name.0).collect(),
+        }
+    }
+
+    fn shows_token(&self) -> bool {
+        self.token_file.is_some() || self.oauth.is_some()
+    }
+
     /// What we show it.
     pub fn own_certificate(&self) -> Option<CertFiles> {
         Some(CertFiles {
@@ -106,7 +159,7 @@ impl HostConfig {
 
     /// Its TLS. Reads files; blocks.
     pub fn client_tls(&self) -> Result<ClientTls, postroad_net::Error> {
-        let verify = self.tls == TlsPolicy::Verified;
+        let verify = self.tls == TlsPolicy::Verify;
         let trust = match (&self.ca_file, verify) {
             (Some(path), _) => Trust::Files(vec![path.clone()]),
             (None, true) => Trust::System,
@@ -119,11 +172,33 @@ impl HostConfig {
     fn faults(&self) -> Vec<(&'static str, String, &'static str)> {
         let mut faults = Vec::new();
         let mut fault = |key, problem: &str, remedy| faults.push((key, problem.to_owned(), remedy));
-        if self.user.is_some() != self.password_file.is_some() {
+        let secrets = [
+            self.password_file.is_some(),
+            self.token_file.is_some(),
+            self.oauth.is_some(),
+        ];
+        let secrets = secrets.into_iter().filter(|written| *written).count();
+        if secrets > 1 {
+            fault(
+                "user",
+                "a log-in has a password or a token, and there are several here",
+                "leave all but one of `password_file`, `token_file` and `oauth` out",
+            );
+        } else if self.user.is_some() != (secrets == 1) {
             fault(
                 "user",
                 "a log-in has a name and a password, and one of them is missing",
-                "write both `user` and `password_file`, or neither",
+                "write both `user` and `password_file` (or `token_file`, or `oauth`), or neither",
+            );
+        }
+        let for_tokens = |name: &MechanismName| name.0.shows_token();
+        if self.shows_token() && !self.mechanisms.iter().all(for_tokens)
+            || !self.shows_token() && self.mechanisms.iter().any(for_tokens)
+        {
+            fault(
+                "mechanisms",
+                "passwords and tokens are shown by different mechanisms",
+                "for `token_file` and `oauth` write OAUTHBEARER or XOAUTH2, for `password_file` the others",
             );
         }
         let text = self.password_file.as_ref().map(SecretFile::reveal_str);
@@ -142,6 +217,13 @@ impl HostConfig {
                 "write both `cert_file` and `key_file`, or neither",
             );
         }
+        if !self.mechanisms.is_empty() && self.user.is_none() {
+            fault(
+                "mechanisms",
+                "nobody logs in to it",
+                "write `user` and `password_file` too, or leave this key out",
+            );
+        }
         self.password_faults(&mut fault);
         if self.tls == TlsPolicy::None && self.implicit_tls == Some(true) {
             fault(
@@ -155,11 +237,11 @@ impl HostConfig {
             ("ca_file", self.ca_file.is_some()),
         ];
         for (key, written) in unused {
-            if written && self.tls != TlsPolicy::Verified {
+            if written && self.tls != TlsPolicy::Verify {
                 fault(
                     key,
-                    "no certificate is verified, since `tls` is not \"verified\"",
-                    "write `tls = \"verified\"`, or leave this key out",
+                    "no certificate is verified, since `tls` is not \"verify\"",
+                    "write `tls = \"verify\"`, or leave this key out",
                 );
             }
         }
@@ -180,11 +262,11 @@ impl HostConfig {
             return;
         }
         match (self.password_needs, self.tls) {
-            (PasswordNeeds::Verified, TlsPolicy::Verified) => {}
+            (PasswordNeeds::Verified, TlsPolicy::Verify | TlsPolicy::Dane) => {}
             (PasswordNeeds::Verified, _) => fault(
                 "tls",
                 "the password would be shown to whoever answers",
-                "write `tls = \"verified\"`, or say expressly by `password_needs = \"tls\"` (or \"nothing\") that this may be",
+                "write `tls = \"verify\"`, or say expressly by `password_needs = \"tls\"` (or \"nothing\") that this may be",
             ),
             (PasswordNeeds::Tls, TlsPolicy::None) => fault(
                 "password_needs",
@@ -212,7 +294,12 @@ pub fn check(hosts: &[HostConfig], file: &ConfigFile) -> Vec<ConfigError> {
             problems.push(file.error(&entry, problem, "write all of it into one entry"));
         }
         let faults = host.faults();
-        let sound = faults.is_empty();
+        let grant = host.oauth.as_ref().map(GrantConfig::faults);
+        let grant = grant.unwrap_or_default();
+        let sound = faults.is_empty() && grant.is_empty();
+        for (key, problem, remedy) in grant {
+            problems.push(file.error(&format!("{entry}.oauth.{key}"), problem, remedy));
+        }
         for (key, problem, remedy) in faults {
             problems.push(file.error(&format!("{entry}.{key}"), problem, remedy));
         }

@@ -7,6 +7,10 @@
 //! | disabled | 550 5.2.1 |
 //! | an alias that leads in a circle or to too many | 451 4.3.5, and an ERROR for the operator |
 //! | any other domain | 550 5.7.1, but for clients in `relay_networks` taken, and for those a listener knows by their certificates |
+//! | a signed bounce address of ours | as the address below it |
+//! | an address of one recipient, of `verp_senders` | as the sender in it; a field of the header names the recipient |
+//! | one that was not signed here, or whose time is over | 550 5.1.1 |
+//! | an unsigned one of `bounces_only_signed`, for mail without a sender | 550 5.7.1 |
 //! | one that cannot be looked up now | 451 4.3.0 |
 //!
 //! On a listener for known clients there is more at MAIL: 530 5.7.0 without TLS or without a certificate, and 454 4.7.5 for one that
@@ -16,35 +20,41 @@ use async_trait::async_trait;
 use postroad_accounts::Accounts;
 use postroad_address::Mailbox;
 use postroad_directory::Resolution;
+use postroad_envelope::{EditPlace, HeaderEdit};
 use postroad_message::HeaderBlock;
 use postroad_net::{Networks, PeerCertificate};
 use postroad_reply::{
-    AUTH_REQUIRED_530, CRYPTOGRAPHY_4_7_5, INVALID_COMMAND_5_5_1, MAILBOX_UNAVAILABLE_550,
-    NOT_AUTHORIZED_5_7_1, NOT_IMPLEMENTED_502, Reply, SECURITY_5_7_0, TEMPORARY_AUTH_FAILURE_454,
+    AUTH_REQUIRED_530, CRYPTOGRAPHY_4_7_5, MAILBOX_UNAVAILABLE_550, NOT_AUTHORIZED_5_7_1, Reply,
+    SECURITY_5_7_0, TEMPORARY_AUTH_FAILURE_454,
 };
-use postroad_sasl::Credentials;
 use postroad_smtp_session::{MailRequest, PolicyReply, RcptRequest};
 use postroad_smtpd::{
-    AuthDecision, ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, TransactionFacts,
+    ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, TransactionFacts,
 };
 
+use crate::bounces::Bounces;
 use crate::config::{InboundConfig, ListenerConfig};
+
+/// The field that names the recipient whose mail came back.
+const BOUNCE_OF: &str = "X-Postroad-Bounce-Of";
 
 /// The decisions of port 25.
 #[derive(Clone)]
 pub struct InboundPolicy {
     accounts: Accounts,
     relay_networks: Networks,
+    bounces: Bounces,
     /// The listener is for clients alone that prove who they are.
     known_clients: bool,
 }
 
 impl InboundPolicy {
     /// Decides by these accounts.
-    pub fn new(config: &InboundConfig, accounts: Accounts) -> Self {
+    pub fn new(config: &InboundConfig, accounts: Accounts, bounces: Bounces) -> Self {
         Self {
             accounts,
             relay_networks: config.relay_networks.clone(),
+            bounces,
             known_clients: false,
         }
     }
@@ -59,7 +69,9 @@ impl InboundPolicy {
 
     /// The same under another configuration.
     pub fn successor(&self, config: &InboundConfig) -> Self {
-        Self::new(config, self.accounts.clone())
+        // Keys that cannot be used were refused before; those of now are better than none.
+        let bounces = Bounces::inbound(config).unwrap_or_else(|_| self.bounces.clone());
+        Self::new(config, self.accounts.clone(), bounces)
     }
 
     fn foreign(&self, client: &ClientFacts, mailbox: &Mailbox) -> Result<RecipientDraft, Reply> {
@@ -73,6 +85,31 @@ impl InboundPolicy {
             "relaying denied, that domain is not ours",
         ))
     }
+}
+
+/// Says whom a mail to an address of one recipient is about; what the client says of it counts for nothing.
+fn bounce_of(transaction: &TransactionFacts) -> Vec<HeaderEdit> {
+    if transaction.bounces_of.is_empty() {
+        return Vec::new();
+    }
+    let removed = HeaderEdit::Remove {
+        name: BOUNCE_OF.to_owned(),
+        occurrence: None,
+    };
+    let mut edits = vec![removed];
+    for of in &transaction.bounces_of {
+        tracing::info!(
+            event = "bounce_came",
+            queue_id = %transaction.queue_id,
+            mail_from = %transaction.mail.reverse_path,
+            bounce_of = %of
+        );
+        edits.push(HeaderEdit::Add {
+            place: EditPlace::Top,
+            field: format!("{BOUNCE_OF}: {of}\r\n").into_bytes(),
+        });
+    }
+    edits
 }
 
 /// Whether a client of a listener for known clients is one.
@@ -98,12 +135,6 @@ impl Policy for InboundPolicy {
         PolicyReply::Accept
     }
 
-    /// AUTH is not offered here, so this is never asked.
-    async fn auth(&self, _client: &ClientFacts, _credentials: &Credentials) -> AuthDecision {
-        let text = "AUTH is not offered";
-        AuthDecision::Refuse(Reply::new(NOT_IMPLEMENTED_502, INVALID_COMMAND_5_5_1, text))
-    }
-
     async fn mail(&self, client: &ClientFacts, _mail: &MailRequest) -> Result<MailTerms, Reply> {
         if self.known_clients {
             known(client)?;
@@ -117,22 +148,32 @@ impl Policy for InboundPolicy {
         transaction: &TransactionFacts,
         rcpt: &RcptRequest,
     ) -> Result<Vec<RecipientDraft>, Reply> {
-        let path = &rcpt.forward_path;
+        let has_sender = !transaction.mail.reverse_path.is_null();
+        let behind = self.bounces.read(&rcpt.forward_path, has_sender)?;
+        let path = behind.as_ref().map_or(&rcpt.forward_path, |b| &b.path);
         let resolved = self.accounts.resolve(path).await?;
-        match (path.mailbox(), &resolved.resolution) {
-            (Some(mailbox), Resolution::ForeignDomain) => {
-                self.foreign(client, mailbox).map(|draft| vec![draft])
+        let mut drafts = match (path.mailbox(), &resolved.resolution) {
+            (Some(mailbox), Resolution::ForeignDomain) => vec![self.foreign(client, mailbox)?],
+            _ => RecipientDraft::local(resolved, transaction, path)?,
+        };
+        if let Some((own, of)) = behind.as_ref().and_then(|behind| behind.verp.as_ref()) {
+            for draft in &mut drafts {
+                draft.original.get_or_insert_with(|| own.clone());
+                draft.bounce_of = Some(of.clone());
             }
-            _ => RecipientDraft::local(resolved, transaction, path),
         }
+        Ok(drafts)
     }
 
     async fn header(
         &self,
         _client: &ClientFacts,
-        _transaction: &TransactionFacts,
+        transaction: &TransactionFacts,
         _header: &HeaderBlock,
     ) -> Result<HeaderTerms, Reply> {
-        Ok(HeaderTerms::default())
+        Ok(HeaderTerms {
+            edits: bounce_of(transaction),
+            ..HeaderTerms::default()
+        })
     }
 }

@@ -6,12 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_envelope::{HeaderEdit, QueueId};
-use postroad_message::{HeaderSplitter, HeaderTooLong, Split, apply_edits, split};
+use postroad_message::{HeaderBlock, HeaderSplitter, HeaderTooLong, Split, apply_edits, split};
 use postroad_queue_client::{ContentStream, Lease, QueueError, QueueService};
+use postroad_smtp::{ContentChecker, ContentFault};
 use tokio::time::timeout;
 
 /// Octets of a header that can be edited; the edge takes far less.
 const HEADER_LIMIT: usize = 4 << 20;
+/// Octets of a report that is rewritten for a host without 8BITMIME; ours are far smaller.
+const REPORT_LIMIT: u64 = 4 << 20;
 /// The queue is on this host or near; a piece that takes longer will not come.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -31,6 +34,8 @@ pub struct Content {
     header: Bytes,
     body: Body,
     size: u64,
+    /// Why its lines cannot leave as lines, as far as it is here.
+    fault: Option<ContentFault>,
 }
 
 enum Body {
@@ -48,9 +53,7 @@ impl Content {
     pub async fn open(queue: &Arc<dyn QueueService>, lease: &Lease) -> Result<Self, ContentError> {
         let edits = &lease.envelope.header_edits;
         if let Some(content) = &lease.content {
-            let (header, _) = split(content);
-            let body = content.slice(header.len()..);
-            return Ok(Self::new(header, edits, length(&body), Body::Here(body)));
+            return Ok(Self::here(content, edits));
         }
         let queue_id = lease.envelope.queue_id;
         let header = read_header(opened(queue, queue_id, 0).await?).await?;
@@ -65,10 +68,28 @@ impl Content {
         Ok(Self::new(&header, edits, len, body))
     }
 
+    /// Content that is here as a whole.
+    pub fn here(content: &Bytes, edits: &[HeaderEdit]) -> Self {
+        let (header, _) = split(content);
+        let body = content.slice(header.len()..);
+        Self::new(header, edits, length(&body), Body::Here(body))
+    }
+
     fn new(header: &[u8], edits: &[HeaderEdit], rest: u64, body: Body) -> Self {
         let header = Bytes::from(apply_edits(header, edits));
         let size = length(&header) + rest;
-        Self { header, body, size }
+        let fault = fault_in(&header, &body);
+        Self {
+            header,
+            body,
+            size,
+            fault,
+        }
+    }
+
+    /// Why it cannot be sent as lines, if that can be told before all of it was read.
+    pub fn fault(&self) -> Option<ContentFault> {
+        self.fault
     }
 
     /// Octets in all, edits applied.
@@ -79,6 +100,27 @@ impl Content {
     /// Whether the header holds more than ASCII (RFC 6532), edits applied.
     pub fn has_utf8_header(&self) -> bool {
         !self.header.is_ascii()
+    }
+
+    /// Whether the sender says that the wishes of the recipients' side for TLS do not count (RFC 8689 §5).
+    pub fn waives_tls(&self) -> bool {
+        let said = HeaderBlock::parse(&self.header).first("TLS-Required");
+        said.is_some_and(|value| value.trim().eq_ignore_ascii_case("no"))
+    }
+
+    /// A report in ASCII (RFC 6152 §3): without it a host that takes no 8-bit content could not be told. None for what is no
+    /// report that can be said so.
+    pub async fn report_in_ascii(&self) -> Result<Option<Self>, QueueError> {
+        if self.size > REPORT_LIMIT {
+            return Ok(None);
+        }
+        let mut stream = self.stream().await?;
+        let mut content = Vec::with_capacity(usize::try_from(self.size).unwrap_or_default());
+        while let Some(chunk) = stream.next().await {
+            content.extend_from_slice(&chunk?);
+        }
+        let report = postroad_dsn::seven_bit(&content).map(Bytes::from);
+        Ok(report.map(|report| Self::here(&report, &[])))
     }
 
     /// The content from its first octet.
@@ -96,6 +138,18 @@ impl Content {
                 header.chain(whole(body, *len)).boxed()
             }
         })
+    }
+}
+
+fn fault_in(header: &[u8], body: &Body) -> Option<ContentFault> {
+    let mut checker = ContentChecker::new(usize::MAX);
+    let in_header = checker.check(header);
+    match body {
+        Body::Here(body) => {
+            checker.check(body);
+            checker.finish()
+        }
+        Body::InQueue { .. } => in_header,
     }
 }
 

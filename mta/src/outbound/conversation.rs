@@ -1,28 +1,30 @@
 //! One connection to one host: socket and [`ClientSession`] together, with a time-out on every wait.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant as Moment};
 
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use postroad_envelope::TlsFacts;
-use postroad_metrics::{Held, labels::Connect};
-use postroad_net::{ClientTls, Error as NetError, Stream, connect_tcp, connect_unix};
-use postroad_queue_client::QueueError;
-use postroad_reply::{
-    BAD_CONNECTION_4_4_2, EnhancedStatusCode, LOOP_5_4_6, MISCONFIGURED_4_3_5, NO_ANSWER_4_4_1,
-    Reply, SYSTEM_4_3_0,
-};
+use postroad_metrics::Held;
+use postroad_net::{ClientTls, Error as NetError, RefusedCertificate, Stream};
+use postroad_reply::SERVICE_NOT_AVAILABLE_421;
+use postroad_smtp::Extension;
 use postroad_smtp_session::{
-    ClientConfig, ClientError, ClientSession, OutgoingMail, Progress, RecipientResult, Stage,
+    ClientConfig, ClientSession, OutgoingMail, Progress, RecipientResult, Stage,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::content::Content;
 use super::counts::ConnectionCounts;
-use super::next_hop::{Candidate, Door};
-use super::unusable::Unusable;
+use super::lots::{Bearing, Promise};
+use super::next_hop::Candidate;
+use super::pool::Key;
+use super::security::Match;
+use super::shelf::Used;
+use super::sources::Source;
+use super::trouble::Trouble;
 use crate::config::OutboundConfig;
 
 /// Octets of content encoded at a time, and gathered before they are written.
@@ -30,100 +32,9 @@ const PIECE: usize = 64 << 10;
 /// How long a host that no longer takes our octets is listened to.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// What went wrong with a whole conversation.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// No connection came about.
-    #[error("cannot connect: {0}")]
-    Connect(NetError),
-    /// The TLS handshake failed.
-    #[error("{0}")]
-    Handshake(NetError),
-    /// The host does not go on.
-    #[error("{0}")]
-    Session(ClientError),
-    /// The host is ourselves; if a route of ours led there, that is ours to mend.
-    #[error("greeted with our own name {name}, so the mail loops")]
-    Ourselves {
-        /// What it called itself.
-        name: String,
-        /// Whether a route named the host, rather than the DNS.
-        routed: bool,
-    },
-    /// The host hung up.
-    #[error("closed the connection {}", at(*.0))]
-    HungUp(Stage),
-    /// The host said nothing for too long.
-    #[error("did not answer in time {}", at(*.0))]
-    TimedOut(Stage),
-    /// The connection broke.
-    #[error("lost the connection {where_}: {1}", where_ = at(*.0))]
-    Broken(Stage, io::Error),
-    /// Ours: the content cannot be read from the queue.
-    #[error("the content could not be read from the queue: {0}")]
-    Content(QueueError),
-}
-
-impl Trouble {
-    /// The host's own words, if these are the trouble.
-    pub fn reply(&self) -> Option<&Reply> {
-        match self {
-            Self::Session(
-                ClientError::Refused { reply, .. } | ClientError::Unexpected { reply, .. },
-            ) => Some(reply),
-            _ => None,
-        }
-    }
-
-    /// Where the conversation was.
-    pub fn stage(&self) -> Stage {
-        match self {
-            Self::HungUp(stage) | Self::TimedOut(stage) | Self::Broken(stage, _) => *stage,
-            Self::Session(
-                ClientError::Refused { stage, .. }
-                | ClientError::Unexpected { stage, .. }
-                | ClientError::Protocol { stage, .. },
-            ) => *stage,
-            Self::Session(ClientError::TlsNotOffered | ClientError::PlaintextAfterStartTls)
-            | Self::Handshake(_) => Stage::StartTls,
-            Self::Session(_) => Stage::Auth,
-            Self::Content(_) => Stage::Content,
-            Self::Connect(_) | Self::Ourselves { .. } => Stage::Greeting,
-        }
-    }
-
-    /// RFC 3463 §3.5, for what has no status from the host.
-    pub fn status(&self) -> EnhancedStatusCode {
-        if let Some(unusable) = Unusable::of(self) {
-            return unusable.status(self.reply());
-        }
-        match self {
-            Self::Connect(_) => NO_ANSWER_4_4_1,
-            Self::Ourselves { routed: true, .. } => MISCONFIGURED_4_3_5,
-            Self::Ourselves { routed: false, .. } => LOOP_5_4_6,
-            Self::Content(_) => SYSTEM_4_3_0,
-            _ => BAD_CONNECTION_4_4_2,
-        }
-    }
-}
-
-/// Where the conversation was, for a person.
-fn at(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Greeting => "before its greeting",
-        Stage::Hello => "at EHLO",
-        Stage::StartTls => "at STARTTLS",
-        Stage::Auth => "at AUTH",
-        Stage::Reset => "at RSET",
-        Stage::Mail => "at MAIL FROM",
-        Stage::Rcpt => "at RCPT TO",
-        Stage::Data => "at DATA",
-        Stage::Content => "while the content was sent",
-        Stage::End => "after the end of the content, so that it may have taken the mail",
-        Stage::Quit => "at QUIT",
-        Stage::Idle => "between commands",
-    }
-}
+/// A host that answered so shortly ago has not hung up meanwhile because nothing was said. Only then is a mail said at once, since a host that
+/// hangs up on it may have taken it.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The same connection under TLS.
 async fn encrypted(
@@ -132,17 +43,49 @@ async fn encrypted(
     manners: &Manners<'_>,
 ) -> Result<Stream, Trouble> {
     let within = manners.config.timeouts.tls.as_duration();
-    let (name, names) = (&manners.tls_name, &manners.tls_names);
-    let upgraded = stream.upgrade_to_host(manners.tls, name, names, unread, within);
-    let upgraded = upgraded.await;
+    let (tls, name) = (&manners.tls, &manners.tls_name);
+    let own = std::slice::from_ref(name);
+    let names = match manners.certificate {
+        Match::Anything => own,
+        Match::Names(names) => names.as_slice(),
+        Match::Host(host) => std::slice::from_ref(host),
+        Match::Dane(_) => &[],
+    };
+    let upgraded = match manners.certificate {
+        Match::Dane(dane) => {
+            stream
+                .upgrade_to_dane_host(tls, name, dane, unread, within)
+                .await
+        }
+        _ => {
+            stream
+                .upgrade_to_host(tls, name, names, unread, within)
+                .await
+        }
+    };
     if upgraded.is_err() {
         manners.counts.tls_failures.count();
     }
-    upgraded.map_err(Trouble::Handshake)
+    upgraded.map_err(|error| Trouble::Handshake(as_demanded(error, manners.certificate)))
+}
+
+/// Where it is not we who demand that the certificate is for the host's own name, nothing of ours can change it.
+fn as_demanded(error: NetError, certificate: &Match) -> NetError {
+    match (error, certificate) {
+        (NetError::Refused(refused), Match::Host(_)) => NetError::Refused(RefusedCertificate {
+            remedy: "whoever runs the host must mend it, since others than us demand it (tls_policy)",
+            ..refused
+        }),
+        (error, _) => error,
+    }
+}
+
+fn binding(stream: &Stream) -> Option<Vec<u8>> {
+    stream.tls_info()?.binding.clone()
 }
 
 /// What to do about it, where the system says only what is wrong.
-fn no_socket(error: NetError) -> NetError {
+pub fn no_socket(error: NetError) -> NetError {
     let NetError::Io(error) = error else {
         return error;
     };
@@ -158,15 +101,22 @@ fn no_socket(error: NetError) -> NetError {
     NetError::Io(io::Error::new(error.kind(), format!("{error}: {remedy}")))
 }
 
-/// How far a conversation came.
-#[derive(Debug, Default)]
-pub struct Disposition {
-    /// One per recipient asked for, in their order; none: nothing is known.
+/// How one mail went.
+pub struct Transferred {
+    /// One for each recipient, or none.
     pub results: Vec<Option<RecipientResult>>,
     /// Why it ended early.
     pub trouble: Option<Trouble>,
-    /// How it was encrypted.
-    pub tls: Option<TlsFacts>,
+    /// The host had taken mail on this connection, and ended it before it answered to this one: that is not about the mail.
+    pub stale: bool,
+}
+
+/// The same in words (RFC 5321 §3.8).
+fn is_farewell(result: &RecipientResult) -> bool {
+    let RecipientResult::Refused { stage, reply } = result else {
+        return false;
+    };
+    reply.code() == SERVICE_NOT_AVAILABLE_421 && matches!(stage, Stage::Reset | Stage::Mail)
 }
 
 /// An open connection to a host.
@@ -174,7 +124,16 @@ pub struct Conversation {
     stream: Stream,
     session: ClientSession,
     input: BytesMut,
-    /// When patience with the whole conversation ends.
+    /// As what it may be used again.
+    key: Option<Key>,
+    opened: Moment,
+    /// Transactions that were begun.
+    mails: usize,
+    /// When the last one was answered.
+    answered: Moment,
+    /// How long all that is said for one job may take.
+    patience: Duration,
+    /// When that is over.
     until: Instant,
     _open: Held,
 }
@@ -183,14 +142,16 @@ pub struct Conversation {
 pub struct Manners<'a> {
     /// Addresses and time-outs.
     pub config: &'a OutboundConfig,
+    /// Where we send from.
+    pub source: &'a Source,
     /// How we present ourselves.
     pub client: ClientConfig,
     /// For TLS.
-    pub tls: &'a ClientTls,
+    pub tls: ClientTls,
     /// What to call the host in the handshake.
     pub tls_name: String,
-    /// Of these its certificate must have one, if it is verified.
-    pub tls_names: Vec<String>,
+    /// What its certificate must be.
+    pub certificate: &'a Match,
     /// TLS from the first octet.
     pub implicit_tls: bool,
     /// Where it is counted.
@@ -202,32 +163,32 @@ pub struct Manners<'a> {
 }
 
 impl Conversation {
-    /// Connects, and begins TLS where that comes first; the greeting has not been read yet.
-    pub async fn connect(candidate: &Candidate, manners: &Manners<'_>) -> Result<Self, Trouble> {
-        let config = manners.config;
-        let within = config.timeouts.connect.as_duration();
-        let connected = match &candidate.door {
-            Door::Tcp(address) => connect_tcp(*address, within, config.source(address.ip())).await,
-            Door::Unix(path) => connect_unix(path.as_path(), within)
-                .await
-                .map_err(no_socket),
-        };
-        manners.counts.tried.count(match connected {
-            Ok(_) => Connect::Connected,
-            Err(_) => Connect::Failed,
-        });
-        let stream = connected.map_err(Trouble::Connect)?;
+    /// Over a connection that was just made, and with TLS where that comes first; the greeting has not been read yet.
+    pub async fn over(
+        stream: Stream,
+        candidate: &Candidate,
+        manners: &Manners<'_>,
+    ) -> Result<Self, Trouble> {
         let open = manners.counts.open.hold();
         let stream = match manners.implicit_tls {
             true => encrypted(stream, &[], manners).await?,
             false => stream,
         };
+        let mut session = ClientSession::new(manners.client.clone(), manners.implicit_tls);
+        session.set_seed(rand::random());
+        session.set_binding(binding(&stream));
+        let patience = manners.config.timeouts.conversation.as_duration();
         Ok(Self {
             _open: open,
             stream,
-            session: ClientSession::new(manners.client.clone(), manners.implicit_tls),
+            session,
             input: BytesMut::with_capacity(4096),
-            until: Instant::now() + config.timeouts.conversation.as_duration(),
+            key: Some(Key::of(candidate, manners)),
+            opened: Moment::now(),
+            mails: 0,
+            answered: Moment::now(),
+            patience,
+            until: Instant::now() + patience,
         })
     }
 
@@ -254,14 +215,75 @@ impl Conversation {
     async fn start_tls(mut self, manners: &Manners<'_>) -> Result<Self, Trouble> {
         self.write().await?;
         self.stream = encrypted(self.stream, &self.input, manners).await?;
+        self.session.set_binding(binding(&self.stream));
         self.session.tls_started();
         Ok(self)
     }
 
-    /// Sends one mail. What is known of each recipient is kept, however it ends.
-    pub async fn transfer(&mut self, mail: OutgoingMail, content: &Content) -> Disposition {
-        let tls = self.tls();
-        let ended = match self.session.send(mail) {
+    /// What the host takes on a connection, by its own word.
+    pub fn bearing(&self) -> Bearing {
+        Bearing::of(self.session.capabilities())
+    }
+
+    /// What the host sees to itself.
+    pub fn promise(&self) -> Promise {
+        Promise::of(self.session.capabilities())
+    }
+
+    /// Whether the host takes 8-bit content (RFC 6152).
+    pub fn takes_eight_bits(&self) -> bool {
+        let offers = self.session.capabilities();
+        offers.offers(&Extension::EightBitMime)
+    }
+
+    /// As what it may be used again, if at all.
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    /// It is for one job alone.
+    pub fn use_once(&mut self) {
+        self.key = None;
+    }
+
+    /// What it has behind it.
+    pub fn used(&self) -> Used {
+        Used {
+            opened: self.opened,
+            mails: self.mails,
+            allowed: self.bearing().mails(),
+        }
+    }
+
+    /// Begins the patience with it anew, for another job.
+    pub fn refresh(&mut self) {
+        self.until = Instant::now() + self.patience;
+    }
+
+    /// Waits, while nothing is asked of the host, for it to hang up or to speak: what it said. Nothing is lost if this is
+    /// dropped before it is ready.
+    pub async fn disturbed(&mut self) -> String {
+        match self.stream.read_buf(&mut self.input).await {
+            Ok(0) => "the host closed it".to_owned(),
+            Ok(_) => String::from_utf8_lossy(&self.input).trim().to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Whether the host has said good-bye.
+    pub fn is_closed(&self) -> bool {
+        self.session.is_closed()
+    }
+
+    /// Sends one mail. What is known of each recipient is kept, however it ends: one for each, or none.
+    pub async fn transfer(&mut self, mail: OutgoingMail, content: &Content) -> Transferred {
+        let fresh = self.mails > 0 && self.answered.elapsed() < FRESH;
+        self.mails += 1;
+        let begun = match fresh {
+            true => self.session.send_at_once(mail),
+            false => self.session.send(mail),
+        };
+        let ended = match begun {
             Some(progress) => Ok(progress),
             None => self.progress().await,
         };
@@ -269,22 +291,23 @@ impl Conversation {
             Ok(Progress::SendContent) => self.send_content(content).await,
             ended => ended,
         };
-        match ended {
-            Ok(Progress::Done(results)) => Disposition {
-                results: results.into_iter().map(Some).collect(),
-                trouble: None,
-                tls,
-            },
-            Ok(_) => self.abandoned(Trouble::HungUp(self.session.stage())),
-            Err(trouble) => self.abandoned(trouble),
-        }
-    }
-
-    fn abandoned(&mut self, trouble: Trouble) -> Disposition {
-        Disposition {
+        let trouble = match ended {
+            Ok(Progress::Done(results)) => {
+                self.answered = Moment::now();
+                let unheard = self.is_closed() && results.iter().any(is_farewell);
+                return Transferred {
+                    results: results.into_iter().map(Some).collect(),
+                    trouble: None,
+                    stale: unheard && self.mails > 1,
+                };
+            }
+            Ok(_) => Trouble::HungUp(self.session.stage()),
+            Err(trouble) => trouble,
+        };
+        Transferred {
             results: self.session.abandon().1,
+            stale: trouble.is_parting() && self.mails > 1,
             trouble: Some(trouble),
-            tls: self.tls(),
         }
     }
 
@@ -296,7 +319,7 @@ impl Conversation {
             let mut chunk = chunk.map_err(Trouble::Content)?;
             while !chunk.is_empty() {
                 let piece = chunk.split_to(chunk.len().min(PIECE));
-                self.session.content(&piece);
+                self.session.content(&piece).map_err(Trouble::Unfit)?;
                 // A header, a short body and the final dot travel together.
                 if self.session.output_len() < PIECE {
                     continue;
@@ -304,9 +327,14 @@ impl Conversation {
                 if let Err(trouble) = self.write().await {
                     return self.last_words(trouble).await;
                 }
+                if self.session.awaits_replies()
+                    && let Some(progress) = self.listen(ClientSession::awaits_replies).await?
+                {
+                    return Ok(progress);
+                }
             }
         }
-        self.session.content_end();
+        self.session.content_end().map_err(Trouble::Unfit)?;
         self.progress().await
     }
 
@@ -316,6 +344,11 @@ impl Conversation {
         if self.session.stage() == Stage::Quit {
             let _ = self.progress().await;
         }
+        self.leave().await;
+    }
+
+    /// Closes the connection without a word.
+    pub async fn leave(mut self) {
         let _ = timeout(LAST_WORDS, self.stream.shutdown()).await;
     }
 
@@ -330,15 +363,30 @@ impl Conversation {
 
     /// Writes, reads and waits until the session has news.
     async fn progress(&mut self) -> Result<Progress, Trouble> {
+        loop {
+            if let Some(progress) = self.listen(|_| true).await? {
+                return Ok(progress);
+            }
+        }
+    }
+
+    /// The same, or until the session no longer waits for any.
+    async fn listen(
+        &mut self,
+        waits: impl Fn(&ClientSession) -> bool,
+    ) -> Result<Option<Progress>, Trouble> {
         let mut deadline = self.deadline();
         loop {
             let held = self.input.len();
             let news = self.session.receive(&mut self.input);
             if let Some(progress) = news.map_err(Trouble::Session)? {
-                return Ok(progress);
+                return Ok(Some(progress));
+            }
+            if !waits(&self.session) {
+                return Ok(None);
             }
             if let Err(trouble) = self.write().await {
-                return self.last_words(trouble).await;
+                return self.last_words(trouble).await.map(Some);
             }
             // Each whole line of a reply buys new patience, a part of one does not.
             if self.input.len() < held {

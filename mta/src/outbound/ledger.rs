@@ -1,14 +1,16 @@
 //! What became of each recipient of a job, over all hosts that were tried.
 
-use postroad_envelope::{Outcome, Recipient, RecipientIndex, RemoteHost, StatusReport, TlsFacts};
+use postroad_envelope::{
+    Outcome, Recipient, RecipientIndex, RemoteHost, Stage as Reached, StatusReport, TlsFacts,
+};
 use postroad_reply::{
-    EnhancedStatusCode, NO_ANSWER_4_4_1, PERMANENT_5_0_0, Reply, SERVICE_NOT_AVAILABLE_421,
-    SUCCESS_2_0_0, Severity, TRANSIENT_4_0_0,
+    EnhancedStatusCode, NO_ANSWER_4_4_1, PERMANENT_5_0_0, REQUIRETLS_NEEDED_5_7_30, Reply,
+    SERVICE_NOT_AVAILABLE_421, SUCCESS_2_0_0, Severity, TRANSIENT_4_0_0,
 };
 use postroad_smtp_session::{RecipientResult, Stage};
 
-use super::conversation::{Disposition, Trouble};
 use super::next_hop::Candidate;
+use super::trouble::{Disposition, Trouble};
 use super::unusable::{Unusable, wants_login};
 
 /// Octets of text for a person; several hosts may each have had something to say.
@@ -18,12 +20,18 @@ const MAX_TEXT: usize = 1000;
 pub struct Ledger<'a> {
     hop: Hop,
     entries: Vec<(&'a Recipient, Option<Outcome>)>,
+    /// Of whom the host that took the mail reports success.
+    reporting: Vec<RecipientIndex>,
+    /// For whom it was told how much time is left.
+    timed: Vec<RecipientIndex>,
+    /// Whose outcome came over a connection that had carried other mail before.
+    reused: Vec<RecipientIndex>,
     /// What was in the way at each host, for those who end without an outcome.
     troubles: Vec<StatusReport>,
 }
 
 /// What our own configuration says of the next hop.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Hop {
     /// A route of ours names it.
     pub routed: bool,
@@ -33,12 +41,25 @@ pub struct Hop {
 
 impl<'a> Ledger<'a> {
     /// Nobody was tried yet.
-    pub fn new(recipients: &'a [Recipient], hop: Hop) -> Self {
+    pub fn new(recipients: &'a [Recipient]) -> Self {
         Self {
-            hop,
+            hop: Hop::default(),
             entries: recipients.iter().map(|r| (r, None)).collect(),
+            reporting: Vec::new(),
+            timed: Vec::new(),
+            reused: Vec::new(),
             troubles: Vec::new(),
         }
+    }
+
+    /// What follows is of this next hop.
+    pub fn head_for(&mut self, hop: Hop) {
+        self.hop = hop;
+    }
+
+    /// A next hop is not tried, for this reason.
+    pub fn pass_over(&mut self, report: StatusReport) {
+        self.troubles.push(report);
     }
 
     /// Those without an outcome.
@@ -59,6 +80,21 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Those that were relayed to a host that reports success itself.
+    pub fn reporting(&self) -> Vec<RecipientIndex> {
+        self.reporting.clone()
+    }
+
+    /// Those that were relayed to a host that was told how much time is left, if there is any such thing.
+    pub fn timed(&self) -> Vec<RecipientIndex> {
+        self.timed.clone()
+    }
+
+    /// Those whose outcome came over a connection that had carried other mail before.
+    pub fn reused(&self) -> Vec<RecipientIndex> {
+        self.reused.clone()
+    }
+
     /// What was in the way at the host that was tried last.
     pub fn last_trouble(&self) -> Option<&StatusReport> {
         self.troubles.last()
@@ -68,12 +104,17 @@ impl<'a> Ledger<'a> {
     pub fn enter(&mut self, candidate: &Candidate, disposition: Disposition) {
         let Disposition {
             results,
+            promises,
             trouble,
             tls,
+            security,
+            reused,
+            overtook: _,
         } = disposition;
         let host = Host {
             candidate,
             tls,
+            security,
             hop: self.hop,
         };
         let mut postponed = None;
@@ -81,9 +122,21 @@ impl<'a> Ledger<'a> {
             .entries
             .iter_mut()
             .filter(|(_, outcome)| outcome.is_none());
-        for ((_, slot), result) in open.zip(results) {
+        for (((recipient, slot), result), promise) in open.zip(results).zip(promises) {
             match result.map(|result| host.judge(result)) {
-                Some(Judgement::Final(outcome)) => *slot = Some(outcome),
+                Some(Judgement::Final(outcome)) => {
+                    let relayed = matches!(outcome, Outcome::Relayed(_));
+                    if relayed && promise.reports {
+                        self.reporting.push(recipient.index);
+                    }
+                    if relayed && promise.keeps_time {
+                        self.timed.push(recipient.index);
+                    }
+                    if reused {
+                        self.reused.push(recipient.index);
+                    }
+                    *slot = Some(outcome);
+                }
                 Some(Judgement::ElseWhere(report)) => postponed = Some(report),
                 None => {}
             }
@@ -92,7 +145,9 @@ impl<'a> Ledger<'a> {
         let Some(trouble) = trouble else { return };
         let report = host.trouble(&trouble);
         self.troubles.push(report.clone());
-        if is_last_word(&trouble) {
+        if matches!(trouble, Trouble::Unfit(_)) {
+            self.settle_rest(&Outcome::Failed(report));
+        } else if is_last_word(&trouble) {
             self.settle_rest(&Outcome::Delayed(report));
         }
     }
@@ -123,9 +178,7 @@ impl<'a> Ledger<'a> {
 /// Whether no other host may be asked: behind the final dot this one may have taken the mail (RFC 1047), and content
 /// that cannot be read cannot be read for another either.
 fn is_last_word(trouble: &Trouble) -> bool {
-    // A password that was refused is not tried at the next address of the same host.
-    let refused = Unusable::of(trouble) == Some(Unusable::LoginRefused);
-    refused || matches!(trouble, Trouble::Content(_)) || trouble.stage() == Stage::End
+    matches!(trouble, Trouble::Content(_)) || trouble.stage() == Stage::End
 }
 
 enum Judgement {
@@ -139,6 +192,7 @@ struct Host<'a> {
     candidate: &'a Candidate,
     hop: Hop,
     tls: Option<TlsFacts>,
+    security: Option<String>,
 }
 
 impl Host<'_> {
@@ -146,18 +200,25 @@ impl Host<'_> {
         match result {
             RecipientResult::Accepted(reply) => {
                 let text = format!("{} took the mail: {reply}", self.name());
-                Judgement::Final(Outcome::Relayed(self.report(reply, text)))
+                Judgement::Final(Outcome::Relayed(self.report(Stage::End, reply, text)))
             }
             RecipientResult::Refused { stage, reply } => self.refused(stage, reply),
             RecipientResult::Unfit { status, text } => {
                 let text = format!("{}: {text}", self.name());
                 let remote = Some(self.remote());
-                Judgement::Final(Outcome::Failed(StatusReport {
+                let report = StatusReport {
                     status,
                     text,
                     remote,
                     reply: None,
-                }))
+                    stage: Some(Reached::Mail),
+                    cause: None,
+                };
+                match status {
+                    // RFC 8689 §4.2.1: another mail host of the domain may have it.
+                    REQUIRETLS_NEEDED_5_7_30 => Judgement::ElseWhere(report),
+                    _ => Judgement::Final(Outcome::Failed(report)),
+                }
             }
         }
     }
@@ -167,9 +228,9 @@ impl Host<'_> {
         let leaves = reply.code() == SERVICE_NOT_AVAILABLE_421 && stage != Stage::End;
         let text = format!("{} said {}: {reply}", self.name(), answering(stage));
         if self.hop.routed && wants_login(&reply) {
-            return Judgement::ElseWhere(self.login_missing(reply, text));
+            return Judgement::ElseWhere(self.login_missing(stage, reply, text));
         }
-        let report = self.report(reply, text);
+        let report = self.report(stage, reply, text);
         match severity {
             // A host that has no time for anybody now; 421 and a refused MAIL are not about the recipient.
             Severity::Transient if leaves || stage == Stage::Mail => Judgement::ElseWhere(report),
@@ -179,13 +240,13 @@ impl Host<'_> {
     }
 
     /// The host that our route names wants us to log in: our fault, not the mail's.
-    fn login_missing(&self, reply: Reply, text: String) -> StatusReport {
+    fn login_missing(&self, stage: Stage, reply: Reply, text: String) -> StatusReport {
         let unusable = Unusable::LoginMissing;
         let status = unusable.status(Some(&reply));
         let text = with_remedy(text, unusable.remedy(self.hop.listed));
         StatusReport {
             status,
-            ..self.report(reply, text)
+            ..self.report(stage, reply, text)
         }
     }
 
@@ -195,7 +256,9 @@ impl Host<'_> {
             (Some(reply), stage) => {
                 format!("{} said {}: {reply}", self.name(), answering(stage))
             }
-            (None, _) if matches!(trouble, Trouble::Content(_)) => trouble.to_string(),
+            (None, _) if matches!(trouble, Trouble::Content(_) | Trouble::Unfit(_)) => {
+                trouble.to_string()
+            }
             (None, _) => format!("{}: {trouble}", self.name()),
         };
         let refusal =
@@ -211,20 +274,30 @@ impl Host<'_> {
             text: with_remedy(text, remedy),
             remote: Some(self.remote()),
             reply: trouble.reply().cloned(),
+            stage: match trouble {
+                Trouble::Connect(_) => Some(Reached::Connect),
+                trouble => reached(trouble.stage()),
+            },
+            cause: None,
         }
     }
 
-    fn report(&self, reply: Reply, text: String) -> StatusReport {
+    fn report(&self, stage: Stage, reply: Reply, text: String) -> StatusReport {
         StatusReport {
             status: status(&reply),
             text,
             remote: Some(self.remote()),
             reply: Some(reply),
+            stage: reached(stage),
+            cause: None,
         }
     }
 
     fn remote(&self) -> RemoteHost {
-        self.candidate.remote(self.tls.clone())
+        RemoteHost {
+            tls_policy: self.security.clone(),
+            ..self.candidate.remote(self.tls.clone())
+        }
     }
 
     fn name(&self) -> String {
@@ -238,6 +311,22 @@ fn status(reply: &Reply) -> EnhancedStatusCode {
         Severity::Completion => SUCCESS_2_0_0,
         Severity::Permanent => PERMANENT_5_0_0,
         Severity::Transient | Severity::Intermediate => TRANSIENT_4_0_0,
+    })
+}
+
+/// The same for whoever the outcome is told to.
+fn reached(stage: Stage) -> Option<Reached> {
+    Some(match stage {
+        Stage::Greeting => Reached::Greeting,
+        Stage::Hello => Reached::Hello,
+        Stage::StartTls => Reached::Tls,
+        Stage::Auth => Reached::Auth,
+        Stage::Mail | Stage::Reset => Reached::Mail,
+        Stage::Rcpt => Reached::Rcpt,
+        Stage::Data => Reached::Data,
+        Stage::Content => Reached::Content,
+        Stage::End => Reached::End,
+        Stage::Quit | Stage::Idle => return None,
     })
 }
 

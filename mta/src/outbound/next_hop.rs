@@ -10,16 +10,18 @@ use std::net::{IpAddr, SocketAddr};
 use postroad_address::Domain;
 use postroad_dns::{DnsError, HostName, MailHosts, MxHost};
 use postroad_envelope::{
-    HostPort, NextHop as RoutedHop, Outcome, RemoteHost, Route, SocketPath, StatusReport, TlsFacts,
+    HostPort, NextHop as RoutedHop, RemoteHost, Route, SocketPath, StatusReport, TlsFacts,
 };
 use postroad_net::{Networks, Peer, is_forbidden_destination};
 use postroad_reply::{
     BAD_DOMAIN_5_1_2, DIRECTORY_FAILURE_4_4_3, EnhancedStatusCode, LOOP_5_4_6, MISCONFIGURED_4_3_5,
     NOT_AUTHORIZED_5_7_1, NULL_MX_5_1_10, UNROUTABLE_5_4_4,
 };
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt as _, SeedableRng};
+
+use crate::config::AddressPreference;
 
 /// Addresses tried of one host; both families have a share.
 pub const MAX_PER_HOST: usize = 4;
@@ -39,6 +41,8 @@ pub struct Surroundings {
     pub own_ports: Vec<u16>,
     /// `mta.outbound.allow_networks`: may be sent to although not of the public internet.
     pub allow_networks: Networks,
+    /// `mta.outbound.address_preference`; without it the resolver's order.
+    pub prefer: Option<AddressPreference>,
     /// `mta.outbound.port`: where mail hosts are spoken to, 25 in the real world.
     pub port: u16,
 }
@@ -77,7 +81,7 @@ pub struct Candidate {
 }
 
 /// Where a host is connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
     /// By TCP.
     Tcp(SocketAddr),
@@ -103,12 +107,8 @@ impl Candidate {
                 Door::Unix(_) => None,
             },
             tls,
+            tls_policy: None,
         }
-    }
-
-    /// Whether it is a socket of this host, where nobody is in between.
-    pub fn is_socket(&self) -> bool {
-        matches!(self.door, Door::Unix(_))
     }
 }
 
@@ -121,6 +121,8 @@ pub struct NextHop {
     pub site: String,
     /// What was left out and why, for the log.
     pub notes: Vec<String>,
+    /// The hosts whose names and addresses DNSSEC vouches for, all the way from the destination.
+    pub secure: Vec<String>,
 }
 
 /// Why there is nowhere to go: for all recipients of the job, without a connection.
@@ -145,13 +147,9 @@ impl Verdict {
         Self::new(MISCONFIGURED_4_3_5, text)
     }
 
-    /// The same as an outcome of the attempt.
-    pub fn into_outcome(self) -> Outcome {
-        let report = StatusReport::local(self.status, self.text);
-        match self.status.class() {
-            5 => Outcome::Failed(report),
-            _ => Outcome::Delayed(report),
-        }
+    /// The same as what was in the way of an attempt.
+    pub fn into_report(self) -> StatusReport {
+        StatusReport::local(self.status, self.text)
     }
 }
 
@@ -219,6 +217,23 @@ pub fn order(
     } else {
         Ok(ordered)
     }
+}
+
+/// The addresses of a host with the preferred family first, each family in its order. `seed` decides where either may be.
+pub fn preferred(
+    mut addresses: Vec<IpAddr>,
+    prefer: Option<AddressPreference>,
+    seed: u64,
+) -> Vec<IpAddr> {
+    let ipv4_first = match prefer {
+        None => return addresses,
+        Some(AddressPreference::Ipv4) => true,
+        Some(AddressPreference::Ipv6) => false,
+        // Not the numbers by which mail hosts are shuffled.
+        Some(AddressPreference::Any) => StdRng::seed_from_u64(!seed).random(),
+    };
+    addresses.sort_by_key(|ip| ip.is_ipv4() != ipv4_first);
+    addresses
 }
 
 /// The candidates of a domain whose mail hosts were ordered and looked up.
@@ -308,6 +323,7 @@ pub fn socket(path: &SocketPath) -> NextHop {
             door: Door::Unix(path.clone()),
         }],
         notes: Vec::new(),
+        secure: Vec::new(),
     }
 }
 
@@ -319,6 +335,15 @@ enum Judgement {
 }
 
 impl Surroundings {
+    /// Why nothing may be fetched from this address on somebody else's word, if so.
+    pub fn forbids(&self, ip: IpAddr, port: u16) -> Option<&'static str> {
+        match self.judge(ip, port) {
+            Judgement::Open => None,
+            Judgement::Ourselves => Some("that is this server itself"),
+            Judgement::Refused(reason) => Some(reason),
+        }
+    }
+
     fn judge(&self, ip: IpAddr, port: u16) -> Judgement {
         let ip = ip.to_canonical();
         // Linux connects 0.0.0.0 and :: to itself.
@@ -396,6 +421,7 @@ impl Gathered {
             candidates: self.candidates,
             site,
             notes: self.notes,
+            secure: Vec::new(),
         })
     }
 }

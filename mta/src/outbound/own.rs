@@ -18,7 +18,18 @@ pub fn surroundings(
     common: &CommonConfig,
     listening: &[SocketAddr],
 ) -> Surroundings {
-    let names = [&common.hostname, helo_name(config, common)];
+    let pools = config.sources.values();
+    let said = pools.flat_map(|pool| {
+        let own = pool
+            .addresses
+            .iter()
+            .filter_map(|address| address.helo_name.as_ref());
+        own.chain(&pool.helo_name).map(|name| &name.0)
+    });
+    let names: Vec<&Domain> = [&common.hostname, helo_name(config, common)]
+        .into_iter()
+        .chain(said)
+        .collect();
     let mut own_names: Vec<HostName> = Vec::new();
     own_names.extend(
         names
@@ -35,6 +46,7 @@ pub fn surroundings(
         own_addresses: own_addresses(&config.own_addresses),
         own_ports,
         allow_networks: config.allow_networks.clone(),
+        prefer: config.address_preference,
         port: config.port,
     }
 }

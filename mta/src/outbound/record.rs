@@ -9,6 +9,7 @@ use postroad_envelope::{
 use postroad_net::Peer;
 use postroad_queue_client::Lease;
 
+use super::sources::Source;
 use super::unusable::Unusable;
 
 /// How long the queue may take to record events.
@@ -34,6 +35,7 @@ pub fn passed_over(lease: &Lease, report: &StatusReport) {
         enhanced = %report.status,
         tls = report.remote.as_ref().and_then(tls_of),
         verified = report.remote.as_ref().and_then(verified_of),
+        tls_policy = report.remote.as_ref().and_then(policy_of),
         "{}",
         report.text
     );
@@ -66,12 +68,19 @@ pub fn attempt(
     agent: &str,
     lease: &Lease,
     outcomes: &[(RecipientIndex, Outcome)],
-    started_at: Timestamp,
+    how: &How<'_>,
 ) -> Vec<Event> {
     let now = Timestamp::from(SystemTime::now());
     let mut events: Vec<(&Outcome, Event)> = Vec::new();
     for (index, outcome) in outcomes {
-        log(lease, *index, outcome, started_at, now);
+        let about = About {
+            reused: how.reused.contains(index),
+            source: how.source,
+            joined: (how.together > 1).then_some(how.together),
+            started_at: how.started_at,
+            now,
+        };
+        log(lease, *index, outcome, &about);
         match events.iter_mut().find(|(known, _)| *known == outcome) {
             Some((_, event)) => event.recipients.push(*index),
             None => events.push((
@@ -83,7 +92,7 @@ pub fn attempt(
                     kind: EventKind::Attempt,
                     recipients: vec![*index],
                     text: outcome.report().text.clone(),
-                    fields: fields(lease, outcome, started_at, now),
+                    fields: fields(lease, outcome, &about),
                 },
             )),
         }
@@ -91,13 +100,38 @@ pub fn attempt(
     events.into_iter().map(|(_, event)| event).collect()
 }
 
-fn log(
-    lease: &Lease,
-    index: RecipientIndex,
-    outcome: &Outcome,
+/// How a job was tried, beside what came of it.
+pub struct How<'a> {
+    /// Where it was sent from, if it came so far.
+    pub source: Option<&'a Source>,
+    /// Whose outcome came over a connection that had carried other mail before.
+    pub reused: &'a [RecipientIndex],
+    /// How many jobs of the mail went together.
+    pub together: usize,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+/// What the outcome itself does not say.
+struct About<'a> {
+    /// The connection had carried other mail before.
+    reused: bool,
+    source: Option<&'a Source>,
+    /// So many jobs went together, if there were several.
+    joined: Option<usize>,
     started_at: Timestamp,
     now: Timestamp,
-) {
+}
+
+impl About<'_> {
+    /// Whether the host was spoken to over such a connection, if one was spoken to.
+    fn reused(&self, report: &StatusReport) -> Option<bool> {
+        report.remote.as_ref().map(|_| self.reused)
+    }
+}
+
+fn log(lease: &Lease, index: RecipientIndex, outcome: &Outcome, about: &About<'_>) {
+    let (started_at, now) = (about.started_at, about.now);
     let report = outcome.report();
     let envelope = &lease.envelope;
     let rcpt_to = envelope.recipient(index).map(|r| r.address.to_string());
@@ -116,23 +150,31 @@ fn log(
         duration_ms = millis(now.since(started_at)),
         tls = report.remote.as_ref().and_then(tls_of),
         verified = report.remote.as_ref().and_then(verified_of),
+        tls_policy = report.remote.as_ref().and_then(policy_of),
+        reused = about.reused(report),
+        joined = about.joined,
         "{}",
         report.text
     );
 }
 
-fn fields(
-    lease: &Lease,
-    outcome: &Outcome,
-    started_at: Timestamp,
-    now: Timestamp,
-) -> BTreeMap<String, String> {
+fn fields(lease: &Lease, outcome: &Outcome, about: &About<'_>) -> BTreeMap<String, String> {
+    let (started_at, now) = (about.started_at, about.now);
     let report = outcome.report();
     let remote = report.remote.as_ref();
+    let address = remote.and_then(|remote| remote.address);
+    let from = address.and_then(|to| about.source?.name(to.ip()));
     let some = [
         ("relay", remote.map(relay)),
+        ("source", from),
         ("tls", remote.and_then(tls_of)),
         ("verified", remote.and_then(verified_of).map(str::to_owned)),
+        ("tls_policy", remote.and_then(policy_of).map(str::to_owned)),
+        (
+            "reused",
+            about.reused(report).map(|reused| reused.to_string()),
+        ),
+        ("joined", about.joined.map(|jobs| jobs.to_string())),
         ("code", report.reply.as_ref().map(|r| r.code().to_string())),
         ("reply", report.reply.as_ref().map(|r| r.text().to_owned())),
         ("enhanced", Some(report.status.to_string())),
@@ -159,6 +201,10 @@ fn tls_of(remote: &RemoteHost) -> Option<String> {
 
 fn verified_of(remote: &RemoteHost) -> Option<&str> {
     remote.tls.as_ref()?.verified.as_deref()
+}
+
+fn policy_of(remote: &RemoteHost) -> Option<&str> {
+    remote.tls_policy.as_deref()
 }
 
 fn millis(duration: Duration) -> u64 {

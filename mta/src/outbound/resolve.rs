@@ -22,12 +22,12 @@ pub async fn next_hop(
             address.port(),
             around,
         ),
-        Target::Host(host, port) => next_hop::routed(
-            host.as_str(),
-            addresses(resolver, host).await,
-            *port,
-            around,
-        ),
+        Target::Host(host, port) => {
+            let (found, secure) = addresses(resolver, host, (around, seed)).await;
+            let mut hop = next_hop::routed(host.as_str(), found, *port, around)?;
+            hop.secure.extend(secure.then(|| host.to_string()));
+            Ok(hop)
+        }
         Target::Socket(path) => Ok(next_hop::socket(path)),
         Target::Domain(domain) => {
             let found = resolver.mail_hosts(domain).await;
@@ -35,21 +35,43 @@ pub async fn next_hop(
                 .as_ref()
                 .map(|f| f.dropped.clone())
                 .unwrap_or_default();
+            // Without MX records the domain is its own host, and who vouches for its addresses vouches for that.
+            let vouched = found.as_ref().is_ok_and(|f| f.authenticated || f.implicit);
             let hosts = next_hop::order(domain, found, around, seed)?;
             // All of them at once, the resolver bounds their number: the loop guard needs every address.
-            let lookups = hosts.iter().map(|host| addresses(resolver, &host.name));
+            let lookups = hosts
+                .iter()
+                .map(|host| addresses(resolver, &host.name, (around, seed)));
             let answers = join_all(lookups).await;
+            let secure = hosts
+                .iter()
+                .zip(&answers)
+                .filter(|(_, (_, secure))| vouched && *secure)
+                .map(|(host, _)| host.name.to_string())
+                .collect();
             let resolved = hosts.into_iter().zip(answers);
             let resolved = resolved
-                .map(|(host, addresses)| ResolvedHost { host, addresses })
+                .map(|(host, (addresses, _))| ResolvedHost { host, addresses })
                 .collect();
             let mut hop = next_hop::candidates(domain, resolved, around)?;
+            hop.secure = secure;
             hop.notes.extend(dropped);
             Ok(hop)
         }
     }
 }
 
-async fn addresses(resolver: &dyn Resolver, host: &HostName) -> Result<Vec<IpAddr>, DnsError> {
-    resolver.addresses(host).await.map(|answer| answer.records)
+/// The addresses in the order to try them, and whether DNSSEC vouches for them.
+async fn addresses(
+    resolver: &dyn Resolver,
+    host: &HostName,
+    (around, seed): (&Surroundings, u64),
+) -> (Result<Vec<IpAddr>, DnsError>, bool) {
+    match resolver.addresses(host).await {
+        Ok(answer) => {
+            let ordered = next_hop::preferred(answer.records, around.prefer, seed);
+            (Ok(ordered), answer.authenticated)
+        }
+        Err(error) => (Err(error), false),
+    }
 }

@@ -11,7 +11,7 @@ use postroad_reply::{
 };
 use postroad_smtp_session::{ClientError, RecipientResult, Stage};
 
-use super::conversation::{Disposition, Trouble};
+use super::trouble::{Disposition, Trouble};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ impl Unusable {
                 Stage::StartTls => Some(Self::NoTls),
                 _ => None,
             },
+            Trouble::NoToken(why) if why.may_pass() => Some(Self::LoginPostponed),
+            Trouble::NoToken(_) => Some(Self::LoginRefused),
             Trouble::Session(ClientError::TlsNotOffered) => Some(Self::NoTls),
             Trouble::Session(ClientError::NoMechanism(_)) => Some(Self::NoMechanism),
             Trouble::Session(ClientError::AuthWithoutTls) => Some(Self::PasswordUnprotected),
@@ -94,11 +96,11 @@ impl Unusable {
     /// What whoever runs this host can do; none: it may pass by itself.
     pub fn remedy(self, listed: bool) -> Option<&'static str> {
         match self {
-            Self::LoginRefused => {
-                Some("mend `user` and `password_file` of this host in mta.outbound.hosts")
-            }
+            Self::LoginRefused => Some(
+                "mend `user` and `password_file` (or `token_file`, or `oauth`) of this host in mta.outbound.hosts",
+            ),
             Self::NoMechanism => Some(
-                "ask whoever runs it for AUTH PLAIN or LOGIN, or leave `user` out of its entry in mta.outbound.hosts",
+                "ask whoever runs it for a mechanism that `mechanisms` allows, such as SCRAM-SHA-256 or PLAIN, or leave `user` out of its entry in mta.outbound.hosts",
             ),
             Self::PasswordUnprotected => Some("set `tls` of this host in mta.outbound.hosts"),
             Self::LoginMissing => {

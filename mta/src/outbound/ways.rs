@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use postroad_envelope::{NextHop, Route, StatusReport};
 use postroad_net::{ClientTls, Trust};
-use postroad_sasl::Password;
-use postroad_smtp_session::TlsUse;
+use postroad_sasl::Mechanism;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::login::Login;
 use super::next_hop::{Candidate, Door};
+use super::security::{Match, Rule};
 use crate::Error;
 use crate::config::hosts::{self, HostConfig, PasswordNeeds};
-use crate::config::{OutboundConfig, TlsPolicy};
+use crate::config::{DomainPattern, OutboundConfig, TlsPolicy};
 
 /// Every way there is.
 pub struct Ways {
@@ -24,6 +25,14 @@ pub struct Ways {
     listed: Vec<Arc<Way>>,
     world: Arc<Way>,
     port: u16,
+    /// The configured policies of recipient domains.
+    policies: Vec<(DomainPattern, TlsPolicy)>,
+    /// For hosts of the world that must prove who they are; without any authority, why there is none.
+    verifying: Result<ClientTls, String>,
+    /// For hosts whose certificate is looked at and does not matter (RFC 8461 §5, testing).
+    looking: Option<ClientTls>,
+    /// For policies that domains publish by HTTPS.
+    pub https: Option<ClientTls>,
 }
 
 /// How hosts are spoken to that fit one entry, or none.
@@ -32,10 +41,12 @@ pub struct Way {
     pub policy: TlsPolicy,
     /// For that.
     pub tls: ClientTls,
-    /// Name and password.
-    pub auth: Option<(String, Password)>,
+    /// As whom.
+    pub login: Login,
     /// Whether the password may go without TLS.
     pub auth_without_tls: bool,
+    /// By what mechanisms to show it or prove it.
+    pub mechanisms: Vec<Mechanism>,
     entry: Option<HostConfig>,
     /// How long the hosts are left alone after they refused our log-in.
     pause: Duration,
@@ -65,24 +76,22 @@ impl Ways {
             Ok(Arc::new(Way {
                 policy: entry.tls,
                 tls,
-                auth: entry.credentials(),
+                login: Login::of(entry)?,
                 auth_without_tls: entry.password_needs == PasswordNeeds::Nothing,
+                mechanisms: entry.mechanisms(),
                 entry: Some(entry.clone()),
                 pause,
                 grief: Mutex::default(),
             }))
         });
-        let verify = config.tls == TlsPolicy::Verified;
-        let trust = match verify {
-            true => Trust::System,
-            // Any certificate is taken, so no authority needs to be known.
-            false => Trust::Files(Vec::new()),
-        };
+        // Any certificate is taken, so no authority needs to be known.
+        let nobody = Trust::Files(Vec::new());
         let world = Way {
             policy: config.tls,
-            tls: ClientTls::to_hosts(verify, trust, None).map_err(Error::Tls)?,
-            auth: None,
+            tls: ClientTls::to_hosts(false, nobody, None).map_err(Error::Tls)?,
+            login: Login::Nobody,
             auth_without_tls: false,
+            mechanisms: Vec::new(),
             entry: None,
             pause,
             grief: Mutex::default(),
@@ -92,6 +101,15 @@ impl Ways {
             listed: listed.collect::<Result<_, Error>>()?,
             world: Arc::new(world),
             port: config.port,
+            policies: config
+                .tls_policies
+                .iter()
+                .map(|(pattern, policy)| (pattern.clone(), *policy))
+                .collect(),
+            verifying: ClientTls::to_hosts(true, config.trust(), None)
+                .map_err(|error| error.to_string()),
+            looking: ClientTls::opportunistic(config.trust()).ok(),
+            https: ClientTls::verified(config.trust()).ok(),
         })
     }
 
@@ -102,9 +120,72 @@ impl Ways {
         listed.unwrap_or(&self.world)
     }
 
+    /// How a connection of a job must be protected by our own configuration: by the entry of its host, else by the domain
+    /// of its recipients, else as all the world's. `names` are those that its certificate may have.
+    pub fn rule(&self, route: &Route, names: Vec<String>) -> Rule {
+        let (policy, from, _) = self.written(route);
+        Rule {
+            policy,
+            from,
+            names,
+        }
+    }
+
+    /// The key of the configuration that [`Ways::rule`] follows.
+    pub fn key(&self, route: &Route) -> String {
+        let (.., key) = self.written(route);
+        key
+    }
+
+    /// The word, what it is called, and its key.
+    fn written(&self, route: &Route) -> (TlsPolicy, String, String) {
+        if let Some(number) = hosts::position(&self.entries, route, self.port)
+            && let Some(entry) = self.entries.get(number)
+        {
+            let from = format!("mta.outbound.hosts {}", entry.host);
+            return (entry.tls, from, format!("mta.outbound.hosts[{number}]"));
+        }
+        let domain = route.destination.to_ascii_lowercase();
+        let best = self
+            .policies
+            .iter()
+            // A host that a route names is not the domain's.
+            .filter(|_| route.next_hop.is_none())
+            .filter_map(|(pattern, policy)| Some((pattern.fits(&domain)?, pattern, policy)))
+            .max_by_key(|(fit, ..)| *fit);
+        match best {
+            Some((_, pattern, policy)) => (
+                *policy,
+                format!("mta.outbound.tls_policies {pattern}"),
+                format!("mta.outbound.tls_policies.{pattern}"),
+            ),
+            None => {
+                let key = "mta.outbound.tls".to_owned();
+                (self.of(route).policy, key.clone(), key)
+            }
+        }
+    }
+
+    /// TLS for a connection that must be so, or why there is none.
+    pub fn tls(&self, way: &Way, certificate: &Match, look: bool) -> Result<ClientTls, String> {
+        let verifies = way.entry.is_some() && way.policy == TlsPolicy::Verify;
+        match certificate {
+            Match::Anything if look => Ok(self.looking.clone().unwrap_or_else(|| way.tls.clone())),
+            Match::Anything | Match::Dane(_) => Ok(way.tls.clone()),
+            Match::Names(_) if verifies => Ok(way.tls.clone()),
+            Match::Names(_) | Match::Host(_) => self.verifying.clone(),
+        }
+    }
+
     /// What is to be read again when its files change.
     pub fn files(&self) -> Vec<ClientTls> {
-        self.listed.iter().map(|way| way.tls.clone()).collect()
+        let listed = self.listed.iter().map(|way| &way.tls);
+        let world = self
+            .verifying
+            .iter()
+            .chain(&self.looking)
+            .chain(&self.https);
+        listed.chain(world).cloned().collect()
     }
 }
 
@@ -112,15 +193,6 @@ impl Way {
     /// Whether it has an entry of its own.
     pub fn is_listed(&self) -> bool {
         self.entry.is_some()
-    }
-
-    /// For the session.
-    pub fn tls_use(&self) -> TlsUse {
-        match self.policy {
-            TlsPolicy::Opportunistic => TlsUse::IfOffered,
-            TlsPolicy::None => TlsUse::Never,
-            TlsPolicy::Required | TlsPolicy::Verified => TlsUse::Required,
-        }
     }
 
     /// Whether TLS comes before the first word. Only what our routes name may be at such a port.
@@ -178,6 +250,7 @@ impl Way {
 
     /// A next hop refused our log-in in these words: asking again and again would have the account locked.
     pub fn login_refused(&self, route: &Route, report: &StatusReport, now: Instant) {
+        self.login.refused();
         if self.pause.is_zero() {
             return;
         }

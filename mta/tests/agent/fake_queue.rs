@@ -32,7 +32,9 @@ pub struct Data {
     pub settled: Vec<Settlement>,
     pub handed_back: Vec<HandBack>,
     pub events: Vec<Event>,
-    /// Told of every settlement and lease handed back.
+    /// Whether the worker said that it sends jobs of one mail together.
+    pub joins: bool,
+    /// Told of every settlement, lease handed back and mail taken.
     pub told: Option<mpsc::UnboundedSender<()>>,
 }
 
@@ -85,8 +87,9 @@ impl QueueService for FakeQueue {
         }))
     }
 
-    async fn work(&self, _hello: WorkHello) -> Result<WorkChannel, QueueError> {
+    async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError> {
         self.here()?;
+        self.with(|data| data.joins = hello.joins);
         let (up, mut ups) = mpsc::channel(16);
         let (downs, down) = mpsc::unbounded_channel();
         let queue = self.clone();
@@ -95,6 +98,7 @@ impl QueueService for FakeQueue {
             let _ = downs.send(WorkDown::Welcome {
                 epoch: 1,
                 stream: 0,
+                permits: false,
                 resumed,
             });
             let mut credits = 0;
@@ -176,7 +180,12 @@ impl Submission for FakeSubmission {
         } = *self;
         let queue_id = envelope.queue_id;
         assert_eq!(completion.size, content.len() as u64);
-        queue.with(|data| data.mails.push((envelope, completion, content)));
+        queue.with(|data| {
+            data.mails.push((envelope, completion, content));
+            if let Some(told) = &data.told {
+                let _ = told.send(());
+            }
+        });
         Ok(Accepted {
             queue_id,
             duplicate: false,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use postroad_net::{ServerTls, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// What the host answers; everything else is accepted.
@@ -23,6 +24,10 @@ pub struct Script {
     pub mail: &'static str,
     /// By local part; others get 250.
     pub rcpt: Vec<(&'static str, &'static str)>,
+    /// Recipients of one transaction; more get 452 4.5.3.
+    pub rcpt_max: Option<usize>,
+    /// Recipients of other domains than the first one get 451 4.3.0.
+    pub one_domain: bool,
     pub data: &'static str,
     pub end: &'static str,
     /// A reply for each accepted recipient after the content, `rcpt_end` by local part (RFC 2033).
@@ -32,6 +37,18 @@ pub struct Script {
     pub hang_up_at: Option<&'static str>,
     /// At this command the host falls silent.
     pub silent_at: Option<&'static str>,
+    /// How the host ends a connection that had so many mails.
+    pub last_mail: Option<(usize, Farewell)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// Hangs up without a word.
+    HangsUp,
+    /// Says this without being asked, then hangs up.
+    Says(&'static str),
+    /// Says this to the next MAIL, then hangs up.
+    SaysToMail(&'static str),
 }
 
 #[derive(Clone)]
@@ -59,12 +76,15 @@ impl Default for Script {
             auth: "235 2.7.0 welcome",
             mail: "250 2.1.0 ok",
             rcpt: Vec::new(),
+            rcpt_max: None,
+            one_domain: false,
             data: "354 go on",
             end: "250 2.0.0 queued as 42",
             lmtp: false,
             rcpt_end: Vec::new(),
             hang_up_at: None,
             silent_at: None,
+            last_mail: None,
         }
     }
 }
@@ -85,6 +105,7 @@ pub struct Heard {
 pub struct Host {
     pub address: SocketAddr,
     heard: Arc<Mutex<Vec<Heard>>>,
+    ended: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
@@ -99,12 +120,24 @@ impl Host {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
-        let task = tokio::spawn(serve(listener, script, Arc::clone(&heard)));
+        let ended = Arc::new(Semaphore::new(0));
+        let task = tokio::spawn(serve(
+            listener,
+            script,
+            Arc::clone(&heard),
+            Arc::clone(&ended),
+        ));
         Self {
             address,
             heard,
+            ended,
             task,
         }
+    }
+
+    /// Waits for one more connection to end.
+    pub async fn one_ended(&self) {
+        self.ended.acquire().await.unwrap().forget();
     }
 
     /// Every connection so far.
@@ -119,7 +152,12 @@ impl Drop for Host {
     }
 }
 
-async fn serve(listener: TcpListener, script: Script, heard: Arc<Mutex<Vec<Heard>>>) {
+async fn serve(
+    listener: TcpListener,
+    script: Script,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    ended: Arc<Semaphore>,
+) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -135,8 +173,15 @@ async fn serve(listener: TcpListener, script: Script, heard: Arc<Mutex<Vec<Heard
             heard: Arc::clone(&heard),
             index,
             accepted: Vec::new(),
+            domain: None,
+            mails: 0,
         };
-        connections.spawn(connection.run());
+        let ended = Arc::clone(&ended);
+        connections.spawn(async move {
+            let end = connection.run().await;
+            ended.add_permits(1);
+            end
+        });
     }
 }
 
@@ -147,6 +192,10 @@ struct Connection {
     heard: Arc<Mutex<Vec<Heard>>>,
     index: usize,
     accepted: Vec<String>,
+    /// Of the first of them.
+    domain: Option<String>,
+    /// That were taken.
+    mails: usize,
 }
 
 impl Connection {
@@ -167,9 +216,28 @@ impl Connection {
                 "EHLO" | "LHLO" => self.hello().await?,
                 "STARTTLS" => self = self.start_tls().await?,
                 "AUTH" => self.say(self.script.auth).await?,
-                "MAIL" => self.say(self.script.mail).await?,
+                "MAIL" => {
+                    self.accepted.clear();
+                    self.domain = None;
+                    if let Some(Farewell::SaysToMail(words)) = self.farewell() {
+                        self.say(words).await?;
+                        return None;
+                    }
+                    self.say(self.script.mail).await?;
+                }
                 "RCPT" => self.rcpt(&line).await?,
-                "DATA" => self.data().await?,
+                "DATA" => {
+                    self.data().await?;
+                    match self.farewell() {
+                        Some(Farewell::Says(words)) => {
+                            self.say(words).await?;
+                            return None;
+                        }
+                        Some(Farewell::HangsUp) => return None,
+                        _ => {}
+                    }
+                }
+                "BDAT" => self.chunk(&line).await?,
                 "QUIT" => {
                     self.say("221 2.0.0 bye").await?;
                     return Some(());
@@ -220,6 +288,9 @@ impl Connection {
     }
 
     async fn rcpt(&mut self, line: &str) -> Option<()> {
+        if !self.script.mail.starts_with('2') {
+            return self.say("503 5.5.1 MAIL first").await;
+        }
         let local_part = line
             .split_once('<')
             .unwrap()
@@ -228,6 +299,15 @@ impl Connection {
             .next()
             .unwrap()
             .to_owned();
+        let domain = line.split(['@', '>']).nth(1).unwrap_or_default().to_owned();
+        let first = self.domain.get_or_insert_with(|| domain.clone());
+        if self.script.one_domain && *first != domain {
+            return self.say("451 4.3.0 one domain at a time").await;
+        }
+        let most = self.script.rcpt_max;
+        if most.is_some_and(|most| self.accepted.len() >= most) {
+            return self.say("452 4.5.3 too many recipients").await;
+        }
         let reply = said(&self.script.rcpt, &local_part).unwrap_or("250 2.1.5 ok");
         if reply.starts_with('2') {
             self.accepted.push(local_part);
@@ -236,6 +316,9 @@ impl Connection {
     }
 
     async fn data(&mut self) -> Option<()> {
+        if self.accepted.is_empty() {
+            return self.say("503 5.5.1 nobody").await;
+        }
         let reply = self.script.data;
         self.say(reply).await?;
         if !reply.starts_with('3') {
@@ -243,6 +326,7 @@ impl Connection {
         }
         let mut content = self.until(b"\r\n.\r\n").await?;
         content.truncate(content.len() - b".\r\n".len());
+        self.mails += 1;
         self.note(|heard| heard.content = content);
         self.obey(".").await?;
         if !self.script.lmtp {
@@ -253,6 +337,31 @@ impl Connection {
             self.say(reply).await?;
         }
         Some(())
+    }
+
+    /// RFC 3030 §2.
+    async fn chunk(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split_whitespace().skip(1);
+        let size: usize = words.next()?.parse().ok()?;
+        while self.input.len() < size {
+            if self.stream.read_buf(&mut self.input).await.ok()? == 0 {
+                return None;
+            }
+        }
+        let rest = self.input.split_off(size);
+        let content = std::mem::replace(&mut self.input, rest);
+        if self.accepted.is_empty() {
+            return self.say("503 5.5.1 nobody").await;
+        }
+        self.note(|heard| heard.content = content);
+        self.mails += 1;
+        self.obey(".").await?;
+        self.say(self.script.end).await
+    }
+
+    fn farewell(&self) -> Option<Farewell> {
+        let (last, farewell) = self.script.last_mail?;
+        (self.mails >= last).then_some(farewell)
     }
 
     async fn obey(&mut self, step: &str) -> Option<()> {

@@ -353,6 +353,32 @@ async fn who_may_relay_goes_by_the_neighbour_and_not_by_what_it_tells() {
 }
 
 #[tokio::test]
+async fn a_client_behind_a_proxy_has_its_own_rights() {
+    let networks = |text: &str| Networks::parse([text]).unwrap();
+    for (relay, client, answer) in [
+        ("127.0.0.0/8", "ADDR=192.0.2.7", "550 5.7.1 *"),
+        ("127.0.0.0/8", "NAME=client.test", "550 5.7.1 *"),
+        ("127.0.0.0/8", "ADDR=[UNAVAILABLE]", "550 5.7.1 *"),
+        ("192.0.2.0/24", "ADDR=192.0.2.7", "250 *"),
+    ] {
+        let server = Server::start(|config| {
+            config.inbound.relay_networks = networks(relay);
+            config.inbound.xclient_networks = networks("127.0.0.1");
+        })
+        .await;
+        let mut proxy = Client::connect(server.address).await;
+        proxy.expect("220 *").await;
+        proxy.ask("EHLO proxy.test", "250-*").await;
+        proxy.ask(&format!("XCLIENT {client}"), "220 *").await;
+        proxy.ask("EHLO client.test", "250-*").await;
+        proxy.ask("MAIL FROM:<eve@elsewhere.test>", "250 *").await;
+        proxy.ask("RCPT TO:<carol@far.test>", answer).await;
+        drop(proxy);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn without_the_queue_clients_come_again() {
     let server = Server::start(|_| {}).await;
     let away = |error| server.queue.with(|data| data.away = error);
@@ -412,4 +438,61 @@ async fn over_its_connections_a_client_is_told_to_come_again() {
         .unwrap();
     drop((first, second));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_to_the_address_of_one_recipient_goes_to_the_sender_and_names_that_one() {
+    let server = Server::start(|config| {
+        let senders = ["alice@ours.test", "team@ours.test"];
+        let text = |one: &&str| postroad_mta::SenderText(one.parse().unwrap());
+        config.inbound.verp_senders = senders.iter().map(text).collect();
+    })
+    .await;
+    let mut client = Client::connect(server.address).await;
+    client.expect("220 *").await;
+    client.ask("EHLO client.test", "250-*").await;
+    for (rcpt, answer) in [
+        ("alice+bob=far.test@ours.test", "250 *"),
+        ("team+eve+x=far.test@ours.test", "250 *"),
+        ("bob+eve=far.test@ours.test", "550 5.2.1 *"),
+        ("nobody+eve=far.test@ours.test", "550 5.1.1 *"),
+    ] {
+        client.ask("MAIL FROM:<>", "250 *").await;
+        client.ask(&format!("RCPT TO:<{rcpt}>"), answer).await;
+        if answer.starts_with("250") {
+            client.ask("DATA", "354 *").await;
+            let content = "X-Postroad-Bounce-Of: mallory@far.test\r\n\r\nx\r\n.";
+            client.ask(content, "250 *").await;
+        } else {
+            client.ask("RSET", "250 *").await;
+        }
+    }
+    let edits = server.queue.with(|data| {
+        let each = data.mails.iter();
+        let edits = each.map(|mail| mail.0.header_edits[1..].to_vec());
+        edits.collect::<Vec<_>>()
+    });
+    for (edits, of) in edits.iter().zip(["bob@far.test", "eve+x@far.test"]) {
+        let [
+            HeaderEdit::Remove { name, .. },
+            HeaderEdit::Add { field, .. },
+        ] = edits.as_slice()
+        else {
+            panic!("what the client says goes, ours comes: {edits:?}");
+        };
+        assert_eq!(name, "X-Postroad-Bounce-Of");
+        let told = format!("X-Postroad-Bounce-Of: {of}\r\n");
+        assert_eq!(String::from_utf8_lossy(field), told);
+    }
+    drop(client);
+    let mails = server.stop().await;
+    // Nobody stands before the first mark, since the sender is null.
+    let to = |mail: &String| mail.split(" > ").next().unwrap_or(mail).to_owned();
+    assert_eq!(
+        mails.iter().map(to).collect::<Vec<_>>(),
+        [
+            "> alice@ours.test(alice+bob=far.test@ours.test)",
+            "> alice@ours.test(team@ours.test) carol@elsewhere.test(team@ours.test)"
+        ]
+    );
 }

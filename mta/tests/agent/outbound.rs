@@ -1,19 +1,28 @@
 //! Leases in, outcomes back, and what the hosts heard in between.
 
 mod content;
+mod explain;
+mod families;
 mod guards;
 mod hosts;
+mod joined;
+mod limits;
 mod recipients;
+mod reuse;
+mod security;
+mod several;
 mod smarthost;
 mod tls;
+mod tlsrpt;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use postroad_address::ReversePath;
+use postroad_daemon::CommonConfig;
 use postroad_envelope::{
-    BodyKind, EditPlace, Envelope, Event, Fence, HeaderEdit, JobKey, LeaseRef, Notify, Outcome,
-    QueueId, Recipient, RecipientIndex, Ret, Route, RouteClass, Timestamp,
+    BodyKind, DeliverBy, EditPlace, Envelope, Event, Fence, HeaderEdit, JobKey, LeaseRef, Notify,
+    Outcome, QueueId, Recipient, RecipientIndex, Ret, Route, RouteClass, Timestamp,
 };
 use postroad_mta::{Config, TlsPolicy};
 use postroad_net::ServerTls;
@@ -33,6 +42,9 @@ mx.test.       A  127.0.0.1
 two.test.      MX 10 mx.test.
 two.test.      MX 20 backup.test.
 backup.test.   A  127.0.0.2
+both.test.     MX 10 mx.both.test.
+mx.both.test.  A  127.0.0.1
+mx.both.test.  A  127.0.0.2
 null.test.     MX 0 .
 ";
 const CONTENT: &[u8] = b"Subject: hi\r\n\r\nhello\r\n.dot\r\n";
@@ -63,16 +75,12 @@ fn lease(destination: &str, local_parts: &[&str]) -> Lease {
             },
         },
         duration: Duration::from_secs(60),
-        route: Route {
-            store: postroad_envelope::StoreName::default(),
-            class: RouteClass::Relay,
-            destination: destination.to_owned(),
-            next_hop: None,
-            rule: "mx".to_owned(),
-        },
+        route: Route::new(RouteClass::Relay, destination, "mx"),
         attempt: 1,
         envelope,
         content: Some(Bytes::from_static(CONTENT)),
+        site: None,
+        followed_by: 0,
     }
 }
 
@@ -107,14 +115,24 @@ async fn run(config: Config, lease: Lease) -> Done {
 }
 
 async fn run_with(config: Config, lease: Lease, queue: &FakeQueue) -> Done {
+    run_in(ZONE, &common(), config, lease, queue).await
+}
+
+async fn run_in(
+    zone: &str,
+    common: &CommonConfig,
+    config: Config,
+    lease: Lease,
+    queue: &FakeQueue,
+) -> Done {
     let (told, mut tells) = mpsc::unbounded_channel();
     queue.with(|data| {
         data.leases.push(lease);
         data.told = Some(told);
     });
     let shutdown = CancellationToken::new();
-    let (deps, common) = (deps(queue, ZONE).await, common());
-    let agent = postroad_mta::serve(config, &common, deps, shutdown.clone());
+    let deps = deps(queue, zone).await;
+    let agent = postroad_mta::serve(config, common, deps, shutdown.clone());
     let wait = async {
         timeout(PATIENCE, tells.recv())
             .await

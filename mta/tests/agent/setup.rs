@@ -49,6 +49,8 @@ pub fn config() -> Config {
 pub fn common() -> CommonConfig {
     CommonConfig {
         hostname: "mta.ours.test".parse().unwrap(),
+        // Nothing can be kept there.
+        state_dir: "/dev/null/postroad".into(),
         ..CommonConfig::default()
     }
 }

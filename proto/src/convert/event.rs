@@ -57,6 +57,7 @@ pub fn event_kind(kind: EventKind) -> v1::EventKind {
         EventKind::Late => v1::EventKind::Late,
         EventKind::Held => v1::EventKind::Held,
         EventKind::Resent => v1::EventKind::Resent,
+        EventKind::Withdrawn => v1::EventKind::Withdrawn,
         // Kinds are added in both crates at once; one that is not is not sent.
         _ => v1::EventKind::Unspecified,
     }

@@ -22,8 +22,13 @@ impl From<&Outcome> for v1::Outcome {
                 name: remote.name.clone(),
                 address: remote.address.map(|address| address.to_string()),
                 tls: remote.tls.as_ref().map(Into::into),
+                tls_policy: remote.tls_policy.clone(),
             }),
             reply: report.reply.as_ref().map(Into::into),
+            reports: false,
+            timed: false,
+            stage: report.stage.map(|stage| stage.as_str().to_owned()),
+            cause: report.cause.map(|cause| cause.as_str().to_owned()),
         }
     }
 }
@@ -43,6 +48,7 @@ impl TryFrom<v1::Outcome> for Outcome {
                         .map(|address| parsed("address", &address))
                         .transpose()?,
                     tls: remote.tls.map(Into::into),
+                    tls_policy: remote.tls_policy,
                 })
             })
             .transpose()?;
@@ -51,6 +57,9 @@ impl TryFrom<v1::Outcome> for Outcome {
             text: wire.text,
             remote,
             reply: wire.reply.map(TryInto::try_into).transpose()?,
+            // Of a later release, or of nobody's list: as if nothing was said.
+            stage: wire.stage.and_then(|stage| stage.parse().ok()),
+            cause: wire.cause.and_then(|cause| cause.parse().ok()),
         };
         Ok(match action {
             v1::Action::Unspecified => return Err(ConvertError::new("action", "is missing")),

@@ -1,6 +1,7 @@
 use postroad_address::Mailbox;
 use postroad_envelope::{
-    NextHop, Notify, OriginalRecipient, Recipient, RecipientIndex, Route, RouteClass, StoreName,
+    MAX_NEXT_HOPS, NextHop, Notify, OriginalRecipient, Recipient, RecipientIndex, Route,
+    RouteClass, SourceName, StoreName, WeightedHop,
 };
 
 use super::{ConvertError, parsed};
@@ -63,8 +64,15 @@ impl TryFrom<v1::Recipient> for Recipient {
 impl From<Notify> for v1::Notify {
     fn from(notify: Notify) -> Self {
         match notify {
+            // As releases wrote it that did not tell it from `NOTIFY=FAILURE,DELAY`.
+            Notify::Unsaid => Self {
+                failure: true,
+                delay: true,
+                ..Self::default()
+            },
             Notify::Never => Self {
                 never: true,
+                said: true,
                 ..Self::default()
             },
             Notify::On {
@@ -76,6 +84,7 @@ impl From<Notify> for v1::Notify {
                 success,
                 failure,
                 delay,
+                said: true,
             },
         }
     }
@@ -83,14 +92,20 @@ impl From<Notify> for v1::Notify {
 
 impl From<v1::Notify> for Notify {
     fn from(wire: v1::Notify) -> Self {
-        if wire.never {
-            Self::Never
-        } else {
-            Self::On {
+        match wire {
+            v1::Notify { never: true, .. } => Self::Never,
+            v1::Notify {
+                said: false,
+                success: false,
+                failure: true,
+                delay: true,
+                ..
+            } => Self::Unsaid,
+            _ => Self::On {
                 success: wire.success,
                 failure: wire.failure,
                 delay: wire.delay,
-            }
+            },
         }
     }
 }
@@ -130,7 +145,34 @@ impl From<&Route> for v1::Route {
             next_hop: route.next_hop.as_ref().map(NextHop::to_string),
             rule: route.rule.clone(),
             store: route.store.named().map(str::to_owned),
+            next_hops: route.next_hops.iter().map(Into::into).collect(),
+            source: route.source.as_ref().map(SourceName::to_string),
         }
+    }
+}
+
+impl From<&WeightedHop> for v1::NextHop {
+    fn from(hop: &WeightedHop) -> Self {
+        Self {
+            hop: hop.hop.to_string(),
+            weight: hop.weight.into(),
+            preference: hop.preference.into(),
+        }
+    }
+}
+
+impl TryFrom<v1::NextHop> for WeightedHop {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::NextHop) -> Result<Self, ConvertError> {
+        let small = |field, number: u32| {
+            u16::try_from(number).map_err(|error| ConvertError::new(field, error))
+        };
+        Ok(Self {
+            hop: parsed("hop", &wire.hop)?,
+            weight: small("weight", wire.weight)?,
+            preference: small("preference", wire.preference)?,
+        })
     }
 }
 
@@ -138,7 +180,17 @@ impl TryFrom<v1::Route> for Route {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Route) -> Result<Self, ConvertError> {
+        if wire.next_hops.len() > MAX_NEXT_HOPS {
+            return Err(ConvertError::new("next_hops", "are too many"));
+        }
+        let next_hops = wire.next_hops.iter().cloned();
         Ok(Self {
+            next_hops: next_hops.map(TryInto::try_into).collect::<Result<_, _>>()?,
+            source: wire
+                .source
+                .as_deref()
+                .map(|name| parsed("source", name))
+                .transpose()?,
             class: wire.class().try_into()?,
             destination: wire.destination,
             next_hop: wire
@@ -150,5 +202,37 @@ impl TryFrom<v1::Route> for Route {
                 .store
                 .map_or(Ok(StoreName::default()), |name| parsed("store", &name))?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_told_from_what_was_not_also_by_releases_that_did_not() {
+        let on = |success, failure, delay| Notify::On {
+            success,
+            failure,
+            delay,
+        };
+        let all = [
+            on(false, true, true),
+            on(true, true, true),
+            on(true, false, false),
+        ];
+        for notify in all
+            .into_iter()
+            .chain([Notify::Unsaid, Notify::Never, on(false, false, true)])
+        {
+            assert_eq!(Notify::from(v1::Notify::from(notify)), notify);
+        }
+        let old = |failure, delay| v1::Notify {
+            failure,
+            delay,
+            ..v1::Notify::default()
+        };
+        assert_eq!(Notify::from(old(true, true)), Notify::Unsaid);
+        assert_eq!(Notify::from(old(true, false)), on(false, true, false));
     }
 }

@@ -180,14 +180,19 @@ pub struct VerifierRequest {
     /// the name that somebody logs in with
     #[prost(string, tag = "1")]
     pub account: ::prost::alloc::string::String,
-    /// "PLAIN" or "LOGIN"
+    /// a SASL mechanism: PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5
     #[prost(string, tag = "2")]
     pub mechanism: ::prost::alloc::string::String,
+    /// the public prefix of an app password, which is then what is asked for; absent: the account's own password
+    #[prost(string, optional, tag = "3")]
+    pub app_password: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// The same for an account that does not exist, has no password or is disabled: then no password fits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifierResponse {
-    /// PHC string; always there
+    /// Always there. PLAIN and LOGIN: PHC string. SCRAM: as RFC 5803 has it, SCRAM-SHA-256$count:salt$StoredKey:ServerKey. CRAM-MD5: the
+    /// secret in base64 behind CRAM-MD5$. App passwords: APP$key$hash, both in base64: HMAC-SHA-256 under that key of the whole password,
+    /// which is app-, the prefix, - and 26 letters and digits.
     #[prost(string, optional, tag = "1")]
     pub verifier: ::core::option::Option<::prost::alloc::string::String>,
     /// never filled, since it would tell who exists; see Sender
@@ -202,6 +207,25 @@ pub struct VerifierResponse {
     /// of the directory that answered
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    /// what the one that was asked for may be used for; absent: none was asked for, or there is none
+    #[prost(message, optional, tag = "6")]
+    pub app_password: ::core::option::Option<AppPassword>,
+}
+/// What an app password is good for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AppPassword {
+    /// for people: the program or device
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// what it opens: submission, imap, pop3; empty: all
+    #[prost(string, repeated, tag = "2")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// where from, as address/bits; empty: everywhere
+    #[prost(string, repeated, tag = "3")]
+    pub networks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// not good any more from then on; absent: for ever
+    #[prost(uint64, optional, tag = "4")]
+    pub expires_at_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {}

@@ -139,6 +139,9 @@ pub struct Notify {
     /// report when it takes long
     #[prost(bool, tag = "4")]
     pub delay: bool,
+    /// the client gave NOTIFY; without it failure and delay alone mean that it gave none
+    #[prost(bool, tag = "5")]
+    pub said: bool,
 }
 /// ORCPT= (RFC 3461 section 4.2).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -161,7 +164,7 @@ pub struct RouteOverride {
     pub next_hop: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// The way of one job, chosen by the queue.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Route {
     #[prost(enumeration = "RouteClass", tag = "1")]
     pub class: i32,
@@ -177,6 +180,25 @@ pub struct Route {
     /// of local mail: whose MDA files it; absent: default
     #[prost(string, optional, tag = "5")]
     pub store: ::core::option::Option<::prost::alloc::string::String>,
+    /// several to choose among, the first as in next_hop; at most 16. None: next_hop alone
+    #[prost(message, repeated, tag = "6")]
+    pub next_hops: ::prost::alloc::vec::Vec<NextHop>,
+    /// the pool of addresses to send from, by its name at the MTA; absent: the one for all mail
+    #[prost(string, optional, tag = "7")]
+    pub source: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// One of several places that a route leads to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextHop {
+    /// as Route.next_hop
+    #[prost(string, tag = "1")]
+    pub hop: ::prost::alloc::string::String,
+    /// its share among those of its preference, to 65535; 0: after those that have a share
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
+    /// the lowest first, others when these failed; to 65535
+    #[prost(uint32, tag = "3")]
+    pub preference: u32,
 }
 /// A change of the header that is made when the mail is delivered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -270,6 +292,20 @@ pub struct Outcome {
     /// in what words
     #[prost(message, optional, tag = "5")]
     pub reply: ::core::option::Option<Reply>,
+    /// RELAYED and EXPANDED: whoever took it over was told of NOTIFY (DSN), and reports success itself. Else the queue does, to whoever
+    /// asked for it (RFC 3461 sections 5.2.2 and 5.2.7.3).
+    #[prost(bool, tag = "6")]
+    pub reports: bool,
+    /// How far the attempt had come: dns, connect, greeting, hello, tls, auth, mail, rcpt, data, content, end. Other words are as if absent.
+    #[prost(string, optional, tag = "7")]
+    pub stage: ::core::option::Option<::prost::alloc::string::String>,
+    /// Why the recipient did not get it, e.g. mailbox_full: set by the queue, from its rules. What an agent says here is passed over.
+    #[prost(string, optional, tag = "8")]
+    pub cause: ::core::option::Option<::prost::alloc::string::String>,
+    /// RELAYED: whoever took it over was told by how many seconds from now it is to be delivered (DELIVERBY). Where the mail has such a time
+    /// (Envelope.deliver_by) and this is not said, the queue tells the sender that it was relayed (RFC 2852 section 4.1.4.2).
+    #[prost(bool, tag = "9")]
+    pub timed: bool,
 }
 /// The other server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -283,6 +319,9 @@ pub struct RemoteHost {
     /// absent: in plain text
     #[prost(message, optional, tag = "3")]
     pub tls: ::core::option::Option<Tls>,
+    /// how the connection had to be protected, and why; the queue keeps 255 octets
+    #[prost(string, optional, tag = "4")]
+    pub tls_policy: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// A reply of SMTP or LMTP.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -532,6 +571,8 @@ pub enum EventKind {
     /// by a rule, as it came
     Held = 11,
     Resent = 12,
+    /// by the account that submitted it, before anything was tried
+    Withdrawn = 13,
 }
 impl EventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -553,6 +594,7 @@ impl EventKind {
             Self::Late => "EVENT_KIND_LATE",
             Self::Held => "EVENT_KIND_HELD",
             Self::Resent => "EVENT_KIND_RESENT",
+            Self::Withdrawn => "EVENT_KIND_WITHDRAWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -571,6 +613,7 @@ impl EventKind {
             "EVENT_KIND_LATE" => Some(Self::Late),
             "EVENT_KIND_HELD" => Some(Self::Held),
             "EVENT_KIND_RESENT" => Some(Self::Resent),
+            "EVENT_KIND_WITHDRAWN" => Some(Self::Withdrawn),
             _ => None,
         }
     }
@@ -623,6 +666,9 @@ pub struct Filter {
     /// held by the rule of this name
     #[prost(string, optional, tag = "15")]
     pub hold_rule: ::core::option::Option<::prost::alloc::string::String>,
+    /// the site behind its destination, as SiteDetails.site; or the site of this recipient domain
+    #[prost(string, optional, tag = "16")]
+    pub site: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
@@ -735,7 +781,7 @@ pub struct ShowResponse {
     #[prost(bool, tag = "6")]
     pub header_cut: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RecipientDetails {
     /// Recipient.index
     #[prost(uint32, tag = "1")]
@@ -815,6 +861,38 @@ pub struct ListHoldRulesResponse {
     /// at most 1,000
     #[prost(message, repeated, tag = "1")]
     pub rules: ::prost::alloc::vec::Vec<HoldRule>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Suppression {
+    /// the recipient
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// whose mail; release: empty, of all
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// only of this account; absent: of all of the tenant
+    #[prost(string, optional, tag = "3")]
+    pub account: ::core::option::Option<::prost::alloc::string::String>,
+    /// set by the queue
+    #[prost(uint64, tag = "4")]
+    pub since_ms: u64,
+    /// absent: until it is released
+    #[prost(uint64, optional, tag = "5")]
+    pub until_ms: ::core::option::Option<u64>,
+    /// why; the queue keeps 160 characters
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// who asks, for the record; listed: who entered it, or the id of the mail that failed
+    #[prost(string, tag = "7")]
+    pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSuppressionsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSuppressionsResponse {
+    /// at most 3,000
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<Suppression>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RerouteRequest {
@@ -1038,6 +1116,83 @@ pub struct DestinationStats {
     /// of the mail that waits longest for its next attempt
     #[prost(string, tag = "8")]
     pub last_reply: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SitesRequest {
+    /// of a site, or a destination; empty: all
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// those that are not open first; 0: 1,000; at most 10,000
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SitesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub sites: ::prost::alloc::vec::Vec<SiteDetails>,
+    /// how many there are
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SiteDetails {
+    /// as in Settlement; of a destination whose site is not known, or that has limits of its own, the destination
+    #[prost(string, tag = "1")]
+    pub site: ::prost::alloc::string::String,
+    /// some of its destinations
+    #[prost(string, repeated, tag = "2")]
+    pub domains: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// all of them
+    #[prost(uint64, tag = "3")]
+    pub domain_count: u64,
+    /// new, open, limited, backing-off, paused, down
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    /// when it is tried again
+    #[prost(uint64, optional, tag = "5")]
+    pub until_ms: ::core::option::Option<u64>,
+    /// mails on their way
+    #[prost(uint32, tag = "6")]
+    pub in_use: u32,
+    /// most at once, now
+    #[prost(uint32, tag = "7")]
+    pub connections: u32,
+    /// mails, as it was learned
+    #[prost(double, optional, tag = "8")]
+    pub per_minute: ::core::option::Option<f64>,
+    /// what is configured, for people
+    #[prost(string, tag = "9")]
+    pub limits: ::prost::alloc::string::String,
+    /// destinations that wait for leave
+    #[prost(uint64, tag = "10")]
+    pub waiting: u64,
+    /// mails of the last ten minutes
+    #[prost(uint32, tag = "11")]
+    pub taken: u32,
+    /// the same
+    #[prost(uint32, tag = "12")]
+    pub refused: u32,
+    /// what it said when it refused last
+    #[prost(string, tag = "13")]
+    pub reason: ::prost::alloc::string::String,
+    /// when that was
+    #[prost(uint64, optional, tag = "14")]
+    pub reason_at_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiftSiteRequest {
+    /// of a site, or one of its destinations
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// who asks, for the record
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiftSiteResponse {
+    /// that were meant
+    #[prost(uint64, tag = "1")]
+    pub sites: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TraceRequest {
@@ -1593,6 +1748,80 @@ pub mod queue_admin_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// An address to which mail is not tried: its sender is told at once that it failed.
+        pub async fn put_suppression(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Suppression>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/PutSuppression",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postroad.queue.v1.QueueAdmin", "PutSuppression"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Mail to this address is tried again. Not found, if there is no such entry.
+        pub async fn release_suppression(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Suppression>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/ReleaseSuppression",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postroad.queue.v1.QueueAdmin", "ReleaseSuppression"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_suppressions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSuppressionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSuppressionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/ListSuppressions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("postroad.queue.v1.QueueAdmin", "ListSuppressions"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// What tenants, accounts and domains have in the queue, against their quotas.
         pub async fn usage(
             &mut self,
@@ -1865,6 +2094,53 @@ pub mod queue_admin_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Stats"));
             self.inner.unary(req, path, codec).await
         }
+        /// What the sites behind destinations take, and how they stand.
+        pub async fn sites(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SitesRequest>,
+        ) -> std::result::Result<tonic::Response<super::SitesResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/Sites",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "Sites"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A site that is paused, refused or is down is tried at once.
+        pub async fn lift_site(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LiftSiteRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LiftSiteResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.QueueAdmin/LiftSite",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postroad.queue.v1.QueueAdmin", "LiftSite"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What happened to a mail.
         pub async fn trace(
             &mut self,
@@ -2085,6 +2361,23 @@ pub mod queue_admin_server {
             tonic::Response<super::ListHoldRulesResponse>,
             tonic::Status,
         >;
+        /// An address to which mail is not tried: its sender is told at once that it failed.
+        async fn put_suppression(
+            &self,
+            request: tonic::Request<super::Suppression>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Mail to this address is tried again. Not found, if there is no such entry.
+        async fn release_suppression(
+            &self,
+            request: tonic::Request<super::Suppression>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        async fn list_suppressions(
+            &self,
+            request: tonic::Request<super::ListSuppressionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSuppressionsResponse>,
+            tonic::Status,
+        >;
         /// What tenants, accounts and domains have in the queue, against their quotas.
         async fn usage(
             &self,
@@ -2151,6 +2444,19 @@ pub mod queue_admin_server {
             &self,
             request: tonic::Request<super::StatsRequest>,
         ) -> std::result::Result<tonic::Response<super::StatsResponse>, tonic::Status>;
+        /// What the sites behind destinations take, and how they stand.
+        async fn sites(
+            &self,
+            request: tonic::Request<super::SitesRequest>,
+        ) -> std::result::Result<tonic::Response<super::SitesResponse>, tonic::Status>;
+        /// A site that is paused, refused or is down is tried at once.
+        async fn lift_site(
+            &self,
+            request: tonic::Request<super::LiftSiteRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LiftSiteResponse>,
+            tonic::Status,
+        >;
         /// What happened to a mail.
         async fn trace(
             &self,
@@ -2612,6 +2918,138 @@ pub mod queue_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListHoldRulesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/PutSuppression" => {
+                    #[allow(non_camel_case_types)]
+                    struct PutSuppressionSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::Suppression>
+                    for PutSuppressionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Suppression>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::put_suppression(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PutSuppressionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/ReleaseSuppression" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseSuppressionSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::Suppression>
+                    for ReleaseSuppressionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Suppression>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::release_suppression(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseSuppressionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/ListSuppressions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSuppressionsSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<
+                        T: QueueAdmin,
+                    > tonic::server::UnaryService<super::ListSuppressionsRequest>
+                    for ListSuppressionsSvc<T> {
+                        type Response = super::ListSuppressionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSuppressionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::list_suppressions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSuppressionsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3136,6 +3574,94 @@ pub mod queue_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/Sites" => {
+                    #[allow(non_camel_case_types)]
+                    struct SitesSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<T: QueueAdmin> tonic::server::UnaryService<super::SitesRequest>
+                    for SitesSvc<T> {
+                        type Response = super::SitesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SitesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::sites(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SitesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.QueueAdmin/LiftSite" => {
+                    #[allow(non_camel_case_types)]
+                    struct LiftSiteSvc<T: QueueAdmin>(pub Arc<T>);
+                    impl<
+                        T: QueueAdmin,
+                    > tonic::server::UnaryService<super::LiftSiteRequest>
+                    for LiftSiteSvc<T> {
+                        type Response = super::LiftSiteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LiftSiteRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueueAdmin>::lift_site(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LiftSiteSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3770,6 +4296,12 @@ pub struct Lease {
     /// if it is small, at most 256 KiB and usually 64 KiB; absent: use Read
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub content: ::core::option::Option<::prost::bytes::Bytes>,
+    /// leave is given to connect to this site; for another, ask with Permit
+    #[prost(string, optional, tag = "7")]
+    pub site: ::core::option::Option<::prost::alloc::string::String>,
+    /// so many leases of the same mail are the next ones; only for who said joins
+    #[prost(uint32, tag = "8")]
+    pub followed_by: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkUp {
@@ -3802,6 +4334,9 @@ pub mod work_up {
         /// rest is due at once. Absent: they wait for the grace.
         #[prost(message, optional, tag = "7")]
         pub former: ::core::option::Option<Former>,
+        /// it carries out several leases of one mail together where it can
+        #[prost(bool, tag = "8")]
+        pub joins: bool,
     }
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Former {
@@ -3823,6 +4358,9 @@ pub mod work_up {
         /// how many more
         #[prost(uint32, tag = "3")]
         pub connections: u32,
+        /// for which; it ends with the lease
+        #[prost(message, optional, tag = "4")]
+        pub lease: ::core::option::Option<super::LeaseRef>,
     }
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Drained {}
@@ -3844,7 +4382,7 @@ pub mod work_up {
         /// as Record
         #[prost(message, tag = "6")]
         Events(super::Events),
-        /// asks leave to connect to a site; not answered yet
+        /// asks leave to connect to a site
         #[prost(message, tag = "7")]
         Permit(Permit),
         /// last: it holds no lease any more
@@ -3871,7 +4409,7 @@ pub struct Settlement {
     /// recipients left out count as tried and delayed
     #[prost(message, repeated, tag = "2")]
     pub outcomes: ::prost::alloc::vec::Vec<RecipientOutcome>,
-    /// the mail hosts behind the destination, sorted and joined, by which the queue groups destinations
+    /// the mail hosts behind the destination, sorted and joined, by which the queue groups destinations; of several the last
     #[prost(string, optional, tag = "3")]
     pub site: ::core::option::Option<::prost::alloc::string::String>,
     /// when the try began
@@ -3880,6 +4418,93 @@ pub struct Settlement {
     /// recipients without an outcome that are of another store, with nothing filed for them here
     #[prost(uint32, repeated, tag = "5")]
     pub elsewhere: ::prost::alloc::vec::Vec<u32>,
+    /// what the try showed of the site; absent: the outcomes have to tell
+    #[prost(message, optional, tag = "6")]
+    pub site_result: ::core::option::Option<SiteResult>,
+    /// all that were tried, in this order; empty: the one in site
+    #[prost(message, repeated, tag = "7")]
+    pub tried: ::prost::alloc::vec::Vec<SiteTry>,
+}
+/// A site that was tried: a route may lead to several, one after the other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SiteTry {
+    /// as Settlement.site
+    #[prost(string, tag = "1")]
+    pub site: ::prost::alloc::string::String,
+    /// as Settlement.site_result
+    #[prost(message, optional, tag = "2")]
+    pub result: ::core::option::Option<SiteResult>,
+}
+/// How a try went with the site, whatever became of the mail.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SiteResult {
+    /// opened for it; 0: one that was open was used
+    #[prost(uint32, tag = "1")]
+    pub connections: u32,
+    /// transactions that the site answered with anything that was not against us
+    #[prost(uint32, tag = "2")]
+    pub mails: u32,
+    /// the gravest
+    #[prost(enumeration = "site_result::Trouble", tag = "3")]
+    pub trouble: i32,
+    /// in what words it refused
+    #[prost(message, optional, tag = "4")]
+    pub reply: ::core::option::Option<Reply>,
+    /// for people: what was in the way
+    #[prost(string, tag = "5")]
+    pub text: ::prost::alloc::string::String,
+    /// it went with another lease of the mail, whose result tells of the site
+    #[prost(bool, tag = "6")]
+    pub joined: bool,
+}
+/// Nested message and enum types in `SiteResult`.
+pub mod site_result {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Trouble {
+        /// none
+        Unspecified = 0,
+        /// none of its hosts could be connected to
+        Unreachable = 1,
+        /// refused or lost before a mail was begun
+        AtConnect = 2,
+        /// refused or lost from MAIL on
+        AtMail = 3,
+    }
+    impl Trouble {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "TROUBLE_UNSPECIFIED",
+                Self::Unreachable => "TROUBLE_UNREACHABLE",
+                Self::AtConnect => "TROUBLE_AT_CONNECT",
+                Self::AtMail => "TROUBLE_AT_MAIL",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "TROUBLE_UNSPECIFIED" => Some(Self::Unspecified),
+                "TROUBLE_UNREACHABLE" => Some(Self::Unreachable),
+                "TROUBLE_AT_CONNECT" => Some(Self::AtConnect),
+                "TROUBLE_AT_MAIL" => Some(Self::AtMail),
+                _ => None,
+            }
+        }
+    }
 }
 /// A lease given back untried; costs no attempt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3917,6 +4542,9 @@ pub mod work_down {
         /// which of the epoch's streams this is; 0: the queue does not tell
         #[prost(uint64, tag = "3")]
         pub stream: u64,
+        /// it answers Permit; else nobody is to wait for that
+        #[prost(bool, tag = "4")]
+        pub permits: bool,
     }
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Resumed {
@@ -3964,7 +4592,7 @@ pub mod work_down {
         /// no more leases come: finish what is held, and leave
         #[prost(message, tag = "5")]
         Drain(Drain),
-        /// not sent yet
+        /// answers a permit
         #[prost(message, tag = "6")]
         Permitted(Permitted),
     }
@@ -4049,6 +4677,70 @@ pub struct CountFull {
     /// when there is room; absent: never, since it is more than the limit
     #[prost(uint64, optional, tag = "3")]
     pub until_ms: ::core::option::Option<u64>,
+}
+/// Names a mail and whose it is. For msa alone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawRequest {
+    /// of the mail
+    #[prost(bytes = "bytes", tag = "1")]
+    pub queue_id: ::prost::bytes::Bytes,
+    /// Envelope.account of the mail; another account's mail is as unknown as one that is not there
+    #[prost(string, tag = "2")]
+    pub account: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawResponse {
+    #[prost(enumeration = "withdraw_response::Result", tag = "1")]
+    pub result: i32,
+}
+/// Nested message and enum types in `WithdrawResponse`.
+pub mod withdraw_response {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Result {
+        /// never valid
+        Unspecified = 0,
+        /// nothing of it was sent, nothing will be, and nobody is told
+        Withdrawn = 1,
+        /// some of it was tried, or is being tried: it goes on unchanged
+        TooLate = 2,
+        /// there is no such mail of this account, or it has ended
+        Unknown = 3,
+    }
+    impl Result {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "RESULT_UNSPECIFIED",
+                Self::Withdrawn => "RESULT_WITHDRAWN",
+                Self::TooLate => "RESULT_TOO_LATE",
+                Self::Unknown => "RESULT_UNKNOWN",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "RESULT_UNSPECIFIED" => Some(Self::Unspecified),
+                "RESULT_WITHDRAWN" => Some(Self::Withdrawn),
+                "RESULT_TOO_LATE" => Some(Self::TooLate),
+                "RESULT_UNKNOWN" => Some(Self::Unknown),
+                _ => None,
+            }
+        }
+    }
 }
 /// Generated client implementations.
 pub mod queue_client {
@@ -4304,6 +4996,31 @@ pub mod queue_client {
                 .insert(GrpcMethod::new("postroad.queue.v1.Queue", "Count"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes a mail back that was not tried yet, for the account that submitted it.
+        pub async fn withdraw(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WithdrawRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/postroad.queue.v1.Queue/Withdraw",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("postroad.queue.v1.Queue", "Withdraw"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4372,6 +5089,14 @@ pub mod queue_server {
             &self,
             request: tonic::Request<super::CountRequest>,
         ) -> std::result::Result<tonic::Response<super::CountResponse>, tonic::Status>;
+        /// Takes a mail back that was not tried yet, for the account that submitted it.
+        async fn withdraw(
+            &self,
+            request: tonic::Request<super::WithdrawRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WithdrawResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct QueueServer<T> {
@@ -4748,6 +5473,49 @@ pub mod queue_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CountSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/postroad.queue.v1.Queue/Withdraw" => {
+                    #[allow(non_camel_case_types)]
+                    struct WithdrawSvc<T: Queue>(pub Arc<T>);
+                    impl<T: Queue> tonic::server::UnaryService<super::WithdrawRequest>
+                    for WithdrawSvc<T> {
+                        type Response = super::WithdrawResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WithdrawRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Queue>::withdraw(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WithdrawSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

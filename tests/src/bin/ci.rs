@@ -18,7 +18,7 @@ struct Step {
     command: &'static [&'static str],
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 7] = [
     Step {
         name: "format",
         needs: None,
@@ -55,7 +55,23 @@ const STEPS: [Step; 5] = [
     Step {
         name: "tests",
         needs: None,
-        command: &["cargo", "test", "--workspace"],
+        command: &["cargo", "test", "--no-fail-fast", "--workspace"],
+    },
+    // What single steps cost in instructions, against what they did.
+    Step {
+        name: "counts",
+        needs: Some("valgrind"),
+        command: &[
+            "cargo",
+            "run",
+            "--quiet",
+            "--profile",
+            "counts",
+            "--package",
+            "postroad-micro",
+            "--",
+            "count",
+        ],
     },
     // Foreign peers, power cuts, disks that fail, and the containers: each test names what it needs; with CI=true what is missing fails.
     // The whole workspace is selected so that dependencies keep the features of the step before and are not built again.
@@ -65,6 +81,7 @@ const STEPS: [Step; 5] = [
         command: &[
             "cargo",
             "test",
+            "--no-fail-fast",
             "--workspace",
             "--features",
             "postroad-tests/interop",
@@ -77,7 +94,24 @@ const STEPS: [Step; 5] = [
             "--test",
             "io_errors",
             "--test",
+            "tokens_of_an_issuer",
+            "--test",
             "compose",
+        ],
+    },
+    // The one step that needs Kerberos to build: agents that take tickets, and a KDC for them.
+    Step {
+        name: "kerberos",
+        needs: Some("krb5-config"),
+        command: &[
+            "cargo",
+            "test",
+            "--no-fail-fast",
+            "--workspace",
+            "--features",
+            "postroad-tests/gssapi",
+            "--test",
+            "kerberos",
         ],
     },
 ];

@@ -154,6 +154,7 @@ impl Worker {
             classes: vec![RouteClass::Relay],
             held: Vec::new(),
             former: None,
+            joins: false,
         };
         Ok(Self(queue.work(hello).await?))
     }
@@ -167,9 +168,11 @@ impl Worker {
         let outcomes = outcomes.map(|to| (to.index, outcome(domain, to.index)));
         let settlement = Settlement {
             elsewhere: Vec::new(),
+            timed: Vec::new(),
+            reporting: Vec::new(),
             lease: lease.lease,
             outcomes: outcomes.collect(),
-            site: None,
+            sites: Vec::new(),
             started_at: now(),
         };
         self.0.up.send(WorkUp::Settle(settlement)).await?;

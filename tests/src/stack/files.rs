@@ -79,6 +79,11 @@ zone = "{folder}/zone"
 first = "500ms"
 max = "1s"
 give_up_after = "1d"
+cases = []
+
+[queued.sites]
+probe_first = "300ms"
+probe_longest = "1s"
 
 [queued.lease]
 stream_grace = "500ms"

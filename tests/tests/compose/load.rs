@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use postroad_tests::{Client, Mail, mail};
+use postroad_tests::{Client, Mail, mail_of};
 use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -231,7 +231,8 @@ fn content(number: usize, token: &str) -> Vec<u8> {
     let large = number % LARGE_EVERY == LARGE_EVERY - 1;
     let lines = if large { 6000 } else { number % 50 };
     let line = |line| format!(".line {line} of {token}, said again: {token}\r\n");
-    mail(
+    mail_of(
+        crate::journey::ALICE,
         &format!("token {token}"),
         &(0..lines).map(line).collect::<String>(),
     )

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail, ensure};
-use postroad_tests::{Client, mail, mails_below};
+use postroad_tests::{Client, mail_of, mails_below};
 
 use crate::{
     abroad,
@@ -68,7 +68,7 @@ pub async fn a_client_is_known_by_its_ipv6_address(on: &Journey) -> Result<()> {
     };
     let gateway = on.copies.inspect("balancer", &field("IPv6Gateway")).await?;
     let published: IpAddr = abroad::HERE[1].parse()?;
-    let content = mail("by the published address", "a\r\n");
+    let content = mail_of(ALICE, "by the published address", "a\r\n");
     let account = on.submitter().await?;
     send(on, account.by(Way::World, published), &content).await?;
     let found = filed(on, "by the published address").await?;
@@ -90,7 +90,7 @@ async fn is_known_everywhere(on: &Journey, door: IpAddr, client: IpAddr) -> Resu
     let account = on.submitter().await?;
     for way in Way::ALL {
         let subject = format!("by {} from {client}", way.port());
-        let content = mail(&subject, "a\r\n");
+        let content = mail_of(ALICE, &subject, "a\r\n");
         let copies = on.copies.containers(agent(way)).await?;
         looking(&format!("{client} by {way:?} in all logs"), async || {
             send(on, account.by(way, door), &content).await.ok()?;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, net::SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use postroad_tests::{Client, Mail, is_same_mail, mail, mails_below};
+use postroad_tests::{Client, Mail, is_same_mail, mail_of, mails_below};
 use tokio::{process::Command, runtime::Handle};
 
 use crate::{
@@ -49,7 +49,7 @@ pub async fn a_mail_submitted_on_587_is_filed(on: &Journey) -> Result<()> {
         !told.contains(&submitter.password),
         "the password of the first account is in a log"
     );
-    let content = mail("the first", "It works.\r\n");
+    let content = mail_of(ALICE, "the first", "It works.\r\n");
     let mut client = submitter.login().await?;
     client.deliver(ALICE, &[ALICE], &content).await?;
     let shown = looking("the first mail", async || {
@@ -232,7 +232,7 @@ async fn reaches(network: &str, host: &str) -> Result<bool> {
 /// Mail hosts are found through the engine's name server.
 pub async fn mail_goes_to_postfix_and_comes_from_it(on: &Journey) -> Result<()> {
     let submitter = on.submitter().await?;
-    let there = mail("there", ".a line\r\n\r\n..two\r\n");
+    let there = mail_of(ALICE, "there", ".a line\r\n\r\n..two\r\n");
     submitter
         .login()
         .await?
@@ -251,7 +251,7 @@ pub async fn mail_goes_to_postfix_and_comes_from_it(on: &Journey) -> Result<()> 
     let asked = on.elsewhere.questions().await?;
     ensure!(asked.contains("query[MX] elsewhere.test"), "{asked}");
 
-    let back = mail("back", "and back\r\n");
+    let back = mail_of(ALICE, "back", "and back\r\n");
     on.elsewhere.send(ALICE, &back).await?;
     on.elsewhere
         .logged(&[&format!("to=<{ALICE}>"), "status=sent (250 2.0.0 "])
@@ -298,7 +298,10 @@ pub async fn nothing_is_lost_whatever_breaks(on: &Journey) -> Result<()> {
     let submitter = on.submitter().await?;
     looking("the second account", async || {
         let mut client = submitter.login().await.ok()?;
-        client.deliver(ALICE, &[BOB], &mail("hello", "")).await.ok()
+        client
+            .deliver(ALICE, &[BOB], &mail_of(ALICE, "hello", ""))
+            .await
+            .ok()
     })
     .await?;
 
@@ -401,7 +404,9 @@ async fn networks_go_away(on: &Journey, load: &Load) -> Result<()> {
     docker(&["network", "disconnect", &queue, &msa]).await?;
     let told = looking("451 without a queue", async || {
         let mut client = on.submitter().await.ok()?.login().await.ok()?;
-        let reply = client.attempt(ALICE, &[ALICE], &mail("no queue", "")).await;
+        let reply = client
+            .attempt(ALICE, &[ALICE], &mail_of(ALICE, "no queue", ""))
+            .await;
         reply.ok().filter(|reply| reply.starts_with("451"))
     });
     told.await?;

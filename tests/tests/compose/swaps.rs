@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use postroad_tests::{is_same_mail, mail};
+use postroad_tests::{is_same_mail, mail_of};
 use tempfile::TempDir;
 
 use crate::{
@@ -201,7 +201,7 @@ impl Swap {
         compose.run(&["up", "-d", "--no-build"]).await?;
         all_are_well(compose).await?;
         let submitter = submitter(compose, folder).await?;
-        let content = mail(self.name, "Grüße, and a line\r\n.with a dot\r\n");
+        let content = mail_of(ALICE, self.name, "Grüße, and a line\r\n.with a dot\r\n");
         let (sender, way) = match self.from {
             From::Account => (ALICE, Way::Submission),
             From::World => (FRIEND, Way::World),

@@ -95,6 +95,8 @@ async fn a_wrong_queue_fails_where_it_is_wrong() -> Result<()> {
         "hand_back.attempt",
         "resume.held",
         "late.result",
+        "withdraw.untried",
+        "withdraw.leased",
     ];
     let wanted = BTreeSet::from(wanted.map(ToOwned::to_owned));
     let broken = broken?;
@@ -136,7 +138,8 @@ async fn try_it(endpoint: &Endpoint) -> Result<BTreeSet<String>> {
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
-/// Hands all on to a right queue, and lies: no duplicate is one, credits are one too many, and no settlement is stale.
+/// Hands all on to a right queue, and lies: no duplicate is one, credits are one too many, no settlement is stale, and
+/// nothing is too late to be taken back.
 struct Wrong(QueueClient<Channel>);
 
 impl Wrong {
@@ -227,5 +230,17 @@ impl Queue for Wrong {
         request: Request<v1::CountRequest>,
     ) -> Result<Response<v1::CountResponse>, Status> {
         self.client().count(request.into_inner()).await
+    }
+
+    async fn withdraw(
+        &self,
+        request: Request<v1::WithdrawRequest>,
+    ) -> Result<Response<v1::WithdrawResponse>, Status> {
+        let mut answer = self.client().withdraw(request.into_inner()).await?;
+        let told = answer.get_mut();
+        if told.result() == v1::withdraw_response::Result::TooLate {
+            told.set_result(v1::withdraw_response::Result::Withdrawn);
+        }
+        Ok(answer)
     }
 }

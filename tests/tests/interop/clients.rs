@@ -267,7 +267,8 @@ pub async fn python_said(name: &str, orders: &Value) -> Result<String> {
     Ok(run(python(), arguments, None).await?.said)
 }
 
-async fn run(
+/// Runs a program without settings of its own, with a file as its input.
+pub async fn run(
     program: impl AsRef<OsStr>,
     arguments: Vec<OsString>,
     input: Option<&Path>,

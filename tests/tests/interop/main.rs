@@ -6,10 +6,13 @@
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 mod clients;
+mod differences;
 mod foreign;
 mod harness;
+mod log_in;
 mod migrate;
 mod needs;
+mod neighbours;
 mod reading;
 mod refusals;
 mod relay;
@@ -36,6 +39,10 @@ fn main() -> ExitCode {
         scenario!(submission::by_swaks, [Swaks]),
         scenario!(submission::by_curl, [Curl]),
         scenario!(submission::by_msmtp, [Msmtp]),
+        scenario!(
+            log_in::by_each_mechanism_of_a_program,
+            [Python, Swaks, Msmtp]
+        ),
         scenario!(submission::to_200_recipients, [Python, Swaks, Curl, Msmtp]),
         scenario!(submission::not_to_a_stranger, [Python, Swaks, Curl, Msmtp]),
         scenario!(refusals::as_clients_show_them, [Python, Swaks, Curl, Msmtp]),
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
             relay::refused_by_postfix_makes_a_report,
             [Postfix, Dnsmasq, Python]
         ),
+        scenario!(relay::a_bounce_detector_reads_our_reports, [Python, Flufl]),
         scenario!(relay::from_postfix_to_port_25, [Postfix]),
         scenario!(relay::from_postfix_by_lmtp, [Postfix]),
         scenario!(
@@ -62,6 +70,8 @@ fn main() -> ExitCode {
         scenario!(swap_exim_in_front::carries_much_and_utf8, [Exim]),
         scenario!(swap_exim_in_front::refuses_and_reports, [Exim]),
         scenario!(swap_exim_in_front::waits_for_us, [Exim]),
+        scenario!(differences::hold, [Postfix, Exim]),
+        scenario!(neighbours::of_postfix_and_exim, [Postfix, Exim]),
         scenario!(reading::dovecot_shows_what_was_filed, [Dovecot, Python]),
         scenario!(swap_dovecot::takes_mail_by_socket, [Dovecot]),
         scenario!(swap_dovecot::takes_mail_by_tcp, [Dovecot]),
@@ -75,6 +85,10 @@ fn main() -> ExitCode {
         ),
         scenario!(
             swap_smarthost::mail_waits_while_it_cannot_be_trusted_or_does_not_trust_us,
+            [Postfix, Dovecot]
+        ),
+        scenario!(
+            swap_smarthost::proves_its_password_by_scram,
             [Postfix, Dovecot]
         ),
         scenario!(

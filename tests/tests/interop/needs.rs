@@ -12,6 +12,7 @@ use crate::foreign;
 const AIOSMTPD: &str = "the Python package aiosmtpd (tests/python/requirements.txt; POSTROAD_TEST_PYTHON names the interpreter)";
 const EXIM: &str = "the program of the Debian package exim4-daemon-light, which is not installed beside postfix: unpack it (dpkg-deb -x), \
      make its user Debian-exim, and name usr/sbin/exim4 by POSTROAD_TEST_EXIM";
+const FLUFL: &str = "the Python package flufl.bounce (tests/python/requirements.txt; POSTROAD_TEST_PYTHON names the interpreter)";
 const GRPC: &str = "the Python packages of proto/examples/python/requirements.txt (POSTROAD_TEST_PYTHON names the interpreter)";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub enum Need {
     Dovecot,
     Exim,
     Aiosmtpd,
+    Flufl,
     Grpc,
     Mailx,
     Mutt,
@@ -41,6 +43,7 @@ impl Need {
             ),
             Self::Python => (python_has("smtplib"), "the Debian package python3"),
             Self::Aiosmtpd => (python_has("aiosmtpd"), AIOSMTPD),
+            Self::Flufl => (python_has("flufl.bounce"), FLUFL),
             Self::Grpc => (python_has("grpc_tools, google_crc32c"), GRPC),
             Self::Mailx => (on_path("mailx"), "the Debian package bsd-mailx"),
             Self::Mutt => (on_path("mutt"), "the Debian package mutt"),

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use postroad_tests::{Agent, Client, Mail, is_same_mail, unwired, wait_for};
 use serde_json::{Value, json};
@@ -293,6 +293,22 @@ pub async fn refused_by_us_makes_a_report_of_postfix(world: &World) -> Result<()
         .as_str()
         .unwrap_or_default();
     ensure!(diagnostic.starts_with("smtp; 550 5.1.1 "), "{report:#}");
+    Ok(())
+}
+
+/// Mailman's detector finds whom a report of ours is about.
+pub async fn a_bounce_detector_reads_our_reports(world: &World) -> Result<()> {
+    let (from, to) = ("detected@demo.test", "nobody@nowhere.test");
+    send(world, from, to, &world.samples.plain.content).await?;
+    let mails = world.stack.wait_for_mails(from, 1).await?;
+    let mail = mails.first().context("a report")?;
+    let file = world.place("detected report");
+    write(&file, &mail.content)?;
+    let found = python_json("bounces.py", &json!({ "file": file })).await?;
+    ensure!(
+        found == json!({ "temporary": [], "permanent": [to] }),
+        "{found:#}"
+    );
     Ok(())
 }
 

@@ -87,6 +87,10 @@ pub async fn in_python_lose_nothing(_: &World) -> Result<()> {
 
 /// A worker that is told to stop says so to the queue, which has nothing to wait for then.
 async fn leave(stack: &Stack, mut worker: Child) -> Result<()> {
+    // The queue was killed, and may have had nothing left to do: then the worker is still on its way back to it.
+    stack
+        .wait_for_log(Agent::Queued, &["worker_connected", "mbox@"])
+        .await?;
     let id = worker.id().context("the worker has ended by itself")?;
     let id = rustix::process::Pid::from_raw(i32::try_from(id)?).context("no process")?;
     rustix::process::kill_process(id, rustix::process::Signal::TERM)?;

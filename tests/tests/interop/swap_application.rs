@@ -49,6 +49,9 @@ pub async fn mailx_and_mutt_send_as_their_account(_: &World) -> Result<()> {
         &sendmail,
         "-e",
         "set copy=no",
+        // It says www-data@HOST otherwise, which is not the account's.
+        "-e",
+        "set from=alice@demo.test",
         "-s",
         "by mutt: Läuft",
         "-a",

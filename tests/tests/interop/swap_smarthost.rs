@@ -92,8 +92,47 @@ pub async fn mail_waits_while_it_cannot_be_trusted_or_does_not_trust_us(
     swap.stack.end().await
 }
 
+/// Dovecot has the password itself, so it can do all of them.
+pub async fn proves_its_password_by_scram(world: &World) -> Result<()> {
+    for (offered, wanted, used) in [
+        ("plain login cram-md5 scram-sha-256", "", "SCRAM-SHA-256"),
+        ("plain scram-sha-1", "", "SCRAM-SHA-1"),
+        ("cram-md5", "", "CRAM-MD5"),
+        ("plain scram-sha-256", "LOGIN PLAIN", "PLAIN"),
+    ] {
+        let place = world.place(&format!("smarthost-by-{used}"));
+        let mut swap = Swap::offering(&place, offered).await?;
+        if !wanted.is_empty() {
+            let list = wanted.replace(' ', "\", \"");
+            let only = format!("{}mechanisms = [\"{list}\"]\n", swap.hosts(""));
+            swap.put(&only).await?;
+        }
+        let sent = content("proof", 0);
+        swap.send(TO, &sent).await?;
+        swap.arrives("proof", &sent).await?;
+        let method = format!("sasl_method={used}");
+        swap.postfix
+            .logged(&[&method, "sasl_username=postroad"])
+            .await?;
+        // Nothing weaker than what is allowed, whatever the host has.
+        if used == "CRAM-MD5" {
+            let only = format!("{}mechanisms = [\"SCRAM-SHA-256\"]\n", swap.hosts(""));
+            let good = swap.hosts("");
+            swap.waits_until_mended("floor", &only, &good, "no_mechanism", "CRAM-MD5")
+                .await?;
+        }
+        swap.postfix.stop()?;
+        swap.stack.end().await?;
+    }
+    Ok(())
+}
+
 impl Swap {
     async fn start(place: &Path) -> Result<Self> {
+        Self::offering(place, "plain login").await
+    }
+
+    async fn offering(place: &Path, mechanisms: &str) -> Result<Self> {
         folder(place)?;
         let port = || free_port();
         let ports = Ports {
@@ -109,6 +148,7 @@ impl Swap {
         write_private(&password, "swap secret\n")?;
 
         let mut postfix = smarthost(place, &ports)?;
+        let offered = format!("auth_mechanisms = {mechanisms}");
         let dovecot = DovecotAuth::start(
             &place.join("dovecot"),
             &sample_file(
@@ -117,6 +157,7 @@ impl Swap {
                 &[
                     ("/etc/dovecot/smtp-users", &text(&place.join("users"))),
                     ("/var/spool/postfix", &text(&place.join("postfix/queue"))),
+                    ("auth_mechanisms = plain login", &offered),
                 ],
             )?,
             &[(&place.join("users"), "postroad:{PLAIN}swap secret\n")],

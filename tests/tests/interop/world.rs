@@ -25,7 +25,7 @@ const ACCOUNTS: &str = "\
     smtplib.start.awkward smtplib.start.empty smtplib.start.large \
     smtplib.implicit.awkward smtplib.implicit.empty smtplib.implicit.large \
     swaks.awkward swaks.empty swaks.large curl.awkward curl.empty curl.large msmtp.awkward msmtp.empty msmtp.large \
-    stranger.trust refused relay bounced bounced.lmtp waiting inbound inbound.bounced lmtp.tcp lmtp.unix \
+    stranger.trust refused relay bounced bounced.lmtp detected waiting inbound inbound.bounced lmtp.tcp lmtp.unix \
     migrate.sender migrate.one migrate.two migrate.held migrate.utf8";
 /// What the name server knows. The zone of the stack has world.test at [`BY_ZONE`].
 const HOSTS: [(&str, &str, Ipv4Addr); 2] = [
@@ -224,6 +224,10 @@ fn settings(
         r#"[common.dns]
 servers = ["{servers}"]
 zone_falls_through = true
+
+# The samples are from strangers, whoever sends them.
+[msa]
+from = "any"
 
 [msa.auth]
 delay = "100ms"

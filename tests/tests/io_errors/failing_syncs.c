@@ -1,6 +1,6 @@
 /* Syncs of files whose path begins with POSTROAD_FAIL_BELOW fail with EIO while the file POSTROAD_FAIL_WHILE exists. With a
- * dot at its end only those of the folder itself do. While the file POSTROAD_STALL_WHILE exists they do not come back. */
-#define _GNU_SOURCE
+ * dot at its end only those of the folder itself do. While the file POSTROAD_STALL_WHILE exists they do not come back. A sync of
+ * the whole file system is one of all that is on it. Stands behind raw_calls.c. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +35,15 @@ static int sync_by(const char *name, int file) {
         return -1;
     }
     return real(file);
+}
+
+int syncfs(int file) {
+    while (is_on("POSTROAD_STALL_WHILE")) usleep(5000);
+    if (is_on("POSTROAD_FAIL_WHILE")) {
+        errno = EIO;
+        return -1;
+    }
+    return REAL_SYNCFS(file);
 }
 
 int fdatasync(int file) { return sync_by("fdatasync", file); }

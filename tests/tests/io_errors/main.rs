@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 const ALICE: &str = "alice@demo.test";
 const BOB: &str = "bob@demo.test";
+const RAW_CALLS: &[u8] = include_bytes!("../power_cut/raw_calls.c");
 const LIBRARY: &[u8] = include_bytes!("failing_syncs.c");
 const CLIENTS: usize = 4;
 /// The exit status that asks for a restart.
@@ -81,6 +82,7 @@ fn compile(stack: &Stack) -> Result<Option<PathBuf>> {
         return Ok(None);
     };
     let mut source = compiler.stdin.take().context("no input")?;
+    source.write_all(RAW_CALLS)?;
     source.write_all(LIBRARY)?;
     drop(source);
     ensure!(compiler.wait()?.success(), "cc failed");

@@ -52,8 +52,26 @@ pub struct Scope {
     pub lives: u64,
     /// At most so many images of a life, chosen by seed.
     pub images: usize,
-    /// Syncs of these names (by their beginning) count for nothing.
-    pub deaf_to: Option<&'static str>,
+    /// Syncs that count for nothing.
+    pub deaf_to: Option<Deaf>,
+}
+
+/// Which syncs count for nothing.
+#[derive(Debug, Clone, Copy)]
+pub enum Deaf {
+    /// Of files whose names begin so.
+    Files(&'static str),
+    /// Of the file system as a whole.
+    Whole,
+}
+
+impl Deaf {
+    fn to(self, drive: &Drive, entry: &Entry) -> bool {
+        match self {
+            Self::Files(names) => drive.syncs(entry, names),
+            Self::Whole => matches!(entry, Entry::SyncAll),
+        }
+    }
 }
 
 /// Files live in memory, for there are many.
@@ -202,7 +220,7 @@ struct Boundary<'a> {
 struct Walk<'a> {
     life: &'a Life,
     seed: u64,
-    deaf_to: Option<&'static str>,
+    deaf_to: Option<Deaf>,
 }
 
 impl Walk<'_> {
@@ -220,7 +238,7 @@ impl Walk<'_> {
                 told.entry(id).or_default().add(word, recipients);
             } else {
                 changes += 1;
-                if !self.deaf_to.is_some_and(|names| drive.syncs(entry, names)) {
+                if !self.deaf_to.is_some_and(|deaf| deaf.to(&drive, entry)) {
                     let followed = drive.follow(entry);
                     followed.with_context(|| format!("entry {number}: {}", entry.describe()))?;
                 }

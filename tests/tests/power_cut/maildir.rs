@@ -12,14 +12,15 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use postroad_envelope::{QueueId, Timestamp};
-use postroad_maildir::{Begin, DeliveryId, Entry, Store, Target, list};
+use postroad_maildir::{Begin, DeliveryId, Entry, FileSystem, Store, SyncOptions, Target, list};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::told::{self, Word, content_of, say, tell};
 
 pub const HOST: &str = "mx.local.test";
 const ACCOUNTS: [&str; 3] = ["alice", "bob", "carol"];
-const DELIVERERS: u64 = 4;
+/// Enough that some wait at the same time and are synced together.
+const DELIVERERS: u64 = 8;
 
 fn target_of(id: QueueId) -> Result<Target> {
     let number = usize::from(id.to_bytes()[15]);
@@ -34,7 +35,12 @@ pub fn delivery_of(id: QueueId) -> Result<DeliveryId> {
 
 /// Delivers until the power is cut.
 pub fn live(mount: &Path, seed: u64) -> Result<()> {
-    let (store, _) = Store::open(mount, HOST)?;
+    let syncs = SyncOptions {
+        on: vec![FileSystem::Ext4],
+        slow: Duration::MAX,
+        ..SyncOptions::default()
+    };
+    let (store, _) = Store::open_with(mount, HOST, syncs)?;
     say("ready\n");
     thread::scope(|all| {
         for _ in 0..DELIVERERS {

@@ -38,11 +38,11 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 
 use self::{
-    boundaries::{Scope, Subject},
+    boundaries::{Deaf, Scope, Subject},
     disk::{Disk, MANNERS, Switch},
     life::{Life, Role},
     seen::Seen,
-    short_store::Filed,
+    short_store::{Filed, FiledTogether},
     told::Mails,
 };
 
@@ -54,9 +54,12 @@ const LIVES: u64 = 2;
 const IMAGES: u64 = 120;
 /// A queue or store that does not sync is found out within so many cuts.
 const LIES: u64 = 5;
+/// Before any library that is preloaded.
+const RAW_CALLS: &[u8] = include_bytes!("raw_calls.c");
 /// Syncs that do nothing. sled asks for a range.
 const LYING_SYNCS: &[u8] = b"int fsync(int f) { return 0; }
 int fdatasync(int f) { return 0; }
+int syncfs(int f) { return 0; }
 int sync_file_range(int f, long long o, long long n, unsigned w) { return 0; }
 ";
 
@@ -114,7 +117,8 @@ fn play(role: &str, mount: &Path, told: &Path, seed: &str) -> Result<()> {
         "queue-check" => runtime.block_on(queue::check(mount, told, seed)),
         "queue-drain" => runtime.block_on(queue::drain(mount)),
         "short-life" => runtime.block_on(short_life::live(mount, seed)),
-        "short-store" => short_store::live(mount, seed),
+        "short-store" => short_store::live_alone(mount, seed),
+        "short-store-together" => short_store::live_together(mount, seed),
         "maildir" => maildir::live(mount, seed),
         "maildir-check" => maildir::check(mount, told, seed),
         _ => bail!("no role {role:?}"),
@@ -123,7 +127,7 @@ fn play(role: &str, mount: &Path, told: &Path, seed: &str) -> Result<()> {
 
 type Scenario = (&'static str, fn(&Path, u64) -> Result<String>);
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 9] = [
     ("queue_loses_nothing_and_nothing_comes_back", queue_cuts),
     ("maildir_files_exactly_once", maildir_cuts),
     ("lying_syncs_are_found_out", lies),
@@ -134,6 +138,11 @@ const SCENARIOS: [Scenario; 7] = [
         every_boundary_of_deliveries,
     ),
     ("a_ledger_that_is_not_synced_is_found_out", deaf_deliveries),
+    (
+        "every_write_boundary_of_deliveries_synced_together",
+        every_boundary_of_groups,
+    ),
+    ("a_group_that_is_not_synced_is_found_out", deaf_groups),
 ];
 
 fn run_all(folder: TempDir, wanted: &[String]) -> ExitCode {
@@ -234,6 +243,7 @@ fn compile(folder: &Path, name: &str, text: &[u8]) -> Result<PathBuf> {
         .stdin(Stdio::piped())
         .spawn()?;
     let mut source = compiler.stdin.take().context("no input")?;
+    source.write_all(RAW_CALLS)?;
     source.write_all(text)?;
     drop(source);
     ensure!(compiler.wait()?.success(), "cc failed");
@@ -247,6 +257,10 @@ fn every_boundary(folder: &Path, seed: u64) -> Result<String> {
 
 fn every_boundary_of_deliveries(folder: &Path, seed: u64) -> Result<String> {
     all_boundaries::<Filed>(folder, seed)
+}
+
+fn every_boundary_of_groups(folder: &Path, seed: u64) -> Result<String> {
+    all_boundaries::<FiledTogether>(folder, seed)
 }
 
 fn all_boundaries<S: Subject>(folder: &Path, seed: u64) -> Result<String> {
@@ -264,14 +278,18 @@ fn all_boundaries<S: Subject>(folder: &Path, seed: u64) -> Result<String> {
 /// Proves that the scenario before can fail: the same, but the syncs of segments make nothing durable.
 fn deaf(folder: &Path, seed: u64) -> Result<String> {
     // The names of segments.
-    is_found_out::<Seen>(folder, seed, "0")
+    is_found_out::<Seen>(folder, seed, Deaf::Files("0"))
 }
 
 fn deaf_deliveries(folder: &Path, seed: u64) -> Result<String> {
-    is_found_out::<Filed>(folder, seed, "segment-")
+    is_found_out::<Filed>(folder, seed, Deaf::Files("segment-"))
 }
 
-fn is_found_out<S: Subject>(folder: &Path, seed: u64, deaf_to: &'static str) -> Result<String> {
+fn deaf_groups(folder: &Path, seed: u64) -> Result<String> {
+    is_found_out::<FiledTogether>(folder, seed, Deaf::Whole)
+}
+
+fn is_found_out<S: Subject>(folder: &Path, seed: u64, deaf_to: Deaf) -> Result<String> {
     let library = compile(folder, "recorder", recording::LIBRARY)?;
     let scope = Scope {
         seed,
@@ -282,9 +300,13 @@ fn is_found_out<S: Subject>(folder: &Path, seed: u64, deaf_to: &'static str) -> 
     let loss = boundaries::explore::<S>(folder, &library, &scope).err();
     let loss = format!("{:#}", loss.context("what does not sync lost nothing")?);
     // What is missing between two parts that reached the disk is damage; what is missing at the end is a loss.
-    let is_loss = ["is lost", "is called damaged", "would be filed twice"]
-        .iter()
-        .any(|words| loss.contains(words));
+    let words = [
+        "is lost",
+        "is half visible",
+        "is called damaged",
+        "would be filed twice",
+    ];
+    let is_loss = words.iter().any(|words| loss.contains(words));
     ensure!(is_loss, "not a loss: {loss}");
     let first = loss.lines().next().unwrap_or_default();
     Ok(first.trim_end_matches(':').to_owned())

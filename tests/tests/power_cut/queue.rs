@@ -270,9 +270,11 @@ fn delivered() -> Outcome {
 fn settle(lease: LeaseRef, outcomes: Vec<(RecipientIndex, Outcome)>) -> Verdict {
     Verdict::Settle(Settlement {
         elsewhere: Vec::new(),
+        timed: Vec::new(),
+        reporting: Vec::new(),
         lease,
         outcomes,
-        site: None,
+        sites: Vec::new(),
         started_at: Timestamp::from(SystemTime::now()),
     })
 }

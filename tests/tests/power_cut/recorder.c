@@ -2,8 +2,7 @@
  * its standard output, in the one order in which they happened. Preloaded; the names of the folder (absolute, without
  * links) and of the log are in POSTROAD_RECORD_FOLDER and POSTROAD_RECORD_LOG. The format is read by recording.rs.
  *
- * The real calls are made by syscall(2), under one lock, so that no other order was ever possible. */
-#define _GNU_SOURCE
+ * The real calls are made by syscall(2), under one lock, so that no other order was ever possible. Stands behind raw_calls.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -245,7 +244,7 @@ int mkdirat(int folder, const char *name, mode_t mode) { return do_mkdir(folder,
 static int do_sync(int fd, long call) {
   ENTER;
   const char *where = tracked(fd, &found, full);
-  int outcome = (int)syscall(call, fd);
+  int outcome = call == SYS_syncfs ? REAL_SYNCFS(fd) : (int)syscall(call, fd);
   if (!outcome && where) {
     if (call == SYS_syncfs) put('A', 0, 0, "", 0, "", 0);
     else if (S_ISDIR(found.st_mode)) put_names('F', 0, where, NULL);

@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use postroad_envelope::QueueId;
-use postroad_maildir::{Begin, Store};
+use postroad_maildir::{Begin, FileSystem, Store, SyncOptions};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
@@ -17,33 +18,56 @@ use crate::{
     told::{Mails, Word, len_of, tell},
 };
 
-const DELIVERERS: u64 = 2;
-const MAILS: usize = 12;
+const MAILS: usize = 24;
 const LONGEST: usize = 100 << 10;
 
+/// Every file is synced by itself.
+pub fn live_alone(mount: &Path, seed: u64) -> Result<()> {
+    live(mount, seed, 2, &[])
+}
+
+/// Every sync is one of the whole file system, for all who wait.
+pub fn live_together(mount: &Path, seed: u64) -> Result<()> {
+    live(mount, seed, 6, &FileSystem::ALL)
+}
+
 /// Takes up what the life before has left, and delivers; half of it is settled then, and forgotten.
-pub fn live(mount: &Path, seed: u64) -> Result<()> {
-    let (store, _) = Store::open(mount, HOST)?;
+fn live(mount: &Path, seed: u64, deliverers: usize, whole: &[FileSystem]) -> Result<()> {
+    let syncs = SyncOptions {
+        from: 1,
+        on: whole.to_vec(),
+        slow: Duration::MAX,
+        ..SyncOptions::default()
+    };
+    let (store, _) = Store::open_with(mount, HOST, syncs)?;
+    let counts = store.syncs();
     for id in store.unsettled() {
         file(&store, id.queue_id().parse()?)?;
     }
     thread::scope(|all| {
-        let deliverers = (0..DELIVERERS).map(|number| {
+        let each = MAILS / deliverers;
+        let deliverers = (0..deliverers as u64).map(|number| {
             let random = StdRng::seed_from_u64(seed ^ (number << 8));
             let store = &store;
-            all.spawn(move || deliver_some(store, mount, random))
+            all.spawn(move || deliver_some(store, mount, random, each))
         });
         let deliverers: Vec<_> = deliverers.collect();
         for deliverer in deliverers {
             let delivered = deliverer.join();
             delivered.map_err(|_| anyhow!("a deliverer panicked"))??;
         }
-        Ok(())
-    })
+        anyhow::Ok(())
+    })?;
+    let is_whole = counts.file_systems() > 0;
+    ensure!(
+        is_whole != whole.is_empty(),
+        "not synced as it should be: {counts:?}"
+    );
+    Ok(())
 }
 
-fn deliver_some(store: &Store, mount: &Path, mut random: StdRng) -> Result<()> {
-    for _ in 0..MAILS {
+fn deliver_some(store: &Store, mount: &Path, mut random: StdRng, mails: usize) -> Result<()> {
+    for _ in 0..mails {
         let id = loop {
             let id = QueueId::mint(now(), rand::random());
             if len_of(id) <= LONGEST {
@@ -140,5 +164,22 @@ impl Subject for Filed {
             );
         }
         Ok(())
+    }
+}
+
+/// The same of a life whose deliveries were synced together.
+pub struct FiledTogether(Filed);
+
+impl Subject for FiledTogether {
+    const ROLE: &str = "short-store-together";
+    const FLAW: &str = Filed::FLAW;
+
+    async fn look(mount: &Path) -> Result<(Self, bool)> {
+        let (filed, is_damaged) = Filed::look(mount).await?;
+        Ok((Self(filed), is_damaged))
+    }
+
+    fn judge(&self, mails: &Mails) -> Result<()> {
+        self.0.judge(mails)
     }
 }

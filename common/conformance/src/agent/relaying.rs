@@ -17,7 +17,7 @@ use crate::{
 };
 
 rules![Stage;
-    "relay.relayed": "| `RELAYED` | another server has taken it over (250) | is done; a sender that asked for success reports hears so |" => relayed,
+    "relay.relayed": "| `RELAYED` | another server has taken it over (250) | is done; a sender that asked for success reports hears so, unless `reports` says that the server will report; of mail with a time to be delivered by (`deliver_by`) every sender does, unless `timed` says that the server was told of it |" => relayed,
     "relay.reply": "`reply` and `remote` what another server said, and which one" => reply,
     "relay.each": "| `DELAYED` | not now (4xx, no connection) | tries again by its schedule, and gives up when the mail's time is over |" => each,
     "relay.refused": "| `FAILED` | never (5xx) | reports to the sender |" => refused,

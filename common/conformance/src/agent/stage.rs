@@ -173,6 +173,9 @@ impl Stage {
             attempt: 1,
             envelope: Some(mail.envelope.clone()),
             content: Some(mail.content.clone()),
+            // A queue that knows no sites: the worker goes on.
+            site: None,
+            followed_by: 0,
         }
     }
 
@@ -235,6 +238,8 @@ impl Stage {
             destination: destination.to_owned(),
             next_hop: self.host.as_ref().map(|host| host.address.to_string()),
             rule: "conformance".to_owned(),
+            next_hops: Vec::new(),
+            source: None,
             store: stores.and_then(|stores| stores.first().cloned()),
         }
     }

@@ -166,6 +166,13 @@ impl Queue for Service {
             ..v1::CountResponse::default()
         }))
     }
+
+    async fn withdraw(
+        &self,
+        _: Request<v1::WithdrawRequest>,
+    ) -> Result<Response<v1::WithdrawResponse>, Status> {
+        Err(Status::unimplemented("mail is not taken back here"))
+    }
 }
 
 fn accepted(queue_id: Bytes) -> Accepted {

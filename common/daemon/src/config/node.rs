@@ -75,18 +75,31 @@ impl Node {
             .map_or(Place::Default, |(_, node)| node.place.clone())
     }
 
-    /// The node of a dotted key; elements of arrays are written `[n]`.
+    /// The node of a dotted key; elements of arrays are written `[n]`. A name may have dots of its own, as a realm or a domain has.
     pub fn find(&self, key: &str) -> Option<&Node> {
-        key.split('.')
-            .flat_map(|step| step.split('['))
-            .try_fold(self, |node, step| match &node.value {
-                Value::Table(table) => table.get(step),
-                Value::Array(items) => {
-                    let index: usize = step.strip_suffix(']')?.parse().ok()?;
-                    items.get(index)
-                }
-                _ => None,
-            })
+        if key.is_empty() {
+            return Some(self);
+        }
+
+        match &self.value {
+            Value::Table(table) => {
+                let ends = key.match_indices(['.', '[']).map(|(end, _)| end);
+                ends.chain([key.len()]).find_map(|end| {
+                    let (name, rest) = key.split_at_checked(end)?;
+                    table
+                        .get(name)?
+                        .find(rest.strip_prefix('.').unwrap_or(rest))
+                })
+            }
+            Value::Array(items) => {
+                let (index, rest) = key.strip_prefix('[')?.split_once(']')?;
+                let index: usize = index.parse().ok()?;
+                items
+                    .get(index)?
+                    .find(rest.strip_prefix('.').unwrap_or(rest))
+            }
+            _ => None,
+        }
     }
 }
 

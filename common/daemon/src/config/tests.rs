@@ -387,3 +387,16 @@ fn the_host_name_comes_from_the_system_or_is_asked_for() {
         ),
     }
 }
+
+#[test]
+fn a_name_with_dots_has_its_place() {
+    let text = "[msa.realms]\n\"A.ORG\" = \"a.org\"\n[[msa.list]]\n\"b.c\" = 1\n".to_owned();
+    let file = ConfigFile::assemble([(PathBuf::from("p.toml"), text)], []).unwrap();
+    for (key, place) in [
+        ("msa.realms.A.ORG", "p.toml:2"),
+        ("msa.list[0].b.c", "p.toml:4"),
+    ] {
+        let error = file.error(key, "wrong", "mend it").to_string();
+        assert!(error.starts_with(place), "{error}");
+    }
+}

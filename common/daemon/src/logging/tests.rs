@@ -3,6 +3,8 @@ use std::sync::{Arc, Mutex};
 
 use tracing::{debug, info, info_span};
 
+use serde_json::Map;
+
 use super::*;
 use crate::common::LogLevel;
 
@@ -101,6 +103,25 @@ fn a_line_of_json_is_one_flat_object_that_nothing_can_break() {
 }
 
 #[test]
+fn a_name_stands_once_in_an_object() {
+    let out = logged(LogFormat::Json, || {
+        info!(
+            level = "verify",
+            ts = 7,
+            ratio = 0.5,
+            nothing = f64::NAN,
+            is_ok = true
+        );
+    });
+    let begin = out.split_inclusive(',').next().unwrap();
+    assert!(begin.starts_with("{\"ts\":\"2"), "{out}");
+    let rest = out.strip_prefix(begin).unwrap();
+    let expected =
+        "\"agent\":\"msa\",\"level\":\"verify\",\"ratio\":0.5,\"nothing\":null,\"is_ok\":true}\n";
+    assert_eq!(rest, expected);
+}
+
+#[test]
 fn a_line_of_text_is_one_line_that_nothing_can_break() {
     let out = logged(LogFormat::Text, || {
         let _session = info_span!("session", session_id = "s1").entered();
@@ -142,6 +163,7 @@ fn the_level_is_for_our_targets_and_libraries_are_quiet() {
         info!("ours");
         info!(target: "h2::proto", "theirs");
         tracing::warn!(target: "h2::proto", "their warning");
+        tracing::error!(target: "hickory_net::dnssec", "exceeded max validation depth");
     });
     let lines: Vec<&str> = out.lines().map(without_time).collect();
     assert_eq!(lines, ["INFO msa ours", "WARN msa their warning"]);
@@ -151,7 +173,7 @@ fn the_level_is_for_our_targets_and_libraries_are_quiet() {
     };
     assert_eq!(
         filter(&fine, None).unwrap().to_string(),
-        "postroad=trace,warn"
+        "postroad=trace,hickory=off,warn"
     );
     assert!(filter(&fine, Some("postroad=loud")).is_err());
 }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, path::Path};
 use postroad_address::Mailbox;
 
 use super::{Builder, read};
-use crate::{Account, Problem, file::DomainEntry};
+use crate::{Account, Keys, Problem, file::DomainEntry};
 
 /// More say the same.
 const MOST_PROBLEMS: usize = 10;
@@ -75,6 +75,8 @@ impl Builder<'_> {
             accounts.entry(folded).or_insert(Account {
                 store: store.unwrap_or_default(),
                 password: None,
+                keys: Keys::default(),
+                app_passwords: Vec::new(),
                 may_send_as: Vec::new(),
                 disabled: false,
                 elsewhere: true,
@@ -154,7 +156,13 @@ mod tests {
         assert_eq!((directory.accounts().len(), elsewhere), (3, 2));
         // With a password here she submits, too.
         let hash = hash_password(b"pw", [3; 16]).unwrap();
-        add_account(&file, &"carol@a.example".parse().unwrap(), &hash, None).unwrap();
+        add_account(
+            &file,
+            &"carol@a.example".parse().unwrap(),
+            &hash.into(),
+            None,
+        )
+        .unwrap();
         assert_eq!(handle.reload().unwrap(), Reload::Replaced);
         assert!(handle.current().verify("carol@a.example", b"pw").is_some());
         fs::write(&file, DIRECTORY).unwrap();

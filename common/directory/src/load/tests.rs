@@ -121,3 +121,42 @@ fn secrets_that_all_may_read_are_refused() {
     assert!(directory.verify("bob@a.example", b"other").is_none());
     assert!(directory.verify("eve@a.example", b"pw").is_none());
 }
+
+#[test]
+fn an_app_password_that_cannot_be_is_named_with_its_line() {
+    let good = crate::AppVerifier::new("x", [1; 16]).to_text();
+    let entry = |prefix: &str, verifier: &str, more: &str| {
+        format!(
+            "[[account.app_passwords]]\nprefix = \"{prefix}\"\nverifier = \"{verifier}\"\n{more}\n"
+        )
+    };
+    let start = "[[domain]]\nname = \"a.example\"\n[[account]]\naddress = \"bob@a.example\"\n";
+    let entries = [
+        entry("abcdefgh", &good, "name = \"ok\""),
+        entry("abcdefgh", &good, "scopes = [\"imap\"]"),
+        entry("ABCDEFGH", &good, ""),
+        entry("bcdefghj", "APP$x", ""),
+        entry("cdefghjk", &good, "scopes = [\"sieve\"]"),
+        entry("defghjkm", &good, "networks = [\"192.0.2.0/99\"]"),
+        entry("efghjkmn", &good, "expires = \"tomorrow\""),
+    ];
+    let found = problems(&format!("{start}{}", entries.concat()));
+    let lines: Vec<&str> = found
+        .iter()
+        .filter_map(|one| one.split(':').nth(1))
+        .collect();
+    assert_eq!(lines, ["10", "14", "19", "24", "28", "32"], "{found:#?}");
+    assert!(found[0].contains("another app password with this prefix"));
+    assert!(found.iter().all(|one| !one.contains("APP$x")), "{found:#?}");
+
+    let odd = entry("abcdefgh", &good, "scope = [\"imap\"]");
+    let found = problems(&format!("{start}{odd}"));
+    assert_eq!(
+        found,
+        ["d.toml:8: unknown key \"scope\"; did you mean \"scopes\"?"]
+    );
+    let many: String = (0..101_u64)
+        .map(|number| entry(&crate::app_password::prefix(number), &good, ""))
+        .collect();
+    assert!(problems(&format!("{start}{many}"))[0].contains("may have 100 app passwords"));
+}

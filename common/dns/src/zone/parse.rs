@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use super::Node;
-use crate::{HostName, Record, RecordType};
+use crate::{HostName, Record, RecordType, Tlsa};
 
-const TYPES: &str = "A, AAAA, MX, CNAME, PTR, TXT, SERVFAIL or TIMEOUT";
+const TYPES: &str = "A, AAAA, MX, CNAME, PTR, TXT, TLSA, SIGNED, SERVFAIL or TIMEOUT";
 
 /// One line: nothing, or a name and what is said of it. Errors are sentences with a remedy.
 pub(super) fn line(text: &str) -> Result<Option<(String, Node)>, String> {
@@ -82,15 +82,43 @@ fn node(kind: &str, data: &[&str]) -> Result<Node, String> {
         ("CNAME", [target]) => HostName::parse(target)
             .map(Node::Alias)
             .map_err(|error| format!("CNAME target {target:?}: {error}; write a full name")),
+        ("TLSA", [usage, selector, matching, data @ ..]) if !data.is_empty() => {
+            one(RecordType::Tlsa, tlsa([usage, selector, matching], data)?)
+        }
+        ("SIGNED", []) => Ok(Node::Signed),
         ("SERVFAIL", []) => Ok(Node::Failing("the name server said Server Failure")),
         ("TIMEOUT", []) => Ok(Node::Failing("no answer in time")),
         ("A" | "AAAA", _) => Err(format!("{kind} takes one address")),
         ("MX", _) => Err("MX takes a preference and a host; write MX 10 mx.test.".to_owned()),
         ("PTR" | "CNAME", _) => Err(format!("{kind} takes one name")),
         ("TXT", []) => Err("TXT takes a text; write TXT \"…\"".to_owned()),
-        ("SERVFAIL" | "TIMEOUT", _) => Err(format!("{kind} takes nothing after it")),
+        ("TLSA", _) => Err(NO_TLSA.to_owned()),
+        ("SERVFAIL" | "TIMEOUT" | "SIGNED", _) => Err(format!("{kind} takes nothing after it")),
         _ => Err(format!("unknown type {kind:?}; write {TYPES}")),
     }
+}
+
+const NO_TLSA: &str =
+    "TLSA takes usage, selector, matching type and hexadecimal digits; write TLSA 3 1 1 0123…";
+
+fn tlsa(numbers: [&str; 3], data: &[&str]) -> Result<Record, String> {
+    let wrong = || NO_TLSA.to_owned();
+    let [usage, selector, matching] = numbers.map(str::parse::<u8>);
+    let digits: Vec<u8> = data
+        .concat()
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| digit.try_into().ok()))
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)?;
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return Err(wrong());
+    };
+    Ok(Record::Tlsa(Tlsa {
+        usage: usage.map_err(|_| wrong())?,
+        selector: selector.map_err(|_| wrong())?,
+        matching: matching.map_err(|_| wrong())?,
+        data: pairs.iter().map(|[high, low]| high << 4 | low).collect(),
+    }))
 }
 
 /// An absolute name, a wildcard, or an address (for its pointer).

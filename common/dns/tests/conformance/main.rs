@@ -1,5 +1,6 @@
 //! The same questions to every resolver: a fixed zone, and name servers asked over loopback.
 
+mod remembering;
 mod server;
 
 use std::net::IpAddr;
@@ -25,7 +26,15 @@ aaaa.example.test.      AAAA   2001:db8::2
 alias.example.test.     CNAME  example.test.
 aliashost.example.test. CNAME  mx1.example.test.
 implicit.test.          A      192.0.2.3
+aliasimplicit.test.     CNAME  implicit.test.
 nomail.test.            MX     0 .
+aliasnomail.test.       CNAME  nomail.test.
+nullbeside.test.        MX     0 .
+nullbeside.test.        MX     10 mx1.example.test.
+dangling.test.          CNAME  missing.test.
+circle.test.            CNAME  round.test.
+round.test.             CNAME  circle.test.
+aliasmx.test.           MX     10 aliashost.example.test.
 numeric.test.           MX     10 192.0.2.1.
 numeric.test.           MX     20 mx1.example.test.
 unusable.test.          MX     10 192.0.2.1.
@@ -164,6 +173,20 @@ async fn a_truncated_answer_is_asked_again_over_tcp() {
 }
 
 #[tokio::test]
+async fn one_family_that_fails_does_not_keep_the_other() {
+    let server = Server::start(
+        "half.test. A 192.0.2.9\nhalf.test. SERVFAIL AAAA\nnone.test. SERVFAIL AAAA\nnone.test. TXT x\n",
+    )
+    .await;
+    let resolver = server.resolver(Duration::from_secs(10));
+    let found = resolver.addresses(&host("half.test")).await.unwrap();
+    assert_eq!(found.records, [ip("192.0.2.9")]);
+    // That it has no A does not make up for what could not be told.
+    let error = resolver.addresses(&host("none.test")).await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+}
+
+#[tokio::test]
 async fn a_referral_is_temporary() {
     let server = Server::start("lame.test. NS ns.lame.test.\n").await;
     let resolver = server.resolver(Duration::from_secs(10));
@@ -172,16 +195,6 @@ async fn a_referral_is_temporary() {
         error.is_temporary() && error.to_string().contains("referred"),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn answers_are_remembered() {
-    let server = Server::start(ZONE).await;
-    let resolver = server.resolver(Duration::from_secs(10));
-    resolver.mail_hosts(&domain("example.test")).await.unwrap();
-    let asked = server.over_udp();
-    resolver.mail_hosts(&domain("EXAMPLE.test")).await.unwrap();
-    assert_eq!(server.over_udp(), asked);
 }
 
 #[tokio::test]
@@ -239,8 +252,22 @@ async fn mail_hosts(resolver: &dyn Resolver) {
         (1, &host("implicit.test"))
     );
 
-    let found = resolver.mail_hosts(&domain("numeric.test")).await.unwrap();
-    assert_eq!((found.hosts.len(), found.dropped.len()), (1, 1));
+    // Null MX beside an MX that names a host means nothing.
+    for asked in ["numeric.test", "nullbeside.test"] {
+        let found = resolver.mail_hosts(&domain(asked)).await.unwrap();
+        assert_eq!((found.hosts.len(), found.dropped.len()), (1, 1), "{asked}");
+    }
+
+    // An alias of a domain without MX records is a host under its own name.
+    let found = resolver.mail_hosts(&domain("aliasimplicit.test")).await;
+    let found = found.unwrap();
+    assert_eq!(
+        (found.implicit, &found.hosts[0].name),
+        (true, &host("aliasimplicit.test"))
+    );
+    // RFC 2181 §10.3 has no alias in an MX record; it keeps its name, and its addresses are those of the target.
+    let found = resolver.mail_hosts(&domain("aliasmx.test")).await.unwrap();
+    assert_eq!(found.hosts[0].name, host("aliashost.example.test"));
 }
 
 async fn mail_hosts_that_are_none(resolver: &dyn Resolver) {
@@ -251,6 +278,17 @@ async fn mail_hosts_that_are_none(resolver: &dyn Resolver) {
             name: host("nomail.test")
         }
     );
+    assert!(matches!(
+        ask("aliasnomail.test").await,
+        DnsError::NullMx { .. }
+    ));
+    // The name exists, and what it is an alias of does not (RFC 6604 §3).
+    assert!(matches!(
+        ask("dangling.test").await,
+        DnsError::NoSuchDomain { .. }
+    ));
+    // No answer that ends is no answer for good.
+    assert!(ask("circle.test").await.is_temporary());
     let missing = ask("missing.test").await;
     assert_eq!(
         missing.to_string(),
@@ -282,6 +320,8 @@ async fn addresses(resolver: &dyn Resolver) {
             .await
             .map(|answer| answer.records)
     };
+    assert_eq!(ask("aliasimplicit.test").await.unwrap(), [ip("192.0.2.3")]);
+    assert!(ask("circle.test").await.unwrap_err().is_temporary());
     for name in ["mx1.example.test", "aliashost.example.test"] {
         assert_eq!(
             ask(name).await.unwrap(),

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, TXT};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 /// An answer longer than this is cut off over UDP.
 const UDP_LIMIT: usize = 1000;
+const MAX_ALIASES: usize = 8;
 
 pub struct Server {
     address: SocketAddr,
@@ -47,6 +48,11 @@ impl Server {
         self.address
     }
 
+    /// From now on it answers from another zone.
+    pub fn serve(&self, zone: &str) {
+        *self.data.zone.write().unwrap() = Zone::read(zone);
+    }
+
     pub fn over_udp(&self) -> usize {
         self.data.over_udp.load(Ordering::SeqCst)
     }
@@ -57,11 +63,20 @@ impl Server {
 }
 
 struct Data {
-    records: Vec<Record>,
-    broken: Vec<Name>,
-    silent: Vec<Name>,
+    zone: RwLock<Zone>,
     over_udp: AtomicUsize,
     over_tcp: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Zone {
+    records: Vec<Record>,
+    broken: Vec<Name>,
+    /// For one type alone.
+    broken_types: Vec<(Name, RecordType)>,
+    silent: Vec<Name>,
+    /// Of what is not there (RFC 2308); without it nothing says for how long.
+    soa: Option<Record>,
 }
 
 async fn serve_udp(socket: UdpSocket, data: Arc<Data>) {
@@ -105,17 +120,33 @@ async fn read_tcp(stream: &mut TcpStream, data: &Data) -> Option<Message> {
 
 impl Data {
     fn read(zone: &str) -> Self {
-        let mut data = Self {
-            records: Vec::new(),
-            broken: Vec::new(),
-            silent: Vec::new(),
+        Self {
+            zone: RwLock::new(Zone::read(zone)),
             over_udp: AtomicUsize::new(0),
             over_tcp: AtomicUsize::new(0),
-        };
+        }
+    }
+
+    fn answer(&self, question: &[u8]) -> Option<Message> {
+        self.zone.read().unwrap().answer(question)
+    }
+}
+
+impl Zone {
+    /// A number after the name is the TTL of the record.
+    fn read(zone: &str) -> Self {
+        let mut data = Self::default();
         for line in zone.lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let name = Name::from_str(words[0]).unwrap();
-            let rdata = match words[1..] {
+            let mut words: Vec<&str> = line.split_whitespace().collect();
+            let name = Name::from_str(words.remove(0)).unwrap();
+            let ttl = match words[0].parse() {
+                Ok(ttl) => {
+                    words.remove(0);
+                    ttl
+                }
+                Err(_) => 300,
+            };
+            let rdata = match words[..] {
                 ["A", ip] => RData::A(A(ip.parse().unwrap())),
                 ["AAAA", ip] => RData::AAAA(AAAA(ip.parse().unwrap())),
                 ["MX", preference, host] => RData::MX(MX::new(
@@ -134,13 +165,23 @@ impl Data {
                     data.broken.push(name);
                     continue;
                 }
+                ["SERVFAIL", kind] => {
+                    data.broken_types
+                        .push((name, RecordType::from_str(kind).unwrap()));
+                    continue;
+                }
+                ["SOA"] => {
+                    let soa = SOA::new(name.clone(), name.clone(), 1, 1, 1, 1, ttl);
+                    data.soa = Some(Record::from_rdata(name, ttl, RData::SOA(soa)));
+                    continue;
+                }
                 ["TIMEOUT"] => {
                     data.silent.push(name);
                     continue;
                 }
                 _ => panic!("the test's zone has a line this server does not know: {line}"),
             };
-            data.records.push(Record::from_rdata(name, 300, rdata));
+            data.records.push(Record::from_rdata(name, ttl, rdata));
         }
         data
     }
@@ -159,10 +200,20 @@ impl Data {
         let known = self.records.iter().any(|record| record.name == name);
         message.metadata.response_code = match () {
             () if self.broken.contains(&name) => ResponseCode::ServFail,
+            () if self
+                .broken_types
+                .contains(&(name.clone(), query.query_type())) =>
+            {
+                ResponseCode::ServFail
+            }
             () if known => ResponseCode::NoError,
             () => ResponseCode::NXDomain,
         };
-        for record in self.of(&name, RecordType::CNAME) {
+        // As a resolver does it; where an alias leads out of the zone, or in a circle, it gives what it has.
+        for _ in 0..MAX_ALIASES {
+            let Some(record) = self.of(&name, RecordType::CNAME).pop() else {
+                break;
+            };
             if let RData::CNAME(CNAME(target)) = &record.data {
                 name = target.to_lowercase();
             }
@@ -173,6 +224,14 @@ impl Data {
         }
         for record in self.of(&name, query.query_type()) {
             message.add_answer(record);
+        }
+        let found = message.answers.iter();
+        if !found
+            .clone()
+            .any(|record| record.record_type() == query.query_type())
+            && let Some(soa) = &self.soa
+        {
+            message.add_authority(soa.clone());
         }
         message.add_query(query);
         Some(message)

@@ -1,7 +1,8 @@
 use mail_parser::{MessageParser, MimeHeaders};
-use postroad_envelope::{RemoteHost, StatusReport};
+use postroad_envelope::{Cause, RemoteHost, StatusReport};
 use postroad_reply::{
-    BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, MAILBOX_UNAVAILABLE_550, NO_ANSWER_4_4_1, Reply,
+    BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, EXPIRED_5_4_7, MAILBOX_UNAVAILABLE_550, NO_ANSWER_4_4_1,
+    Reply,
 };
 use proptest::prelude::*;
 
@@ -31,8 +32,11 @@ fn refused(text: &str) -> StatusReport {
             name: "mx.x.example".to_owned(),
             address: Some("192.0.2.1:25".parse().unwrap()),
             tls: None,
+            tls_policy: None,
         }),
         reply: Some(Reply::new(MAILBOX_UNAVAILABLE_550, BAD_MAILBOX_5_1_1, text)),
+        stage: None,
+        cause: None,
     }
 }
 
@@ -88,6 +92,25 @@ fn assert_sound(mail: &ReportMail) {
         assert!(text.len() <= 998 && !text.contains(&b'\r') && !text.contains(&0));
     }
     assert_eq!(parts(mail).len(), 3);
+    assert_sayable_in_ascii(mail);
+}
+
+/// For a host without 8BITMIME; only a report to somebody with a UTF-8 address cannot be.
+fn assert_sayable_in_ascii(mail: &ReportMail) {
+    let Some(content) = crate::seven_bit(&mail.content) else {
+        assert!(mail.smtputf8);
+        return;
+    };
+    let told = ReportMail {
+        content,
+        ..mail.clone()
+    };
+    assert!(told.content.is_ascii());
+    let (before, after) = (parts(mail), parts(&told));
+    assert_eq!(after.len(), 3);
+    for (before, after) in before.iter().zip(&after) {
+        assert!(before.0 == after.0 || after.0 == "text/rfc822-headers");
+    }
 }
 
 #[test]
@@ -268,7 +291,7 @@ fn the_report_travels_from_nobody() {
     assert!(own.reverse_path.is_null());
     assert_eq!(own.recipients[0].address.to_string(), "alice@a.example");
     let outcomes = [(RecipientIndex(0), Outcome::Failed(refused("no")))];
-    assert_eq!(crate::decide(&own, &outcomes), []);
+    assert_eq!(crate::decide(&own, &outcomes, &[]), []);
     let null = Envelope::new(own.queue_id, ReversePath::Null, NOW);
     let returned = Returned::Headers(Vec::new());
     let host = Domain::parse("a.example").unwrap();
@@ -289,7 +312,7 @@ proptest! {
         let mut envelope = envelope();
         envelope.envid = Some(envid);
         let mut result = refused(&reply);
-        result.remote = Some(RemoteHost { name: host, address: None, tls: None });
+        result.remote = Some(RemoteHost { name: host, address: None, tls: None, tls_policy: None });
         let content = [MAIL, body.as_bytes()].concat();
         let mail = write(&report(&envelope, ReportKind::Failed, Outcome::Failed(result), &content));
         assert_sound(&mail);
@@ -301,4 +324,160 @@ proptest! {
         prop_assert_eq!(HeaderBlock::parse(parts[1].1.as_bytes()).malformed_lines(), 0);
         prop_assert_eq!(parts[1].1.matches("\r\nAction: ").count(), 1);
     }
+}
+
+/// RFC 6533 §3: an alias may lead from an address in ASCII to one that has no such form.
+#[test]
+fn a_sender_without_smtputf8_reads_it_all_in_ascii() {
+    let mut envelope = envelope();
+    envelope.recipients[0].address = Mailbox::parse("b\u{f8}b+x@b\u{fc}cher.example").unwrap();
+    envelope.recipients[0].orcpt = Some(OriginalRecipient {
+        address_type: "utf-8".to_owned(),
+        address: "j\u{f8}=\u{65e5}@x.example".to_owned(),
+    });
+    let latin = b"Subject: Gr\xfc\xdfe\r\nX: y\r\n\r\nbody\r\n";
+    let delayed = Outcome::Delayed(refused("not \u{fc}"));
+    let mail = write(&report(&envelope, ReportKind::Delayed, delayed, latin));
+    assert_sound(&mail);
+    assert!(
+        mail.content.is_ascii(),
+        "{}",
+        String::from_utf8_lossy(&mail.content)
+    );
+    assert_eq!((mail.body, mail.smtputf8), (BodyKind::SevenBit, false));
+    let [(text, words), (status, fields), (returned, header)] = &parts(&mail)[..] else {
+        panic!("three parts")
+    };
+    let kinds = [
+        "text/plain",
+        "message/delivery-status",
+        "text/rfc822-headers",
+    ];
+    assert_eq!([text, status, returned], kinds);
+    for field in [
+        "Original-Recipient: utf-8; j\\x{F8}\\x{3D}\\x{65E5}@x.example",
+        "Final-Recipient: utf-8; b\\x{F8}b\\x{2B}x@b\\x{FC}cher.example",
+    ] {
+        assert!(fields.contains(field), "{field} is not in {fields}");
+    }
+    assert!(
+        words.contains("b=C3=B8b+x@") && header.contains("Gr=FC=DFe"),
+        "{words}{header}"
+    );
+}
+
+#[test]
+fn the_cause_is_what_a_person_reads_of() {
+    let cause = |cause| {
+        Outcome::Failed(StatusReport {
+            cause: Some(cause),
+            ..refused("5.7.1 blocked using a list")
+        })
+    };
+    let text = |outcome| {
+        let mail = write(&report(&envelope(), ReportKind::Failed, outcome, MAIL));
+        assert_sound(&mail);
+        String::from_utf8(mail.content).unwrap()
+    };
+    let told = text(cause(Cause::Reputation));
+    assert!(told.contains("which it has on a list."), "{told}");
+    assert!(told.contains("ask for our removal"));
+    assert!(told.contains("\r\nX-Postroad-Cause: reputation\r\n"));
+    // What no rule knew is told by its status.
+    assert!(text(cause(Cause::Other)).contains("There is no mailbox with this address."));
+}
+
+#[test]
+fn time_that_is_over_is_told_with_what_to_do_about_its_reason() {
+    let outcome = Outcome::Failed(StatusReport {
+        status: EXPIRED_5_4_7,
+        cause: Some(Cause::MailboxFull),
+        ..refused("mailbox full")
+    });
+    let mail = write(&report(&envelope(), ReportKind::Failed, outcome, MAIL));
+    let told = String::from_utf8(mail.content).unwrap();
+    assert!(told.contains("It could not be delivered in the time allowed."));
+    assert!(told.contains("Tell the recipient in another way"));
+}
+
+/// RFC 2852 §4.1.4 and §5.
+#[test]
+fn a_mail_with_a_time_is_told_of_with_it() {
+    let mut timed = envelope();
+    timed.deliver_by = Some(postroad_envelope::DeliverBy {
+        at: NOW,
+        return_after: false,
+        trace: false,
+    });
+    let told = |trace| {
+        let outcome = Outcome::Relayed(StatusReport::local("2.0.0".parse().unwrap(), "took it"));
+        let mut report = report(&timed, ReportKind::Succeeded, outcome, MAIL);
+        report.recipients[0].trace = Some(trace);
+        let mail = write(&report);
+        assert_sound(&mail);
+        String::from_utf8(mail.content).unwrap()
+    };
+    let field = format!("\r\nDeliver-By-Date: {}\r\n", NOW.to_rfc5322());
+    for (trace, words) in [
+        (Trace::Told, "which was told of that time."),
+        (Trace::Lost, "which does not know of such a"),
+    ] {
+        let text = told(trace);
+        assert!(text.contains(&field) && text.contains(words), "{text}");
+        assert!(text.contains("\r\nAction: relayed\r\n"), "{text}");
+    }
+    let plain = report(
+        &envelope(),
+        ReportKind::Failed,
+        Outcome::Failed(refused("no")),
+        MAIL,
+    );
+    let plain = String::from_utf8(write(&plain).content).unwrap();
+    assert!(!plain.contains("Deliver-By-Date"), "{plain}");
+}
+
+/// What is missing at the host is no trouble of its own.
+#[test]
+fn a_host_that_lacks_what_was_asked_for_is_not_ill() {
+    let outcome = Outcome::Failed(StatusReport {
+        cause: Some(Cause::System),
+        ..StatusReport::local("5.3.3".parse().unwrap(), "does not support DELIVERBY")
+    });
+    let mail = write(&report(&envelope(), ReportKind::Failed, outcome, MAIL));
+    let told = String::from_utf8(mail.content).unwrap();
+    assert!(
+        told.contains("Send it again without asking for that."),
+        "{told}"
+    );
+}
+
+#[test]
+fn of_a_mail_without_a_sender_somebody_else_is_told() {
+    let mut nobody = envelope();
+    nobody.reverse_path = ReversePath::Null;
+    let status = RecipientStatus::new(&nobody.recipients[0], Outcome::Failed(refused("no")));
+    let host = Domain::parse("mx.a.example").unwrap();
+    let returned = || Returned::choose(ReportKind::Failed, None, MAIL, true);
+    let all = || vec![status.clone()];
+    let none = Report::about(&nobody, host.clone(), ReportKind::Failed, all(), returned());
+    assert_eq!(none, None);
+    let to = Mailbox::parse("postmaster@a.example").unwrap();
+    let report = Report::to(
+        to.clone(),
+        &nobody,
+        host,
+        ReportKind::Failed,
+        all(),
+        returned(),
+    );
+    let mail = write(&report.unwrap());
+    assert_sound(&mail);
+    let told = String::from_utf8_lossy(&mail.content);
+    assert!(
+        told.contains("nobody else to tell: mail to bob@x.example"),
+        "{told}"
+    );
+    let envelope = mail.envelope(QueueId::from_bytes([1; 16]), NOW);
+    assert!(envelope.reverse_path.is_null());
+    assert_eq!(envelope.recipients[0].address, to);
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{Entropy, JournalError, Location, Lsn, Options, RecordDraft, RecordKind};
-use std::{ops::ControlFlow, sync::Arc};
+use std::{io::ErrorKind, ops::ControlFlow, sync::Arc};
 
 fn open(folder: &Path) -> Journal {
     let options = Options {
@@ -30,18 +30,30 @@ fn texts(journal: &Journal) -> Vec<String> {
 
 /// Whether any file below the folder holds this.
 fn holds(folder: &Path, text: &str) -> bool {
-    fs::read_dir(folder).unwrap().any(|entry| {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => holds(&path, text),
-            false => {
-                let octets = fs::read(path).unwrap();
-                octets
-                    .windows(text.len())
-                    .any(|part| part == text.as_bytes())
-            }
+    loop {
+        match look_for(folder, text) {
+            // What is prepared ahead gets its name while we look: whoever went between listing and reading is read
+            // under its new name.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            looked => return looked.unwrap(),
         }
-    })
+    }
+}
+
+fn look_for(folder: &Path, text: &str) -> std::io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let found = match path.is_dir() {
+            true => look_for(&path, text)?,
+            false => fs::read(path)?
+                .windows(text.len())
+                .any(|part| part == text.as_bytes()),
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn blank_all(journal: &Journal, unwanted: &str) -> u64 {

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_util::sync::CancellationToken;
 
+use super::dane::{Dane, DaneHost};
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
 use super::neighbour::Host;
 use super::revoked::Revocations;
@@ -71,6 +72,19 @@ pub struct Current {
     verifier: Option<Arc<WebPkiServerVerifier>>,
     facts: Vec<Facts>,
 }
+
+/// One reading of the files of a [`ClientTls`]: connections of equal ones were verified by the same authorities, and showed the
+/// same certificate.
+#[derive(Clone, Debug)]
+pub struct TlsGeneration(Arc<Current>);
+
+impl PartialEq for TlsGeneration {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TlsGeneration {}
 
 impl ClientTls {
     /// For relaying: any certificate is taken; [`TlsInfo::peer`](crate::TlsInfo::peer) says whether it would
@@ -184,6 +198,11 @@ impl ClientTls {
         })))
     }
 
+    /// The files as they were read last.
+    pub fn generation(&self) -> TlsGeneration {
+        TlsGeneration(self.current())
+    }
+
     pub(crate) fn current(&self) -> Arc<Current> {
         self.0.current.load_full()
     }
@@ -220,6 +239,20 @@ impl Current {
             authorities: Arc::clone(authorities),
             names: names.to_vec(),
         }));
+        Arc::new(config)
+    }
+
+    /// For a connection to a host whose certificate the DNS vouches for; no authority that we believe means anything then.
+    pub fn dane_config(&self, dane: &Dane) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.config);
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::new(DaneHost {
+                dane: dane.clone(),
+                provider: provider(),
+            }));
+        // A session that is taken up again shows no certificate.
+        config.resumption = Resumption::disabled();
         Arc::new(config)
     }
 

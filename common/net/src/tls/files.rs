@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,17 @@ pub fn read_roots(path: &Path) -> Result<RootCertStore, Error> {
             .map_err(|error| Error::file(path, format!("holds a bad CA certificate: {error}")))?;
     }
     Ok(roots)
+}
+
+/// The lists of certificates taken back in a file; none is an error.
+pub fn read_crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    let lists: Result<Vec<_>, _> =
+        CertificateRevocationListDer::pem_file_iter(path).and_then(Iterator::collect);
+    match lists {
+        Ok(lists) if lists.is_empty() => Err(Error::file(path, "has no PEM section X509 CRL")),
+        Ok(lists) => Ok(lists),
+        Err(error) => Err(Error::file(path, error)),
+    }
 }
 
 /// What a look at the files' metadata shows; a different stamp means different files.

@@ -28,6 +28,9 @@ pub enum PeerCertificate {
     Unverified(String),
 }
 
+/// RFC 9266 §2.
+const BINDING: &[u8] = b"EXPORTER-Channel-Binding";
+
 /// The outcome of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsInfo {
@@ -43,6 +46,9 @@ pub struct TlsInfo {
     pub peer: PeerCertificate,
     /// The name for which it was verified, where a name was asked for.
     pub verified: Option<String>,
+    /// What names this connection alone (`tls-exporter`, RFC 9266), for channel binding. Under TLS 1.3 alone: before it an
+    /// exporter is sound only with an extension that clients need not have.
+    pub binding: Option<Vec<u8>>,
 }
 
 impl TlsInfo {
@@ -88,7 +94,12 @@ pub fn of_server(connection: &ServerConnection, judge: Option<&ClientJudge>) -> 
         _ => (PeerCertificate::Absent, None),
     };
     let sni = connection.server_name().map(str::to_owned);
-    info(connection, sni, peer, verified)
+    TlsInfo {
+        binding: binding(connection.protocol_version(), |out| {
+            connection.export_keying_material(out, BINDING, None)
+        }),
+        ..info(connection, sni, peer, verified)
+    }
 }
 
 pub fn of_client(
@@ -110,7 +121,12 @@ pub fn of_client(
         ServerName::DnsName(name) => Some(name.as_ref().to_owned()),
         _ => None,
     };
-    info(connection, sni, peer, verified)
+    TlsInfo {
+        binding: binding(connection.protocol_version(), |out| {
+            connection.export_keying_material(out, BINDING, None)
+        }),
+        ..info(connection, sni, peer, verified)
+    }
 }
 
 fn info(
@@ -142,5 +158,16 @@ fn info(
         alpn,
         peer,
         verified,
+        binding: None,
     }
+}
+
+/// RFC 9266 §2.
+fn binding(
+    version: Option<ProtocolVersion>,
+    export: impl FnOnce([u8; 32]) -> Result<[u8; 32], rustls::Error>,
+) -> Option<Vec<u8>> {
+    let exports = version == Some(ProtocolVersion::TLSv1_3);
+    let octets = exports.then(|| export([0; 32]).ok()).flatten()?;
+    Some(octets.to_vec())
 }

@@ -22,7 +22,7 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::files::read_roots;
+use super::files::{read_crls, read_roots};
 use super::provider;
 use super::verify::{RefusedCertificate, about};
 use crate::Error;
@@ -31,7 +31,7 @@ use crate::Error;
 const MAX_TOLD: usize = 10;
 
 /// The SHA-256 of a certificate, as `openssl x509 -noout -fingerprint -sha256` tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint(String);
 
@@ -148,6 +148,10 @@ pub struct TrustedClients {
     pub names: Vec<String>,
     /// Certificates that count by themselves, whoever made them and as long as they stand here.
     pub fingerprints: Vec<Fingerprint>,
+    /// Clients are people: in place of `names`, the first mail address among the names of the certificate says who it is.
+    pub people: bool,
+    /// Lists of the authority, of certificates that it took back (RFC 5280 §5), in PEM. Then there must be one for each certificate.
+    pub crl_file: Option<PathBuf>,
 }
 
 /// What a client's certificate must have.
@@ -156,6 +160,7 @@ pub struct ClientJudge {
     authority: Option<Arc<dyn ClientCertVerifier>>,
     names: Vec<(String, ServerName<'static>)>,
     fingerprints: Vec<Fingerprint>,
+    people: bool,
 }
 
 impl ClientJudge {
@@ -165,7 +170,12 @@ impl ClientJudge {
             None => None,
             Some(path) => {
                 let roots = Arc::new(read_roots(path)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                if let Some(path) = &trusted.crl_file {
+                    verifier = verifier
+                        .with_crls(read_crls(path)?)
+                        .only_check_end_entity_revocation();
+                }
                 Some(verifier.build().map_err(|error| Error::file(path, error))?)
             }
         };
@@ -177,6 +187,7 @@ impl ClientJudge {
             authority,
             names: trusted.names.iter().map(name).collect::<Result<_, _>>()?,
             fingerprints: trusted.fingerprints.clone(),
+            people: trusted.people,
         })
     }
 
@@ -197,6 +208,9 @@ impl ClientJudge {
         authority
             .verify_client_cert(leaf, intermediates, now)
             .map_err(|error| fault(&error, leaf))?;
+        if self.people {
+            return person(leaf).ok_or_else(|| "names nobody by a mail address".to_owned());
+        }
         let parsed = ParsedCertificate::try_from(leaf).map_err(|error| fault(&error, leaf))?;
         let fits =
             |(_, name): &&(String, ServerName<'_>)| verify_server_name(&parsed, name).is_ok();
@@ -339,6 +353,7 @@ fn fault(error: &rustls::Error, leaf: &CertificateDer<'_>) -> String {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "is from no authority that is trusted here".to_owned()
         }
+        CertificateError::Revoked => "was taken back by its authority".to_owned(),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             other_names(leaf)
         }
@@ -380,6 +395,19 @@ fn other_names(leaf: &CertificateDer<'_>) -> String {
         [] => "names no host".to_owned(),
         names => format!("is for other names: {}", names.join(", ")),
     }
+}
+
+/// RFC 5280 §4.2.1.6, `rfc822Name`. What an authority put anywhere else is no proof of an address.
+fn person(leaf: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let extension = certificate.subject_alternative_name().ok()??;
+    let mut names = extension.value.general_names.iter();
+    let address = names.find_map(|name| match name {
+        GeneralName::RFC822Name(address) => Some(*address),
+        _ => None,
+    })?;
+    let plain = address.len() <= 320 && address.bytes().all(|octet| octet.is_ascii_graphic());
+    plain.then(|| address.to_owned())
 }
 
 /// Without characters that could be taken for something else in a reply or a log.

@@ -134,10 +134,10 @@ impl ServerTls {
         self.reload().map(|()| true)
     }
 
-    /// Counts how long the certificate of a listener has left that runs out first, also when others take their place.
-    pub fn count_latest(latest: watch::Receiver<Option<Self>>, metrics: &Metrics) {
+    /// Counts how long the certificate of a listener has left that runs out first. `current` says what listeners show now.
+    pub fn count_first(current: impl Fn() -> Vec<Self> + Send + Sync + 'static, metrics: &Metrics) {
         let read = move || {
-            let left = latest.borrow().as_ref()?.seconds_left()?;
+            let left = current().iter().filter_map(Self::seconds_left).min()?;
             Some(left as f64)
         };
         let shown = [Certificate::Listeners.text()];
@@ -209,15 +209,16 @@ impl Reloads for ServerTls {
 }
 
 fn paths<'a>(certs: &'a [CertFiles], callers: &'a Callers) -> impl Iterator<Item = &'a PathBuf> {
-    let authority = match callers {
-        Callers::World => None,
-        Callers::Agents(path, _) => Some(path),
-        Callers::Neighbours(clients) => clients.ca_file.as_ref(),
+    let (authority, lists) = match callers {
+        Callers::World => (None, None),
+        Callers::Agents(path, _) => (Some(path), None),
+        Callers::Neighbours(clients) => (clients.ca_file.as_ref(), clients.crl_file.as_ref()),
     };
     certs
         .iter()
         .flat_map(|files| [&files.cert_file, &files.key_file])
         .chain(authority)
+        .chain(lists)
 }
 
 fn build(certs: &[CertFiles], callers: &Callers, alpn: &[Vec<u8>]) -> Result<Current, Error> {

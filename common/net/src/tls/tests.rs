@@ -1,3 +1,4 @@
+mod dane;
 mod neighbours;
 mod refusals;
 
@@ -155,6 +156,8 @@ async fn starttls_upgrades_a_stream_in_use() {
     assert!(!info.cipher.contains("TLS13"), "{}", info.cipher);
     assert_eq!(info.peer, PeerCertificate::Absent);
     assert!(client_end.tls_info().unwrap().is_peer_verified());
+    let bindings = [&server_end, &client_end].map(|end| end.tls_info().unwrap().binding.clone());
+    assert!(bindings[0].is_some() && bindings[0] == bindings[1]);
     let again = server_end.upgrade_server(&server, b"", SOON).await;
     assert!(matches!(again, Err(Error::NotUpgradable)));
 }

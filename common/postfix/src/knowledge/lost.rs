@@ -173,7 +173,7 @@ pub(super) const LOST: &[Lost] = &[
     ),
     (
         &[],
-        "no client may tell whom it speaks for by XCLIENT: a balancer does by the PROXY protocol (proxy_networks)",
+        "whoever may speak for others by XCLIENT is to be named anew: xclient_networks of [mta.inbound] and [msa] (deploy/guide/proxies.md)",
         &["smtpd_authorized_xclient_hosts"],
     ),
     (

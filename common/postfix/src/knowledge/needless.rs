@@ -219,7 +219,7 @@ pub(super) const NEEDLESS: &[(&str, &[&str])] = &[
         &["smtpd_sasl_authenticated_header"],
     ),
     (
-        "to the host that mail is handed to we log in by PLAIN or LOGIN under TLS",
+        "to the host that mail is handed to we log in by SCRAM, and by PLAIN or LOGIN under TLS",
         &[
             "*_sasl_security_options",
             "*_sasl_tls_security_options",

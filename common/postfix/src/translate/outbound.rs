@@ -1,5 +1,9 @@
 //! How mail leaves for others: addresses, encryption, log-in at a host that it is handed to.
 
+mod encryption;
+mod host;
+
+use self::host::Host;
 use super::Work;
 use crate::output::{list, quoted};
 
@@ -55,40 +59,15 @@ impl Work<'_> {
             );
             self.became("proxy_interfaces", "mta.outbound.own_addresses");
         }
-        self.needless("smtp_dns_support_level", "DNSSEC is not asked about");
-        self.needless("lmtp_dns_support_level", "DNSSEC is not asked about");
-    }
-
-    fn encryption(&mut self) {
-        let name = "smtp_tls_security_level";
-        let level = self.values.value(name);
-        let from = self.from(name);
-        match level.as_str() {
-            "" if self.values.says_yes("smtp_enforce_tls") => {
-                self.config.set("mta.outbound", "tls", quoted("required"), &self.from("smtp_enforce_tls"));
-            }
-            "" if !self.values.says_yes("smtp_use_tls") => {
-                self.needless(name, "mta.outbound.tls is \"opportunistic\": encryption where it can be had");
-            }
-            "" | "may" => self.became(name, "mta.outbound.tls = \"opportunistic\", as built in"),
-            "none" => {
-                self.config.set("mta.outbound", "tls", quoted("none"), &from);
-                self.became(name, "mta.outbound.tls = \"none\"");
-            }
-            "encrypt" => {
-                self.config.set("mta.outbound", "tls", quoted("required"), &from);
-                self.became(name, "mta.outbound.tls = \"required\"");
-            }
-            "dane" => self.lost(name, "TLSA records are not looked up: mta.outbound.tls stays \"opportunistic\", as it was for domains without them"),
-            "verify" | "secure" if !self.values.value("relayhost").is_empty() => {
-                self.became(name, "mta.outbound.hosts: tls = \"verified\" for the relayhost");
-            }
-            other => {
-                self.config.set("mta.outbound", "tls", quoted("required"), &from);
-                self.lost(name, format!("{other}: mta.outbound.tls = \"required\" encrypts, and does not compare names"));
-            }
+        let name = "smtp_dns_support_level";
+        match self.values.value(name).as_str() {
+            "dnssec" => self.dnssec(name),
+            _ => self.needless(name, "common.dns.dnssec is false, as built in"),
         }
-        self.needless("smtp_tls_wrappermode", "TLS begins by STARTTLS");
+        self.needless(
+            "lmtp_dns_support_level",
+            "hosts of LMTP routes are named by us",
+        );
     }
 
     /// What is known of single hosts: passwords, and how they are spoken to.
@@ -99,7 +78,7 @@ impl Work<'_> {
         let relayhost = self.values.value("relayhost");
         if !relayhost.is_empty() && verified {
             let mut host = Host::new(&relayhost, &self.from("smtp_tls_security_level"));
-            host.tls = Some("verified");
+            host.tls = Some("verify");
             hosts.push(host);
         }
         self.policies(&mut hosts);
@@ -131,57 +110,6 @@ impl Work<'_> {
                 list(hosts.iter().map(Host::shown)),
                 &from.join(", "),
             );
-        }
-    }
-
-    /// smtp_tls_policy_maps
-    fn policies(&mut self, hosts: &mut Vec<Host>) {
-        let name = "smtp_tls_policy_maps";
-        let mut count = 0;
-        for row in self.rows(name, false) {
-            let mut parts = row.value.split_whitespace();
-            let level = parts.next().unwrap_or_default();
-            let tls = match level {
-                "none" => "none",
-                "may" => "opportunistic",
-                "encrypt" => "required",
-                "verify" | "secure" => "verified",
-                other => {
-                    self.lost(
-                        name,
-                        format!("{}: {}: {other} is not known here", row.place, row.key),
-                    );
-                    continue;
-                }
-            };
-            if row.key.starts_with('.') {
-                self.lost(
-                    name,
-                    format!(
-                        "{}: {}: hosts and domains are named one by one",
-                        row.place, row.key
-                    ),
-                );
-                continue;
-            }
-            let names = parts.clone().find_map(|part| part.strip_prefix("match="));
-            let names = names
-                .unwrap_or_default()
-                .split(':')
-                .filter(|one| !matches!(*one, "" | "nexthop" | "hostname" | "dot-nexthop"));
-            let mut host = Host::new(&row.key, &row.place);
-            host.names = names
-                .filter(|one| !one.starts_with('.'))
-                .map(str::to_owned)
-                .collect();
-            host.tls = Some(tls);
-            count += 1;
-            hosts.retain(|one| one.name != host.name);
-            hosts.push(host);
-        }
-        match count {
-            0 => self.needless(name, "there is no host in it"),
-            count => self.became(name, format!("mta.outbound.hosts: {count} of them")),
         }
     }
 
@@ -246,7 +174,7 @@ impl Work<'_> {
                 }
             };
             if let Some(host) = hosts.get_mut(at) {
-                host.tls = Some("verified");
+                host.tls = Some("verify");
                 host.log_in = Some((user.to_owned(), format!("{}/{file}", self.target)));
             }
             count += 1;
@@ -295,7 +223,7 @@ impl Work<'_> {
         let is_system = of_system.iter().any(|one| file.ends_with(one));
         let mut verified = hosts
             .iter_mut()
-            .filter(|host| host.tls == Some("verified"))
+            .filter(|host| host.tls == Some("verify"))
             .peekable();
         if !file.is_empty() && !is_system && verified.peek().is_some() {
             verified.for_each(|host| host.authorities = Some(file.clone()));
@@ -318,78 +246,5 @@ impl Work<'_> {
                 self.lost(name, "certificates are verified by authorities: name one as ca_file in mta.outbound.hosts");
             }
         }
-    }
-}
-
-/// One of `mta.outbound.hosts`.
-struct Host {
-    name: String,
-    tls: Option<&'static str>,
-    names: Vec<String>,
-    authorities: Option<String>,
-    log_in: Option<(String, String)>,
-    /// Certificate and key.
-    own: Option<(String, String)>,
-    implicit: bool,
-    from: String,
-}
-
-impl Host {
-    /// `[host]:port`, `[host]`, `host:port`, `domain`.
-    fn new(key: &str, from: &str) -> Self {
-        let (host, port) = match key.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, rest)) => (host, rest.strip_prefix(':')),
-            None => match key.rsplit_once(':') {
-                Some((host, port)) if !host.contains(':') => (host, Some(port)),
-                _ => (key, None),
-            },
-        };
-        let port = port.and_then(super::listeners::port_number);
-        let name = match (host.contains(':'), port) {
-            (true, Some(port)) => format!("[{host}]:{port}"),
-            (false, Some(port)) => format!("{host}:{port}"),
-            (_, None) => host.to_owned(),
-        };
-        Self {
-            name,
-            tls: None,
-            names: Vec::new(),
-            authorities: None,
-            log_in: None,
-            own: None,
-            implicit: false,
-            from: from.to_owned(),
-        }
-    }
-
-    fn shown(&self) -> String {
-        let mut shown = format!("{{ host = {}", quoted(&self.name));
-        if let Some(tls) = self.tls {
-            shown += &format!(", tls = {}", quoted(tls));
-        }
-        if self.implicit {
-            shown += ", implicit_tls = true";
-        }
-        if !self.names.is_empty() {
-            shown += &format!(
-                ", tls_names = {}",
-                list(self.names.iter().map(|one| quoted(one)))
-            );
-        }
-        if let Some(file) = &self.authorities {
-            shown += &format!(", ca_file = {}", quoted(file));
-        }
-        if let Some((cert, key)) = &self.own {
-            let (cert, key) = (quoted(cert), quoted(key));
-            shown += &format!(", cert_file = {cert}, key_file = {key}");
-        }
-        if let Some((user, file)) = &self.log_in {
-            shown += &format!(
-                ", user = {}, password_file = {}",
-                quoted(user),
-                quoted(file)
-            );
-        }
-        shown + " }"
     }
 }

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use postroad_counters::Key;
-use postroad_envelope::{Event, QueueId, QueueIdPrefix};
+use postroad_envelope::{Event, QueueId, QueueIdPrefix, Suppression};
 use postroad_proto::{
     convert,
     queue::v1::{self, import_request::Part, queue_admin_client::QueueAdminClient},
@@ -14,8 +14,8 @@ use tonic::{Response, Status, transport::Channel};
 use crate::{
     AgentDetails, BackupStream, Change, Changed, ContentStream, CounterList, CountersQuery,
     HoldOrder, HoldRuleDetails, ImportedMail, ListPage, ListQuery, MailDetails, Order, QueueAdmin,
-    QueueError, QueueStats, Removal, Resend, Resent, Usage, UsageQuery, VerifyStream, WatchQuery,
-    WatchStream, wire::from_status,
+    QueueError, QueueStats, Removal, Resend, Resent, SiteList, SitesQuery, Usage, UsageQuery,
+    VerifyStream, WatchQuery, WatchStream, wire::from_status,
 };
 
 /// Chunks of an imported mail under way before its sender waits.
@@ -149,6 +149,39 @@ impl QueueAdmin for RemoteAdmin {
         Ok(rules.collect::<Result<_, _>>()?)
     }
 
+    async fn put_suppression(&self, mut one: Suppression) -> Result<(), QueueError> {
+        if one.by.is_empty() {
+            one.by.clone_from(&self.by);
+        }
+        let wire = convert::suppression_to_wire(&one);
+        inner(self.client().put_suppression(wire).await).map(drop)
+    }
+
+    async fn release_suppression(
+        &self,
+        address: &str,
+        tenant: &str,
+        account: Option<&str>,
+        by: &str,
+    ) -> Result<u64, QueueError> {
+        let by = if by.is_empty() { &self.by } else { by };
+        let wire = v1::Suppression {
+            address: address.to_owned(),
+            tenant: tenant.to_owned(),
+            account: account.map(str::to_owned),
+            by: by.to_owned(),
+            ..v1::Suppression::default()
+        };
+        Ok(inner(self.client().release_suppression(wire).await)?.mails)
+    }
+
+    async fn suppressions(&self) -> Result<Vec<Suppression>, QueueError> {
+        let request = v1::ListSuppressionsRequest {};
+        let entries = inner(self.client().list_suppressions(request).await)?.entries;
+        let entries = entries.into_iter();
+        Ok(entries.map(convert::suppression_from_wire).collect())
+    }
+
     async fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, QueueError> {
         let answer = self.client().usage(v1::UsageRequest::from(query)).await;
         let usages = inner(answer)?.usages.into_iter().map(TryInto::try_into);
@@ -167,6 +200,20 @@ impl QueueAdmin for RemoteAdmin {
             by: by.to_owned(),
         };
         Ok(inner(self.client().clear_counters(request).await)?.cleared)
+    }
+
+    async fn sites(&self, query: SitesQuery) -> Result<SiteList, QueueError> {
+        let request = v1::SitesRequest::from(query);
+        Ok(inner(self.client().sites(request).await)?.into())
+    }
+
+    async fn lift_site(&self, name: &str, by: &str) -> Result<u64, QueueError> {
+        let by = if by.is_empty() { &self.by } else { by };
+        let request = v1::LiftSiteRequest {
+            name: name.to_owned(),
+            by: by.to_owned(),
+        };
+        Ok(inner(self.client().lift_site(request).await)?.sites)
     }
 
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {

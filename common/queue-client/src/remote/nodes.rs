@@ -39,8 +39,8 @@ use self::{
 };
 use super::{RemoteQueue, presence};
 use crate::{
-    AdmitRequest, ContentStream, QueueError, QueueNode, QueueService, Submission, WorkChannel,
-    WorkHello,
+    AdmitRequest, ContentStream, QueueError, QueueNode, QueueService, Submission, Withdrawn,
+    WorkChannel, WorkHello,
 };
 
 /// How long one node may take to answer, or to begin to take a mail, before the next is asked.
@@ -376,6 +376,24 @@ impl QueueService for QueueNodes {
         };
         let counted = node.queue.count(count).await;
         counted.map_err(|error| at_node(error, &node.name))
+    }
+
+    /// That there is none is believed only if every node says so.
+    async fn withdraw(&self, queue_id: QueueId, account: &str) -> Result<Withdrawn, QueueError> {
+        if let Some(only) = self.inner.only() {
+            return only.withdraw(queue_id, account).await;
+        }
+        let mut failure = None;
+        for (_, node) in self.inner.order() {
+            let asked = node.queue.withdraw(queue_id, account);
+            match timeout(NODE_PATIENCE, asked).await {
+                Ok(Ok(Withdrawn::Unknown)) => {}
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(error)) => failure = Some(at_node(error, &node.name)),
+                Err(_) => failure = Some(no_answer(&node.name)),
+            }
+        }
+        failure.map_or(Ok(Withdrawn::Unknown), Err)
     }
 
     fn nodes(&self) -> Vec<QueueNode> {

@@ -46,6 +46,7 @@ pub fn to_wire(filter: &Filter) -> v1::Filter {
         tenant: filter.tenant.clone(),
         all: filter.all,
         hold_rule: filter.hold_rule.clone(),
+        site: filter.site.clone(),
     }
 }
 
@@ -68,6 +69,7 @@ pub fn from_wire(wire: v1::Filter) -> Result<Filter, ConvertError> {
         &wire.account,
         &wire.tenant,
         &wire.hold_rule,
+        &wire.site,
     ];
     if texts.into_iter().flatten().any(|text| text.len() > LONGEST) {
         return refused("has a text that is too long");
@@ -89,6 +91,8 @@ pub fn from_wire(wire: v1::Filter) -> Result<Filter, ConvertError> {
         state: state_from_wire(state),
         reason_contains: wire.reason_contains,
         hold_rule: wire.hold_rule,
+        site: wire.site,
+        destinations: None,
         all: wire.all,
     })
 }
@@ -124,6 +128,8 @@ mod tests {
             state: Some(MailState::Held),
             reason_contains: text("c"),
             hold_rule: text("h"),
+            site: text("s"),
+            destinations: None,
             all: true,
         };
         assert_eq!(from_wire(to_wire(&full)), Ok(full));

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use postroad_envelope::{RecipientIndex, RouteClass, StoreName, Timestamp};
+use postroad_envelope::{Outcome, RecipientIndex, RouteClass, StoreName, Timestamp};
 use postroad_proto::{ConvertError, queue::v1};
 
+use super::tried;
 use crate::{
-    FormerStream, HandBack, HeldLease, Lease, LeaseRef, SettleResult, Settlement, Touch, WorkDown,
-    WorkHello, WorkUp,
+    FormerStream, HandBack, HeldLease, Lease, LeaseRef, Permit, Permitted, SettleResult,
+    Settlement, Touch, WorkDown, WorkHello, WorkUp,
 };
 
 fn missing(field: &'static str) -> ConvertError {
@@ -54,6 +55,7 @@ impl From<&WorkHello> for v1::WorkUp {
                 epoch: former.epoch,
                 stream: former.stream,
             }),
+            joins: hello.joins,
         };
         Self {
             message: Some(v1::work_up::Message::Hello(hello)),
@@ -85,6 +87,7 @@ impl TryFrom<v1::work_up::Hello> for WorkHello {
                 epoch: former.epoch,
                 stream: former.stream,
             }),
+            joins: wire.joins,
         })
     }
 }
@@ -105,6 +108,12 @@ impl From<&WorkUp> for v1::WorkUp {
                 elsewhere: back.touch == Touch::Elsewhere,
                 untouched: back.touch == Touch::Untouched,
             }),
+            WorkUp::Permit(permit) => Message::Permit(v1::work_up::Permit {
+                request: permit.request,
+                site: permit.site.clone(),
+                connections: permit.connections,
+                lease: Some(permit.lease.into()),
+            }),
             WorkUp::Events(events) => Message::Events(v1::Events {
                 events: events.iter().map(Into::into).collect(),
             }),
@@ -117,11 +126,20 @@ impl From<&WorkUp> for v1::WorkUp {
 }
 
 impl WorkUp {
-    /// `None` for messages this version does not act on (`Hello` after the first, `Permit`).
+    /// `None` for messages this version does not act on (`Hello` after the first, a `Permit` for no lease).
     pub fn from_wire(wire: v1::WorkUp) -> Result<Option<Self>, ConvertError> {
         use v1::work_up::Message;
         Ok(Some(match wire.message {
-            None | Some(Message::Hello(_) | Message::Permit(_)) => return Ok(None),
+            None | Some(Message::Hello(_)) => return Ok(None),
+            Some(Message::Permit(permit)) => match permit.lease {
+                None => return Ok(None),
+                Some(lease) => WorkUp::Permit(Permit {
+                    request: permit.request,
+                    site: permit.site,
+                    connections: permit.connections,
+                    lease: lease.try_into()?,
+                }),
+            },
             Some(Message::Drained(_)) => WorkUp::Drained,
             Some(Message::Credits(count)) => WorkUp::Credits(count),
             Some(Message::Settle(settlement)) => WorkUp::Settle(settlement.try_into()?),
@@ -149,14 +167,40 @@ impl WorkUp {
 
 impl From<&Settlement> for v1::Settlement {
     fn from(settlement: &Settlement) -> Self {
+        let (site, site_result) = tried::last(&settlement.sites);
         Self {
             lease: Some(settlement.lease.into()),
-            outcomes: settlement.outcomes.iter().map(Into::into).collect(),
-            site: settlement.site.clone(),
+            outcomes: settlement
+                .outcomes
+                .iter()
+                .map(|one| outcome_to_wire(one, settlement))
+                .collect(),
+            site,
             started_at_ms: settlement.started_at.as_millis(),
             elsewhere: settlement.elsewhere.iter().map(|index| index.0).collect(),
+            site_result,
+            tried: settlement.sites.iter().map(Into::into).collect(),
         }
     }
+}
+
+fn outcome_to_wire(
+    one: &(RecipientIndex, Outcome),
+    settlement: &Settlement,
+) -> v1::RecipientOutcome {
+    let mut wire = v1::RecipientOutcome::from(one);
+    if let Some(outcome) = &mut wire.outcome {
+        outcome.reports = settlement.reporting.contains(&one.0);
+        outcome.timed = settlement.timed.contains(&one.0);
+    }
+    wire
+}
+
+/// Those of which the far side was told this.
+fn those(outcomes: &[v1::RecipientOutcome], told: fn(&v1::Outcome) -> bool) -> Vec<RecipientIndex> {
+    let was_told = |one: &&v1::RecipientOutcome| one.outcome.as_ref().is_some_and(told);
+    let these = outcomes.iter().filter(was_told);
+    these.map(|one| RecipientIndex(one.index)).collect()
 }
 
 impl TryFrom<v1::Settlement> for Settlement {
@@ -164,13 +208,15 @@ impl TryFrom<v1::Settlement> for Settlement {
 
     fn try_from(wire: v1::Settlement) -> Result<Self, ConvertError> {
         Ok(Self {
+            reporting: those(&wire.outcomes, |outcome| outcome.reports),
+            timed: those(&wire.outcomes, |outcome| outcome.timed),
             lease: lease_ref("lease", wire.lease)?,
             outcomes: wire
                 .outcomes
                 .into_iter()
                 .map(TryInto::try_into)
                 .collect::<Result<_, _>>()?,
-            site: wire.site,
+            sites: tried::all(wire.tried, wire.site, wire.site_result)?,
             started_at: Timestamp::from_millis(wire.started_at_ms),
             elsewhere: wire.elsewhere.into_iter().map(RecipientIndex).collect(),
         })
@@ -184,10 +230,12 @@ impl From<WorkDown> for v1::WorkDown {
             WorkDown::Welcome {
                 epoch,
                 stream,
+                permits,
                 resumed,
             } => Message::Welcome(Welcome {
                 epoch,
                 stream,
+                permits,
                 resumed: resumed
                     .into_iter()
                     .map(|(old, new)| Resumed {
@@ -204,6 +252,11 @@ impl From<WorkDown> for v1::WorkDown {
             WorkDown::Revoked(leases) => Message::Revoked(v1::LeaseRefs {
                 leases: leases.into_iter().map(Into::into).collect(),
             }),
+            WorkDown::Permitted(permitted) => Message::Permitted(v1::work_down::Permitted {
+                request: permitted.request,
+                connections: permitted.connections,
+                retry_after_ms: to_millis(permitted.retry_after),
+            }),
             WorkDown::Drain => Message::Drain(Drain {}),
         };
         Self {
@@ -217,7 +270,12 @@ impl WorkDown {
     pub fn from_wire(wire: v1::WorkDown) -> Result<Option<Self>, ConvertError> {
         use v1::work_down::Message;
         Ok(Some(match wire.message {
-            None | Some(Message::Permitted(_)) => return Ok(None),
+            None => return Ok(None),
+            Some(Message::Permitted(permitted)) => WorkDown::Permitted(Permitted {
+                request: permitted.request,
+                connections: permitted.connections,
+                retry_after: Duration::from_millis(permitted.retry_after_ms),
+            }),
             Some(Message::Welcome(welcome)) => {
                 let resumed = welcome.resumed.into_iter().map(|resumed| {
                     Ok((
@@ -228,6 +286,7 @@ impl WorkDown {
                 WorkDown::Welcome {
                     epoch: welcome.epoch,
                     stream: welcome.stream,
+                    permits: welcome.permits,
                     resumed: resumed.collect::<Result<_, ConvertError>>()?,
                 }
             }
@@ -255,6 +314,8 @@ impl From<Lease> for v1::Lease {
             attempt: lease.attempt,
             envelope: Some((&lease.envelope).into()),
             content: lease.content,
+            site: lease.site,
+            followed_by: lease.followed_by,
         }
     }
 }
@@ -273,6 +334,8 @@ impl TryFrom<v1::Lease> for Lease {
                 .ok_or_else(|| missing("envelope"))?
                 .try_into()?,
             content: wire.content,
+            site: wire.site,
+            followed_by: wire.followed_by,
         })
     }
 }

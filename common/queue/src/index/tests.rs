@@ -49,7 +49,8 @@ fn a_mail_costs_two_keys_and_one_when_it_has_finished() {
     let (index, _) = index(folder.path());
     index.apply(place(1), &mail(1)).unwrap();
     assert_eq!(keys_of(&index), 2);
-    let delayed = job_state(1, 1).settled(Vec::new(), Some(at(9)), at(1));
+    let delayed =
+        job_state(1, 1).settled(Vec::new(), crate::TakenOver::default(), Some(at(9)), at(1));
     index
         .apply(place(2), &Change::State(Box::new(delayed.clone())))
         .unwrap();
@@ -70,7 +71,7 @@ fn the_schedule_is_told_of_living_jobs_and_their_senders() {
     index.apply(place(1), &mail(1)).unwrap();
     index.apply(place(2), &mail(2)).unwrap();
     let states = [
-        job_state(1, 1).settled(Vec::new(), Some(at(9)), at(1)),
+        job_state(1, 1).settled(Vec::new(), crate::TakenOver::default(), Some(at(9)), at(1)),
         job_state(2, 1).held(Some("why".to_owned()), at(1)),
     ];
     for state in &states {

@@ -170,8 +170,12 @@ pub enum Instruction {
     Schedule(Timestamp),
     /// What is pending fails with this report, and the sender is told.
     Fail(StatusReport),
-    /// What is pending fails since its time is over, and the sender is told.
-    Expire,
+    /// What is pending fails since its time is over, and the sender is told; also why it waited, where that is known.
+    Expire(Option<StatusReport>),
+    /// The time that its sender gave it is over (RFC 2852): the sender is told, and it goes on.
+    TellLate(Option<StatusReport>),
+    /// It waits for hosts that do not take it, for so long that its sender is told why (RFC 3461 §5.2.5); and it goes on.
+    TellWaiting(StatusReport),
     /// Remove it; nobody is told.
     Drop,
     /// Give it another route.
@@ -225,6 +229,13 @@ impl Queue {
     }
 }
 
+fn because(state: JobState, why: Option<StatusReport>) -> JobState {
+    match why {
+        Some(why) => state.waiting(&why),
+        None => state,
+    }
+}
+
 fn instructed(mut state: JobState, instruction: Instruction, now: Timestamp) -> JobState {
     let due = state.due;
     match instruction {
@@ -233,17 +244,15 @@ fn instructed(mut state: JobState, instruction: Instruction, now: Timestamp) -> 
         Instruction::Retry => state.rescheduled(now, now),
         Instruction::Schedule(at) => state.rescheduled(at, now),
         Instruction::Fail(report) => state.failed(Some(report), now),
-        Instruction::Expire => state.failed(None, now),
+        Instruction::Expire(why) => because(state, why).failed(None, now),
+        Instruction::TellLate(why) => because(state, why).past_its_time(now),
+        Instruction::TellWaiting(why) => state.told_why_it_waits(&why, now),
         Instruction::Drop => state.dropped(now),
         Instruction::Reroute(route) => {
             if state.class == RouteClass::Hold || route.class == RouteClass::Hold {
                 state.hold = (route.class == RouteClass::Hold).then(|| route.rule.clone());
             }
-            state.class = route.class;
-            state.destination = route.destination;
-            state.store = route.store;
-            state.next_hop = route.next_hop;
-            state.rule = route.rule;
+            state.take(route);
             state.rescheduled(now, now)
         }
         Instruction::Priority(priority) => {

@@ -27,8 +27,13 @@ pub struct HoldRule {
 impl HoldRule {
     /// Whether it holds a job of this mail, as the job comes.
     pub fn holds(&self, mail: &MailTraits<'_>, job: &JobState) -> bool {
+        self.holds_for(mail, &job.destination)
+    }
+
+    /// The same, told by the destination.
+    pub fn holds_for(&self, mail: &MailTraits<'_>, destination: &str) -> bool {
         let traits = JobTraits {
-            destination: &job.destination,
+            destination,
             state: Some(MailState::Due),
             hold: None,
         };

@@ -1,18 +1,23 @@
 use postroad_envelope::{
-    Envelope, Outcome, QueueId, Recipient, Route, RouteClass, StatusReport, Timestamp,
+    Envelope, Outcome, QueueId, Recipient, RecipientIndex, Route, RouteClass, StatusReport,
+    Timestamp,
 };
 use postroad_reply::SUCCESS_2_0_0;
 
 use super::{
     Queue,
     change::{Change, MailFacts, Prepared},
-    holds,
+    expansion, holds,
     standing::{self, Standing},
+    suppressed,
 };
 use crate::{
-    Claim, Content, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress, QueueError,
-    Quotas, RecipientState, RetrySchedule, Revision,
+    Claim, Content, Deadline, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress,
+    QueueError, Quotas, RecipientState, RetrySchedule, Revision, record::COUNTS_JOBS,
 };
+
+/// The fact of a mail that tells of one without a sender that it failed.
+pub const DOUBLE_BOUNCE: &str = "double_bounce";
 
 /// The answer to a submission.
 #[derive(Debug)]
@@ -91,11 +96,17 @@ impl Queue {
             return Ok(repeated(known, digest, Admission::Known));
         }
         let (terms, rules) = (self.terms(), self.hold_rules());
+        let suppressions = self.suppressions();
         let mut prepare = |jobs: &mut Vec<JobState>, envelope: &Envelope, size| {
             // Before the rules: what is held already keeps its reason.
             jobs.iter_mut()
                 .for_each(|job| standing::take_up(job, standing, now));
             holds::hold_new(&rules, envelope, size, jobs);
+            // What was tried elsewhere goes on as it stands.
+            // The release before knows of no such end.
+            if standing.is_empty() && self.options.format >= COUNTS_JOBS {
+                suppressed::fail_new(&suppressions, envelope, jobs, now);
+            }
         };
         let (prepared, claim) = new_mail(
             envelope,
@@ -161,9 +172,25 @@ pub(super) fn new_mail(
     now: Timestamp,
     route: &dyn Fn(&Envelope, &Recipient) -> Route,
 ) -> (Prepared, Claim) {
-    let expires_at = retry.expires_at(envelope.received_at);
-    envelope.expires_at.get_or_insert(expires_at);
+    // A mail that is held has its time from its release on (RFC 4865 §5).
+    let begins = envelope
+        .received_at
+        .max(envelope.not_before.unwrap_or_default());
+    let has_end = envelope.expires_at.is_some();
+    envelope.expires_at.get_or_insert(retry.expires_at(begins));
+    let expanded = expansion::take(&mut envelope);
     let mut jobs = jobs_of(&envelope, digest, now, route);
+    for job in &mut jobs {
+        owe_expansions(job, &expanded);
+        if !has_end {
+            job.expires_at = retry.expires_at_of(&job.destination, begins);
+        }
+        job.keep_time();
+        if retry.double_bounces && is_reported_on(&envelope) {
+            job.recipients.iter_mut().for_each(|r| r.on_failure = true);
+        }
+    }
+    envelope.expires_at = jobs.iter().map(|job| job.expires_at).max();
     change(&mut jobs, &envelope, content.len());
     let mut facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
     facts.is_counted = true;
@@ -175,6 +202,11 @@ pub(super) fn new_mail(
         jobs,
     };
     (Prepared::one(record.draft(), Change::Mail(facts)), claim)
+}
+
+/// Whether somebody is told that a mail without a sender failed; never of a mail that tells just that.
+fn is_reported_on(envelope: &Envelope) -> bool {
+    envelope.reverse_path.is_null() && !envelope.facts.contains_key(DOUBLE_BOUNCE)
 }
 
 fn check(envelope: &Envelope) -> Result<(), QueueError> {
@@ -285,10 +317,15 @@ fn first_state(
         destination: route.destination,
         store: route.store,
         next_hop: route.next_hop,
+        next_hops: route.next_hops,
+        source: route.source,
         rule: route.rule,
         priority: envelope.priority,
         arrived_at: envelope.received_at,
         expires_at: envelope.expires_at.unwrap_or(envelope.received_at),
+        deadline: envelope
+            .deliver_by
+            .map(|by| Deadline::new(by, envelope.queue_id)),
         due: envelope.not_before.map_or(now, |at| at.max(now)),
         attempts: 0,
         changed_at: now,
@@ -298,6 +335,15 @@ fn first_state(
         digest: Digest::default(),
         unknown: Default::default(),
     }
+}
+
+/// The report is due when the mail is: until then it may be taken back.
+fn owe_expansions(job: &mut JobState, expanded: &[RecipientIndex]) {
+    for recipient in &mut job.recipients {
+        let owes = expanded.contains(&recipient.index);
+        (recipient.owed, recipient.expanded) = (owes, owes);
+    }
+    job.debt_since = job.owes().then_some(job.due);
 }
 
 fn discarded(route: &Route) -> StatusReport {

@@ -1,4 +1,7 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use postroad_envelope::{
     Filter, JobTraits, MailState, QueueId, QueueIdPrefix, RouteClass, Timestamp,
@@ -63,7 +66,7 @@ pub struct JobSummary {
     /// Where it stands and until when; none if it has ended.
     pub phase: Option<(Phase, Timestamp)>,
     /// The agent that holds it.
-    pub holder: Option<std::sync::Arc<str>>,
+    pub holder: Option<Arc<str>>,
 }
 
 /// The queue in numbers.
@@ -106,18 +109,23 @@ enum Step {
 struct Wanted {
     state: Option<MailState>,
     destination: Option<String>,
+    destinations: Option<Arc<BTreeSet<String>>>,
     sender: Option<SenderPrint>,
 }
 
 impl Wanted {
     const fn is_something(&self) -> bool {
-        self.state.is_some() || self.destination.is_some() || self.sender.is_some()
+        self.state.is_some()
+            || self.destination.is_some()
+            || self.destinations.is_some()
+            || self.sender.is_some()
     }
 
     fn scan(&self) -> Scan<'_> {
         Scan {
             state: self.state,
             destination: self.destination.as_deref(),
+            destinations: self.destinations.as_deref(),
             sender: self.sender,
         }
     }
@@ -196,6 +204,7 @@ impl Queue {
         let wanted = Wanted {
             state: filter.state.or(held),
             destination: to.cloned(),
+            destinations: filter.destinations.clone(),
             sender: sender.map(|sender| SenderPrint::of(sender)),
         };
         if wanted.is_something() {

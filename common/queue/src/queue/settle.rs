@@ -1,8 +1,11 @@
-use postroad_envelope::{Envelope, Outcome, QueueId, Recipient, RecipientIndex, Route, Timestamp};
+use postroad_envelope::{
+    Cause, Envelope, Outcome, QueueId, Recipient, RecipientIndex, Route, Timestamp,
+};
 
 use super::{Admission, Queue, change::Prepared};
 use crate::{
     Content, Fence, JobKey, JobState, MailPlace, Progress, QueueError, Revision, StaleLease,
+    TakenOver, Trace, Tried,
 };
 
 /// What a settlement will bring about once committed.
@@ -23,8 +26,12 @@ pub struct Settled {
 pub struct Debt {
     /// The mail it is about.
     pub mail: MailPlace,
-    /// Whom it is about, and what became of them, by ascending index.
+    /// Whom it is about, and what became of them, by ascending index: those that are pending take long.
     pub recipients: Vec<(RecipientIndex, Outcome)>,
+    /// The first of those that came of one address, which stands for them all.
+    pub expanded: Vec<RecipientIndex>,
+    /// Those of whom it is told that they were relayed, asked for or not.
+    pub traced: Vec<(RecipientIndex, Trace)>,
     /// The states that say so.
     jobs: Vec<(JobKey, Revision)>,
 }
@@ -37,6 +44,7 @@ impl Queue {
         job: JobKey,
         fence: Fence,
         outcomes: Vec<(RecipientIndex, Outcome)>,
+        taken: TakenOver<'_>,
         now: Timestamp,
     ) -> Result<(Prepared, Settled), QueueError> {
         let lease = self.core().schedule.begin_settle(job, fence, now)?;
@@ -48,10 +56,36 @@ impl Queue {
             return Err(StaleLease { job }.into());
         };
         let attempts = before.attempts.saturating_add(1);
-        let retry = &self.terms().retry;
-        let retry = retry.next(attempts, now, before.expires_at, job.seed());
+        let terms = &self.terms().retry;
+        // Of several that wait, whoever may be tried first says when.
+        let waiting = outcomes.iter().filter(|(_, outcome)| !outcome.is_final());
+        let mut causes: Vec<Option<Cause>> = waiting.map(|(_, o)| o.report().cause).collect();
+        if causes.is_empty() {
+            causes.push(None);
+        }
+        let begun_at = terms.begun_at(&before.destination, before.arrived_at, before.expires_at);
+        let next = |cause| {
+            let tried = Tried {
+                destination: &before.destination,
+                cause,
+                attempts,
+                begun_at,
+                expires_at: before.expires_at,
+            };
+            terms.next_for(&tried, now, job.seed())
+        };
+        let retry = causes.into_iter().filter_map(next).min();
+        let retry = retry.map(|next| before.last_chance(next, now));
+        let late = terms.is_late(begun_at, now);
+        let past_its_time = before.is_past_its_time(now);
         let pending: Vec<_> = before.pending().collect();
-        let state = before.settled(outcomes, retry, now);
+        let mut state = before.settled(outcomes, taken, retry, now);
+        if late {
+            state = state.telling_of_delay(now);
+        }
+        if past_its_time {
+            state = state.telling_of_its_time(now);
+        }
         let settled = settled(state, &pending);
         Ok((Prepared::state(settled.state.clone()), settled))
     }
@@ -64,17 +98,28 @@ impl Queue {
         let mut debt = Debt {
             mail,
             recipients: Vec::new(),
+            expanded: Vec::new(),
+            traced: Vec::new(),
             jobs: Vec::new(),
         };
         for state in self.index.jobs(id)?.iter().filter(|state| state.owes()) {
             debt.jobs.push((state.key, state.revision));
             for recipient in state.recipients.iter().filter(|recipient| recipient.owed) {
-                if let Progress::Done(outcome) = &recipient.progress {
-                    debt.recipients.push((recipient.index, outcome.clone()));
-                }
+                let outcome = match &recipient.progress {
+                    Progress::Done(outcome) => Some(outcome.clone()),
+                    pending if recipient.owes_delay() => state.delay_of(pending),
+                    Progress::Pending(_) | Progress::Dropped => None,
+                };
+                let outcome = outcome.map(|outcome| (recipient.index, outcome));
+                debt.recipients.extend(outcome);
+                let expanded = recipient.expanded.then_some(recipient.index);
+                debt.expanded.extend(expanded);
+                let trace = recipient.trace.map(|trace| (recipient.index, trace));
+                debt.traced.extend(trace);
             }
         }
         debt.recipients.sort_by_key(|(index, _)| *index);
+        debt.expanded.sort_unstable();
         Ok((!debt.jobs.is_empty()).then_some(debt))
     }
 

@@ -52,7 +52,8 @@ pub(super) fn take_up(job: &mut JobState, standing: &[Standing], now: Timestamp)
             continue;
         }
         recipient.progress = stands.progress.clone();
-        recipient.owed = stands.owed && matches!(recipient.progress, Progress::Done(_));
+        let done = matches!(recipient.progress, Progress::Done(_));
+        recipient.owed = recipient.expanded || stands.owed && done;
         job.attempts = job.attempts.max(stands.attempts);
         if recipient.is_pending() {
             let at = stands.due.map_or(now, |at| at.max(now));

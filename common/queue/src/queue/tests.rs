@@ -1,8 +1,10 @@
 mod checks;
 mod crashes;
+mod deadline;
 mod lists;
 mod reclaim;
 mod restarts;
+mod waiting;
 
 use std::path::Path;
 
@@ -150,7 +152,13 @@ impl House {
         let lease = &leased.lease;
         let (prepared, settled) = self
             .queue
-            .prepare_settle(lease.job, lease.fence, all, now)
+            .prepare_settle(
+                lease.job,
+                lease.fence,
+                all,
+                crate::TakenOver::default(),
+                now,
+            )
             .unwrap();
         (settled, self.commit(prepared))
     }
@@ -247,6 +255,25 @@ fn one_job_for_each_route_and_domain_and_at_most_a_hundred_in_each() {
         ]
     );
     assert_eq!(show.mail.recipients, 153);
+}
+
+#[test]
+fn a_mail_that_is_held_has_its_days_from_its_release_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::open(folder.path(), at(0));
+    let mut held = envelope(1, &["bob@demo.test"]);
+    held.not_before = Some(at(86400));
+    let content = Content::Inline(Bytes::from_static(b"Subject: x\r\n\r\nhello\r\n"));
+    let admitted = house.queue.prepare_insert(held, content, at(0), &route);
+    let Admission::New(prepared) = admitted.unwrap() else {
+        panic!("its id is new")
+    };
+    house.commit(prepared);
+    assert!(house.lease(LOCAL, at(86399)).is_empty());
+    let (house, ..) = house.reopen(folder.path(), at(86399));
+    assert!(house.lease(LOCAL, at(86399)).is_empty());
+    let leased = house.lease(LOCAL, at(86400)).remove(0);
+    assert_eq!(leased.state.expires_at, at(6 * 86400));
 }
 
 #[test]
@@ -429,7 +456,9 @@ fn a_change_that_cannot_be_prepared_leaves_the_job_where_it_was() {
     let (job, fence) = (leased.lease.job, leased.lease.fence);
     house.queue.index.spoil(job);
     let all = vec![(RecipientIndex(0), delivered())];
-    let settled = house.queue.prepare_settle(job, fence, all, at(2));
+    let settled = house
+        .queue
+        .prepare_settle(job, fence, all, crate::TakenOver::default(), at(2));
     assert!(matches!(settled, Err(QueueError::Unreadable { .. })));
     assert!(house.queue.extend(job, fence, at(3)).is_ok());
     assert_eq!(house.queue.tick(at(3600)).expired.len(), 1);
@@ -473,9 +502,13 @@ fn a_settlement_of_another_revision_is_late() {
         .unwrap();
     let all = vec![(RecipientIndex(0), delivered())];
     let lease = &leased.lease;
-    let settled = house
-        .queue
-        .prepare_settle(lease.job, lease.fence, all, at(3));
+    let settled = house.queue.prepare_settle(
+        lease.job,
+        lease.fence,
+        all,
+        crate::TakenOver::default(),
+        at(3),
+    );
     assert!(matches!(settled, Err(QueueError::Stale(_))));
     assert!(house.lease(LOCAL, at(4)).is_empty());
     assert_eq!(house.lease(LOCAL, at(51)).len(), 1);

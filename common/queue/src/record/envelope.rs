@@ -35,11 +35,7 @@ pub fn to_wire(envelope: &Envelope) -> wire::Envelope {
         received_at: envelope.received_at.as_millis(),
         not_before: envelope.not_before.map(Timestamp::as_millis),
         expires_at: envelope.expires_at.map(Timestamp::as_millis),
-        deliver_by: envelope.deliver_by.map(|by| wire::DeliverBy {
-            at: by.at.as_millis(),
-            return_after: by.return_after,
-            trace: by.trace,
-        }),
+        deliver_by: envelope.deliver_by.map(Into::into),
         body: match envelope.body {
             BodyKind::SevenBit => 0,
             BodyKind::EightBitMime => 1,
@@ -83,11 +79,7 @@ pub fn from_wire(envelope: wire::Envelope) -> Result<Envelope, QueueError> {
         received_at: Timestamp::from_millis(envelope.received_at),
         not_before: envelope.not_before.map(Timestamp::from_millis),
         expires_at: envelope.expires_at.map(Timestamp::from_millis),
-        deliver_by: envelope.deliver_by.map(|by| DeliverBy {
-            at: Timestamp::from_millis(by.at),
-            return_after: by.return_after,
-            trace: by.trace,
-        }),
+        deliver_by: envelope.deliver_by.map(Into::into),
         body: match envelope.body {
             0 => BodyKind::SevenBit,
             1 => BodyKind::EightBitMime,
@@ -135,14 +127,7 @@ fn recipient_to_wire(recipient: &Recipient) -> wire::Recipient {
         index: recipient.index.0,
         address: recipient.address.to_string(),
         original: recipient.original.as_ref().map(ToString::to_string),
-        notify: match recipient.notify {
-            Notify::Never => 1,
-            Notify::On {
-                success,
-                failure,
-                delay,
-            } => u32::from(success) << 1 | u32::from(failure) << 2 | u32::from(delay) << 3,
-        },
+        notify: notify_to_wire(recipient.notify),
         orcpt: recipient
             .orcpt
             .as_ref()
@@ -156,19 +141,49 @@ fn recipient_to_wire(recipient: &Recipient) -> wire::Recipient {
     }
 }
 
+const NEVER: u32 = 1;
+const SUCCESS: u32 = 2;
+const FAILURE: u32 = 4;
+const DELAY: u32 = 8;
+/// The client gave FAILURE and DELAY. Without it the two mean that it gave nothing, which older releases did not tell apart.
+const SAID: u32 = 16;
+
+fn notify_to_wire(notify: Notify) -> u32 {
+    match notify {
+        Notify::Unsaid => FAILURE | DELAY,
+        Notify::Never => NEVER,
+        Notify::On {
+            success,
+            failure,
+            delay,
+        } => {
+            let cases = [(success, SUCCESS), (failure, FAILURE), (delay, DELAY)];
+            let bits = cases.iter().filter(|(on, _)| *on).map(|(_, bit)| bit);
+            bits.fold(SAID, |all, bit| all | bit)
+        }
+    }
+}
+
+const fn notify_from_wire(bits: u32) -> Notify {
+    if bits & NEVER != 0 {
+        return Notify::Never;
+    }
+    if bits == FAILURE | DELAY {
+        return Notify::Unsaid;
+    }
+    Notify::On {
+        success: bits & SUCCESS != 0,
+        failure: bits & FAILURE != 0,
+        delay: bits & DELAY != 0,
+    }
+}
+
 fn recipient_from_wire(recipient: wire::Recipient) -> Result<Recipient, QueueError> {
     Ok(Recipient {
         index: RecipientIndex(recipient.index),
         address: mailbox(&recipient.address)?,
         original: recipient.original.as_deref().map(mailbox).transpose()?,
-        notify: match recipient.notify {
-            bits if bits & 1 != 0 => Notify::Never,
-            bits => Notify::On {
-                success: bits & 2 != 0,
-                failure: bits & 4 != 0,
-                delay: bits & 8 != 0,
-            },
-        },
+        notify: notify_from_wire(recipient.notify),
         orcpt: recipient.orcpt.map(|orcpt| OriginalRecipient {
             address_type: orcpt.address_type,
             address: orcpt.address,
@@ -256,4 +271,54 @@ fn origin_from_wire(origin: wire::Origin) -> Result<Origin, QueueError> {
         protocol,
         peer: address(origin.peer)?,
     })
+}
+
+impl From<DeliverBy> for wire::DeliverBy {
+    fn from(by: DeliverBy) -> Self {
+        Self {
+            at: by.at.as_millis(),
+            return_after: by.return_after,
+            trace: by.trace,
+        }
+    }
+}
+
+impl From<wire::DeliverBy> for DeliverBy {
+    fn from(by: wire::DeliverBy) -> Self {
+        Self {
+            at: Timestamp::from_millis(by.at),
+            return_after: by.return_after,
+            trace: by.trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_told_from_what_was_not_also_by_releases_that_did_not() {
+        let on = |success, failure, delay| Notify::On {
+            success,
+            failure,
+            delay,
+        };
+        let all = [
+            on(false, true, true),
+            on(true, true, true),
+            on(true, false, false),
+        ];
+        for notify in all
+            .into_iter()
+            .chain([Notify::Unsaid, Notify::Never, on(false, false, true)])
+        {
+            assert_eq!(notify_from_wire(notify_to_wire(notify)), notify);
+        }
+        // Bits 0 to 3 as the first release wrote and reads them.
+        assert_eq!(notify_to_wire(Notify::Unsaid), 0b1100);
+        assert_eq!(notify_to_wire(on(false, true, true)) & 0b1111, 0b1100);
+        assert_eq!(notify_from_wire(0b1100), Notify::Unsaid);
+        assert_eq!(notify_from_wire(0b0100), on(false, true, false));
+    }
 }

@@ -1,6 +1,8 @@
 //! Routes, reports and hosts ↔ store.
 
-use postroad_envelope::{HostPort, NextHop, RemoteHost, RouteClass, StatusReport, TlsFacts};
+use postroad_envelope::{
+    HostPort, NextHop, RemoteHost, RouteClass, StatusReport, TlsFacts, WeightedHop,
+};
 use postroad_reply::{EnhancedStatusCode, Reply, ReplyCode};
 
 use super::wire;
@@ -62,6 +64,25 @@ pub fn next_hop_from_wire(hop: wire::HostPort) -> Result<NextHop, QueueError> {
     }))
 }
 
+impl From<&WeightedHop> for wire::WeightedHop {
+    fn from(hop: &WeightedHop) -> Self {
+        Self {
+            hop: Some((&hop.hop).into()),
+            weight: hop.weight.into(),
+            preference: hop.preference.into(),
+        }
+    }
+}
+
+pub fn weighted_hop_from_wire(hop: wire::WeightedHop) -> Result<WeightedHop, QueueError> {
+    let small = |number: u32| u16::try_from(number).map_err(|e| unreadable("weight of a host", e));
+    Ok(WeightedHop {
+        weight: small(hop.weight)?,
+        preference: small(hop.preference)?,
+        hop: next_hop_from_wire(hop.hop.unwrap_or_default())?,
+    })
+}
+
 pub fn tls_to_wire(tls: &TlsFacts) -> wire::TlsFacts {
     wire::TlsFacts {
         version: tls.version.clone(),
@@ -91,12 +112,15 @@ pub fn report_to_wire(report: &StatusReport) -> wire::StatusReport {
                 cipher: cut(&tls.cipher, 64),
                 verified: tls.verified.as_ref().map(|name| cut(name, MAX_NAME)),
             }),
+            tls_policy: remote.tls_policy.as_ref().map(|why| cut(why, MAX_NAME)),
         }),
         reply: report.reply.as_ref().map(|reply| wire::Reply {
             code: reply.code().value().into(),
             enhanced: reply.enhanced().map(|code| code.to_string()),
             text: cut(reply.text(), MAX_TEXT),
         }),
+        stage: report.stage.map(|stage| stage.as_str().to_owned()),
+        cause: report.cause.map(|cause| cause.as_str().to_owned()),
     }
 }
 
@@ -106,6 +130,8 @@ pub fn report_from_wire(report: &wire::StatusReport) -> Result<StatusReport, Que
         text: report.text.clone(),
         remote: report.remote.as_ref().map(remote_from_wire).transpose()?,
         reply: report.reply.as_ref().map(reply_from_wire).transpose()?,
+        stage: report.stage.as_deref().and_then(|stage| stage.parse().ok()),
+        cause: report.cause.as_deref().and_then(|cause| cause.parse().ok()),
     })
 }
 
@@ -119,6 +145,7 @@ fn remote_from_wire(remote: &wire::RemoteHost) -> Result<RemoteHost, QueueError>
         name: remote.name.clone(),
         address: address.map_err(|e| unreadable("address of a remote host", e))?,
         tls: remote.tls.clone().map(tls_from_wire),
+        tls_policy: remote.tls_policy.clone(),
     })
 }
 

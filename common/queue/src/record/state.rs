@@ -1,27 +1,38 @@
 //! `JobState` ↔ store.
 
 use bytes::Bytes;
-use postroad_envelope::{NextHop, Outcome, RecipientIndex, StatusReport, StoreName, Timestamp};
+use postroad_envelope::{
+    NextHop, Outcome, RecipientIndex, SourceName, StatusReport, StoreName, Timestamp, WeightedHop,
+};
 use prost::Message;
 
 use super::{
     envelope::{priority, queue_id},
     outcome::{
         class_from_wire, class_to_wire, cut, next_hop_from_wire, report_from_wire, report_to_wire,
+        weighted_hop_from_wire,
     },
     unknown, wire,
 };
 use crate::{
-    Digest, JobFacts, JobKey, JobState, Progress, QueueError, RecipientState, Revision,
-    SenderPrint, Wait, error::unreadable, job::said,
+    Deadline, Digest, JobFacts, JobKey, JobState, Progress, QueueError, RecipientState, Revision,
+    SenderPrint, Term, Trace, Wait, error::unreadable, job::said,
 };
 
 /// A stored state is not longer, so that it fits into one value of the index.
 pub const MAX_STATE: usize = 4096;
 
 const WHAT: &str = "job state";
-/// Of `RecipientState.notify`.
+/// Of `RecipientState.notify`. A release that does not know of delays and expansions keeps the debt they are, and pays it with no
+/// report.
+const ON_FAILURE: u32 = 1;
+const ON_SUCCESS: u32 = 2;
 const OWED: u32 = 4;
+/// States of older releases say nothing of it; then NOTIFY in the envelope decides.
+const NOT_ON_DELAY: u32 = 8;
+const EXPANDED: u32 = 16;
+const TRACED: u32 = 32;
+const UNTIMED: u32 = 64;
 
 fn to_wire(state: &JobState) -> wire::JobState {
     let mut reports: Vec<&StatusReport> = Vec::new();
@@ -51,6 +62,10 @@ fn to_wire(state: &JobState) -> wire::JobState {
         digest: Some(digest_to_wire(state.digest)),
         of_jobs: state.of_jobs,
         store: state.store.named().map(str::to_owned),
+        next_hops: state.next_hops.iter().map(Into::into).collect(),
+        source: state.source.as_ref().map(ToString::to_string),
+        deliver_by: state.deadline.map(|deadline| deadline.by.into()),
+        told_of_time: state.deadline.is_some_and(|deadline| deadline.told),
     }
 }
 
@@ -109,7 +124,11 @@ pub fn facts(key: JobKey, bytes: &[u8]) -> Result<Option<JobFacts>, QueueError> 
         store: store(job.store)?,
         sender: SenderPrint::UNKNOWN,
         priority: priority(job.priority)?,
-        expires_at: Timestamp::from_millis(job.expires_at),
+        term: Term::of(
+            Timestamp::from_millis(job.expires_at),
+            deadline(job.deliver_by, job.told_of_time),
+        ),
+        on_delay: job.recipients.iter().any(hears_of_delay),
         wait: Wait::of(is_held, debt_since, Timestamp::from_millis(job.due)),
     }))
 }
@@ -149,7 +168,11 @@ fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
         .recipients
         .iter()
         .map(|r| recipient_from_wire(r, &reports));
+    let next_hop = message.next_hop.map(next_hop_from_wire).transpose()?;
+    let next_hop = next_hop.filter(has_host);
     Ok(JobState {
+        next_hops: next_hops(next_hop.as_ref(), message.next_hops)?,
+        source: source(message.source)?,
         key: JobKey {
             queue_id: queue_id(&message.queue_id)?,
             number: message.number,
@@ -158,15 +181,12 @@ fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
         class: class_from_wire(message.class)?,
         destination: message.destination,
         store: store(message.store)?,
-        next_hop: message
-            .next_hop
-            .map(next_hop_from_wire)
-            .transpose()?
-            .filter(has_host),
+        next_hop,
         rule: message.rule,
         priority: priority(message.priority)?,
         arrived_at: Timestamp::from_millis(message.arrived_at),
         expires_at: Timestamp::from_millis(message.expires_at),
+        deadline: deadline(message.deliver_by, message.told_of_time),
         due: Timestamp::from_millis(message.due),
         attempts: message.attempts,
         changed_at: Timestamp::from_millis(message.changed_at),
@@ -179,10 +199,33 @@ fn from_wire(message: wire::JobState) -> Result<JobState, QueueError> {
     })
 }
 
+fn deadline(by: Option<wire::DeliverBy>, told: bool) -> Option<Deadline> {
+    let by = by?.into();
+    Some(Deadline { by, told })
+}
+
 fn store(name: Option<String>) -> Result<StoreName, QueueError> {
     name.map_or(Ok(StoreName::default()), |name| {
         name.parse().map_err(|error| unreadable(WHAT, error))
     })
+}
+
+/// What was kept of several next hops counts as long as the first of them is the one that every release knows.
+fn next_hops(
+    first: Option<&NextHop>,
+    kept: Vec<wire::WeightedHop>,
+) -> Result<Vec<WeightedHop>, QueueError> {
+    let kept: Vec<WeightedHop> = kept
+        .into_iter()
+        .map(weighted_hop_from_wire)
+        .collect::<Result<_, _>>()?;
+    let stands = kept.first().map(|kept| &kept.hop) == first;
+    Ok(if stands { kept } else { Vec::new() })
+}
+
+fn source(name: Option<String>) -> Result<Option<SourceName>, QueueError> {
+    let name = name.map(|name| name.parse());
+    name.transpose().map_err(|error| unreadable(WHAT, error))
 }
 
 fn has_host(hop: &NextHop) -> bool {
@@ -219,6 +262,10 @@ fn is_pending(recipient: &wire::RecipientState) -> bool {
     recipient.progress == 0
 }
 
+fn hears_of_delay(recipient: &wire::RecipientState) -> bool {
+    is_pending(recipient) && recipient.notify & NOT_ON_DELAY == 0
+}
+
 fn recipient_to_wire<'a>(
     recipient: &'a RecipientState,
     reports: &mut Vec<&'a StatusReport>,
@@ -244,10 +291,22 @@ fn recipient_to_wire<'a>(
             Progress::Dropped => 5,
         },
         report,
-        notify: u32::from(recipient.on_failure)
-            | u32::from(recipient.on_success) << 1
-            | u32::from(recipient.owed) << 2,
+        notify: notify_bits(recipient),
     }
+}
+
+fn notify_bits(recipient: &RecipientState) -> u32 {
+    let bits = [
+        (recipient.on_failure, ON_FAILURE),
+        (recipient.on_success, ON_SUCCESS),
+        (recipient.owed, OWED),
+        (!recipient.on_delay, NOT_ON_DELAY),
+        (recipient.expanded, EXPANDED),
+        (recipient.trace.is_some(), TRACED),
+        (recipient.trace.is_some_and(|trace| trace.untimed), UNTIMED),
+    ];
+    let set = bits.iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, bit)| bit).sum()
 }
 
 fn recipient_from_wire(
@@ -270,8 +329,13 @@ fn recipient_from_wire(
             5 => Progress::Dropped,
             other => return Err(unreadable(WHAT, format!("progress {other}"))),
         },
-        on_failure: recipient.notify & 1 != 0,
-        on_success: recipient.notify & 2 != 0,
+        on_failure: recipient.notify & ON_FAILURE != 0,
+        on_success: recipient.notify & ON_SUCCESS != 0,
+        on_delay: recipient.notify & NOT_ON_DELAY == 0,
         owed: recipient.notify & OWED != 0,
+        expanded: recipient.notify & EXPANDED != 0,
+        trace: (recipient.notify & TRACED != 0).then_some(Trace {
+            untimed: recipient.notify & UNTIMED != 0,
+        }),
     })
 }

@@ -1,5 +1,8 @@
 use bytes::Bytes;
-use postroad_envelope::{Outcome, RecipientIndex, RemoteHost, StatusReport};
+use postroad_envelope::{
+    MAX_NEXT_HOPS, MAX_NEXT_HOPS_TEXT, Outcome, RecipientIndex, RemoteHost, StatusReport,
+    WeightedHop,
+};
 use postroad_journal::{ContentNonce, ContentRef, RecordDraft};
 use postroad_reply::{MAILBOX_UNAVAILABLE_550, Reply};
 use proptest::prelude::*;
@@ -115,9 +118,53 @@ fn a_socket_stands_where_a_host_does() {
     }
 }
 
+fn hop(text: &str, weight: u16, preference: u16) -> WeightedHop {
+    WeightedHop {
+        hop: text.parse().unwrap(),
+        weight,
+        preference,
+    }
+}
+
+/// A release that knows of one next hop alone goes by the first; what it changes counts more than what it does not know of.
+#[test]
+fn of_several_next_hops_each_release_knows_the_first() {
+    let mut state = job_state(1, 1);
+    let hops = vec![hop("a.test:587", 3, 0), hop("unix:/run/lmtp", 0, 10)];
+    state.take(postroad_envelope::Route {
+        source: Some("bulk".parse().unwrap()),
+        ..state.route().through(hops)
+    });
+    let bytes = encode_state(&state);
+    assert_eq!(decode_state(&bytes).unwrap(), state);
+    let mut stored = wire::JobState::decode(&bytes[..]).unwrap();
+    assert_eq!(stored.next_hop.as_ref().unwrap().host, "a.test");
+    stored.next_hop.as_mut().unwrap().port = 25;
+    let rerouted = decode_state(&stored.encode_to_vec()).unwrap();
+    assert_eq!(rerouted.next_hop, Some("a.test:25".parse().unwrap()));
+    assert_eq!(rerouted.next_hops, []);
+    stored.next_hop = None;
+    assert_eq!(decode_state(&stored.encode_to_vec()).unwrap().next_hops, []);
+}
+
 #[test]
 fn a_state_fits_into_the_index_however_long_a_remote_talks() {
     let mut state = job_state(1, 100);
+    // The most that a route may have.
+    let most = MAX_NEXT_HOPS_TEXT / MAX_NEXT_HOPS - "00:65535".len();
+    let hops = (10..10 + MAX_NEXT_HOPS).map(|n| {
+        hop(
+            &format!("{n}{}:65535", "x".repeat(most)),
+            u16::MAX,
+            u16::MAX,
+        )
+    });
+    state.take(postroad_envelope::Route {
+        source: Some("x".repeat(64).parse().unwrap()),
+        rule: "x".repeat(128),
+        destination: "x".repeat(255),
+        ..state.route().through(hops.collect())
+    });
     for (n, recipient) in state.recipients.iter_mut().enumerate() {
         let mut report = StatusReport::local("5.1.1".parse().unwrap(), format!("{n}").repeat(500));
         report.reply = Some(Reply::plain(
@@ -128,6 +175,7 @@ fn a_state_fits_into_the_index_however_long_a_remote_talks() {
             name: "mx.".repeat(100),
             address: Some("192.0.2.1:25".parse().unwrap()),
             tls: None,
+            tls_policy: None,
         });
         recipient.index = RecipientIndex(u32::MAX - n as u32);
         recipient.progress = Progress::Done(Outcome::Failed(report));
@@ -136,6 +184,7 @@ fn a_state_fits_into_the_index_however_long_a_remote_talks() {
     assert!(bytes.len() <= MAX_STATE, "{}", bytes.len());
     let read = decode_state(&bytes).unwrap();
     assert_eq!(read.recipients.len(), 100);
+    assert_eq!(read.next_hops, state.next_hops);
     let report = read.recipients[99].last_report().unwrap();
     assert_eq!(report.status.to_string(), "5.1.1");
     // Alike, they cost one report, and nothing is cut.

@@ -84,11 +84,34 @@ pub struct JobState {
     /// Absent: the default store. Whoever does not know the field knows of one store, and keeps it.
     #[prost(string, optional, tag = "20")]
     pub store: Option<String>,
+    /// Several to choose among, the first of them `next_hop`. A release that does not know the field goes by that one; where it
+    /// sends a job another way, the two differ, and this one counts no more.
+    #[prost(message, repeated, tag = "21")]
+    pub next_hops: Vec<WeightedHop>,
+    /// The pool of addresses to send from.
+    #[prost(string, optional, tag = "22")]
+    pub source: Option<String>,
+    /// By when the sender wants it delivered, and whether it was told that the time is over. A release that does not know the fields
+    /// keeps them; by `expires_at` it gives up in time what is to be returned.
+    #[prost(message, optional, tag = "23")]
+    pub deliver_by: Option<DeliverBy>,
+    #[prost(bool, tag = "24")]
+    pub told_of_time: bool,
 }
 
 impl JobState {
     /// Every number above; others are kept unread.
-    pub const KNOWN: std::ops::RangeInclusive<u32> = 1..=20;
+    pub const KNOWN: std::ops::RangeInclusive<u32> = 1..=24;
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct WeightedHop {
+    #[prost(message, optional, tag = "1")]
+    pub hop: Option<HostPort>,
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
+    #[prost(uint32, tag = "3")]
+    pub preference: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -101,7 +124,8 @@ pub struct RecipientState {
     /// Position in `reports`, from 1; 0 is none.
     #[prost(uint32, tag = "3")]
     pub report: u32,
-    /// 1 on failure, 2 on success, 4 owed.
+    /// 1 on failure, 2 on success, 4 owed, 8 not on delay, or told of it already, 16 what is owed tells of an expansion,
+    /// 32 of a relay, 64 to a host that does not know of the time.
     #[prost(uint32, tag = "4")]
     pub notify: u32,
 }
@@ -116,6 +140,12 @@ pub struct StatusReport {
     pub remote: Option<RemoteHost>,
     #[prost(message, optional, tag = "4")]
     pub reply: Option<Reply>,
+    /// How far the attempt had come; a word that is not known is as good as none.
+    #[prost(string, optional, tag = "5")]
+    pub stage: Option<String>,
+    /// Why, as the rules had it then.
+    #[prost(string, optional, tag = "6")]
+    pub cause: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -126,6 +156,8 @@ pub struct RemoteHost {
     pub address: Option<String>,
     #[prost(message, optional, tag = "3")]
     pub tls: Option<TlsFacts>,
+    #[prost(string, optional, tag = "4")]
+    pub tls_policy: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -482,6 +514,10 @@ pub struct ScheduledJob {
     pub recipients: Vec<RecipientState>,
     #[prost(string, optional, tag = "20")]
     pub store: Option<String>,
+    #[prost(message, optional, tag = "23")]
+    pub deliver_by: Option<DeliverBy>,
+    #[prost(bool, tag = "24")]
+    pub told_of_time: bool,
 }
 
 /// What of a [`JobState`] tells why it is not done.

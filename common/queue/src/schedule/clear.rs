@@ -19,6 +19,11 @@ impl Schedule {
         self.unclear.contains(&job)
     }
 
+    /// Whether something of the job may have been sent since this start: a worker had it and said nothing, or is not sure.
+    pub fn may_have_begun(&self, job: JobKey) -> bool {
+        self.begun.contains(&job) || self.unclear.contains(&job)
+    }
+
     /// Of local mail alone: other mail has no store to be asked again.
     pub(super) fn mark_unclear(&mut self, job: JobKey) {
         let local = |entry: &Entry| entry.class == RouteClass::Local;

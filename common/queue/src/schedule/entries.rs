@@ -10,7 +10,7 @@ use std::{
 
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
 
-use super::{Phase, SenderPrint, destinations::DestinationNumber};
+use super::{Phase, SenderPrint, destinations::DestinationNumber, term::PackedTerm};
 use crate::{JobKey, Revision};
 
 /// Most entries of a chunk, for which it has room from the beginning. What changes one of them may look at all.
@@ -33,7 +33,7 @@ pub(super) struct Entry {
     pub destination: DestinationNumber,
     pub sender: SenderPrint,
     pub revision: Revision,
-    pub expires_at: Timestamp,
+    pub term: PackedTerm,
     /// Waiting, ready: when it became due. Else: the wake-up time, if any.
     pub at: Timestamp,
     pub class: RouteClass,

@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use postroad_envelope::{RouteClass, StoreName, Timestamp, fold_sender};
 
+use super::Term;
 use crate::{JobKey, JobState, Revision};
 
 /// How long the parts of a lease's life take.
@@ -90,8 +91,10 @@ pub struct JobFacts {
     pub sender: SenderPrint,
     /// -9 to 9.
     pub priority: i8,
-    /// When its time is over.
-    pub expires_at: Timestamp,
+    /// What is done if it is still there at a moment.
+    pub term: Term,
+    /// Whether its sender is still to hear that it takes long, once it does.
+    pub on_delay: bool,
     /// What it waits for.
     pub wait: Wait,
 }
@@ -169,7 +172,8 @@ impl JobFacts {
             store: state.store.clone(),
             sender: SenderPrint::UNKNOWN,
             priority: state.priority,
-            expires_at: state.expires_at,
+            term: state.term(),
+            on_delay: state.hears_of_delay(),
             wait: Wait::of(state.is_held(), state.debt_since, state.due),
         })
     }

@@ -29,7 +29,7 @@ impl Default for Fairness {
 impl Fairness {
     /// Most leases of a destination at one time; none: any number. Local mail is one destination for all people of a
     /// domain, and its worker knows its own limit.
-    pub(super) fn limit(&self, class: RouteClass, destination: &str) -> Option<u32> {
+    pub fn limit(&self, class: RouteClass, destination: &str) -> Option<u32> {
         let by_class = match class {
             RouteClass::Relay | RouteClass::Lmtp => self.max_leases,
             RouteClass::Local | RouteClass::Hold | RouteClass::Discard => 0,

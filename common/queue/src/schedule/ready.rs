@@ -45,6 +45,8 @@ struct Destination {
     leases: u32,
     /// Most it may have, see [`Fairness::limit`].
     limit: Option<u32>,
+    /// A gate refused it: it has no turn until it is open again.
+    closed: bool,
     in_lanes: [InLane; Lane::ALL.len()],
 }
 
@@ -118,18 +120,57 @@ impl ReadyQueue {
         self.forget_idle(destination);
     }
 
-    /// The next job to lease. Whoever leases it says so with [`ReadyQueue::lease_began`].
-    pub fn take(&mut self) -> Option<JobKey> {
-        let lane = self.next_lane()?;
-        let turns = &mut self.lanes[lane as usize];
-        let (_, destination) = turns.waiting.pop_first()?;
-        let in_lane = &mut self.destinations.get_mut(&destination)?.in_lanes[lane as usize];
-        let job = in_lane.jobs.pop_first()?;
-        self.len -= 1;
-        let more = !in_lane.jobs.is_empty();
-        in_lane.ticket = more.then(|| turns.join(destination));
-        self.forget_idle(destination);
-        Some(job)
+    /// The next job to lease, of a destination that is admitted. Whoever leases it says so with [`ReadyQueue::lease_began`].
+    pub fn take(&mut self, mut admits: impl FnMut(DestinationNumber) -> bool) -> Option<JobKey> {
+        loop {
+            let lane = self.next_lane()?;
+            let turns = &mut self.lanes[lane as usize];
+            let (_, destination) = turns.waiting.pop_first()?;
+            if !admits(destination) {
+                // Nothing was given out of what the lane had earned.
+                turns.earned = turns.earned.saturating_add(WHOLE);
+                self.close(destination);
+                continue;
+            }
+            let in_lane = &mut self.destinations.get_mut(&destination)?.in_lanes[lane as usize];
+            let job = in_lane.jobs.pop_first()?;
+            self.len -= 1;
+            let more = !in_lane.jobs.is_empty();
+            in_lane.ticket = more.then(|| turns.join(destination));
+            self.forget_idle(destination);
+            return Some(job);
+        }
+    }
+
+    /// Whether a destination has fewer leases than it may have, also if a gate refused it.
+    pub fn has_room(&self, destination: DestinationNumber) -> bool {
+        let known = self.destinations.get(&destination);
+        known.is_some_and(Destination::has_room)
+    }
+
+    /// Whether a destination may have another lease now.
+    pub fn has_turns(&self, destination: DestinationNumber) -> bool {
+        let known = self.destinations.get(&destination);
+        known.is_some_and(Destination::may_have_more)
+    }
+
+    /// A gate refused a destination: it has no turns until [`ReadyQueue::reopen`].
+    pub fn close(&mut self, destination: DestinationNumber) {
+        let Some(known) = self.destinations.get_mut(&destination) else {
+            return;
+        };
+        known.closed = true;
+        for (turns, in_lane) in self.lanes.iter_mut().zip(&mut known.in_lanes) {
+            turns.leave(in_lane.ticket.take());
+        }
+    }
+
+    /// A destination that was refused has turns again.
+    pub fn reopen(&mut self, destination: DestinationNumber) {
+        if let Some(known) = self.destinations.get_mut(&destination) {
+            known.closed = false;
+            self.give_turns(destination);
+        }
     }
 
     /// A job of the destination was leased: if it has all it may have, it has no more turns.
@@ -151,14 +192,22 @@ impl ReadyQueue {
             return;
         };
         known.leases = known.leases.saturating_sub(1);
-        if known.may_have_more() {
-            for (turns, in_lane) in self.lanes.iter_mut().zip(&mut known.in_lanes) {
-                if in_lane.ticket.is_none() && !in_lane.jobs.is_empty() {
-                    in_lane.ticket = Some(turns.join(destination));
-                }
+        self.give_turns(destination);
+        self.forget_idle(destination);
+    }
+
+    fn give_turns(&mut self, destination: DestinationNumber) {
+        let Some(known) = self.destinations.get_mut(&destination) else {
+            return;
+        };
+        if !known.may_have_more() {
+            return;
+        }
+        for (turns, in_lane) in self.lanes.iter_mut().zip(&mut known.in_lanes) {
+            if in_lane.ticket.is_none() && !in_lane.jobs.is_empty() {
+                in_lane.ticket = Some(turns.join(destination));
             }
         }
-        self.forget_idle(destination);
     }
 
     pub fn len(&self) -> usize {
@@ -222,11 +271,16 @@ impl Destination {
         Self {
             leases: 0,
             limit,
+            closed: false,
             in_lanes: Default::default(),
         }
     }
 
     fn may_have_more(&self) -> bool {
+        !self.closed && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
         self.limit.is_none_or(|limit| self.leases < limit)
     }
 }

@@ -5,6 +5,7 @@ use postroad_envelope::{Outcome, RecipientIndex, StatusReport};
 
 use super::*;
 use crate::samples::{at, job_state, key};
+use crate::{Instruction, StaleLease};
 
 const CLASS: RouteClass = RouteClass::Relay;
 
@@ -14,6 +15,12 @@ fn holder(stream: u64) -> Holder {
         stream,
     }
 }
+
+/// Jobs wait for workers alone.
+const NO_HOST: Waiting<'static> = Waiting {
+    why: &|_, _| None,
+    tell_after: None,
+};
 
 fn ready(jobs: &[JobState]) -> Schedule {
     let mut schedule = Schedule::new(LeaseTimes::default(), Fairness::default());
@@ -262,7 +269,12 @@ fn after_the_grace_a_hinted_job_is_for_all() {
 #[test]
 fn held_jobs_and_debtors_are_not_leased() {
     let failed = Outcome::Failed(StatusReport::local("5.1.1".parse().unwrap(), "no"));
-    let owing = job_state(1, 2).settled(vec![(RecipientIndex(0), failed)], Some(at(0)), at(0));
+    let owing = job_state(1, 2).settled(
+        vec![(RecipientIndex(0), failed)],
+        crate::TakenOver::default(),
+        Some(at(0)),
+        at(0),
+    );
     let held = job_state(2, 1).held(Some("suspect".to_owned()), at(0));
     let schedule = &mut ready(&[owing.clone(), held]);
     assert_eq!(schedule.ready_len(CLASS), 0);
@@ -282,10 +294,10 @@ fn held_jobs_and_debtors_are_not_leased() {
 fn jobs_nobody_came_for_run_out_of_time() {
     let schedule = &mut ready(&[job_state(1, 1)]);
     let end = at(5 * 86400);
-    assert_eq!(schedule.out_of_time(end, 9), []);
+    assert_eq!(schedule.out_of_time(&NO_HOST, end, 9), []);
     assert_eq!(
-        schedule.out_of_time(end.plus(Duration::from_secs(300)), 9),
-        [key(1, 0)]
+        schedule.out_of_time(&NO_HOST, end.plus(Duration::from_secs(300)), 9),
+        [(key(1, 0), Instruction::Expire(None))]
     );
 }
 
@@ -309,14 +321,18 @@ fn much_mail_is_looked_at_in_stretches() {
     assert_eq!(schedule.next_wakeup(), None);
 
     let most = usize::MAX;
-    let first = schedule.out_of_time(end, most);
+    let look = |schedule: &mut Schedule, most| -> Vec<JobKey> {
+        let over = schedule.out_of_time(&NO_HOST, end, most).into_iter();
+        over.map(|(job, _)| job).collect()
+    };
+    let first = look(&mut schedule, most);
     assert_eq!((first.len(), first[0]), (STRETCH, key(1, 0)));
-    let second = schedule.out_of_time(end, most);
+    let second = look(&mut schedule, most);
     assert_eq!(second.len(), STRETCH);
     assert_eq!(second[..6].last(), Some(&key(1, 0)));
     // On from where the most were found.
-    let third = schedule.out_of_time(end, 1);
-    let fourth = schedule.out_of_time(end, 1);
+    let third = look(&mut schedule, 1);
+    let fourth = look(&mut schedule, 1);
     assert_eq!(third[0].number + 1, fourth[0].number);
     let (mut seen, mut behind) = (0, None);
     while let Some(last) = schedule.stretch(behind).map(|(job, ..)| job).last() {
@@ -330,7 +346,7 @@ fn much_mail_is_looked_at_in_stretches() {
 fn the_oldest_due_job_is_found_by_looking_at_stretches() {
     let schedule = &mut ready(&[job_state(1, 1), job_state(2, 2)]);
     assert_eq!(schedule.oldest_due(), None, "nobody has looked");
-    schedule.out_of_time(at(9), 9);
+    schedule.out_of_time(&NO_HOST, at(9), 9);
     assert_eq!(schedule.oldest_due(), Some(at(0)));
     let leases = schedule.lease(CLASS, &holder(1), 2, at(9));
     assert_eq!(schedule.oldest_due(), None, "all are with workers");
@@ -338,7 +354,7 @@ fn the_oldest_due_job_is_found_by_looking_at_stretches() {
         .hand_back(leases[0].job, leases[0].fence, Duration::ZERO, at(9))
         .unwrap();
     schedule.tick(at(9));
-    schedule.out_of_time(at(9), 9);
+    schedule.out_of_time(&NO_HOST, at(9), 9);
     assert_eq!(schedule.oldest_due(), Some(at(9)));
 }
 

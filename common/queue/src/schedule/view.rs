@@ -1,8 +1,10 @@
 //! What operators ask of the schedule.
 
+use std::collections::BTreeSet;
+
 use postroad_envelope::{MailState, QueueId, Timestamp};
 
-use super::{Entry, Phase, Schedule, SenderPrint};
+use super::{Entry, Phase, Schedule, SenderPrint, destinations::DestinationNumber};
 use crate::JobKey;
 
 /// Which jobs are looked for: those that fit all that is given.
@@ -12,6 +14,8 @@ pub struct Scan<'a> {
     pub state: Option<MailState>,
     /// Where they go.
     pub destination: Option<&'a str>,
+    /// Where they go: to one of these.
+    pub destinations: Option<&'a BTreeSet<String>>,
     /// Whose mail they may be of.
     pub sender: Option<SenderPrint>,
 }
@@ -54,10 +58,8 @@ impl Schedule {
         let key = |queue_id, number| JobKey { queue_id, number };
         let mut jobs = self.entries.range(key(first, 0)..=key(last, u32::MAX));
         let mut scanned = Scanned::default();
-        let destinations = scan
-            .destination
-            .map(|wanted| self.destinations.numbers(wanted));
-        if destinations.as_ref().is_some_and(Vec::is_empty) {
+        let destinations = self.wanted(scan);
+        if destinations.as_ref().is_some_and(BTreeSet::is_empty) {
             return scanned;
         }
         let fits = |entry: &Entry| {
@@ -88,6 +90,24 @@ impl Schedule {
             jobs.all(&mut look);
         }
         scanned
+    }
+
+    /// The destinations that a scan asks for; none: any.
+    fn wanted(&self, scan: &Scan<'_>) -> Option<BTreeSet<DestinationNumber>> {
+        let one = scan.destination.map(|name| self.destinations.numbers(name));
+        let several = scan.destinations.map(|all| {
+            let numbers = all.iter().map(|name| self.destinations.numbers(name));
+            numbers.flatten().collect::<BTreeSet<_>>()
+        });
+        match (one, several) {
+            (None, several) => several,
+            (Some(one), None) => Some(one.into_iter().collect()),
+            (Some(one), Some(several)) => Some(
+                one.into_iter()
+                    .filter(|one| several.contains(one))
+                    .collect(),
+            ),
+        }
     }
 }
 
@@ -189,6 +209,7 @@ mod tests {
                 state,
                 destination,
                 sender,
+                ..Scan::default()
             };
             let found = schedule.scan(&scan, (id(10), id(255)), false, u64::MAX, at(9));
             found.mails

@@ -65,11 +65,14 @@ pub enum Act {
 }
 
 /// What a worker says of a recipient.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
     Nothing,
     Delivered,
+    /// The next system reports nothing.
     Relayed,
+    /// The next system reports success itself.
+    TakenOver,
     Delayed,
     Failed,
 }
@@ -156,6 +159,7 @@ fn said() -> impl Strategy<Value = Said> {
         1 => Just(Said::Nothing),
         4 => Just(Said::Delivered),
         2 => Just(Said::Relayed),
+        1 => Just(Said::TakenOver),
         2 => Just(Said::Delayed),
         2 => Just(Said::Failed),
     ]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use postroad_envelope::{Outcome, QueueId, RecipientIndex, RouteClass, StatusReport};
-use postroad_queue::{Admission, Holder, Instruction, QueueError, Revision};
+use postroad_queue::{Admission, Holder, Instruction, QueueError, Revision, TakenOver};
 
 use crate::{
     acts::{Said, Told},
@@ -192,7 +192,14 @@ impl House {
         let is_valid = self.is_valid(given);
         assert_eq!(taken.is_ok(), is_valid, "{given:?}");
         if is_valid {
-            self.book.taken_back(given, now.plus(delay));
+            let end = self
+                .book
+                .job(given.job)
+                .expect("it is leased")
+                .durable
+                .expires_at;
+            self.book
+                .taken_back(given, now.plus(delay).min(end.max(now)));
         }
     }
 
@@ -206,16 +213,22 @@ impl House {
             let outcome = match said {
                 Said::Nothing => return None,
                 Said::Delivered => Outcome::Delivered(report("2.0.0")),
-                Said::Relayed => Outcome::Relayed(report("2.0.0")),
+                Said::Relayed | Said::TakenOver => Outcome::Relayed(report("2.0.0")),
                 Said::Delayed => Outcome::Delayed(report("4.4.1")),
                 Said::Failed => Outcome::Failed(report("5.1.1")),
             };
             Some((RecipientIndex(*index), outcome))
         });
         let outcomes = outcomes.collect();
+        let reporting = said.iter().filter(|(_, said)| *said == Said::TakenOver);
+        let reporting: Vec<_> = reporting.map(|(index, _)| RecipientIndex(*index)).collect();
+        let taken = TakenOver {
+            reporting: &reporting,
+            timed: &[],
+        };
         let settled = self
             .queue()
-            .prepare_settle(given.job, given.fence, outcomes, now);
+            .prepare_settle(given.job, given.fence, outcomes, taken, now);
         assert_eq!(
             settled.is_ok(),
             self.is_valid(given),
@@ -278,7 +291,7 @@ impl House {
                 Instruction::Schedule(self.book.now.plus(Duration::from_secs(after)))
             }
             Told::Fail => Instruction::Fail(report("5.7.1")),
-            Told::Expire => Instruction::Expire,
+            Told::Expire => Instruction::Expire(None),
             Told::Drop => Instruction::Drop,
             Told::Reroute(domain) => Instruction::Reroute(route_to(domain)),
             Told::Priority(priority) => Instruction::Priority(priority),
@@ -316,16 +329,16 @@ impl House {
     /// The time of mails nobody came for is over.
     pub fn expire_old(&mut self, max: usize) {
         let now = self.book.now;
-        let over = self.queue().out_of_time(now, max);
+        let over = self.queue().out_of_time(&|_, _| None, now, max);
         let is_over = |job: &Job| {
             let end = job.durable.expires_at.plus(LEASE);
             job.place == Place::Ready && !job.changing && end <= now
         };
         let all = self.book.jobs().filter(|(_, job)| is_over(job)).count();
         assert_eq!(over.len(), all.min(max));
-        for job in over {
+        for (job, instruction) in over {
             assert!(self.book.job(job).is_some_and(is_over), "{job}");
-            self.instruct(job, Instruction::Expire, Told::Expire);
+            self.instruct(job, instruction, Told::Expire);
         }
     }
 }

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use postroad_envelope::QueueId;
 use postroad_journal::{Location, Lsn, RecordDraft, RecordKind, RecordRef, SegmentNumber};
 use postroad_queue::{
-    Fairness, LeaseTimes, Options, Prepared, Queue, QueueError, record::Snapshot,
+    Fairness, LeaseTimes, Options, Prepared, Queue, QueueError, RetrySchedule, record::Snapshot,
 };
 use tempfile::TempDir;
 
 use crate::{
     acts::{Act, Life, Restart},
     book::{Book, MOST_LEASES, Next, WINDOW},
-    model::{DROP_GRACE, GATHER, LEASE, RESUME_GRACE},
+    model::{DROP_GRACE, GATHER, LEASE, RESUME_GRACE, TELL_AFTER},
     seen::same_states,
     shapes::SHAPES,
 };
@@ -86,6 +86,10 @@ impl House {
                 ..Fairness::default()
             },
             cache_capacity: 1 << 20,
+            retry: RetrySchedule {
+                tell_after: Some(TELL_AFTER),
+                ..RetrySchedule::default()
+            },
             finished_window: WINDOW,
             retire: self.book.retire,
             ..Options::default()

@@ -14,6 +14,8 @@ pub const LEASE: Duration = Duration::from_secs(300);
 pub const DROP_GRACE: Duration = Duration::from_secs(10);
 pub const RESUME_GRACE: Duration = Duration::from_secs(30);
 pub const GATHER: Duration = Duration::from_secs(2);
+/// After so long the sender of what waits is told.
+pub const TELL_AFTER: Duration = Duration::from_secs(900);
 pub const LIFE: Duration = Duration::from_secs(5 * 86_400);
 
 /// A mail that lives: its jobs by their numbers, ended ones too.
@@ -40,6 +42,7 @@ pub struct Durable {
     pub destination: String,
     pub hold: Option<String>,
     pub due: Timestamp,
+    pub arrived_at: Timestamp,
     pub expires_at: Timestamp,
     pub priority: i8,
     pub attempts: u32,
@@ -54,6 +57,9 @@ pub struct Rcpt {
     pub stands: Stands,
     pub on_failure: bool,
     pub on_success: bool,
+    pub on_delay: bool,
+    /// A worker said that it takes longer.
+    pub delayed: bool,
     pub owed: bool,
 }
 
@@ -137,11 +143,13 @@ impl Mail {
 
 impl Rcpt {
     fn new(index: u32, notify: Notify, no_sender: bool, class: RouteClass) -> Self {
-        let (on_success, on_failure) = match notify {
+        let (on_success, on_failure, on_delay) = match notify {
             Notify::On {
-                success, failure, ..
-            } if !no_sender => (success, failure),
-            _ => (false, false),
+                success,
+                failure,
+                delay,
+            } if !no_sender => (success, failure, delay),
+            _ => (false, false, false),
         };
         let discarded = class == RouteClass::Discard;
         Self {
@@ -153,16 +161,23 @@ impl Rcpt {
             },
             on_failure,
             on_success,
+            on_delay,
+            delayed: false,
             owed: false,
         }
     }
 
-    /// RFC 3461 §5.2, without delays.
+    /// RFC 3461 §5.2.
     fn said(&mut self, said: Said) {
         (self.stands, self.owed) = match said {
-            Said::Nothing | Said::Delayed => return,
+            Said::Nothing => return,
+            Said::Delayed => {
+                self.delayed = true;
+                (Stands::Pending, false)
+            }
             Said::Delivered => (Stands::Delivered, self.on_success),
-            Said::Relayed => (Stands::Relayed, false),
+            Said::Relayed => (Stands::Relayed, self.on_success),
+            Said::TakenOver => (Stands::Relayed, false),
             Said::Failed => (Stands::Failed, self.on_failure),
         };
     }
@@ -224,6 +239,7 @@ impl Durable {
             destination: domain.to_owned(),
             hold: (class == RouteClass::Hold).then(|| class.to_string()),
             due: now.plus(later.unwrap_or_default()),
+            arrived_at: now,
             expires_at: match later {
                 Some(_) => now.plus(Duration::from_secs(3600)),
                 None => now.plus(LIFE),
@@ -283,6 +299,9 @@ impl Durable {
             Some(at) => self.due = at,
             None => self.all_pending(|rcpt| rcpt.said(Said::Failed)),
         }
+        if now >= self.arrived_at.plus(TELL_AFTER) {
+            self.all_pending(|rcpt| rcpt.owed |= rcpt.delayed && rcpt.on_delay);
+        }
         self.changed(now)
     }
 
@@ -316,6 +335,8 @@ impl Durable {
     }
 
     pub fn reported(mut self, now: Timestamp) -> Self {
+        // Nobody is told twice that it takes long.
+        self.all_pending(|rcpt| rcpt.on_delay &= !rcpt.owed);
         self.recipients
             .iter_mut()
             .for_each(|rcpt| rcpt.owed = false);

@@ -18,7 +18,7 @@ const SUCCESS_TOO: Notify = Notify::On {
 const DEFAULT: Notify = Notify::On {
     success: false,
     failure: true,
-    delay: false,
+    delay: true,
 };
 
 /// What one submission says; no two shapes are the same mail.
@@ -133,13 +133,7 @@ pub fn class_of(domain: &str) -> RouteClass {
 
 pub fn route_to(domain: &str) -> Route {
     let class = class_of(domain);
-    Route {
-        store: postroad_envelope::StoreName::default(),
-        class,
-        destination: domain.to_owned(),
-        next_hop: None,
-        rule: class.to_string(),
-    }
+    Route::new(class, domain, class.to_string())
 }
 
 pub fn route(_: &Envelope, recipient: &Recipient) -> Route {

@@ -10,7 +10,7 @@ use postroad_queue_client::{Change, Changed, Order, QueueError};
 use postroad_reply::PERMANENT_5_0_0;
 use tracing::info;
 
-use super::{AT_ONCE, failed};
+use super::{AT_ONCE, failed, sites};
 use crate::{
     LocalQueue, clock,
     core::{Core, to_client_error},
@@ -29,7 +29,7 @@ pub(super) async fn carry_out(
 ) -> Result<Changed, QueueError> {
     check(&change, &order)?;
     let core = queue.core().await?;
-    order.filter = order.filter.folded();
+    order.filter = sites::found(&core, order.filter.folded());
     let named = !order.filter.ids.is_empty() && !order.filter.all;
     let newest = queue.blocking(newest).await?;
     let (mut all, mut found) = (Changed::default(), false);
@@ -125,7 +125,7 @@ fn instruction(change: &Change, order: &Order, job: &JobSummary) -> Option<Instr
             let text = with_reason("given up by an operator of this mail system", order);
             Instruction::Fail(StatusReport::local(PERMANENT_5_0_0, text))
         }
-        Change::Expire if is_open => Instruction::Expire,
+        Change::Expire if is_open => Instruction::Expire(None),
         Change::Drop => Instruction::Drop,
         Change::Reroute { class, next_hop } if is_open => Instruction::Reroute(Route {
             next_hop: next_hop.clone(),
@@ -164,7 +164,9 @@ fn stores(core: &Core, change: &Change, mails: &[Found]) -> BTreeMap<JobKey, Sto
     let jobs = mails.iter().filter(|_| local);
     let jobs = jobs.flat_map(|mail| mail.jobs.iter().map(move |job| (mail, &job.state)));
     let stores = jobs.map(|(mail, state)| {
-        let store = rerouting::store_of(core, &directory, &mail.mail, state);
+        let store = rerouting::store_of(&directory, state, || {
+            rerouting::envelope_of(core, &mail.mail)
+        });
         (state.key, store)
     });
     stores.collect()
@@ -223,10 +225,34 @@ async fn change_page(
         changed.extend(told.changed.into_iter().map(|job| job.queue_id));
         busy.extend(told.busy.into_iter().map(|job| job.queue_id));
     }
+    if *change == Change::Retry {
+        changed.extend(lift_sites(core, order, mails));
+    }
     for &queue_id in &changed {
         tell(core, change, order, queue_id);
     }
     Ok((counted(&changed, &busy), still_held))
+}
+
+/// The sites of these mails are tried at once; tells which mails waited for that alone.
+fn lift_sites(core: &Core, order: &Order, mails: &[Found]) -> Vec<QueueId> {
+    let now = clock::now();
+    let jobs = mails.iter().flat_map(|mail| &mail.jobs);
+    let jobs = jobs.filter(|job| job.fits(&order.filter, now) && job.state.is_pending());
+    let phase = |job: &JobSummary| job.phase.map(|(phase, _)| phase);
+    let jobs = jobs.filter(|job| matches!(phase(job), Some(Phase::Ready | Phase::Waiting)));
+    let jobs: Vec<_> = jobs.collect();
+    let destinations: BTreeSet<&str> = jobs.iter().map(|job| &*job.state.destination).collect();
+    let closed = destinations
+        .into_iter()
+        .filter(|name| core.sites.is_closed(name));
+    let closed: BTreeSet<&str> = closed.collect();
+    for name in &closed {
+        core.sites.lift(name);
+    }
+    let waited = jobs.iter().filter(|job| phase(job) == Some(Phase::Ready));
+    let waited = waited.filter(|job| closed.contains(&*job.state.destination));
+    waited.map(|job| job.state.key.queue_id).collect()
 }
 
 /// Says who did what to a mail, in the log and in its timeline.

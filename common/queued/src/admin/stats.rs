@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use postroad_queue::{DestinationStats as Found, JobState};
+use postroad_queue::DestinationStats as Found;
 use postroad_queue_client::{DestinationStats, QueueError, QueueStats, SiteStats};
 
 use super::{failed, view::limited};
@@ -70,11 +70,9 @@ fn sites(core: &Core, found: &[Found], limit: usize) -> Result<Vec<SiteStats>, Q
 
 fn last_reply(core: &Core, one: &Found) -> Result<String, QueueError> {
     let sample = core.queue.show(one.sample.queue_id).map_err(failed)?;
-    let jobs = sample.iter().flat_map(|mail| &mail.jobs);
-    let job = jobs
-        .map(|job| &job.state)
-        .find(|state| state.key == one.sample);
-    Ok(job.and_then(JobState::reason).unwrap_or_default())
+    let mut jobs = sample.iter().flat_map(|mail| &mail.jobs);
+    let job = jobs.find(|job| job.state.key == one.sample);
+    Ok(job.and_then(|job| core.reason_of(job)).unwrap_or_default())
 }
 
 fn count(count: usize) -> u64 {

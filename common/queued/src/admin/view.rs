@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postroad_envelope::{Envelope, QueueId, Route, Timestamp};
+use postroad_envelope::{Envelope, Outcome, QueueId, Timestamp};
 use postroad_queue::{
     JobState, JobSummary, Listing, MailRecord, MailSummary as Found, Phase, Progress,
 };
@@ -11,7 +11,7 @@ use postroad_queue_client::{
     RecipientDetails,
 };
 
-use super::{failed, header};
+use super::{failed, header, sites};
 use crate::{clock, core::Core, retired};
 
 const DEFAULT_PAGE: usize = 100;
@@ -36,7 +36,7 @@ pub(super) fn list(core: &Core, query: &ListQuery) -> Result<ListPage, QueueErro
         return retired::list(core, query, limit);
     }
     let begun = Instant::now();
-    let filter = query.filter.clone().folded();
+    let filter = sites::found(core, query.filter.clone().folded());
     let from = match query.after {
         None => None,
         Some(id) if query.newest_first => Some(before(id)),
@@ -65,7 +65,7 @@ pub(super) fn list(core: &Core, query: &ListQuery) -> Result<ListPage, QueueErro
     };
     for mut mail in found.mails {
         let shown = match read(core, &mut mail) {
-            Ok(record) => record.map(|record| summary(&mail, &record.envelope)),
+            Ok(record) => record.map(|record| summary(core, &mail, &record.envelope)),
             Err(_) => unreadable(&mail),
         };
         if let Some(mut summary) = shown {
@@ -106,14 +106,14 @@ fn read(core: &Core, found: &mut Found) -> Result<Option<MailRecord>, QueueError
     }
 }
 
-fn summary(found: &Found, envelope: &Envelope) -> MailSummary {
+fn summary(core: &Core, found: &Found, envelope: &Envelope) -> MailSummary {
     let open = envelope.recipients.iter().filter(|recipient| {
         found
             .jobs
             .iter()
             .any(|job| job.state.pending().any(|index| index == recipient.index))
     });
-    let states = found.jobs.iter().map(|job| &job.state);
+    let mut jobs = found.jobs.iter();
     let now = clock::now();
     let next_attempt = found
         .jobs
@@ -130,10 +130,7 @@ fn summary(found: &Found, envelope: &Envelope) -> MailSummary {
             .collect(),
         state: state_of(found, now).unwrap_or(MailState::Delayed),
         next_attempt,
-        reason: states
-            .filter_map(JobState::reason)
-            .next()
-            .unwrap_or_default(),
+        reason: jobs.find_map(|job| core.reason_of(job)).unwrap_or_default(),
         tenant: envelope.tenant.clone(),
         account: envelope.account.clone(),
         tags: envelope.tags.clone(),
@@ -184,7 +181,7 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
     let Some(record) = read(core, &mut found)? else {
         return retired::details(core, queue_id);
     };
-    let summary = summary(&found, &record.envelope);
+    let summary = summary(core, &found, &record.envelope);
     let now = clock::now();
     let mut recipients: Vec<RecipientDetails> = found
         .jobs
@@ -197,22 +194,16 @@ pub(super) fn show(core: &Core, queue_id: QueueId) -> Result<MailDetails, QueueE
         })
         .map(|(job, recipient)| RecipientDetails {
             index: recipient.index,
-            route: Route {
-                class: job.state.class,
-                destination: job.state.destination.clone(),
-                store: job.state.store.clone(),
-                next_hop: job.state.next_hop.clone(),
-                rule: job.state.rule.clone(),
-            },
+            route: job.state.route(),
             state: job.state(now).filter(|_| recipient.is_pending()),
             attempts: job.state.attempts,
             next_attempt: next_attempt(job, now).filter(|_| recipient.is_pending()),
             outcome: match &recipient.progress {
                 Progress::Done(outcome) => Some(outcome.clone()),
-                Progress::Pending(Some(report)) => {
-                    Some(postroad_envelope::Outcome::Delayed(report.clone()))
-                }
-                Progress::Pending(None) | Progress::Dropped => None,
+                Progress::Pending(Some(report)) => Some(Outcome::Delayed(report.clone())),
+                // Nothing was tried; it may wait for its site.
+                Progress::Pending(None) => core.why_waits(job).map(Outcome::Delayed),
+                Progress::Dropped => None,
             },
         })
         .collect();

@@ -50,18 +50,18 @@ impl Config {
         if self.priority.minimum_share > MOST_MINIMUM_SHARE {
             return Err(ConfigError::MinimumShare(self.priority.minimum_share));
         }
-        let any = self.routes.iter().find(|rule| rule.domain == "*");
-        match any.and_then(|rule| rule.max_leases) {
-            Some(_) => Err(ConfigError::MaxLeasesOfAny),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// How leases are shared out.
     pub(crate) fn fairness(&self) -> Fairness {
-        let limits = self.routes.iter().rev().filter_map(|rule| {
-            let domain = Domain::parse(&rule.domain).ok()?;
-            Some((domain.a_label().to_owned(), rule.max_leases?))
+        let of_rules = self.routes.iter().rev().filter_map(|rule| {
+            let limit = rule.max_leases?;
+            Some(rule.domain.iter().map(move |domain| (domain, limit)))
+        });
+        let limits = of_rules.flatten().filter_map(|(domain, limit)| {
+            let domain = Domain::parse(domain).ok()?;
+            Some((domain.a_label().to_owned(), limit))
         });
         Fairness {
             aging_step: self.priority.aging.into(),
@@ -78,6 +78,7 @@ mod tests {
     use postroad_daemon::CommonConfig;
 
     use super::*;
+    use crate::RouteProblem;
 
     #[test]
     fn the_first_rule_of_a_domain_limits_it() {
@@ -110,6 +111,7 @@ mod tests {
         let share = refused("priority.minimum_share = 34");
         assert_eq!(share, ConfigError::MinimumShare(34));
         let any = r#"routes = [{ domain = "*", class = "relay", max_leases = 1 }]"#;
-        assert_eq!(refused(any), ConfigError::MaxLeasesOfAny);
+        let problem = RouteProblem::MaxLeases;
+        assert_eq!(refused(any), ConfigError::Route { at: 0, problem });
     }
 }

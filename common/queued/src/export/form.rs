@@ -5,6 +5,7 @@ mod write;
 
 use std::collections::BTreeMap;
 
+use postroad_envelope::Notify;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::write::outcome_of;
@@ -12,6 +13,14 @@ use super::mbox::Lines;
 
 /// The version of the lines.
 pub(super) const SCHEMA: u64 = 1;
+
+/// Beside FAILURE and DELAY alone: the client gave them. Without it they mean that it gave no NOTIFY.
+const SAID: &str = "said";
+const FAILURE_AND_DELAY: Notify = Notify::On {
+    success: false,
+    failure: true,
+    delay: true,
+};
 
 /// One line of `envelopes.jsonl`. Times are RFC 3339 in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +121,10 @@ pub(super) struct MailOutcome {
     pub(super) text: String,
     pub(super) remote: Option<MailRemote>,
     pub(super) reply: Option<MailReply>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stage: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cause: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +132,8 @@ pub(super) struct MailRemote {
     pub(super) name: String,
     pub(super) address: Option<String>,
     pub(super) tls: Option<MailTls>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tls_policy: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,5 +204,24 @@ impl Mail {
     /// Its id, as it stands there.
     pub fn queue_id(&self) -> &str {
         &self.queue_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_told_from_what_was_not() {
+        for (notify, words) in [
+            (Notify::Unsaid, "failure delay"),
+            (FAILURE_AND_DELAY, "failure delay said"),
+            (Notify::Never, "never"),
+        ] {
+            let written = write::notify_of(notify);
+            assert_eq!(written.join(" "), words);
+            assert_eq!(read::notify_from(&written).ok(), Some(notify));
+        }
+        assert!(read::notify_from(&["seldom".to_owned()]).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use postroad_envelope::{Filter, MailState, MailTraits, Outcome, QueueId, Route};
+use postroad_envelope::{Filter, MailState, MailTraits, Outcome, QueueId};
 use postroad_journal::{Location, Lsn, SegmentInfo};
 use postroad_queue::{Progress, RetiredContent, RetiredMail};
 use postroad_queue_client::{
@@ -119,6 +119,7 @@ pub(super) fn matches(filter: &Filter, mail: &RetiredMail, summary: &MailSummary
         && goes_to(&filter.recipient_domain)
         && reason.is_none_or(|part| summary.reason.to_lowercase().contains(part))
         && filter.hold_rule.is_none()
+        && filter.site.is_none()
 }
 
 /// Everything about a retired mail. Blocks.
@@ -131,13 +132,7 @@ pub(crate) fn details(core: &Core, queue_id: QueueId) -> Result<MailDetails, Que
         .flat_map(|job| job.recipients.iter().map(move |recipient| (job, recipient)))
         .map(|(job, recipient)| RecipientDetails {
             index: recipient.index,
-            route: Route {
-                class: job.class,
-                destination: job.destination.clone(),
-                store: job.store.clone(),
-                next_hop: job.next_hop.clone(),
-                rule: job.rule.clone(),
-            },
+            route: job.route(),
             state: None,
             attempts: job.attempts,
             next_attempt: None,

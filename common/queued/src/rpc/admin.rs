@@ -219,6 +219,42 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         Ok(Response::new(v1::ListHoldRulesResponse { rules }))
     }
 
+    async fn put_suppression(
+        &self,
+        request: Request<v1::Suppression>,
+    ) -> Answer<v1::ChangeResponse> {
+        let peer = operator(&request)?;
+        let mut one = convert::suppression_from_wire(request.into_inner());
+        one.by = asked_by(&peer, &one.by);
+        self.queue.put_suppression(one).await.map_err(refused)?;
+        Ok(Response::new(v1::ChangeResponse::default()))
+    }
+
+    async fn release_suppression(
+        &self,
+        request: Request<v1::Suppression>,
+    ) -> Answer<v1::ChangeResponse> {
+        let peer = operator(&request)?;
+        let wire = request.into_inner();
+        let (address, account) = (&wire.address, wire.account.as_deref());
+        let by = asked_by(&peer, &wire.by);
+        let released = self
+            .queue
+            .release_suppression(address, &wire.tenant, account, &by);
+        let mails = released.await.map_err(refused)?;
+        Ok(Response::new(v1::ChangeResponse { mails, busy: 0 }))
+    }
+
+    async fn list_suppressions(
+        &self,
+        request: Request<v1::ListSuppressionsRequest>,
+    ) -> Answer<v1::ListSuppressionsResponse> {
+        operator(&request)?;
+        let entries = self.queue.suppressions().await.map_err(refused)?;
+        let entries = entries.iter().map(convert::suppression_to_wire).collect();
+        Ok(Response::new(v1::ListSuppressionsResponse { entries }))
+    }
+
     async fn usage(&self, request: Request<v1::UsageRequest>) -> Answer<v1::UsageResponse> {
         operator(&request)?;
         let query = request.into_inner().try_into().map_err(invalid)?;
@@ -248,6 +284,23 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         let cleared = self.queue.clear_counters(keys, &by).await;
         let cleared = cleared.map_err(refused)?;
         Ok(Response::new(v1::ClearCountersResponse { cleared }))
+    }
+
+    async fn sites(&self, request: Request<v1::SitesRequest>) -> Answer<v1::SitesResponse> {
+        operator(&request)?;
+        let list = self.queue.sites(request.into_inner().into()).await;
+        Ok(Response::new(list.map_err(refused)?.into()))
+    }
+
+    async fn lift_site(
+        &self,
+        request: Request<v1::LiftSiteRequest>,
+    ) -> Answer<v1::LiftSiteResponse> {
+        let peer = operator(&request)?;
+        let v1::LiftSiteRequest { name, by } = request.into_inner();
+        let lifted = self.queue.lift_site(&name, &asked_by(&peer, &by)).await;
+        let sites = lifted.map_err(refused)?;
+        Ok(Response::new(v1::LiftSiteResponse { sites }))
     }
 
     async fn purge(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {

@@ -203,6 +203,22 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         let counted = self.queue.count(count).await.map_err(refused)?;
         Ok(Response::new((&counted).into()))
     }
+
+    async fn withdraw(
+        &self,
+        request: Request<v1::WithdrawRequest>,
+    ) -> Result<Response<v1::WithdrawResponse>, Status> {
+        require_role(&request, &[PeerRole::Msa])?;
+        let peer = peer_identity(&request)?.clone();
+        let asked = request.into_inner();
+        let queue_id = convert::queue_id("queue_id", &asked.queue_id).map_err(invalid)?;
+        if asked.account.is_empty() {
+            return Err(Status::invalid_argument("account: is missing"));
+        }
+        Gate::withdraw(&peer, &asked.account)?;
+        let withdrawn = self.queue.withdraw(queue_id, &asked.account).await;
+        Ok(Response::new(withdrawn.map_err(refused)?.into()))
+    }
 }
 
 /// Carries messages both ways until either end is gone; says why it ended.

@@ -10,7 +10,7 @@ use postroad_net::{OnlyAccounts, PeerIdentity, PeerRole};
 use tonic::Status;
 use tracing::warn;
 
-use crate::core::Front;
+use crate::{Config, core::Front};
 
 /// What roles allow, given what the directory says now.
 #[derive(Clone)]
@@ -25,10 +25,10 @@ impl Gate {
     pub fn submit(&self, peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status> {
         let directory = self.0.directory.current();
         let mut reason = "no role that submits";
+        let config = self.0.config();
         for role in peer.roles.iter() {
-            let allowed = self
-                .may_submit(role, envelope, &directory)
-                .and_then(|()| match role {
+            let allowed =
+                may_submit(&config, role, envelope, &directory).and_then(|()| match role {
                     PeerRole::Msa => may_write(&peer.only, envelope, &directory),
                     _ => Ok(()),
                 });
@@ -59,10 +59,24 @@ impl Gate {
         Err(Status::permission_denied("not allowed for this caller"))
     }
 
+    /// A program takes back what is of its accounts alone.
+    pub fn withdraw(peer: &PeerIdentity, account: &str) -> Result<(), Status> {
+        if !peer.only.is_limit() || peer.only.allow(account) {
+            return Ok(());
+        }
+        warn!(event = "rejected", peer = peer.name, role = %peer.roles, account, reason = "this caller takes back mail of some accounts, and not of this one");
+        Err(Status::permission_denied("not allowed for this caller"))
+    }
+
     /// Nobody makes or lifts a ban that another agent goes by.
     pub fn count(peer: &PeerIdentity, key: &Key) -> Result<(), Status> {
         let role = match key.kind() {
-            Kind::AuthFailed | Kind::Sent => PeerRole::Msa,
+            Kind::AuthFailed
+            | Kind::Guessed
+            | Kind::Home
+            | Kind::Sent
+            | Kind::SentMails
+            | Kind::SentBytes => PeerRole::Msa,
             Kind::Client => PeerRole::Mta,
         };
         if peer.roles.contains(role) {
@@ -71,65 +85,74 @@ impl Gate {
         warn!(event = "rejected", peer = peer.name, role = %peer.roles, %key, reason = "no role that counts it");
         Err(Status::permission_denied("not allowed for this caller"))
     }
+}
 
-    fn may_submit(
-        &self,
-        role: PeerRole,
-        envelope: &Envelope,
-        directory: &Directory,
-    ) -> Result<(), &'static str> {
-        let (account, origin) = (&envelope.account, &envelope.origin);
-        let identity = account.is_some() || origin.account.is_some();
-        let ours = |recipient: &Recipient| is_ours(recipient, directory);
-        if envelope.recipients.iter().any(names_a_socket) {
-            return Err("sockets of the MTA's host are for routes and operators to name");
-        }
-        match role {
-            PeerRole::Msa if account.is_none() => Err("an MSA names the account that submits"),
-            PeerRole::Msa if origin.account.is_some() && origin.account != *account => {
-                Err("an MSA names one account, for the mail and for its origin")
-            }
-            PeerRole::Msa => Ok(()),
-            // Nobody can log in at port 25, so no mail from there came by a log-in either.
-            PeerRole::Mta if identity || origin.protocol.is_authenticated() => {
-                Err("an MTA never claims an account")
-            }
-            PeerRole::Mta
-                if !self.is_relayed(envelope) && !envelope.recipients.iter().all(ours) =>
-            {
-                Err("an MTA submits for local recipients and what their aliases stand for")
-            }
-            PeerRole::Mta => Ok(()),
-            // What it hands on came to us as its origin tells, perhaps by a log-in; only the account is not its to name.
-            PeerRole::Mda if identity => Err("an MDA never claims an account"),
-            // A report, a redirected mail, or mail that came in by LMTP.
-            PeerRole::Mda
-                if envelope.reverse_path.is_null()
-                    || envelope
-                        .recipients
-                        .iter()
-                        .all(|r| r.original.is_some() || ours(r)) =>
-            {
-                Ok(())
-            }
-            PeerRole::Mda => Err("an MDA submits reports and redirected mail"),
-            PeerRole::Queued | PeerRole::Admin => Err("no role that submits"),
-        }
+/// Whether an agent of this role may submit the mail. `postroad explain` asks the same.
+pub(crate) fn may_submit(
+    config: &Config,
+    role: PeerRole,
+    envelope: &Envelope,
+    directory: &Directory,
+) -> Result<(), &'static str> {
+    let (account, origin) = (&envelope.account, &envelope.origin);
+    let identity = account.is_some() || origin.account.is_some();
+    let ours = |recipient: &Recipient| is_ours(recipient, directory);
+    if envelope.recipients.iter().any(names_a_socket) {
+        return Err("sockets of the MTA's host are for routes and operators to name");
     }
+    match role {
+        PeerRole::Msa if account.is_none() => Err("an MSA names the account that submits"),
+        PeerRole::Msa if origin.account.is_some() && origin.account != *account => {
+            Err("an MSA names one account, for the mail and for its origin")
+        }
+        PeerRole::Msa => Ok(()),
+        // Nobody can log in at port 25, so no mail from there came by a log-in either.
+        PeerRole::Mta if identity || origin.protocol.is_authenticated() => {
+            Err("an MTA never claims an account")
+        }
+        PeerRole::Mta if is_own_report(envelope) => Ok(()),
+        PeerRole::Mta if !is_relayed(config, envelope) && !envelope.recipients.iter().all(ours) => {
+            Err("an MTA submits for local recipients and what their aliases stand for")
+        }
+        PeerRole::Mta => Ok(()),
+        // What it hands on came to us as its origin tells, perhaps by a log-in; only the account is not its to name.
+        PeerRole::Mda if identity => Err("an MDA never claims an account"),
+        // A report, a redirected mail, or mail that came in by LMTP.
+        PeerRole::Mda
+            if envelope.reverse_path.is_null()
+                || envelope
+                    .recipients
+                    .iter()
+                    .all(|r| r.original.is_some() || ours(r)) =>
+        {
+            Ok(())
+        }
+        PeerRole::Mda => Err("an MDA submits reports and redirected mail"),
+        PeerRole::Queued | PeerRole::Admin => Err("no role that submits"),
+    }
+}
 
-    /// Whether the mail came from one of our relay networks, or from a client known by its certificate: the MTA says so, and
-    /// whoever is an MTA is believed. A client that a neighbour only told of counts for nothing here, else any of them could be
-    /// anybody; the certificate is always that of who is connected to us.
-    fn is_relayed(&self, envelope: &Envelope) -> bool {
-        let origin = &envelope.origin;
-        let client = origin.peer.or(origin.client);
-        let config = self.0.config();
-        let verified = envelope.origin.tls.as_ref();
-        let verified = verified.and_then(|tls| tls.verified.as_deref());
-        let mut known = config.relay_certificates.iter();
-        client.is_some_and(|client| config.relay_networks.contains(client.ip()))
-            || verified.is_some_and(|name| known.any(|client| client.is(name)))
-    }
+/// Whether the mail came from one of our relay networks, or from a client known by its certificate: the MTA says so, and
+/// whoever is an MTA is believed. A client that a neighbour only told of counts for nothing here, else any of them could be
+/// anybody; the certificate is always that of who is connected to us.
+fn is_relayed(config: &Config, envelope: &Envelope) -> bool {
+    let origin = &envelope.origin;
+    let client = origin.peer.or(origin.client);
+    let verified = envelope.origin.tls.as_ref();
+    let verified = verified.and_then(|tls| tls.verified.as_deref());
+    let mut known = config.relay_certificates.iter();
+    client.is_some_and(|client| config.relay_networks.contains(client.ip()))
+        || verified.is_some_and(|name| known.any(|client| client.is(name)))
+}
+
+/// Whether the mail is a report of the agent's own (RFC 8460): made here, so it came from no client; to one recipient, and
+/// nobody is to hear of its failure.
+fn is_own_report(envelope: &Envelope) -> bool {
+    let origin = &envelope.origin;
+    envelope.reverse_path.is_null()
+        && envelope.recipients.len() == 1
+        && origin.client.is_none()
+        && origin.peer.is_none()
 }
 
 /// An agent has seen to it that an account uses its own senders. Of a program the queue sees to it: the limit is there since the

@@ -4,9 +4,11 @@
 //! store only once that worker has said that it did not: otherwise the mail would be filed in both. Its worker is given
 //! the job again, looks into its ledger, and settles it or gives it back ([`follow`]).
 
+use std::{borrow::Borrow, cell::OnceCell};
+
 use postroad_address::Domain;
 use postroad_directory::Directory;
-use postroad_envelope::{Filter, QueueId, Route, RouteClass, StoreName};
+use postroad_envelope::{Envelope, Filter, QueueId, Route, RouteClass, StoreName};
 use postroad_queue::{Instruction, JobKey, JobState, Listing, MailPlace, MailSummary, QueueError};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
@@ -115,50 +117,49 @@ fn route_of(
     state: &JobState,
     stores: bool,
 ) -> Option<Route> {
+    let read = OnceCell::new();
+    let envelope = || read.get_or_init(|| envelope_of(core, &mail.mail)).as_ref();
     let route = match follows_table(&state.rule) {
         true => {
             let domain = Domain::parse(&state.destination).ok()?;
-            router.route_domain(&domain, |domain| directory.is_local_domain(domain))
+            let is_local = |domain: &_| directory.is_local_domain(domain);
+            // All of a job are of one domain, and of one mail, so one rule fits them all. Where the mail cannot be read, the job
+            // stays as it is.
+            let known = match router.asks_mail() {
+                true => Some(envelope()?),
+                false => None,
+            };
+            router.route_domain(known, &domain, is_local).route
         }
-        false => Route {
-            class: state.class,
-            destination: state.destination.clone(),
-            store: state.store.clone(),
-            next_hop: state.next_hop.clone(),
-            rule: state.rule.clone(),
-        },
+        false => state.route(),
     };
     // A mail that was accepted is not thrown away since a rule changed.
     if route.class == RouteClass::Discard {
         return None;
     }
     let route = routing::in_store(route, || match stores {
-        true => store_of(core, directory, &mail.mail, state),
+        true => store_of(directory, state, envelope),
         false => state.store.clone(),
     });
-    let same = route.class == state.class
-        && route.next_hop == state.next_hop
-        && route.store == state.store;
-    (!same).then_some(route)
+    (!route.leads_like(&state.route())).then_some(route)
 }
 
 /// The store of those of a job who are still to get the mail: the one it is of, as long as it is any of theirs, else that of the
 /// first of them. A job is never divided, so where its recipients are of several stores it goes to one after the other. Blocks.
-pub(crate) fn store_of(
-    core: &Core,
+pub(crate) fn store_of<E: Borrow<Envelope>>(
     directory: &Directory,
-    mail: &MailPlace,
     state: &JobState,
+    envelope: impl FnOnce() -> Option<E>,
 ) -> StoreName {
     if !directory.has_stores() {
         return StoreName::default();
     }
-    let Some(envelope) = envelope_of(core, mail) else {
+    let Some(envelope) = envelope() else {
         return state.store.clone();
     };
     let recipients = state
         .pending()
-        .filter_map(|index| envelope.recipient(index));
+        .filter_map(|index| envelope.borrow().recipient(index));
     let mut first = None;
     for recipient in recipients {
         let store = directory.store_of(&recipient.address);
@@ -170,7 +171,8 @@ pub(crate) fn store_of(
     first.unwrap_or_else(|| state.store.clone())
 }
 
-fn envelope_of(core: &Core, mail: &MailPlace) -> Option<postroad_envelope::Envelope> {
+/// The envelope of a mail, if it can be read. Blocks.
+pub(crate) fn envelope_of(core: &Core, mail: &MailPlace) -> Option<Envelope> {
     let mut read = core.record_of(mail);
     for _ in 0..TRIES {
         match read {

@@ -96,7 +96,11 @@ impl House {
 
     async fn verifier(&mut self, account: &str) -> Result<String, Status> {
         let (account, mechanism) = (account.to_owned(), "PLAIN".to_owned());
-        let request = VerifierRequest { account, mechanism };
+        let request = VerifierRequest {
+            account,
+            mechanism,
+            app_password: None,
+        };
         let answer = self.client.verifier(request).await?.into_inner();
         assert_eq!((&answer.may_send_as, answer.disabled), (&Vec::new(), false));
         assert!(answer.generation > 0 && answer.max_age_ms > 0);
@@ -249,7 +253,8 @@ async fn verifiers_are_given_so_often_and_by_mechanisms_that_have_them() {
     let mut house = House::with(PeerRole::Msa, folder, config).await;
     let odd = VerifierRequest {
         account: "alice@local.test".to_owned(),
-        mechanism: "SCRAM-SHA-256".to_owned(),
+        mechanism: "ANONYMOUS".to_owned(),
+        app_password: None,
     };
     let refused = house.client.verifier(odd).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);

@@ -44,12 +44,9 @@ fn accept_and_end(queue: &Path, envelope: &Envelope) {
     let newcomers = Newcomers::new(RetrySchedule::default(), Arc::default(), now);
     newcomers.learnt_since(Timestamp::default());
     let content = Content::Inline(Bytes::from_static(b"\r\nhi"));
-    let route = |_: &Envelope, to: &postroad_envelope::Recipient| postroad_envelope::Route {
-        store: postroad_envelope::StoreName::default(),
-        class: RouteClass::Relay,
-        destination: to.address.domain().a_label().to_owned(),
-        next_hop: None,
-        rule: "mx".to_owned(),
+    let route = |_: &Envelope, to: &postroad_envelope::Recipient| {
+        let domain = to.address.domain().a_label();
+        postroad_envelope::Route::new(RouteClass::Relay, domain, "mx")
     };
     let admitted = newcomers.prepare_insert(envelope.clone(), content, now, &route);
     let Ok(Reception::Answer(Admission::New(prepared))) = admitted else {
@@ -103,12 +100,7 @@ async fn a_rule_holds_what_a_start_accepted_that_ended_before_it_knew_the_rules(
 async fn what_a_route_held_is_held_by_its_rule_once_that_lets_it_go() {
     let mut config = config();
     config.foreign = Foreign::Hold;
-    config.routes = vec![RouteRule {
-        domain: "kept.test".to_owned(),
-        class: RouteClass::Hold,
-        next_hop: None,
-        max_leases: None,
-    }];
+    config.routes = vec![RouteRule::new("kept.test", RouteClass::Hold)];
     let stack = Stack::with(config).await;
     for domain in ["odd.test", "kept.test"] {
         stack

@@ -41,18 +41,23 @@ fn all() -> Which {
 /// What a `kill -9` leaves of the queue, without its index.
 fn remains(stack: &Stack, to: &Path) {
     copy(&stack.folder.path().join("state/queue"), to);
-    fs::remove_dir_all(to.join("index")).unwrap();
     fs::remove_file(to.join("LOCK")).unwrap();
 }
 
+/// The queue runs meanwhile: what it replaced since the folder was read is not there any more, and its index never stands still.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
+        match entry.file_type() {
+            _ if entry.file_name() == "index" => {}
+            Ok(kind) if kind.is_dir() => copy(&entry.path(), &to),
+            Ok(_) => match fs::copy(entry.path(), to) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            },
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
         }
     }
 }

@@ -160,10 +160,8 @@ async fn routes_follow_the_table_then_our_domains() {
 fn rule(domain: &str, class: RouteClass, next_hop: Option<&str>) -> RouteRule {
     let next_hop = next_hop.map(|text| text.parse().unwrap());
     RouteRule {
-        domain: domain.to_owned(),
-        class,
         next_hop,
-        max_leases: None,
+        ..RouteRule::new(domain, class)
     }
 }
 

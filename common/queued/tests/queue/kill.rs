@@ -43,7 +43,7 @@ const ROUNDS: u64 = 100;
 /// For the next word of a child, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// What a run of [`ROUNDS`] must have met, or it proves less than it says.
-const MET: [&str; 40] = [
+const MET: [&str; 41] = [
     "acknowledged",
     "ended",
     "failed",
@@ -54,6 +54,7 @@ const MET: [&str; 40] = [
     "operator-fail",
     "operator-expire",
     "operator-drop",
+    "withdrawn",
     "handed-back",
     "stream-lost",
     "resumed",
@@ -113,12 +114,7 @@ fn kill_config() -> postroad_queued::Config {
     config.lease.duration = Interval::millis(400);
     config.lease.resume_grace = Interval::millis(300);
     config.dsn.gather = Interval::millis(50);
-    let rule = |domain: &str, class| postroad_queued::RouteRule {
-        domain: domain.to_owned(),
-        class,
-        next_hop: None,
-        max_leases: None,
-    };
+    let rule = postroad_queued::RouteRule::new;
     config.routes = vec![
         rule("kept.test", RouteClass::Hold),
         rule("gone.test", RouteClass::Discard),

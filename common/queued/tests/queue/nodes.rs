@@ -288,9 +288,11 @@ impl Handler for Deliverer {
         let _ = self.told.send((lease.envelope.queue_id, now));
         Verdict::Settle(Settlement {
             elsewhere: Vec::new(),
+            timed: Vec::new(),
+            reporting: Vec::new(),
             lease: lease.lease,
             outcomes: outcomes.collect(),
-            site: None,
+            sites: Vec::new(),
             started_at: lease.envelope.received_at,
         })
     }

@@ -14,6 +14,7 @@ use crate::setup::{Stack, Worker, common, config, mail, start_when_free, submit}
 fn at_most(leases: u32) -> Config {
     let mut config = config();
     config.destination.max_leases = leases;
+    config.sites.enabled = true;
     config
 }
 
@@ -27,6 +28,7 @@ async fn what_waits_for_a_larger_limit_is_given_out() {
     }
     worker.say(WorkUp::Credits(2)).await;
     let first = worker.next_lease().await;
+    worker.found_site(&first, "mx.far.test").await;
     stack.queue.renew(at_most(2));
     let second = worker.next_lease().await;
     assert_ne!(first.envelope.queue_id, second.envelope.queue_id);
@@ -57,7 +59,9 @@ async fn a_change_while_the_queue_catches_up_holds_from_its_first_lease() {
     queue.caught_up().await;
     let mut worker = Worker::connect(&queue, &[RouteClass::Relay]).await;
     worker.say(WorkUp::Credits(2)).await;
-    let (first, second) = (worker.next_lease().await, worker.next_lease().await);
+    let first = worker.next_lease().await;
+    worker.found_site(&first, "mx.far.test").await;
+    let second = worker.next_lease().await;
     assert_ne!(first.envelope.queue_id, second.envelope.queue_id);
     drop(worker);
     stop.cancel();

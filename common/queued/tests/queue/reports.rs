@@ -1,12 +1,15 @@
 //! What senders are told.
 
+use postroad_address::Mailbox;
 use postroad_daemon::Interval;
-use postroad_envelope::{Notify, RouteClass};
+use postroad_envelope::{EditPlace, HeaderEdit, Notify, Recipient, RecipientIndex, RouteClass};
 use postroad_queue_client::{Lease, QueueAdmin, QueueService, SettleResult};
 
 use tokio::time::timeout;
 
-use crate::setup::{PATIENCE, Stack, Worker, config, delayed, delivered, failed, mail, submit};
+use crate::setup::{
+    PATIENCE, Stack, Worker, config, delayed, delivered, failed, mail, relayed, submit,
+};
 
 const ALL: &[RouteClass] = &[RouteClass::Local, RouteClass::Relay];
 
@@ -151,6 +154,163 @@ async fn notify_decides_who_is_told_of_what() {
     let content = text(&worker.lease().await);
     assert!(content.contains("Action: delivered"), "{content}");
     assert!(!content.contains("never@far.test"), "{content}");
+    stack.stop().await;
+}
+
+const SUCCESS: Notify = Notify::On {
+    success: true,
+    failure: true,
+    delay: true,
+};
+
+/// RFC 3461 §5.2.1 and §5.2.2.
+#[tokio::test(flavor = "multi_thread")]
+async fn relayed_mail_is_reported_where_the_next_host_does_not_report() {
+    let stack = Stack::new().await;
+    let mut envelope = mail("alice@local.test", &["dsn@far.test", "none@far.test"]);
+    envelope.envid = Some("envelope 7".to_owned());
+    envelope.header_edits.push(HeaderEdit::Add {
+        place: EditPlace::Bottom,
+        field: b"Message-ID: <7@local.test>\r\n".to_vec(),
+    });
+    for recipient in &mut envelope.recipients {
+        recipient.notify = SUCCESS;
+    }
+    submit(&stack.queue, &envelope, b"Subject: s\r\n\r\nhi")
+        .await
+        .unwrap();
+    let mut worker = Worker::connect(&stack.queue, ALL).await;
+    let lease = worker.lease().await;
+    let all = [0, 1].map(|index| (RecipientIndex(index), relayed()));
+    let settled = worker
+        .settle_reporting(lease.lease, all.into(), vec![RecipientIndex(0)])
+        .await;
+    assert_eq!(settled, SettleResult::Durable);
+    let content = text(&worker.lease().await);
+    for expected in [
+        "Subject: Relayed: your mail to none@far.test",
+        "Original-Envelope-Id: envelope 7",
+        "Action: relayed",
+        "Status: 2.0.0",
+        "text/rfc822-headers",
+        "\r\nSubject: s\r\nMessage-ID: <7@local.test>\r\n",
+    ] {
+        assert!(
+            content.contains(expected),
+            "{expected} is missing in\n{content}"
+        );
+    }
+    assert!(!content.contains("dsn@far.test"), "{content}");
+    stack.stop().await;
+}
+
+/// RFC 3461 §5.2.7.3.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_stands_for_several_is_reported_once_as_expanded() {
+    let stack = Stack::new().await;
+    let mut envelope = mail(
+        "alice@local.test",
+        &["x@far.test", "y@far.test", "z@far.test"],
+    );
+    for recipient in &mut envelope.recipients[..2] {
+        recipient.original = Mailbox::parse("team@local.test").ok();
+        recipient.notify = SUCCESS;
+    }
+    submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
+    let mut worker = Worker::connect(&stack.queue, ALL).await;
+    // Of the report, and of the mail behind it.
+    let (mut report, mut lease) = (None, None);
+    for _ in 0..2 {
+        let next = worker.lease().await;
+        match next.envelope.reverse_path.is_null() {
+            true => report = Some(next),
+            false => lease = Some(next),
+        }
+    }
+    let (report, lease) = (report.unwrap(), lease.unwrap());
+    let content = text(&report);
+    for expected in [
+        "Subject: Passed on: your mail to team@local.test",
+        "Final-Recipient: rfc822; team@local.test",
+        "Action: expanded",
+    ] {
+        assert!(
+            content.contains(expected),
+            "{expected} is missing in\n{content}"
+        );
+    }
+    assert!(
+        !content.contains("far.test"),
+        "where it led to is not told:\n{content}"
+    );
+    let asks = |one: &Recipient| matches!(one.notify, Notify::On { success: true, .. });
+    assert!(!lease.envelope.recipients.iter().any(asks), "{lease:?}");
+    worker.settle(&report, &delivered()).await;
+    worker.settle(&lease, &relayed()).await;
+    assert_eq!(
+        stack.queue.list(Default::default()).await.unwrap().mails,
+        []
+    );
+    stack.stop().await;
+}
+
+/// RFC 3461 §5.2.5: once, and only who wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_takes_long_is_reported_once() {
+    let mut config = config();
+    config.dsn.delay_after = Interval::millis(1);
+    config.retry.first = Interval::millis(50);
+    let stack = Stack::with(config).await;
+    let mut envelope = mail("alice@local.test", &["x@far.test", "silent@far.test"]);
+    envelope.recipients[1].notify = Notify::On {
+        success: false,
+        failure: true,
+        delay: false,
+    };
+    submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
+    let mut worker = Worker::connect(&stack.queue, ALL).await;
+    let mut reports = Vec::new();
+    for _ in 0..4 {
+        let lease = worker.lease().await;
+        match lease.envelope.reverse_path.is_null() {
+            true => {
+                reports.push(text(&lease));
+                worker.settle(&lease, &delivered()).await;
+            }
+            false => drop(worker.settle(&lease, &delayed()).await),
+        }
+    }
+    let [content] = &reports[..] else {
+        panic!("{} reports", reports.len())
+    };
+    for expected in [
+        "Subject: Delayed: your mail to x@far.test",
+        "Action: delayed",
+        "Will-Retry-Until: ",
+    ] {
+        assert!(
+            content.contains(expected),
+            "{expected} is missing in\n{content}"
+        );
+    }
+    assert!(!content.contains("silent@far.test"), "{content}");
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_of_delays_where_that_is_off() {
+    let mut config = config();
+    config.dsn.delay_after = Interval::seconds(0);
+    config.retry.first = Interval::millis(20);
+    let stack = Stack::with(config).await;
+    let envelope = mail("alice@local.test", &["x@far.test"]);
+    submit(&stack.queue, &envelope, b"\r\nhi").await.unwrap();
+    let mut worker = Worker::connect(&stack.queue, ALL).await;
+    for _ in 0..3 {
+        let lease = worker.lease().await;
+        assert!(!lease.envelope.reverse_path.is_null());
+        worker.settle(&lease, &delayed()).await;
+    }
     stack.stop().await;
 }
 

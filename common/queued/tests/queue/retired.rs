@@ -5,14 +5,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{
-    Ending, Envelope, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RouteClass,
+    Cause, Ending, Envelope, Filter, MailState, Outcome, QueueId, QueueIdPrefix, RouteClass,
 };
 use postroad_queue_client::{
     Change, ListQuery, MailSummary, QueueAdmin, QueueError, QueueService, collect_content,
 };
 use postroad_queued::{KeptContent, LocalQueue};
 
-use crate::setup::{Stack, Worker, change, config, delivered, failed, mail, submit};
+use crate::setup::{Stack, Worker, because, change, config, delivered, failed, mail, submit};
 
 const LOCAL: &[RouteClass] = &[RouteClass::Local];
 
@@ -108,7 +108,8 @@ async fn what_ended_is_listed_and_shown_and_contents_of_failures_are_kept() {
     let details = stack.queue.show(lost.queue_id).await.unwrap();
     assert_eq!(details.summary, listed[1]);
     assert_eq!(details.envelope.recipients, lost.recipients);
-    assert_eq!(details.recipients[0].outcome, Some(failed()));
+    let why = because(Cause::MailboxUnknown, failed());
+    assert_eq!(details.recipients[0].outcome, Some(why));
     assert_eq!(details.attempts.len(), 1);
     let octets = content(&stack.queue, lost.queue_id).await.unwrap();
     assert_eq!(octets, "Subject: lost\r\n\r\n");

@@ -92,6 +92,7 @@ impl Served {
             classes: classes.to_vec(),
             held: Vec::new(),
             former: None,
+            joins: false,
         };
         match self.remote.work(hello).await {
             Ok(mut channel) => {
@@ -198,6 +199,14 @@ async fn an_mta_brings_mail_for_us_and_for_whom_our_aliases_name() {
     );
     far.recipients[0].original = Some("team@local.test".parse().unwrap());
     assert!(served.submit(&far).await.is_ok());
+    // RFC 8460: a report of its own, and nothing that only looks like one.
+    let report = || mail("", &["tls@far.test"]);
+    assert!(served.submit(&report()).await.is_ok());
+    let mut received = report();
+    received.origin.client = Some("192.0.2.9:2525".parse().unwrap());
+    assert!(refused(&served.submit(&received).await), "no open relay");
+    let two = mail("", &["tls@far.test", "x@far.test"]);
+    assert!(refused(&served.submit(&two).await));
     assert!(served.works(&[RouteClass::Relay, RouteClass::Lmtp]).await);
     assert!(!served.works(&[RouteClass::Relay, RouteClass::Local]).await);
     served.end().await;

@@ -12,17 +12,20 @@ use postroad_address::ReversePath;
 use postroad_daemon::{ByteSize, CommonConfig, Interval};
 use postroad_directory::DirectoryHandle;
 use postroad_envelope::{
-    Envelope, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass, StatusReport,
-    Timestamp,
+    Cause, Envelope, LeaseRef, Outcome, QueueId, Recipient, RecipientIndex, RouteClass,
+    StatusReport, Timestamp,
 };
 use postroad_journal::JournalError;
 use postroad_metrics::Metrics;
 use postroad_queue_client::{
-    Accepted, Change, Completion, Filter, FormerStream, HeldLease, Lease, QueueAdmin, QueueError,
-    QueueService, SettleResult, Settlement, WorkChannel, WorkDown, WorkHello, WorkUp,
+    Accepted, Change, Completion, Filter, FormerStream, HeldLease, Lease, Permit, Permitted,
+    QueueAdmin, QueueError, QueueService, SettleResult, Settlement, SiteTry, WorkChannel, WorkDown,
+    WorkHello, WorkUp,
 };
 use postroad_queued::{Config, LocalQueue, RunningQueue, ServeError, start};
-use postroad_reply::{BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, EnhancedStatusCode, NO_ANSWER_4_4_1};
+use postroad_reply::{
+    BAD_MAILBOX_5_1_1, DELIVERED_2_6_0, EnhancedStatusCode, NO_ANSWER_4_4_1, SUCCESS_2_0_0,
+};
 use tempfile::TempDir;
 use tokio::{
     task::JoinHandle,
@@ -211,6 +214,24 @@ pub async fn change(
 }
 
 /// A worker by hand.
+fn hello(
+    agent: &str,
+    classes: &[RouteClass],
+    held: &[LeaseRef],
+    former: Option<FormerStream>,
+) -> WorkHello {
+    WorkHello {
+        stores: Vec::new(),
+        agent: agent.to_owned(),
+        version: "0".to_owned(),
+        host: "localhost".to_owned(),
+        classes: classes.to_vec(),
+        held: held.iter().map(|&lease| HeldLease { lease }).collect(),
+        former,
+        joins: false,
+    }
+}
+
 pub struct Worker {
     pub channel: WorkChannel,
     /// Of the queue's start.
@@ -248,20 +269,29 @@ impl Worker {
         held: &[LeaseRef],
         former: Option<FormerStream>,
     ) -> Self {
+        Self::enter(queue, hello(agent, classes, held, former)).await
+    }
+
+    /// One that carries out jobs of one mail together.
+    pub async fn joining(
+        queue: &dyn QueueService,
+        classes: &[RouteClass],
+        held: &[LeaseRef],
+    ) -> Self {
         let hello = WorkHello {
-            stores: Vec::new(),
-            agent: agent.to_owned(),
-            version: "0".to_owned(),
-            host: "localhost".to_owned(),
-            classes: classes.to_vec(),
-            held: held.iter().map(|&lease| HeldLease { lease }).collect(),
-            former,
+            joins: true,
+            ..hello("test@localhost", classes, held, None)
         };
+        Self::enter(queue, hello).await
+    }
+
+    async fn enter(queue: &dyn QueueService, hello: WorkHello) -> Self {
         let mut channel = queue.work(hello).await.unwrap();
         let Some(Ok(WorkDown::Welcome {
             epoch,
             stream,
             resumed,
+            ..
         })) = channel.down.next().await
         else {
             panic!("no welcome")
@@ -296,6 +326,23 @@ impl Worker {
         }
     }
 
+    /// As a worker that looked its mail hosts up: it may connect there, and its destination has turns again.
+    pub async fn found_site(&mut self, lease: &Lease, site: &str) {
+        let permit = Permit {
+            request: 7,
+            site: site.to_owned(),
+            connections: 1,
+            lease: lease.lease,
+        };
+        self.say(WorkUp::Permit(permit)).await;
+        let permitted = Permitted {
+            request: 7,
+            connections: 1,
+            retry_after: Duration::ZERO,
+        };
+        assert_eq!(self.hear().await, WorkDown::Permitted(permitted));
+    }
+
     /// The absence of an event has no event to wait for: waits a moment.
     pub async fn expect_nothing(&mut self, moment: Duration) {
         if let Ok(heard) = timeout(moment, self.channel.down.next()).await {
@@ -314,7 +361,17 @@ impl Worker {
         lease: LeaseRef,
         outcomes: Vec<(RecipientIndex, Outcome)>,
     ) -> SettleResult {
-        self.settle_by(None, lease, outcomes).await
+        self.settle_by(None, lease, outcomes, Vec::new()).await
+    }
+
+    /// As a worker that gave the mail to hosts that report these recipients' success.
+    pub async fn settle_reporting(
+        &mut self,
+        lease: LeaseRef,
+        outcomes: Vec<(RecipientIndex, Outcome)>,
+        reporting: Vec<RecipientIndex>,
+    ) -> SettleResult {
+        self.settle_by(None, lease, outcomes, reporting).await
     }
 
     /// As a worker that found these mail hosts.
@@ -324,7 +381,8 @@ impl Worker {
         lease: LeaseRef,
         outcomes: Vec<(RecipientIndex, Outcome)>,
     ) -> SettleResult {
-        self.settle_by(Some(site.to_owned()), lease, outcomes).await
+        let site = Some(site.to_owned());
+        self.settle_by(site, lease, outcomes, Vec::new()).await
     }
 
     async fn settle_by(
@@ -332,13 +390,19 @@ impl Worker {
         site: Option<String>,
         lease: LeaseRef,
         outcomes: Vec<(RecipientIndex, Outcome)>,
+        reporting: Vec<RecipientIndex>,
     ) -> SettleResult {
         let started_at = Timestamp::from(std::time::SystemTime::now());
         let settlement = Settlement {
             elsewhere: Vec::new(),
+            reporting,
+            timed: Vec::new(),
             lease,
             outcomes,
-            site,
+            sites: site
+                .into_iter()
+                .map(|site| SiteTry { site, result: None })
+                .collect(),
             started_at,
         };
         self.say(WorkUp::Settle(settlement)).await;
@@ -362,8 +426,18 @@ pub fn delivered() -> Outcome {
     Outcome::Delivered(report(DELIVERED_2_6_0, "filed"))
 }
 
+pub fn relayed() -> Outcome {
+    Outcome::Relayed(report(SUCCESS_2_0_0, "mx.far.test took it"))
+}
+
 pub fn delayed() -> Outcome {
     Outcome::Delayed(report(NO_ANSWER_4_4_1, "nobody answers"))
+}
+
+/// As the queue keeps an outcome, with the cause it finds.
+pub fn because(cause: Cause, mut outcome: Outcome) -> Outcome {
+    outcome.report_mut().cause = Some(cause);
+    outcome
 }
 
 pub fn failed() -> Outcome {

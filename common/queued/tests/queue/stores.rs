@@ -47,12 +47,14 @@ async fn worker(stack: &Stack, stores: &[&str]) -> Worker {
         stores: stores.iter().map(|name| name.parse().unwrap()).collect(),
         held: Vec::new(),
         former: None,
+        joins: false,
     };
     let mut channel = stack.queue.work(hello).await.unwrap();
     let Some(Ok(WorkDown::Welcome {
         epoch,
         stream,
         resumed,
+        ..
     })) = channel.down.next().await
     else {
         panic!("no welcome")
@@ -229,9 +231,11 @@ async fn of_one_job_each_recipient_goes_to_its_store_once() {
     let settlement = Settlement {
         lease: lease.lease,
         outcomes: vec![(RecipientIndex(0), delivered())],
-        site: None,
+        sites: Vec::new(),
         started_at: Timestamp::from(std::time::SystemTime::now()),
         elsewhere: vec![RecipientIndex(1)],
+        timed: Vec::new(),
+        reporting: Vec::new(),
     };
     default.say(WorkUp::Settle(settlement)).await;
     let lease = b.lease().await;

@@ -5,14 +5,16 @@ use std::{path::PathBuf, time::Duration};
 use futures::StreamExt as _;
 use postroad_daemon::{ByteSize, Interval};
 use postroad_envelope::{
-    Event, EventKind, Origin, Protocol, QueueId, RouteClass, Timestamp, TlsFacts,
+    Cause, Event, EventKind, Origin, Protocol, QueueId, RouteClass, Timestamp, TlsFacts,
 };
 use postroad_queue_client::{
     QueueAdmin, QueueError, QueueService, WatchQuery, WatchStream, Watched,
 };
 use tokio::time::timeout;
 
-use crate::setup::{PATIENCE, Stack, Worker, config, delayed, delivered, failed, mail, submit};
+use crate::setup::{
+    PATIENCE, Stack, Worker, because, config, delayed, delivered, failed, mail, submit,
+};
 
 const RELAY: &[RouteClass] = &[RouteClass::Relay];
 
@@ -76,7 +78,8 @@ async fn the_life_of_a_mail_is_told_in_order_and_again_after_a_restart() {
     worker.settle(&lease, &delayed()).await;
     let shown = stack.queue.show(id).await.unwrap().attempts;
     assert_eq!((shown.len(), shown[0].number), (1, 1));
-    assert_eq!(shown[0].outcomes[0].1, delayed());
+    let why = because(Cause::Connection, delayed());
+    assert_eq!(shown[0].outcomes[0].1, why);
 
     let before = stack.queue.trace(id).await.unwrap();
     assert_eq!(

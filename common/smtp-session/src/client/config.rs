@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use postroad_sasl::Password;
+use postroad_sasl::{Mechanism, Password};
 use postroad_smtp::HeloName;
 
 use super::Stage;
 
 /// How we present ourselves to a host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
     /// Our name in EHLO.
     pub helo_name: HeloName,
@@ -14,11 +14,14 @@ pub struct ClientConfig {
     pub lmtp: bool,
     /// Whether to use STARTTLS.
     pub tls: TlsUse,
-    /// Name and password, where the host asks for them.
+    /// Name and password, or token, where the host asks for them.
     pub auth: Option<(String, Password)>,
+    /// By what mechanisms, in whatever order: the strongest that is offered is taken, and none beside these. Default: all that are for
+    /// passwords; for a token those of [`Mechanism::BY_TOKEN`] must be named.
+    pub mechanisms: Vec<Mechanism>,
     /// A password is shown to a host without TLS, too; default no.
     pub auth_without_tls: bool,
-    /// BDAT instead of DATA where CHUNKING and PIPELINING are offered; default no, since DATA works everywhere.
+    /// BDAT instead of DATA where CHUNKING and PIPELINING are offered; default no.
     pub chunking: bool,
     /// How long to wait.
     pub timeouts: ClientTimeouts,
@@ -94,6 +97,7 @@ impl ClientConfig {
             lmtp: false,
             tls: TlsUse::IfOffered,
             auth: None,
+            mechanisms: Mechanism::BY_PASSWORD.to_vec(),
             auth_without_tls: false,
             chunking: false,
             timeouts: ClientTimeouts::default(),

@@ -1,79 +1,25 @@
 //! One mail: its envelope, commands and what becomes of each recipient.
 
+mod book;
+mod fit;
+mod mail;
+
 use std::collections::VecDeque;
 
-use postroad_address::{Domain, ForwardPath, Mailbox, ReversePath};
-use postroad_envelope::{BodyKind, Notify, OriginalRecipient, Ret};
-use postroad_reply::{
-    CONVERSION_NEEDED_5_6_3, EnhancedStatusCode, NEEDS_SMTPUTF8_5_6_7, Reply, Severity,
-    TOO_LARGE_5_3_4,
-};
-use postroad_smtp::{Command, Extension, MailParams, RcptParams};
+use postroad_envelope::BodyKind;
+use postroad_reply::{Reply, Severity};
+use postroad_smtp::{Command, Extension, RcptParams};
 
+use self::book::refused;
+pub use self::mail::{OutgoingMail, OutgoingRecipient, RecipientResult};
+use super::deliver_by::Timing;
 use super::{ClientError, ClientSession, Encoder, Phase, Progress, Stage};
 
 /// Commands under way at a time: their replies fit into any socket buffer, so that neither side blocks the other
 /// (RFC 2920 §3.1).
 const WINDOW: usize = 64;
-
-/// A mail to be sent; what the host does not offer is left out where that is allowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutgoingMail {
-    /// MAIL FROM.
-    pub reverse_path: ReversePath,
-    /// RCPT TO; at least one.
-    pub recipients: Vec<OutgoingRecipient>,
-    /// Octets of the content, header edits applied.
-    pub size: u64,
-    /// BODY. Content declared as 8BITMIME is never sent to a host without it (5.6.3); content of which nothing was
-    /// said is sent as it is.
-    pub body: BodyKind,
-    /// The sender asked for SMTPUTF8. A host without it is sent the mail nevertheless if all that needs it can be done without: domains
-    /// become A-labels.
-    pub smtputf8: bool,
-    /// The header is not all ASCII: with `smtputf8` never sent to a host without it (5.6.7, RFC 6531 §3.5).
-    pub utf8_header: bool,
-    /// REQUIRETLS; never sent to a host without it (5.7.30, RFC 8689 §4.2.1).
-    pub requiretls: bool,
-    /// RET, where DSN is offered.
-    pub ret: Option<Ret>,
-    /// ENVID, where DSN is offered.
-    pub envid: Option<String>,
-    /// AUTH (RFC 4954 §5), where we have logged in: who submitted the mail, or `<>` as the empty text.
-    pub auth: Option<String>,
-}
-
-/// One recipient of an [`OutgoingMail`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutgoingRecipient {
-    /// The address.
-    pub forward_path: ForwardPath,
-    /// NOTIFY, where DSN is offered.
-    pub notify: Option<Notify>,
-    /// ORCPT, where DSN is offered.
-    pub orcpt: Option<OriginalRecipient>,
-}
-
-/// What became of one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecipientResult {
-    /// The host took responsibility, in these words.
-    Accepted(Reply),
-    /// The host refused, for now or for good.
-    Refused {
-        /// When: at MAIL, RCPT, DATA, or the end.
-        stage: Stage,
-        /// In these words.
-        reply: Reply,
-    },
-    /// We did not ask, since the host lacks what the mail needs.
-    Unfit {
-        /// Which lack.
-        status: EnhancedStatusCode,
-        /// In words.
-        text: &'static str,
-    },
-}
+/// Octets of content that may travel together with the envelope.
+const AT_ONCE: u64 = 64 << 10;
 
 /// A command that waits for its reply.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +29,8 @@ enum Sent {
     Rcpt(usize),
     Data,
     Chunk,
+    /// The last BDAT, together with the envelope.
+    Last,
 }
 
 #[derive(Debug)]
@@ -96,12 +44,29 @@ pub(super) struct Delivery {
     mail_command: Option<Command>,
     next_recipient: usize,
     mail_accepted: bool,
+    data_sent: bool,
+    /// What the host is told of the time.
+    timing: Timing,
+    /// BDAT carries the content.
+    chunked: bool,
     chunk_fault: Option<Reply>,
 }
 
 impl ClientSession {
     /// Begins a mail on a ready session. Results come by [`Progress::Done`], at once if the host cannot take it.
     pub fn send(&mut self, mail: OutgoingMail) -> Option<Progress> {
+        self.begin(mail, false)
+    }
+
+    /// The same for a host that will hardly have left meanwhile: where it offers CHUNKING and PIPELINING a small mail is sent as a whole,
+    /// in one round trip; [`Progress::SendContent`] comes at once then, and the output is to be written when the content has ended.
+    ///
+    /// Whatever breaks after that leaves open whether the host took the mail, even if it has not answered to MAIL.
+    pub fn send_at_once(&mut self, mail: OutgoingMail) -> Option<Progress> {
+        self.begin(mail, true)
+    }
+
+    fn begin(&mut self, mail: OutgoingMail, at_once: bool) -> Option<Progress> {
         if !matches!(self.phase, Phase::Ready) {
             return None;
         }
@@ -113,7 +78,11 @@ impl ClientSession {
                     delivery.unanswered.push_back(Sent::Reset);
                 }
                 delivery.mail_command = Some(command);
+                let at_once = at_once && self.fits_at_once(&delivery.mail);
                 self.pump(&mut delivery);
+                if at_once {
+                    return Some(self.send_chunks(delivery));
+                }
                 self.phase = Phase::Envelope(delivery);
                 None
             }
@@ -124,66 +93,31 @@ impl ClientSession {
         }
     }
 
-    /// MAIL with what the host offers, or what the host lacks.
-    fn fitted(
-        &self,
-        delivery: &mut Delivery,
-    ) -> Result<Command, (EnhancedStatusCode, &'static str)> {
-        let mail = &mut delivery.mail;
-        let offers = |extension: &Extension| self.capabilities.offers(extension);
-        let eight_bit = match mail.body {
-            BodyKind::SevenBit => true,
-            BodyKind::EightBitMime => offers(&Extension::EightBitMime),
-            // RFC 3030 §3 goes with BDAT alone.
-            BodyKind::BinaryMime => offers(&Extension::BinaryMime) && self.uses_chunking(),
-        };
-        if !eight_bit {
-            return Err((
-                CONVERSION_NEEDED_5_6_3,
-                "the host does not take 8-bit content",
-            ));
-        }
-        let utf8 = offers(&Extension::SmtpUtf8);
-        if mail.smtputf8 && mail.utf8_header && !utf8 {
-            return Err((NEEDS_SMTPUTF8_5_6_7, "the host does not support SMTPUTF8"));
-        }
-        let limit = self.capabilities.size();
-        if limit.flatten().is_some_and(|limit| mail.size > limit) {
-            return Err((TOO_LARGE_5_3_4, "the mail is larger than the host takes"));
-        }
-        if mail.requiretls && !(self.tls && offers(&Extension::RequireTls)) {
-            return Err((requiretls_needed(), "the host does not support REQUIRETLS"));
-        }
-        if !utf8 {
-            delivery.downgrade()?;
-        }
-        let mail = &delivery.mail;
-        let dsn = offers(&Extension::Dsn);
-        Ok(Command::Mail {
-            reverse_path: mail.reverse_path.clone(),
-            params: MailParams {
-                size: limit.map(|_| mail.size),
-                body: Some(mail.body).filter(|body| *body != BodyKind::SevenBit),
-                smtputf8: mail.smtputf8 && utf8,
-                requiretls: mail.requiretls,
-                ret: mail.ret.filter(|_| dsn),
-                envid: mail.envid.clone().filter(|_| dsn),
-                auth: mail
-                    .auth
-                    .clone()
-                    .filter(|auth| self.authenticated && (utf8 || auth.is_ascii())),
-                ..MailParams::default()
-            },
-        })
+    /// Whether BDAT is used: if that is wished, or nothing else can carry the content (RFC 3030 §3).
+    fn uses_chunking(&self, mail: &OutgoingMail) -> bool {
+        (self.config.chunking || mail.body == BodyKind::BinaryMime) && self.can_chunk()
     }
 
-    pub(super) fn uses_chunking(&self) -> bool {
-        self.config.chunking
-            && self.capabilities.offers(&Extension::Chunking)
+    fn can_chunk(&self) -> bool {
+        self.capabilities.offers(&Extension::Chunking)
             && self.capabilities.offers(&Extension::Pipelining)
     }
 
-    /// Sends MAIL, and as many RCPT as may be under way.
+    /// Whether envelope and content may be under way together: all replies fit into the socket's buffers, and there is one to BDAT
+    /// (LMTP has one for each recipient that was accepted, RFC 2033 §4.2, which is not known then).
+    fn fits_at_once(&self, mail: &OutgoingMail) -> bool {
+        let small = mail.size <= AT_ONCE && mail.recipients.len() + 3 <= WINDOW;
+        small && self.uses_chunking(mail) && !self.config.lmtp
+    }
+
+    fn send_chunks(&mut self, mut delivery: Delivery) -> Progress {
+        delivery.chunked = true;
+        let binary = delivery.mail.body == BodyKind::BinaryMime;
+        self.phase = Phase::Content(delivery, Encoder::chunks(binary));
+        Progress::SendContent
+    }
+
+    /// Sends MAIL, as many RCPT as may be under way, and DATA behind the last of them (RFC 2920 §3.1).
     fn pump(&mut self, delivery: &mut Delivery) {
         let pipelining = self.capabilities.offers(&Extension::Pipelining);
         let window = if pipelining { WINDOW } else { 1 };
@@ -197,6 +131,10 @@ impl ClientSession {
         while delivery.unanswered.len() < window {
             let index = delivery.next_recipient;
             let Some(recipient) = delivery.mail.recipients.get(index) else {
+                let early = pipelining && !self.uses_chunking(&delivery.mail);
+                if early && delivery.may_be_wanted() && !delivery.data_sent {
+                    self.say_data(delivery);
+                }
                 return;
             };
             delivery.next_recipient += 1;
@@ -206,7 +144,7 @@ impl ClientSession {
             Command::Rcpt {
                 forward_path: recipient.forward_path.clone(),
                 params: RcptParams {
-                    notify: recipient.notify.filter(|_| dsn),
+                    notify: delivery.timing.notify(recipient.notify).filter(|_| dsn),
                     orcpt: recipient.orcpt.clone().filter(|_| dsn),
                 },
             }
@@ -215,19 +153,50 @@ impl ClientSession {
         }
     }
 
+    fn say_data(&mut self, delivery: &mut Delivery) {
+        self.say(&Command::Data);
+        delivery.unanswered.push_back(Sent::Data);
+        delivery.data_sent = true;
+    }
+
+    /// The host waits for the content.
+    fn go_ahead(
+        &mut self,
+        delivery: Delivery,
+        reply: Reply,
+    ) -> Result<Option<Progress>, ClientError> {
+        if delivery.results.iter().any(Option::is_none) {
+            self.phase = Phase::Content(delivery, Encoder::dots());
+            return Ok(Some(Progress::SendContent));
+        }
+        // RFC 2033 §4.2: without a recipient LMTP has no reply to the end of the content.
+        if self.config.lmtp {
+            self.phase = Phase::Envelope(delivery);
+            let stage = Stage::Data;
+            return Err(ClientError::Unexpected { stage, reply });
+        }
+        // RFC 2920 §3.1: nobody is left, and the host wants to hear the end all the same.
+        self.output.extend_from_slice(b".\r\n");
+        self.phase = Phase::Ending(delivery);
+        Ok(None)
+    }
+
     pub(super) fn step_envelope(
         &mut self,
         mut delivery: Delivery,
         reply: Reply,
     ) -> Result<Option<Progress>, ClientError> {
-        let stage = delivery.stage();
+        // The whole conversation and one reply: with the content under way these differ.
+        let (whole, stage) = (delivery.stage(), delivery.awaited());
         match (delivery.unanswered.pop_front(), reply.severity()) {
-            (Some(Sent::Data), Severity::Intermediate) => {
-                self.phase = Phase::Content(delivery, Encoder::dots());
-                return Ok(Some(Progress::SendContent));
-            }
+            (Some(Sent::Data), Severity::Intermediate) => return self.go_ahead(delivery, reply),
+            (Some(Sent::Last), _) => return self.step_ending(delivery, reply),
             (_, Severity::Intermediate) | (None | Some(Sent::Data), Severity::Completion) => {
+                let stage = whole;
                 return Err(ClientError::Unexpected { stage, reply });
+            }
+            (Some(Sent::Chunk), Severity::Transient | Severity::Permanent) => {
+                delivery.chunk_fault.get_or_insert(reply);
             }
             (Some(Sent::Mail), Severity::Completion) => delivery.mail_accepted = true,
             (Some(Sent::Rcpt(index)), Severity::Completion) => delivery.accepted.push_back(index),
@@ -251,12 +220,10 @@ impl ClientSession {
             self.phase = Phase::Ready;
             return Some(Progress::Done(delivery.finished()));
         }
-        if self.uses_chunking() {
-            self.phase = Phase::Content(delivery, Encoder::chunks());
-            return Some(Progress::SendContent);
+        if self.uses_chunking(&delivery.mail) {
+            return Some(self.send_chunks(delivery));
         }
-        self.say(&Command::Data);
-        delivery.unanswered.push_back(Sent::Data);
+        self.say_data(&mut delivery);
         self.phase = Phase::Envelope(delivery);
         None
     }
@@ -280,6 +247,9 @@ impl ClientSession {
             (Severity::Completion, None) => RecipientResult::Accepted(reply),
             (_, None) => refused(stage, &reply),
         };
+        // RFC 3030 §2: what a host makes of a transaction whose BDAT failed is not known.
+        let taken = matches!(result, RecipientResult::Accepted(_));
+        self.needs_reset |= delivery.chunked && !taken;
         if !self.config.lmtp {
             delivery.settle_rest(|| result.clone());
         } else if let Some(index) = delivery.accepted.pop_front() {
@@ -293,126 +263,4 @@ impl ClientSession {
         self.phase = Phase::Ready;
         Ok(Some(Progress::Done(delivery.finished())))
     }
-}
-
-impl Delivery {
-    fn new(mail: OutgoingMail) -> Self {
-        Self {
-            results: vec![None; mail.recipients.len()],
-            mail,
-            accepted: VecDeque::new(),
-            unanswered: VecDeque::new(),
-            mail_command: None,
-            next_recipient: 0,
-            mail_accepted: false,
-            chunk_fault: None,
-        }
-    }
-
-    pub(super) fn stage(&self) -> Stage {
-        match self.unanswered.front() {
-            Some(Sent::Reset) => Stage::Reset,
-            Some(Sent::Mail) | None => Stage::Mail,
-            Some(Sent::Rcpt(_)) => Stage::Rcpt,
-            Some(Sent::Data) => Stage::Data,
-            Some(Sent::Chunk) => Stage::Content,
-        }
-    }
-
-    /// Domains become A-labels for a host without SMTPUTF8; local parts cannot (RFC 6531 §3.2).
-    fn downgrade(&mut self) -> Result<(), (EnhancedStatusCode, &'static str)> {
-        let lack = (
-            NEEDS_SMTPUTF8_5_6_7,
-            "the address needs SMTPUTF8, which the host lacks",
-        );
-        if let ReversePath::Mailbox(mailbox) = &mut self.mail.reverse_path {
-            *mailbox = ascii(mailbox).ok_or(lack)?;
-        }
-        for (recipient, result) in self.mail.recipients.iter_mut().zip(&mut self.results) {
-            if let ForwardPath::Mailbox(mailbox) = &mut recipient.forward_path {
-                match ascii(mailbox) {
-                    Some(ascii) => *mailbox = ascii,
-                    None => {
-                        let (status, text) = lack;
-                        *result = Some(RecipientResult::Unfit { status, text });
-                    }
-                }
-            }
-        }
-        // With nobody left there is nothing to ask the host.
-        if self.results.iter().all(Option::is_some) {
-            Err(lack)
-        } else {
-            Ok(())
-        }
-    }
-
-    pub(super) fn chunk_sent(&mut self) {
-        self.unanswered.push_back(Sent::Chunk);
-    }
-
-    /// The reply to a BDAT before the last.
-    pub(super) fn chunk_answered(&mut self, reply: Reply) -> Result<(), ClientError> {
-        let asked = self.unanswered.pop_front().is_some();
-        match reply.severity() {
-            Severity::Completion if asked => Ok(()),
-            Severity::Transient | Severity::Permanent => {
-                self.chunk_fault.get_or_insert(reply);
-                Ok(())
-            }
-            Severity::Completion | Severity::Intermediate => Err(ClientError::Unexpected {
-                stage: Stage::Content,
-                reply,
-            }),
-        }
-    }
-
-    /// The host leaves: every recipient without a result shares this one.
-    pub(super) fn cut_short(mut self, stage: Stage, reply: &Reply) -> Vec<RecipientResult> {
-        self.settle_rest(|| refused(stage, reply));
-        self.finished()
-    }
-
-    /// Recipients already under way get their replies read, but this one counts.
-    fn refuse_mail(&mut self, reply: &Reply) {
-        self.settle_rest(|| refused(Stage::Mail, reply));
-        self.next_recipient = self.results.len();
-    }
-
-    fn settle(&mut self, index: usize, result: RecipientResult) {
-        if let Some(slot) = self.results.get_mut(index) {
-            slot.get_or_insert(result);
-        }
-    }
-
-    fn settle_rest(&mut self, result: impl Fn() -> RecipientResult) {
-        for slot in &mut self.results {
-            slot.get_or_insert_with(&result);
-        }
-    }
-
-    fn finished(self) -> Vec<RecipientResult> {
-        self.results.into_iter().flatten().collect()
-    }
-}
-
-fn refused(stage: Stage, reply: &Reply) -> RecipientResult {
-    RecipientResult::Refused {
-        stage,
-        reply: reply.clone(),
-    }
-}
-
-fn ascii(mailbox: &Mailbox) -> Option<Mailbox> {
-    let domain = Domain::parse(mailbox.domain().a_label()).ok()?;
-    let local_part = mailbox.local_part();
-    local_part
-        .as_str()
-        .is_ascii()
-        .then(|| Mailbox::new(local_part.clone(), domain))
-}
-
-/// RFC 8689 §5: 5.7.30, REQUIRETLS support required.
-fn requiretls_needed() -> EnhancedStatusCode {
-    EnhancedStatusCode::new(5, 7, 30).unwrap_or(postroad_reply::SECURITY_5_7_0)
 }

@@ -1,7 +1,7 @@
 //! From the greeting until a mail can be sent.
 
 use postroad_reply::{AUTH_CONTINUE_334, Reply, SERVICE_NOT_AVAILABLE_421, Severity};
-use postroad_sasl::{ClientExchange, Credentials, Mechanism};
+use postroad_sasl::{Binding, ClientExchange, Credentials, Evidence, Mechanism, nonce};
 use postroad_smtp::{Capabilities, Command, Extension};
 
 use super::{ClientError, ClientSession, Phase, Progress, Stage, TlsUse};
@@ -42,6 +42,10 @@ impl ClientSession {
                     && reply.code() != SERVICE_NOT_AVAILABLE_421 =>
             {
                 self.authenticate()
+            }
+            // Whoever says yes without having shown that it knows the password is somebody else (RFC 5802 §5).
+            (Phase::Auth(exchange), Severity::Completion) if !exchange.may_end() => {
+                Err(ClientError::UnprovenServer)
             }
             (Phase::Auth(_), Severity::Completion) => {
                 self.authenticated = true;
@@ -84,29 +88,60 @@ impl ClientSession {
         let Some((name, password)) = self.config.auth.clone() else {
             return self.ready();
         };
-        let offered = |mechanism: &Mechanism| {
+        let usable = |mechanism: &Mechanism| {
             let mut mechanisms = self.capabilities.mechanisms();
-            mechanisms.any(|name| name == mechanism.as_str())
+            self.config.mechanisms.contains(mechanism)
+                && (self.seed.is_some()
+                    || mechanism.shows_token()
+                    || Mechanism::PASSWORDS.contains(mechanism))
+                && (self.binding.is_some() || *mechanism != Mechanism::ScramSha256Plus)
+                && mechanisms.any(|name| name == mechanism.as_str())
         };
-        let mechanism = Mechanism::ALL.into_iter().find(offered).ok_or_else(|| {
-            let offered = self.capabilities.mechanisms();
-            ClientError::NoMechanism(offered.map(|name| name.to_string()).collect())
-        })?;
+        let mechanism = Mechanism::BY_PASSWORD
+            .into_iter()
+            .chain(Mechanism::BY_TOKEN)
+            .find(usable)
+            .ok_or_else(|| {
+                let offered = self.capabilities.mechanisms();
+                ClientError::NoMechanism(offered.map(|name| name.to_string()).collect())
+            })?;
         if mechanism.reveals_password() && !self.tls && !self.config.auth_without_tls {
             return Err(ClientError::AuthWithoutTls);
         }
-        let (exchange, initial_response) = ClientExchange::start(Credentials {
+        let nonce = self.seed.map(|seed| nonce(&seed, 0)).unwrap_or_default();
+        let credentials = Credentials {
             mechanism,
             authzid: None,
             authcid: name,
-            password,
-        });
+            evidence: match mechanism.shows_token() {
+                true => Evidence::Token(password),
+                false => Evidence::Password(password),
+            },
+        };
+        let (exchange, initial_response) =
+            ClientExchange::start_bound(credentials, &nonce, self.bind(mechanism))
+                .map_err(|_| ClientError::UnfitPassword)?;
         self.say(&Command::Auth {
             mechanism: mechanism.to_string(),
             initial_response: initial_response.map(|response| response.to_string()),
         });
         self.phase = Phase::Auth(exchange);
         Ok(None)
+    }
+
+    fn bind(&self, mechanism: Mechanism) -> Binding<'_> {
+        let may = self.config.mechanisms.contains(&Mechanism::ScramSha256Plus);
+        // A host that binds by other hashes alone was not lied about.
+        let binds = || {
+            self.capabilities
+                .mechanisms()
+                .any(|name| name.ends_with("-PLUS"))
+        };
+        match (&self.binding, mechanism) {
+            (Some(binding), Mechanism::ScramSha256Plus) => Binding::To(binding),
+            (Some(_), _) if may && !binds() => Binding::NotOffered,
+            _ => Binding::Unused,
+        }
     }
 
     fn answer_challenge(

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod deliver_by;
+
 fn config() -> ClientConfig {
     ClientConfig::new(HeloName::parse("client.example").unwrap())
 }
@@ -28,6 +30,8 @@ fn mail(recipients: &[&str]) -> OutgoingMail {
         requiretls: false,
         ret: None,
         envid: None,
+        priority: 0,
+        deliver_by: None,
         auth: None,
     }
 }
@@ -80,13 +84,13 @@ fn a_pipelined_mail_with_mixed_recipients_then_another() {
         "250-mx.example\r\n250-PIPELINING\r\n250 SIZE 1000\r\n",
     );
     talk.0.send(mail(&["x@mx.example", "b@mx.example"]));
-    talk.says("MAIL FROM:<a@client.example> SIZE=10\r\nRCPT TO:<x@mx.example>\r\nRCPT TO:<b@mx.example>\r\n");
+    talk.says("MAIL FROM:<a@client.example> SIZE=10\r\nRCPT TO:<x@mx.example>\r\nRCPT TO:<b@mx.example>\r\nDATA\r\n");
     assert_eq!(talk.hear("250 ok\r\n550 5.1.1 no\r\n250 ok\r\n"), Ok(None));
-    talk.says("DATA\r\n");
+    talk.says("");
     assert_eq!(talk.0.stage(), Stage::Data);
     assert_eq!(talk.hear("354 go\r\n"), Ok(Some(Progress::SendContent)));
-    talk.0.content(b".x\r\ny");
-    talk.0.content_end();
+    talk.0.content(b".x\r\ny").unwrap();
+    talk.0.content_end().unwrap();
     talk.says("..x\r\ny\r\n.\r\n");
     assert_eq!(talk.0.timeout(), Duration::from_secs(600));
     assert_eq!(
@@ -95,14 +99,17 @@ fn a_pipelined_mail_with_mixed_recipients_then_another() {
     );
 
     talk.0.send(mail(&["x@mx.example"]));
-    talk.says("MAIL FROM:<a@client.example> SIZE=10\r\nRCPT TO:<x@mx.example>\r\n");
+    talk.says("MAIL FROM:<a@client.example> SIZE=10\r\nRCPT TO:<x@mx.example>\r\nDATA\r\n");
     assert_eq!(
-        talk.done("250 ok\r\n450 4.2.1 later\r\n"),
+        talk.done("250 ok\r\n450 4.2.1 later\r\n503 nobody\r\n"),
         ["Rcpt 450 4.2.1 later"]
     );
     talk.0.send(mail(&["b@mx.example"]));
-    talk.says("RSET\r\nMAIL FROM:<a@client.example> SIZE=10\r\nRCPT TO:<b@mx.example>\r\n");
-    assert_eq!(talk.done("250 ok\r\n451 no\r\n503 no\r\n"), ["Mail 451 no"]);
+    talk.says("RSET\r\nMAIL FROM:<a@client.example> SIZE=10\r\nRCPT TO:<b@mx.example>\r\nDATA\r\n");
+    assert_eq!(
+        talk.done("250 ok\r\n451 no\r\n503 no\r\n503 no\r\n"),
+        ["Mail 451 no"]
+    );
     talk.0.quit();
     talk.says("QUIT\r\n");
     assert_eq!(talk.hear("221 bye\r\n"), Ok(Some(Progress::Closed)));
@@ -296,9 +303,11 @@ fn what_the_host_lacks_is_not_asked() {
         ..mail(&["jürgen@mx.example", "b@bücher.example"])
     };
     assert_eq!(talk.0.send(mixed), None);
-    talk.says("MAIL FROM:<a@client.example> SIZE=1\r\nRCPT TO:<b@xn--bcher-kva.example>\r\n");
+    talk.says(
+        "MAIL FROM:<a@client.example> SIZE=1\r\nRCPT TO:<b@xn--bcher-kva.example>\r\nDATA\r\n",
+    );
     assert_eq!(
-        talk.done("250 ok\r\n550 no\r\n"),
+        talk.done("250 ok\r\n550 no\r\n503 no\r\n"),
         ["unfit 5.6.7", "Rcpt 550 no"]
     );
 }
@@ -317,7 +326,7 @@ fn lmtp_answers_for_each_accepted_recipient() {
         Ok(None)
     );
     assert_eq!(talk.hear("354 go\r\n"), Ok(Some(Progress::SendContent)));
-    talk.0.content_end();
+    talk.0.content_end().unwrap();
     assert_eq!(talk.hear("250 b\r\n"), Ok(None));
     assert_eq!(
         talk.done("452 4.2.2 full\r\n"),
@@ -339,8 +348,8 @@ fn chunks_instead_of_dots() {
         Ok(Some(Progress::SendContent))
     );
     talk.0.take_output();
-    talk.0.content(b".x\r\n");
-    talk.0.content_end();
+    talk.0.content(b".x\r\n").unwrap();
+    talk.0.content_end().unwrap();
     talk.says("BDAT 4 LAST\r\n.x\r\n");
     assert_eq!(talk.done("250 mine\r\n"), ["accepted 250 mine"]);
 
@@ -349,10 +358,207 @@ fn chunks_instead_of_dots() {
         talk.hear("250 ok\r\n250 ok\r\n"),
         Ok(Some(Progress::SendContent))
     );
-    talk.0.content(&[b'x'; 300 << 10]);
-    talk.0.content_end();
+    talk.0.content(&[b'x'; 300 << 10]).unwrap();
+    talk.0.content_end().unwrap();
     assert_eq!(talk.hear("452 4.3.1 full\r\n"), Ok(None));
     assert_eq!(talk.done("250 forgetful\r\n"), ["Content 452 4.3.1 full"]);
+}
+
+/// RFC 2920 §3.1: no more chunks are under way than there is surely room for the replies.
+#[test]
+fn chunks_wait_for_replies() {
+    let mut talk = chunking_until_it_waits();
+    assert_eq!(talk.hear("250 ok\r\n"), Ok(None));
+    assert!(!talk.0.awaits_replies());
+    talk.0.content_end().unwrap();
+    talk.says("BDAT 0 LAST\r\n");
+    assert_eq!(talk.hear(&"250 ok\r\n".repeat(7)), Ok(None));
+    assert_eq!(talk.done("250 mine\r\n"), ["accepted 250 mine"]);
+}
+
+/// RFC 3030 §2: what was refused is not sent to its end, and RSET comes before the next mail.
+#[test]
+fn a_refused_chunk_ends_the_content() {
+    let mut talk = chunking_until_it_waits();
+    assert_eq!(talk.hear("552 5.3.4 large\r\n"), Ok(None));
+    assert!(talk.0.awaits_replies());
+    assert_eq!(talk.0.stage(), Stage::Content);
+    talk.0.content(b"more").unwrap();
+    talk.0.content_end().unwrap();
+    talk.says("");
+    let rest = "503 5.5.1 no\r\n".repeat(7);
+    assert_eq!(talk.done(&rest), ["Content 552 5.3.4 large"]);
+    assert!(!talk.0.awaits_replies());
+    talk.0.send(mail(&["b@mx.example"]));
+    talk.says("RSET\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@mx.example>\r\n");
+}
+
+fn chunking_until_it_waits() -> Talk {
+    let chunking = ClientConfig {
+        chunking: true,
+        ..config()
+    };
+    let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+    let mut talk = Talk::ready(chunking, false, ehlo);
+    talk.0.send(mail(&["b@mx.example"]));
+    let go = talk.hear("250 ok\r\n250 ok\r\n");
+    assert_eq!(go, Ok(Some(Progress::SendContent)));
+    for chunk in 1..=8 {
+        assert!(!talk.0.awaits_replies(), "{chunk}");
+        talk.0.content(&[b'x'; 256 << 10]).unwrap();
+    }
+    assert!(talk.0.awaits_replies());
+    talk.0.take_output();
+    talk
+}
+
+/// RFC 2920 §3.1: a host that has no recipient and wants content hears the end of it, and no more.
+#[test]
+fn content_that_nobody_is_left_for_is_empty() {
+    let mut talk = Talk::ready(config(), false, "250-mx\r\n250 PIPELINING\r\n");
+    talk.0.send(mail(&["x@mx.example"]));
+    talk.0.take_output();
+    assert_eq!(talk.hear("250 ok\r\n550 no\r\n354 go\r\n"), Ok(None));
+    talk.says(".\r\n");
+    assert_eq!(talk.done("554 nobody\r\n"), ["Rcpt 550 no"]);
+    talk.0.send(mail(&["b@mx.example"]));
+    talk.says("MAIL FROM:<a@client.example>\r\nRCPT TO:<b@mx.example>\r\nDATA\r\n");
+
+    let lmtp = ClientConfig {
+        lmtp: true,
+        ..config()
+    };
+    let mut talk = Talk::ready(lmtp, false, "250-mx\r\n250 PIPELINING\r\n");
+    talk.0.send(mail(&["x@mx.example"]));
+    let strange = talk.hear("250 ok\r\n550 no\r\n354 go\r\n");
+    assert!(matches!(
+        strange,
+        Err(ClientError::Unexpected {
+            stage: Stage::Data,
+            ..
+        })
+    ));
+    assert!(matches!(
+        talk.0.abandon().1.as_slice(),
+        [Some(RecipientResult::Refused { .. })]
+    ));
+}
+
+/// No more commands are under way than there is room for the replies, DATA among them.
+#[test]
+fn data_waits_for_its_place_among_many_commands() {
+    let mut talk = Talk::ready(config(), false, "250-mx\r\n250 PIPELINING\r\n");
+    let many: Vec<String> = (0..63).map(|at| format!("u{at}@mx.example")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    talk.0.send(mail(&many));
+    let said = talk.0.take_output();
+    assert!(said.ends_with(b"RCPT TO:<u62@mx.example>\r\n"));
+    assert_eq!(talk.hear("250 ok\r\n"), Ok(None));
+    talk.says("DATA\r\n");
+}
+
+fn at_once(recipients: &[&str]) -> Talk {
+    let chunking = ClientConfig {
+        chunking: true,
+        ..config()
+    };
+    let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+    let mut talk = Talk::ready(chunking, false, ehlo);
+    assert_eq!(
+        talk.0.send_at_once(mail(recipients)),
+        Some(Progress::SendContent)
+    );
+    talk.0.content(b"a: b\r\n").unwrap();
+    talk.0.content_end().unwrap();
+    let to: String = recipients
+        .iter()
+        .map(|to| format!("RCPT TO:<{to}>\r\n"))
+        .collect();
+    talk.says(&format!(
+        "MAIL FROM:<a@client.example>\r\n{to}BDAT 6 LAST\r\na: b\r\n"
+    ));
+    talk
+}
+
+#[test]
+fn a_small_mail_is_said_at_once() {
+    let mut talk = at_once(&["x@mx.example", "b@mx.example"]);
+    assert_eq!(
+        talk.done("250 ok\r\n550 no\r\n250 ok\r\n250 mine\r\n"),
+        ["Rcpt 550 no", "accepted 250 mine"]
+    );
+    talk.0.send(mail(&["b@mx.example"]));
+    talk.says("MAIL FROM:<a@client.example>\r\nRCPT TO:<b@mx.example>\r\n");
+
+    // RFC 3030 §2: RSET is due after a BDAT that failed.
+    for (replies, result) in [
+        ("250 ok\r\n550 no\r\n503 nobody\r\n", "Rcpt 550 no"),
+        ("451 no\r\n503 no\r\n503 no\r\n", "Mail 451 no"),
+        ("250 ok\r\n250 ok\r\n552 large\r\n", "End 552 large"),
+    ] {
+        let mut talk = at_once(&["b@mx.example"]);
+        assert_eq!(talk.done(replies), [result]);
+        talk.0.send(mail(&["b@mx.example"]));
+        talk.says("RSET\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@mx.example>\r\n");
+    }
+}
+
+/// What breaks after the content left us may have been taken, even before MAIL was answered; a host that says 421 has not taken it.
+#[test]
+fn what_was_said_at_once_may_have_been_taken() {
+    for heard in ["", "250 ok\r\n", "250 ok\r\n250 ok\r\n"] {
+        let mut talk = at_once(&["b@mx.example"]);
+        assert_eq!(talk.hear(heard), Ok(None));
+        assert_eq!(talk.0.abandon(), (Stage::End, vec![None]));
+    }
+    let mut talk = at_once(&["b@mx.example"]);
+    let strange = talk.hear("354 what\r\n");
+    assert!(matches!(
+        strange,
+        Err(ClientError::Unexpected {
+            stage: Stage::End,
+            ..
+        })
+    ));
+    for (replies, result) in [
+        ("421 bye\r\n", "Mail 421 bye"),
+        ("250 ok\r\n421 bye\r\n", "Rcpt 421 bye"),
+        ("250 ok\r\n250 ok\r\n421 bye\r\n", "End 421 bye"),
+    ] {
+        let mut talk = at_once(&["b@mx.example"]);
+        assert_eq!(talk.done(replies), [result]);
+        assert!(talk.0.is_closed());
+    }
+}
+
+#[test]
+fn what_is_large_or_for_many_or_not_for_bdat_is_not_said_at_once() {
+    let begin = |config: ClientConfig, ehlo: &str, mail: OutgoingMail| {
+        let mut talk = Talk::ready(config, false, ehlo);
+        talk.0.send_at_once(mail)
+    };
+    let chunking = || ClientConfig {
+        chunking: true,
+        ..config()
+    };
+    let both = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+    let one = || mail(&["b@mx.example"]);
+    let now = Some(Progress::SendContent);
+    assert_eq!(begin(chunking(), both, one()), now);
+    assert_eq!(begin(config(), both, one()), None);
+    let without = "250-mx\r\n250 CHUNKING\r\n";
+    assert_eq!(begin(chunking(), without, one()), None);
+    let large = OutgoingMail {
+        size: 1 << 20,
+        ..one()
+    };
+    assert_eq!(begin(chunking(), both, large), None);
+    assert_eq!(begin(chunking(), both, mail(&["b@mx.example"; 64])), None);
+    let lmtp = ClientConfig {
+        lmtp: true,
+        ..chunking()
+    };
+    assert_eq!(begin(lmtp, both, one()), None);
 }
 
 #[test]
@@ -373,7 +579,7 @@ fn a_host_that_leaves_is_a_reply_to_all_who_have_none() {
         talk.hear("250 ok\r\n550 no\r\n250 ok\r\n354 go\r\n"),
         Ok(Some(Progress::SendContent))
     );
-    talk.0.content_end();
+    talk.0.content_end().unwrap();
     let (stage, results) = talk.0.abandon();
     assert_eq!(stage, Stage::End);
     assert!(matches!(
@@ -393,8 +599,13 @@ proptest! {
         for reply in replies {
             match session.receive(&mut BytesMut::from(reply.as_str())) {
                 Ok(Some(Progress::StartTls)) => session.tls_started(),
-                Ok(Some(Progress::SendContent)) => session.content_end(),
-                Ok(Some(_)) => { session.send(mail(&["b@mx.example", "c@mx.example"])); }
+                Ok(Some(Progress::SendContent)) => session.content_end().unwrap(),
+                Ok(Some(_)) => {
+                    let mail = mail(&["b@mx.example", "c@mx.example"]);
+                    if session.send_at_once(mail) == Some(Progress::SendContent) {
+                        session.content_end().unwrap();
+                    }
+                }
                 Ok(None) => {}
                 Err(_) => { session.abandon(); }
             }

@@ -2,8 +2,10 @@
 
 use std::mem;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use postroad_envelope::BodyKind;
 use postroad_reply::*;
-use postroad_sasl::Identity;
+use postroad_sasl::{ContextAnswer, Identity, Mechanism, Secret};
 use postroad_smtp::{ContentChecker, DotDecoder};
 
 use super::{
@@ -26,9 +28,29 @@ impl ServerSession {
         };
     }
 
+    /// Answers [`Event::Secret`](super::Event::Secret).
+    pub fn secret(&mut self, secret: &Secret) {
+        match mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Undecided(Pending::Secret(asking)) => {
+                self.phase = self.step_exchange(asking.answer(secret));
+            }
+            phase => self.phase = phase,
+        }
+    }
+
+    /// Answers [`Event::Context`](super::Event::Context).
+    pub fn context(&mut self, answer: ContextAnswer) {
+        match mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Undecided(Pending::Context(calling)) => {
+                self.phase = self.step_exchange(calling.answer(answer));
+            }
+            phase => self.phase = phase,
+        }
+    }
+
     /// Answers [`Event::Authenticate`](super::Event::Authenticate): it is true.
     pub fn authenticated(&mut self, identity: Identity) {
-        if matches!(self.phase, Phase::Undecided(Pending::Auth)) {
+        if matches!(self.phase, Phase::Undecided(Pending::Auth(_))) {
             self.identity = Some(identity);
             self.say(&Reply::new(
                 AUTH_SUCCEEDED_235,
@@ -71,7 +93,7 @@ impl ServerSession {
 
     fn accept(&mut self, pending: Pending, reply: Option<Reply>) -> Phase {
         match pending {
-            Pending::Connected => {
+            Pending::Connected | Pending::XClient => {
                 let reply = reply.unwrap_or_else(|| self.greeting());
                 self.say(&reply);
                 Phase::Idle
@@ -83,10 +105,16 @@ impl ServerSession {
                 Phase::Idle
             }
             // Only `authenticated` can accept, since it names the account.
-            Pending::Auth => self.refuse(Pending::Auth, our_fault()),
-            Pending::Mail(mail) => {
+            pending @ (Pending::Auth(_) | Pending::Secret(_) | Pending::Context(_)) => {
+                self.refuse(pending, our_fault())
+            }
+            Pending::Mail(mail, lowered) => {
                 let text = "sender ok";
-                self.say(&reply.unwrap_or_else(|| Reply::new(OK_250, SENDER_OK_2_1_0, text)));
+                self.say(&reply.unwrap_or_else(|| match lowered {
+                    // RFC 6710 §4.1: lowered, and said so.
+                    Some(granted) => priority_lowered(granted),
+                    None => Reply::new(OK_250, SENDER_OK_2_1_0, text),
+                }));
                 Phase::Transaction(Transaction {
                     mail,
                     recipients: Vec::new(),
@@ -98,6 +126,10 @@ impl ServerSession {
                 self.say(&reply.unwrap_or_else(|| Reply::new(OK_250, RECIPIENT_OK_2_1_5, text)));
                 transaction.recipients.push(rcpt);
                 Phase::Transaction(transaction)
+            }
+            Pending::Question(phase, silence) => {
+                self.say(&reply.unwrap_or(silence));
+                *phase
             }
             Pending::Data { transaction, .. } => {
                 let text = "go on, end with a line that holds only a dot";
@@ -119,17 +151,33 @@ impl ServerSession {
 
     fn refuse(&mut self, pending: Pending, reply: Reply) -> Phase {
         match pending {
-            Pending::Connected if reply.code() == SERVICE_NOT_AVAILABLE_421 => {
+            Pending::Connected | Pending::XClient if reply.code() == SERVICE_NOT_AVAILABLE_421 => {
                 self.closing(reply, CloseReason::Policy)
             }
-            Pending::Connected => {
+            Pending::Connected | Pending::XClient => {
                 self.say(&reply);
                 Phase::Refused
             }
-            Pending::Auth => self.refuse_auth(&reply),
-            Pending::Hello(_) | Pending::Mail(_) => {
+            Pending::Auth(mechanism)
+                if mechanism.shows_token() && reply.code() == AUTH_INVALID_535 =>
+            {
+                let told = &self.config.offers.token_refused;
+                // As clients want to read it before the reply (RFC 7628 §3.2.2; Google's documentation of XOAUTH2).
+                let text = STANDARD.encode(match mechanism {
+                    Mechanism::Xoauth2 => &told.xoauth2,
+                    _ => &told.oauthbearer,
+                });
+                self.say(&Reply::plain(AUTH_CONTINUE_334, text));
+                Phase::TokenRefused(reply)
+            }
+            Pending::Auth(_) | Pending::Secret(_) | Pending::Context(_) => self.refuse_auth(&reply),
+            Pending::Hello(_) | Pending::Mail(..) => {
                 self.say(&reply);
                 Phase::Idle
+            }
+            Pending::Question(phase, _) => {
+                self.say(&reply);
+                *phase
             }
             Pending::Rcpt(transaction, _) => self.refuse_rcpt(transaction, &reply),
             Pending::Data { transaction, early } => {
@@ -145,7 +193,7 @@ impl ServerSession {
         }
     }
 
-    fn refuse_auth(&mut self, reply: &Reply) -> Phase {
+    pub(super) fn refuse_auth(&mut self, reply: &Reply) -> Phase {
         self.say(reply);
         if reply.severity() == Severity::Permanent {
             self.counts.auth_failures += 1;
@@ -182,10 +230,11 @@ impl ServerSession {
     }
 
     fn incoming(&self, transaction: Transaction) -> Incoming {
+        let anything = transaction.mail.params.body == Some(BodyKind::BinaryMime);
         Incoming {
             transaction,
             received: 0,
-            checker: ContentChecker::new(self.config.limits.content_line),
+            checker: (!anything).then(|| ContentChecker::new(self.config.limits.content_line)),
             fault: None,
         }
     }
@@ -209,6 +258,13 @@ impl ServerSession {
         }
         Reply::plain(OK_250, text)
     }
+}
+
+/// X.3.6 of RFC 6710 §7.
+fn priority_lowered(to: i8) -> Reply {
+    let text = format!("sender ok, the priority was lowered to {to}");
+    let status = EnhancedStatusCode::new(2, 3, 6).unwrap_or(SENDER_OK_2_1_0);
+    Reply::new(OK_250, status, text)
 }
 
 /// A refusal must be one on the wire too, whatever a policy made of it.

@@ -3,8 +3,7 @@
 use postroad_address::{ForwardPath, ReversePath};
 use postroad_envelope::BodyKind;
 use postroad_reply::*;
-use postroad_sasl::{Failure, Mechanism, ServerExchange, Step};
-use postroad_smtp::{Command, CommandError, Extension, HeloName, MailParams, RcptParams, XForward};
+use postroad_smtp::{Command, CommandError, HeloName, MailParams, RcptParams, XForward};
 
 use super::{
     Chunk, CloseReason, Event, Flavour, Hello, HelloKind, MailRequest, Pending, Phase, RcptRequest,
@@ -32,6 +31,7 @@ impl ServerSession {
                 return self.give_up(text, CloseReason::TooManyIdleCommands);
             }
         }
+        self.heard_of_client(&command);
         match command {
             Command::Ehlo(name) => self.greeted(phase, HelloKind::Ehlo, name),
             Command::Helo(name) => self.greeted(phase, HelloKind::Helo, name),
@@ -49,30 +49,57 @@ impl ServerSession {
             Command::Auth {
                 mechanism,
                 initial_response,
-            } => self.auth(phase, &mechanism, initial_response.as_deref()),
+            } => {
+                // LOGIN's responses may be said all at once; a mechanism that was given all it needs has none to come.
+                let is_whole = initial_response.is_some() && mechanism != "LOGIN";
+                if more_input && is_whole && !self.config.offers.auth.is_empty() {
+                    // RFC 4954 §4, RFC 2920 §3.1: AUTH is the last of its group. What stands behind it may be meant as response
+                    // or as command, and must not be taken for the other.
+                    let reply = out_of_order("nothing may follow AUTH before its reply");
+                    self.reset(phase);
+                    return self.closing(reply, CloseReason::CommandInjection);
+                }
+                self.auth(phase, &mechanism, initial_response.as_deref())
+            }
             Command::StartTls => self.start_tls(phase, more_input),
             Command::XForward(told) => self.xforward(phase, told),
+            Command::XClient(told) => self.xclient(phase, told),
             Command::Rset => {
                 self.reset(phase);
                 self.say(&ok("reset"));
                 Phase::Idle
             }
             Command::Noop => self.remark(phase, ok("ok")),
-            Command::Help => {
-                let text = "RFC 5321; ask postmaster for help";
+            Command::Help(_) => {
+                let text = self.help();
                 self.remark(phase, Reply::new(HELP_214, SUCCESS_2_0_0, text))
             }
-            // RFC 5321 §3.5.3 and §7.3: nothing is told about addresses.
-            Command::Vrfy => {
+            Command::Vrfy(name) => {
                 let text = "cannot verify, but will take mail and try to deliver it";
-                self.remark(phase, Reply::new(CANNOT_VRFY_252, SUCCESS_2_0_0, text))
+                self.question(phase, Event::Verify(name), text)
             }
-            Command::Expn => self.mistake(phase, not_here("lists are not expanded")),
+            Command::Expn(name) => {
+                let text = "cannot expand, but will take mail and try to deliver it";
+                self.question(phase, Event::Expand(name), text)
+            }
+            // RFC 1985 §5 has replies of its own for servers that know the command; we do not.
+            Command::Etrn => {
+                self.mistake(phase, not_here("mail is not waiting to be fetched here"))
+            }
             Command::Quit => {
                 let reply = Reply::new(CLOSING_221, SUCCESS_2_0_0, "bye");
                 self.closing(reply, CloseReason::Quit)
             }
         }
+    }
+
+    /// RFC 5321 §3.5.3 and §7.3: strangers are told nothing about addresses.
+    fn question(&mut self, phase: Phase, event: Event, text: &str) -> Phase {
+        let silence = Reply::new(CANNOT_VRFY_252, SUCCESS_2_0_0, text);
+        if self.identity.is_none() {
+            return self.remark(phase, silence);
+        }
+        self.ask(event, Pending::Question(Box::new(phase), silence))
     }
 
     fn remark(&mut self, phase: Phase, reply: Reply) -> Phase {
@@ -96,44 +123,19 @@ impl ServerSession {
         self.ask(Event::Hello(hello.clone()), Pending::Hello(hello))
     }
 
-    /// The lines of the reply to EHLO and LHLO.
-    pub(super) fn extensions(&self) -> Vec<Extension> {
-        let offers = &self.config.offers;
-        let mut extensions = vec![
-            Extension::Size(Some(self.config.limits.size)),
-            Extension::Pipelining,
-            Extension::EightBitMime,
-            Extension::EnhancedStatusCodes,
-        ];
-        let mechanisms = offers.auth.iter().map(ToString::to_string).collect();
-        let attributes = XForward::ATTRIBUTES.map(str::to_owned).to_vec();
-        extensions.extend(
-            [
-                (offers.smtputf8, Extension::SmtpUtf8),
-                (offers.dsn, Extension::Dsn),
-                (offers.chunking, Extension::Chunking),
-                (offers.starttls && !self.tls, Extension::StartTls),
-                (offers.requiretls && self.tls, Extension::RequireTls),
-                // RFC 4954 §4 and §9: mechanisms that reveal passwords are offered under TLS alone.
-                (
-                    self.tls && !offers.auth.is_empty(),
-                    Extension::Auth(mechanisms),
-                ),
-                (offers.xforward, Extension::XForward(attributes)),
-            ]
-            .into_iter()
-            .filter_map(|(offered, extension)| offered.then_some(extension)),
-        );
-        extensions
-    }
-
-    fn extended(&self) -> bool {
+    pub(super) fn extended(&self) -> bool {
         self.hello
             .as_ref()
             .is_some_and(|hello| hello.kind != HelloKind::Helo)
     }
 
     fn mail(&mut self, phase: Phase, reverse_path: ReversePath, params: MailParams) -> Phase {
+        // RFC 9422 §4.1: each MAIL counts, whether or not it is taken.
+        if self.counts.mails >= self.config.limits.mails {
+            let text = "too many mails on one connection, please connect again";
+            return self.give_up(text, CloseReason::TooManyMails);
+        }
+        self.counts.mails += 1;
         let refusal =
             match &phase {
                 _ if self.hello.is_none() => Some(out_of_order("say hello first")),
@@ -151,11 +153,15 @@ impl ServerSession {
         if let Some(reply) = refusal {
             return self.mistake(phase, reply);
         }
+        let granted = self.config.offers.mt_priority;
+        let lowered = params.priority > granted;
+        let priority = params.priority.min(granted);
         let request = MailRequest {
             reverse_path,
-            params,
+            params: MailParams { priority, ..params },
         };
-        self.ask(Event::Mail(request.clone()), Pending::Mail(request))
+        let pending = Pending::Mail(request.clone(), granted.filter(|_| lowered));
+        self.ask(Event::Mail(request), pending)
     }
 
     fn check_mail(&self, reverse_path: &ReversePath, params: &MailParams) -> Result<(), Reply> {
@@ -163,12 +169,20 @@ impl ServerSession {
             return Err(CommandError::UnknownParameter(name.to_owned()).reply());
         }
         // RFC 1870 §6.1 (3).
-        if params
-            .size
-            .is_some_and(|size| size > self.config.limits.size)
-        {
+        if params.size.is_some_and(|size| size > self.size_limit()) {
             return Err(self.too_large());
         }
+        // RFC 4865 §4: beyond what was announced, a bad argument.
+        if let Some((hold, longest)) = params.hold.zip(self.config.offers.future_release)
+            && hold.after(self.now) > longest
+        {
+            return Err(Reply::new(
+                PARAMETER_SYNTAX_501,
+                INVALID_PARAMETER_5_5_4,
+                format!("mail is held for {} seconds at most", longest.as_secs()),
+            ));
+        }
+        self.check_deliver_by(params)?;
         let needs_utf8 = reverse_path
             .mailbox()
             .is_some_and(|mailbox| mailbox.needs_smtputf8());
@@ -184,7 +198,10 @@ impl ServerSession {
         [
             ("SIZE", params.size.is_some() && !extended),
             ("BODY", params.body.is_some() && !extended),
-            ("BODY=BINARYMIME", params.body == Some(BodyKind::BinaryMime)),
+            (
+                "BODY=BINARYMIME",
+                params.body == Some(BodyKind::BinaryMime) && !self.takes_binary(),
+            ),
             (
                 "SMTPUTF8",
                 params.smtputf8 && !(extended && offers.smtputf8),
@@ -199,9 +216,18 @@ impl ServerSession {
                 "AUTH",
                 params.auth.is_some() && !(extended && self.tls && !offers.auth.is_empty()),
             ),
-            ("HOLDFOR", params.hold.is_some()),
-            ("BY", params.deliver_by.is_some()),
-            ("MT-PRIORITY", params.priority.is_some()),
+            (
+                "HOLDFOR",
+                params.hold.is_some() && !(extended && offers.future_release.is_some()),
+            ),
+            (
+                "BY",
+                params.deliver_by.is_some() && !(extended && offers.deliver_by.is_some()),
+            ),
+            (
+                "MT-PRIORITY",
+                params.priority.is_some() && !(extended && offers.mt_priority.is_some()),
+            ),
         ]
         .into_iter()
         .find_map(|(name, unoffered)| unoffered.then_some(name))
@@ -214,7 +240,7 @@ impl ServerSession {
         if let Err(reply) = self.check_rcpt(&transaction, &forward_path, &params) {
             return self.mistake(Phase::Transaction(transaction), reply);
         }
-        if transaction.recipients.len() >= self.config.limits.recipients.max(100) {
+        if transaction.recipients.len() >= self.most_recipients() {
             // RFC 5321 §4.5.3.1.10. No mistake: a client may go on with those it has.
             let text = "too many recipients, send the mail to the others again";
             let reply = Reply::new(INSUFFICIENT_STORAGE_452, TOO_MANY_RECIPIENTS_4_5_3, text);
@@ -255,7 +281,15 @@ impl ServerSession {
     }
 
     fn data(&mut self, phase: Phase, more_input: bool) -> Phase {
+        let binary =
+            |transaction: &Transaction| transaction.mail.params.body == Some(BodyKind::BinaryMime);
         match phase {
+            // RFC 3030 §3: DATA cannot carry it.
+            Phase::Transaction(transaction) if binary(&transaction) => {
+                let reply = out_of_order("BODY=BINARYMIME was said, so the content comes by BDAT");
+                let phase = self.mistake(Phase::Transaction(transaction), reply);
+                self.after_refused_data(phase, more_input)
+            }
             Phase::Transaction(transaction) if !transaction.recipients.is_empty() => self.ask(
                 Event::Data,
                 Pending::Data {
@@ -302,54 +336,6 @@ impl ServerSession {
         }
     }
 
-    fn auth(&mut self, phase: Phase, mechanism: &str, initial_response: Option<&str>) -> Phase {
-        let offered = &self.config.offers.auth;
-        let known = mechanism
-            .parse::<Mechanism>()
-            .ok()
-            .filter(|known| offered.contains(known));
-        let refusal = match (&phase, known) {
-            _ if offered.is_empty() => not_here("AUTH is not offered"),
-            _ if !self.extended() => out_of_order("EHLO first"),
-            // RFC 4954 §4: once, and not inside a transaction.
-            _ if self.identity.is_some() => out_of_order("already authenticated"),
-            (Phase::Idle, _) if !self.tls => Reply::new(
-                ENCRYPTION_REQUIRED_538,
-                ENCRYPTION_NEEDED_5_7_11,
-                "encryption required, issue a STARTTLS command first",
-            ),
-            (Phase::Idle, None) => Reply::new(
-                PARAMETER_NOT_IMPLEMENTED_504,
-                INVALID_PARAMETER_5_5_4,
-                "authentication mechanism not supported",
-            ),
-            (Phase::Idle, Some(mechanism)) => {
-                return self.step_exchange(ServerExchange::start(mechanism, initial_response));
-            }
-            _ => out_of_order("not inside a transaction"),
-        };
-        self.mistake(phase, refusal)
-    }
-
-    pub(super) fn step_exchange(&mut self, step: Step) -> Phase {
-        match step {
-            Step::Challenge { text, next } => {
-                self.say(&Reply::plain(AUTH_CONTINUE_334, text));
-                Phase::Exchange(next)
-            }
-            Step::Verify(credentials) => self.ask(Event::Authenticate(credentials), Pending::Auth),
-            Step::Failed(failure) => {
-                // RFC 4954 §4 and §6.
-                let (code, enhanced) = match failure {
-                    Failure::Cancelled => (PARAMETER_SYNTAX_501, SECURITY_5_7_0),
-                    Failure::TooLong => (SYNTAX_ERROR_500, AUTH_LINE_TOO_LONG_5_5_6),
-                    Failure::Base64 | Failure::Malformed => (PARAMETER_SYNTAX_501, SYNTAX_5_5_2),
-                };
-                self.mistake(Phase::Idle, Reply::new(code, enhanced, failure.to_string()))
-            }
-        }
-    }
-
     /// Postfix's XFORWARD_README: outside of transactions; several commands add up, for one transaction.
     fn xforward(&mut self, phase: Phase, told: XForward) -> Phase {
         let refusal = match phase {
@@ -369,16 +355,15 @@ impl ServerSession {
     }
 
     fn start_tls(&mut self, phase: Phase, more_input: bool) -> Phase {
-        if !self.config.offers.starttls {
-            return self.mistake(phase, not_here("STARTTLS is not offered"));
-        }
-        if self.tls || self.hello.is_none() {
-            let text = if self.tls {
-                "TLS is in use"
-            } else {
-                "EHLO first"
-            };
-            return self.mistake(phase, out_of_order(text));
+        let refusal = match () {
+            // One reply for all that have it already, whether by STARTTLS or from the first octet.
+            () if self.tls => Some(out_of_order("TLS already active")),
+            () if !self.config.offers.starttls => Some(not_here("STARTTLS is not offered")),
+            () if self.hello.is_none() => Some(out_of_order("EHLO first")),
+            () => None,
+        };
+        if let Some(reply) = refusal {
+            return self.mistake(phase, reply);
         }
         if more_input {
             // RFC 3207 §4: STARTTLS is the last of its group. What follows it in plain text may be from
@@ -397,7 +382,7 @@ impl ServerSession {
     }
 
     pub(super) fn too_large(&self) -> Reply {
-        let text = format!("the mail is larger than {} octets", self.config.limits.size);
+        let text = format!("the mail is larger than {} octets", self.size_limit());
         Reply::new(EXCEEDED_STORAGE_552, TOO_LARGE_5_3_4, text)
     }
 }
@@ -406,11 +391,11 @@ pub(super) fn ok(text: &str) -> Reply {
     Reply::new(OK_250, SUCCESS_2_0_0, text)
 }
 
-fn out_of_order(text: &str) -> Reply {
+pub(super) fn out_of_order(text: &str) -> Reply {
     Reply::new(BAD_SEQUENCE_503, INVALID_COMMAND_5_5_1, text)
 }
 
-fn not_here(text: &str) -> Reply {
+pub(super) fn not_here(text: &str) -> Reply {
     Reply::new(NOT_IMPLEMENTED_502, INVALID_COMMAND_5_5_1, text)
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use postroad_reply::Reply;
-use postroad_smtp::{ContentFault, DotPiece};
+use postroad_smtp::{ContentChecker, ContentFault, DotPiece};
 
 use super::{Chunk, CloseReason, Event, Incoming, Pending, Phase, ServerSession, command::ok};
 
@@ -33,7 +33,8 @@ impl ServerSession {
                     return (Phase::Chunk(incoming, chunk), false);
                 }
                 chunk.remaining = chunk.remaining.saturating_sub(length(&octets));
-                let fault = incoming.checker.check(&octets);
+                let checker = incoming.checker.as_mut();
+                let fault = checker.and_then(|checker| checker.check(&octets));
                 match self.take(&mut incoming, octets, fault) {
                     None => (Phase::Chunk(incoming, chunk), true),
                     Some(closed) => (closed, true),
@@ -59,7 +60,7 @@ impl ServerSession {
 
     pub(super) fn begin_chunk(&mut self, mut incoming: Incoming, chunk: Chunk) -> Phase {
         let announced = incoming.received.saturating_add(chunk.size);
-        if announced > self.config.limits.size {
+        if announced > self.size_limit() {
             let reply = self.too_large();
             self.fail(&mut incoming, reply);
         }
@@ -72,7 +73,8 @@ impl ServerSession {
 
     fn end_chunk(&mut self, mut incoming: Incoming, chunk: Chunk) -> Phase {
         if chunk.last {
-            let fault = incoming.checker.finish();
+            let checker = incoming.checker.as_mut();
+            let fault = checker.and_then(ContentChecker::finish);
             self.judge(&mut incoming, fault);
             return self.content_end(incoming);
         }
@@ -107,7 +109,7 @@ impl ServerSession {
     fn judge(&mut self, incoming: &mut Incoming, fault: Option<ContentFault>) {
         if let Some(fault) = fault {
             self.fail(incoming, fault.reply());
-        } else if incoming.received > self.config.limits.size {
+        } else if incoming.received > self.size_limit() {
             // RFC 1870 §6.3: whatever was announced, this counts.
             let reply = self.too_large();
             self.fail(incoming, reply);
@@ -130,11 +132,7 @@ impl ServerSession {
 
     /// How much refused content is read before the connection is cut.
     fn patience(&self) -> u64 {
-        self.config
-            .limits
-            .size
-            .saturating_mul(2)
-            .saturating_add(1 << 20)
+        self.size_limit().saturating_mul(2).saturating_add(1 << 20)
     }
 }
 

@@ -3,8 +3,8 @@ use std::fmt;
 use bytes::Bytes;
 use postroad_address::{ForwardPath, ReversePath};
 use postroad_reply::Reply;
-use postroad_sasl::Credentials;
-use postroad_smtp::{Forwarded, HeloName, MailParams, RcptParams};
+use postroad_sasl::{ContextCall, Credentials, SecretQuery};
+use postroad_smtp::{Forwarded, HeloName, MailParams, RcptParams, XClient};
 
 /// What the driver has to do. Those marked *answer* stop the session until
 /// [`ServerSession::answer`](super::ServerSession::answer) or one of its kin is called.
@@ -17,12 +17,23 @@ pub enum Event {
     /// Write the output, make the handshake, then call
     /// [`tls_started`](super::ServerSession::tls_started).
     StartTls,
+    /// *Answer* with [`secret`](super::ServerSession::secret), or refuse.
+    Secret(SecretQuery),
+    /// *Answer* with [`context`](super::ServerSession::context), or refuse.
+    Context(ContextCall),
     /// *Answer* with [`authenticated`](super::ServerSession::authenticated), or refuse.
     Authenticate(Credentials),
+    /// *Answer* whether this client is served, for whom a proxy speaks from now on; accepted, it gets the greeting. Its LOGIN is to be
+    /// told by [`speaks_for`](super::ServerSession::speaks_for).
+    XClient(XClient),
     /// *Answer* MAIL.
     Mail(MailRequest),
     /// *Answer* RCPT.
     Rcpt(RcptRequest),
+    /// *Answer* VRFY, to a client that logged in; accepted, it is told nothing (252).
+    Verify(String),
+    /// *Answer* EXPN likewise; accepted, it is told nothing.
+    Expand(String),
     /// *Answer* whether content may come; there is at least one recipient.
     Data,
     /// Some of the content, dot-stuffing removed.
@@ -106,6 +117,10 @@ pub enum CloseReason {
     Quit,
     /// The policy wanted no more of it.
     Policy,
+    /// See [`ServerLimits::mails`](super::ServerLimits::mails).
+    TooManyMails,
+    /// See [`ServerLimits::commands`](super::ServerLimits::commands).
+    TooManyCommands,
     /// See [`ServerLimits::errors`](super::ServerLimits::errors).
     TooManyErrors,
     /// See [`ServerLimits::auth_failures`](super::ServerLimits::auth_failures).
@@ -116,6 +131,10 @@ pub enum CloseReason {
     TooManyIdleCommands,
     /// Octets behind STARTTLS in plain text, or behind a refused DATA.
     CommandInjection,
+    /// The client spoke before it was greeted.
+    EarlyTalker,
+    /// What came was HTTP, TLS in plain text, or the like.
+    OtherProtocol,
     /// Content went on far beyond the limit after it was refused.
     Flood,
     /// The client took too long.
@@ -130,11 +149,15 @@ impl CloseReason {
         match self {
             Self::Quit => "quit",
             Self::Policy => "policy",
+            Self::TooManyMails => "too_many_mails",
+            Self::TooManyCommands => "too_many_commands",
             Self::TooManyErrors => "too_many_errors",
             Self::TooManyAuthFailures => "too_many_auth_failures",
             Self::TooManyRefusedRecipients => "too_many_refused_recipients",
             Self::TooManyIdleCommands => "too_many_idle_commands",
             Self::CommandInjection => "command_injection",
+            Self::EarlyTalker => "early_talker",
+            Self::OtherProtocol => "other_protocol",
             Self::Flood => "flood",
             Self::TimedOut => "timed_out",
             Self::Shutdown => "shutdown",

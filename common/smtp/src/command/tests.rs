@@ -1,5 +1,5 @@
 use postroad_address::AddressError;
-use postroad_envelope::{BodyKind, Notify, OriginalRecipient, Ret};
+use postroad_envelope::{BodyKind, DeliverBy, Notify, OriginalRecipient, Ret, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -149,6 +149,80 @@ fn each_command_has_its_own_longest_line() {
     assert_eq!(Command::parse(&noop(506)), Err(CommandError::TooLong));
     let auth = format!("AUTH PLAIN {}", "A".repeat(10_000));
     assert!(Command::parse(auth.as_bytes()).is_ok());
+}
+
+/// RFC 2852 §4 and its range.
+#[test]
+fn a_time_to_deliver_by() {
+    let by = |value: &str| {
+        let line = format!("MAIL FROM:<a@b.example> BY={value}");
+        match Command::parse(line.as_bytes()) {
+            Ok(Command::Mail { params, .. }) => params.deliver_by.map(|by| by.to_string()),
+            _ => None,
+        }
+    };
+    for (given, read) in [
+        ("120;R", "120;R"),
+        ("+120;r", "120;R"),
+        ("000000120;RT", "120;RT"),
+        ("0;N", "0;N"),
+        ("-999999999;NT", "-999999999;NT"),
+        ("999999999;R", "999999999;R"),
+    ] {
+        assert_eq!(by(given).as_deref(), Some(read), "{given}");
+    }
+    for given in [
+        "",
+        "120",
+        "120;",
+        ";R",
+        "0;R",
+        "-0;R",
+        "-1;R",
+        "120;T",
+        "120;TR",
+        "120;RN",
+        "1000000000;N",
+        "1 ;N",
+        "--1;N",
+        "1.5;N",
+        "120;R;",
+    ] {
+        assert_eq!(by(given), None, "{given}");
+    }
+}
+
+/// What is left is said in whole seconds that there are, and what is over with how long it is (RFC 2852 §4.1.4).
+#[test]
+fn what_is_left_of_the_time() {
+    let at = |millis: u64| Timestamp::from_millis(1_800_000_000_000 + millis);
+    let given = By {
+        seconds: 120,
+        return_after: true,
+        trace: true,
+    };
+    let deadline = given.from(at(0));
+    assert_eq!(deadline.at, at(120_000));
+    let left = |now| By::left(deadline, at(now)).seconds;
+    assert_eq!((left(0), left(1), left(22_000)), (120, 119, 98));
+    assert_eq!((left(119_001), left(120_000), left(120_001)), (0, 0, -1));
+    assert_eq!((left(121_000), left(121_001)), (-1, -2));
+    let late = By {
+        seconds: -5,
+        return_after: false,
+        trace: false,
+    };
+    assert_eq!(By::left(late.from(at(9_000)), at(9_000)), late);
+    let never = By {
+        seconds: By::MOST,
+        ..late
+    };
+    let deadline = DeliverBy {
+        at: Timestamp::from_millis(u64::MAX),
+        return_after: false,
+        trace: false,
+    };
+    assert_eq!(By::left(deadline, at(0)), never);
 }
 
 proptest! {

@@ -152,27 +152,32 @@ impl ContentChecker {
                 break Stop::InputEnd;
             };
             at += found;
-            match (input.get(at), input.get(at + 1)) {
+            let fault = match (input.get(at), input.get(at + 1)) {
                 (Some(b'\r'), None) => break Stop::PendingCr,
                 (Some(b'\r'), Some(b'\n')) => {
                     at += 2;
                     break Stop::LineEnd;
                 }
-                (Some(b'\r'), _) => self.found(ContentFault::BareCr),
-                (Some(b'\n'), _) => self.found(ContentFault::BareLf),
-                _ => self.found(ContentFault::Nul),
-            }
+                (Some(b'\r'), _) => ContentFault::BareCr,
+                (Some(b'\n'), _) => ContentFault::BareLf,
+                _ => ContentFault::Nul,
+            };
+            // Which comes first must not depend on how the content comes in pieces.
+            self.look_at_length(at);
+            self.found(fault);
             at += 1;
         };
         let end = if matches!(stop, Stop::LineEnd) { 2 } else { 0 };
-        self.line_length += at - end;
-        if self.line_length > self.max_line {
+        self.look_at_length(at - end);
+        self.line_length = if end > 0 { 0 } else { self.line_length + at };
+        (at, stop)
+    }
+
+    /// With so many more octets on the line.
+    fn look_at_length(&mut self, more: usize) {
+        if self.line_length + more > self.max_line {
             self.found(ContentFault::LineTooLong);
         }
-        if end > 0 {
-            self.line_length = 0;
-        }
-        (at, stop)
     }
 
     fn found(&mut self, fault: ContentFault) {

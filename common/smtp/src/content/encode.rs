@@ -3,8 +3,9 @@ use memchr::memchr2;
 
 /// Adds dot-stuffing (RFC 5321 §4.5.2) to a stream, and the final dot.
 ///
-/// What leaves is canonical whatever was stored: a bare LF becomes CRLF and a bare CR a blank
-/// (RFC 5321 §2.3.8), so that no mail can be smuggled through us; the last line gets its CRLF if it has none.
+/// What leaves is canonical whatever comes in: a bare LF becomes CRLF and a bare CR a blank
+/// (RFC 5321 §2.3.8), so that no mail can be smuggled through us, should whoever calls not have looked for them before; the last line
+/// gets its CRLF if it has none.
 #[derive(Debug)]
 pub struct DotEncoder {
     at_line_start: bool,

@@ -46,7 +46,8 @@ fn rfc_5321_4_5_2_transparency() {
 
 #[test]
 fn nothing_but_crlf_dot_crlf_ends_the_content() {
-    let cases: [(&[u8], ContentFault); 9] = [
+    let nul_behind_a_long_line = [&[b'x'; 101][..], b"\0"].concat();
+    let cases: [(&[u8], ContentFault); 10] = [
         (b"x\n.\n", ContentFault::BareLf),
         (b"x\n.\r\n", ContentFault::BareLf),
         (b"x\r\n.\n", ContentFault::BareLf),
@@ -56,6 +57,7 @@ fn nothing_but_crlf_dot_crlf_ends_the_content() {
         (b"\n.\r\n", ContentFault::BareLf),
         (b"x\0\r\n", ContentFault::Nul),
         (&[b'x'; 101], ContentFault::LineTooLong),
+        (&nul_behind_a_long_line, ContentFault::LineTooLong),
     ];
     for (start, expected) in cases {
         let wire = [start, b"MAIL FROM:<a@b.example>\r\n.\r\nNOOP\r\n"].concat();

@@ -8,7 +8,7 @@ use postroad_envelope::{Recipient, RecipientIndex};
 use postroad_metrics::labels::{Login, Stage};
 use postroad_queue_client::AdmitRequest;
 use postroad_reply::*;
-use postroad_sasl::{Credentials, Identity};
+use postroad_sasl::{ContextCall, Credentials, Identity, Mechanism, SecretKind, SecretQuery};
 use postroad_smtp_session::{Event, MailRequest, PolicyReply, RcptRequest};
 use tokio::time::Instant;
 use tracing::info;
@@ -34,13 +34,24 @@ impl Conversation<'_> {
                 self.client.forwarded = None;
                 self.session.answer(PolicyReply::Accept);
             }
+            Event::XClient(told) => self.xclient(&told).await,
             Event::StartTls => {
                 self.mail = None;
                 return Next::StartTls;
             }
+            Event::Secret(query) => self.secret(&query).await,
+            Event::Context(call) => self.context(call).await,
             Event::Authenticate(credentials) => self.auth(&credentials).await,
             Event::Mail(request) => self.mail(request).await,
             Event::Rcpt(request) => self.rcpt(&request).await,
+            Event::Verify(name) => {
+                let told = self.smtpd.policy.verify(&self.client, &name).await;
+                self.session.answer(told_or_not(told));
+            }
+            Event::Expand(name) => {
+                let told = self.smtpd.policy.expand(&self.client, &name).await;
+                self.session.answer(told_or_not(told));
+            }
             Event::Data => self.admit().await,
             Event::Content(piece) => self.content(piece).await,
             Event::ContentRefused(reply) => {
@@ -62,8 +73,50 @@ impl Conversation<'_> {
         Next::GoOn
     }
 
+    async fn secret(&mut self, query: &SecretQuery) {
+        match self.smtpd.policy.secret(&self.client, query).await {
+            Ok(secret) => self.session.secret(&secret),
+            Err(reply) => {
+                let mechanism = match query.kind {
+                    SecretKind::Scram(hash) => hash.as_str(),
+                    SecretKind::Cram => Mechanism::CramMd5.as_str(),
+                };
+                self.refuse_auth(&query.name, mechanism, reply);
+            }
+        }
+    }
+
+    async fn context(&mut self, call: ContextCall) {
+        let held = match call {
+            // Another exchange that was given up leaves one behind.
+            ContextCall::Begin(_) => None,
+            _ => self.context.take(),
+        };
+        match self.smtpd.policy.context(&self.client, held, call).await {
+            Ok((context, answer)) => {
+                self.context = Some(context);
+                self.session.context(answer);
+            }
+            Err(reply) => self.refuse_auth("", Mechanism::Gssapi.as_str(), reply),
+        }
+    }
+
+    fn refuse_auth(&mut self, name: &str, mechanism: &str, reply: Reply) {
+        self.log_auth_failed(name, mechanism, &reply);
+        self.session.answer(match reply.code() {
+            SERVICE_NOT_AVAILABLE_421 => PolicyReply::Close(reply),
+            _ => PolicyReply::Refuse(reply),
+        });
+    }
+
     async fn auth(&mut self, credentials: &Credentials) {
+        self.context = None;
         let (client, mechanism) = (&self.client, credentials.mechanism);
+        // Of GSSAPI it is a principal, and the policy tells of that.
+        let name = match mechanism {
+            Mechanism::Gssapi => "",
+            _ => &credentials.authcid,
+        };
         match self.smtpd.policy.auth(client, credentials).await {
             AuthDecision::Accept { account } => {
                 self.smtpd.counts.login(Login::Succeeded);
@@ -77,34 +130,36 @@ impl Conversation<'_> {
                 );
                 let identity = Identity { account, mechanism };
                 self.client.identity = Some(identity.clone());
+                let limit = self.smtpd.policy.size_limit(&self.client);
+                self.session.set_size_limit(limit);
                 self.session.authenticated(identity);
             }
             AuthDecision::Refuse(reply) => {
-                self.log_auth_failed(credentials, &reply);
+                self.log_auth_failed(name, mechanism.as_str(), &reply);
                 self.session.answer(PolicyReply::Refuse(reply));
             }
             AuthDecision::Close(reply) => {
-                self.log_auth_failed(credentials, &reply);
+                self.log_auth_failed(name, mechanism.as_str(), &reply);
                 self.session.answer(PolicyReply::Close(reply));
             }
         }
     }
 
-    fn log_auth_failed(&self, credentials: &Credentials, reply: &Reply) {
+    pub(super) fn log_auth_failed(&self, name: &str, mechanism: &str, reply: &Reply) {
         let client = &self.client;
         self.smtpd.counts.login(match reply.severity() {
             Severity::Permanent => Login::Failed,
             _ => Login::Postponed,
         });
         // People type their password where the name belongs; what is no address is not logged.
-        let account = credentials.authcid.parse::<Mailbox>().ok();
+        let account = name.parse::<Mailbox>().ok();
         info!(
             event = "auth_failed",
             session_id = client.session_id,
             listener = client.listener,
             peer = %client.peer,
             account = account.map(|account| account.to_string()),
-            mechanism = %credentials.mechanism,
+            mechanism,
             code = reply.code().value(),
             reply = reply.text(),
         );
@@ -120,6 +175,7 @@ impl Conversation<'_> {
                         mail,
                         terms,
                         recipients: Vec::new(),
+                        bounces_of: Vec::new(),
                     },
                     addresses: HashSet::new(),
                     intake: Intake::new(self.smtpd.config.header_limit),
@@ -216,10 +272,14 @@ impl Conversation<'_> {
             Some(Mail { facts, intake, .. }) => {
                 let began = Instant::now();
                 match intake.finish(self.smtpd, &self.client, &facts).await {
-                    Ok(accepted) => {
+                    Ok((accepted, rests_until)) => {
                         self.smtpd.counts.times.took(began.elapsed());
                         self.accepted += 1;
-                        let text = format!("{} queued", accepted.queue_id);
+                        let id = accepted.queue_id;
+                        let text = match rests_until {
+                            None => format!("{id} queued"),
+                            Some(until) => format!("{id} queued, rests until {until}"),
+                        };
                         PolicyReply::AcceptWith(Reply::new(OK_250, SUCCESS_2_0_0, text))
                     }
                     Err(refusal) => {
@@ -230,6 +290,10 @@ impl Conversation<'_> {
             }
         };
         self.session.answer(answer);
+    }
+
+    pub(super) fn log_early(&self, reply: &Reply) {
+        self.log_rejected(Stage::Client, &reply.clone().into(), None, None);
     }
 
     fn log_rejected(
@@ -262,12 +326,26 @@ impl Conversation<'_> {
     }
 }
 
+fn told_or_not(told: Option<Reply>) -> PolicyReply {
+    match told {
+        None => PolicyReply::Accept,
+        Some(reply) if reply.severity() == Severity::Completion => PolicyReply::AcceptWith(reply),
+        Some(reply) => PolicyReply::Refuse(reply),
+    }
+}
+
 /// Each final address once, the first mention counts.
 fn add_recipients(mail: &mut Mail, drafts: Vec<RecipientDraft>, rcpt: &RcptRequest) {
     let TransactionFacts {
-        recipients, terms, ..
+        recipients,
+        terms,
+        bounces_of,
+        ..
     } = &mut mail.facts;
     for draft in drafts {
+        if let Some(of) = draft.bounce_of.filter(|of| !bounces_of.contains(of)) {
+            bounces_of.push(of);
+        }
         terms.tenant = terms.tenant.take().or(draft.tenant);
         let index = RecipientIndex(u32::try_from(recipients.len()).unwrap_or(u32::MAX));
         let recipient = Recipient {

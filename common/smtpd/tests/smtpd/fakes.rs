@@ -160,7 +160,10 @@ impl Policy for FixedPolicy {
     }
 
     async fn auth(&self, _: &ClientFacts, credentials: &Credentials) -> AuthDecision {
-        if credentials.password.reveal() == "secret" {
+        if credentials
+            .password()
+            .is_some_and(|password| password.reveal() == "secret")
+        {
             return AuthDecision::Accept {
                 account: credentials.authcid.clone(),
             };

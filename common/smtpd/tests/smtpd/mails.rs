@@ -31,6 +31,48 @@ async fn greeted(server: &Server) -> Client {
 }
 
 #[tokio::test]
+async fn what_mail_asks_for_is_in_the_envelope_as_far_as_it_is_granted() {
+    let mut config = config();
+    config.session.offers.future_release = Some(Duration::from_secs(86_400));
+    config.session.offers.mt_priority = Some(2);
+    config.session.offers.deliver_by = Some(0);
+    let server = Server::start(config, MemoryQueue::default(), GRACE);
+    let mut client = greeted(&server).await;
+    client.say("EHLO client.example").await;
+    let mail = "MAIL FROM:<a@client.example> HOLDFOR=3600 MT-PRIORITY=5 BY=7200;RT";
+    let said = client.say(mail).await;
+    assert!(said.starts_with("250 2.3.6 "), "{said}");
+    client.say("RCPT TO:<b@mx.example>").await;
+    client.say("DATA").await;
+    let said = client.say("Precedence: bulk\r\n\r\nx\r\n.").await;
+    assert!(said.starts_with("250 2.0.0 "), "{said}");
+    let [mail] = &server.mails()[..] else {
+        panic!("one mail")
+    };
+    let (envelope, second) = (&mail.envelope, Duration::from_secs(1));
+    assert_eq!(envelope.priority, 2);
+    let rests = envelope.not_before.unwrap().since(envelope.received_at);
+    assert_eq!(rests, 3600 * second);
+    let by = envelope.deliver_by.unwrap();
+    // From MAIL on, however long the content takes.
+    let said_at = envelope.queue_id.minted_at();
+    assert_eq!(by.at.since(said_at), 7200 * second);
+    assert!(by.return_after && by.trace);
+}
+
+#[tokio::test]
+async fn who_speaks_before_the_greeting_is_sent_away() {
+    let mut config = config();
+    // Ends as soon as something comes.
+    config.greeting_delay = Duration::from_secs(30);
+    let server = Server::start(config, MemoryQueue::default(), GRACE);
+    let mut client = server.connect().await;
+    client.send(b"EHLO client.example\r\n").await;
+    let said = client.reply().await;
+    assert!(said.starts_with("554 5.5.1 you spoke"), "{said}");
+}
+
+#[tokio::test]
 async fn a_listed_neighbour_tells_who_its_client_is_for_each_mail() {
     let mut config = config();
     config.xforward_networks = Networks::parse(["127.0.0.0/8"]).unwrap();
@@ -111,7 +153,7 @@ async fn a_stranger_tells_nothing_and_a_neighbour_is_not_to_blame_for_its_client
 async fn the_envelope_says_all_and_the_content_is_what_was_sent() {
     let mut config = config();
     config.session.offers.starttls = true;
-    config.session.offers.auth = Mechanism::ALL.to_vec();
+    config.session.offers.auth = Mechanism::PASSWORDS.to_vec();
     let server = Server::start(config, MemoryQueue::default(), GRACE);
     let mut client = greeted(&server).await;
     client.say("EHLO client.example").await;
@@ -389,7 +431,7 @@ async fn headers_that_are_refused() {
 #[tokio::test]
 async fn slow_clients_hear_421() {
     let mut config = config();
-    config.timeouts.command = Duration::from_millis(200);
+    config.timeouts.greeting = Duration::from_millis(200);
     config.timeouts.data = Duration::from_millis(200);
     let server = Server::start(config, MemoryQueue::default(), GRACE);
     let mut client = greeted(&server).await;
@@ -409,7 +451,7 @@ async fn slow_clients_hear_421() {
 #[tokio::test]
 async fn an_octet_now_and_then_does_not_hold_a_connection() {
     let mut config = config();
-    config.timeouts.command = Duration::from_millis(300);
+    config.timeouts.greeting = Duration::from_millis(300);
     let server = Server::start(config, MemoryQueue::default(), GRACE);
     let mut client = greeted(&server).await;
     let mut stream = client.stream.take().unwrap();
@@ -449,7 +491,7 @@ async fn leaving_ends_what_was_begun_and_nothing_else() {
 async fn what_happens_is_counted_under_the_listeners_name() {
     let mut config = config();
     config.session.offers.starttls = true;
-    config.session.offers.auth = Mechanism::ALL.to_vec();
+    config.session.offers.auth = Mechanism::PASSWORDS.to_vec();
     let server = Server::start(config, MemoryQueue::default(), GRACE);
     let count = |name: &str, labels: &str| -> f64 {
         let page = postroad_metrics::page(&[&server.metrics]);

@@ -1,8 +1,8 @@
 //! The server behind a real socket, with a queue in memory and a policy of fixed rules.
 
+mod content;
 mod fakes;
 mod mails;
+mod patience;
+mod proxied;
 mod server;
-#[path = "../../../smtp-session/tests/support/transcript.rs"]
-mod transcript;
-mod transcripts;

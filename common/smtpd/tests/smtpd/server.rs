@@ -82,6 +82,14 @@ impl Server {
         }
     }
 
+    /// The same without a handshake, where one is waited for.
+    pub async fn connect_plain(&self) -> Client {
+        Client {
+            stream: Some(connect_tcp(self.address, SOON, None).await.unwrap()),
+            said: BytesMut::new(),
+        }
+    }
+
     pub async fn connect(&self) -> Client {
         let stream = connect_tcp(self.address, SOON, None).await.unwrap();
         let mut client = Client {

@@ -10,8 +10,8 @@ use postroad_directory::DirectoryHandle;
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_metrics::Metrics;
 use postroad_queue_client::{
-    AdmitRequest, ContentStream, Count, Counted, QueueError, QueueService, Submission, WorkChannel,
-    WorkHello,
+    AdmitRequest, ContentStream, Count, Counted, QueueError, QueueService, Submission, Withdrawn,
+    WorkChannel, WorkHello,
 };
 use postroad_queued::{Config, LocalQueue, RunningQueue, ServeError};
 use tokio::time::sleep;
@@ -64,6 +64,10 @@ impl QueueService for QueueSlot {
 
     async fn count(&self, count: Count) -> Result<Counted, QueueError> {
         self.queue()?.count(count).await
+    }
+
+    async fn withdraw(&self, queue_id: QueueId, account: &str) -> Result<Withdrawn, QueueError> {
+        self.queue()?.withdraw(queue_id, account).await
     }
 }
 

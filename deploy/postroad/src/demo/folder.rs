@@ -282,7 +282,8 @@ mod tests {
         let first = write(&plan(folder.path())).unwrap();
         let added = postroad_address::Mailbox::parse("carol@demo.test").unwrap();
         let directory = folder.path().join("directory.toml");
-        postroad_directory::add_account(&directory, &added, &hash("x").unwrap(), None).unwrap();
+        postroad_directory::add_account(&directory, &added, &hash("x").unwrap().into(), None)
+            .unwrap();
         let mut other = plan(folder.path());
         other.ports.smtp = 3025;
         let second = write(&other).unwrap();

@@ -4,7 +4,7 @@ use postroad_queue_client::{Change, Changed, Order};
 use serde_json::json;
 
 use super::{Admin, parts};
-use crate::cli::{ChangeArguments, DestroyArguments};
+use crate::cli::{ChangeArguments, DestroyArguments, RetryArguments};
 use crate::fault::Fault;
 use crate::terminal::Terminal;
 
@@ -17,6 +17,26 @@ pub async fn carry(
 ) -> Result<(), Fault> {
     let order = order(admin, arguments).await?;
     give(admin, change, order, terminal).await
+}
+
+/// Has mails tried now.
+pub async fn retry(
+    admin: &Admin,
+    arguments: RetryArguments,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Fault> {
+    let ChangeArguments {
+        which,
+        dry_run,
+        reason,
+    } = arguments.change;
+    let filter = which.filter_at(arguments.site, admin).await?;
+    let order = Order {
+        dry_run,
+        reason,
+        ..filter.into()
+    };
+    give(admin, Change::Retry, order, terminal).await
 }
 
 /// The same, where it ends mails: asks first if it is more than one.

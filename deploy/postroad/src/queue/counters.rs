@@ -16,8 +16,16 @@ use crate::terminal::{Terminal, lines, local_time, number, one_line, table, utc_
 pub enum KindArgument {
     /// Failed log-ins, by network
     AuthFailed,
+    /// Failed log-ins, by the name that was tried
+    Guessed,
+    /// Log-ins, by account and network
+    Home,
     /// Recipients of mail, by account
     Sent,
+    /// Mails, by account
+    SentMails,
+    /// Octets of mail, by account
+    SentBytes,
     /// What clients at port 25 should not have done, by network
     Client,
 }
@@ -26,7 +34,11 @@ impl From<KindArgument> for Kind {
     fn from(kind: KindArgument) -> Self {
         match kind {
             KindArgument::AuthFailed => Self::AuthFailed,
+            KindArgument::Guessed => Self::Guessed,
+            KindArgument::Home => Self::Home,
             KindArgument::Sent => Self::Sent,
+            KindArgument::SentMails => Self::SentMails,
+            KindArgument::SentBytes => Self::SentBytes,
             KindArgument::Client => Self::Client,
         }
     }
@@ -55,9 +67,16 @@ impl CountersArguments {
 /// Which bans to lift.
 #[derive(Debug, Args)]
 pub struct UnbanArguments {
-    /// Networks or addresses; every ban that covers one, or lies in one, is lifted
-    #[arg(required = true, value_name = "NETWORK", value_parser = network)]
-    networks: Vec<IpNet>,
+    /// Networks or addresses: every ban that covers one, or lies in one, is lifted. Or names that log-ins were tried by
+    #[arg(required = true, value_name = "NETWORK|NAME", value_parser = banned)]
+    whom: Vec<Banned>,
+}
+
+/// Of whom a ban is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Banned {
+    Network(IpNet),
+    Name(Key),
 }
 
 /// `postroad queue counters`.
@@ -133,7 +152,7 @@ pub async fn unban(
         limit: 10_000,
     };
     let bans = admin.counters(query).await?.bans;
-    let wanted = |key: &Key| arguments.networks.iter().any(|one| touches(key, one));
+    let wanted = |key: &Key| arguments.whom.iter().any(|one| touches(key, one));
     let keys: Vec<Key> = bans.into_iter().map(|ban| ban.key).filter(wanted).collect();
     if keys.is_empty() {
         return Err(Fault::NoMatch("there is no such ban".to_owned()));
@@ -171,17 +190,25 @@ async fn clear(
     Ok(())
 }
 
-/// Whether the ban is of a network that covers this one, or lies in it.
-fn touches(key: &Key, network: &IpNet) -> bool {
-    let banned = key.subject().parse::<IpNet>();
-    banned.is_ok_and(|banned| banned.contains(network) || network.contains(&banned))
+/// Whether the ban is of this name, or of a network that covers this one, or lies in it.
+fn touches(key: &Key, whom: &Banned) -> bool {
+    match whom {
+        Banned::Name(name) => key == name,
+        Banned::Network(network) => {
+            let banned = key.subject().parse::<IpNet>();
+            banned.is_ok_and(|banned| banned.contains(network) || network.contains(&banned))
+        }
+    }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
-    let key = Key::new(Kind::AuthFailed, text).map_err(|error| error.to_string())?;
-    key.subject()
-        .parse()
-        .map_err(|_| "is no network".to_owned())
+fn banned(text: &str) -> Result<Banned, String> {
+    if let Ok(name) = Key::new(Kind::Guessed, text) {
+        return Ok(Banned::Name(name));
+    }
+    let key = Key::new(Kind::AuthFailed, text).ok();
+    let network = key.and_then(|key| key.subject().parse().ok());
+    let network = network.map(Banned::Network);
+    network.ok_or_else(|| "is no network, and no address of an account".to_owned())
 }
 
 fn more(total: u64, shown: usize, terminal: &mut Terminal<'_>) {
@@ -236,11 +263,14 @@ mod tests {
             ("2001:db8:0:1::5", false),
             ("192.0.2.7", false),
         ] {
-            assert_eq!(touches(&key, &network(text).unwrap()), fits, "{text}");
+            assert_eq!(touches(&key, &banned(text).unwrap()), fits, "{text}");
         }
-        assert!(network("example.org").is_err());
+        assert!(banned("example.org").is_err());
+        let name: Key = "guessed/alice@demo.test".parse().unwrap();
+        assert!(touches(&name, &banned("Alice@demo.test").unwrap()));
+        assert!(!touches(&name, &banned("bob@demo.test").unwrap()));
         let account: Key = "sent/alice@demo.test".parse().unwrap();
-        assert!(!touches(&account, &network("::/0").unwrap()));
+        assert!(!touches(&account, &banned("::/0").unwrap()));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl FilterArguments {
             state: self.state.map(Into::into),
             reason_contains: self.reason_contains,
             hold_rule: self.hold_rule,
-            all: false,
+            ..Filter::default()
         }
     }
 }
@@ -107,6 +107,11 @@ impl FilterArguments {
 impl SelectionArguments {
     /// What was typed, with whole ids. Nothing is not everything: that takes `--all`.
     pub async fn filter(self, admin: &Admin) -> Result<Filter, Fault> {
+        self.filter_at(None, admin).await
+    }
+
+    /// The same of what waits for a site.
+    pub async fn filter_at(self, site: Option<String>, admin: &Admin) -> Result<Filter, Fault> {
         let mut ids = Vec::with_capacity(self.ids.len());
         for text in &self.ids {
             ids.push(find(admin, text).await?);
@@ -114,6 +119,7 @@ impl SelectionArguments {
         let filter = Filter {
             ids,
             all: self.all,
+            site,
             ..self.parts.filter()
         };
         if filter.is_empty() {

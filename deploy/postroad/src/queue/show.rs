@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use comfy_table::Cell;
-use postroad_envelope::{Attempt, Envelope, QueueId, RemoteHost, StatusReport, TlsFacts};
+use postroad_envelope::{
+    Attempt, DeliverBy, Envelope, QueueId, RemoteHost, StatusReport, TlsFacts,
+};
 use postroad_queue_client::{MailDetails, QueueAdmin as _, RecipientDetails};
 use serde_json::{Value, json};
 
@@ -29,6 +31,7 @@ pub async fn show(admin: &Admin, id: QueueId, terminal: &mut Terminal<'_>) -> Re
         object["verdicts"] = json!(envelope.verdicts);
         object["facts"] = json!(envelope.facts);
         object["expires_at"] = json!(envelope.expires_at.map(utc_time));
+        object["deliver_by"] = json!(envelope.deliver_by.map(deadline_json));
         object["attempts"] = details.attempts.iter().map(attempt_json).collect();
         object["header"] = String::from_utf8_lossy(&details.header).into();
         object["header_cut"] = details.header_cut.into();
@@ -54,8 +57,10 @@ fn tell(details: &MailDetails, node: Option<&str>, terminal: &mut Terminal<'_>) 
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut rows = table(["MAIL", &mail.queue_id.to_string()]);
     let mut row = |name: &str, value: String| {
+        // Why it waits is said in full, for what can be done about it comes last.
+        let widest = if name == "reason" { 1_000 } else { 100 };
         if !value.is_empty() {
-            rows.add_row([name.to_owned(), one_line(&value, 100)]);
+            rows.add_row([name.to_owned(), one_line(&value, widest)]);
         }
     };
     row("state", mail.state.as_str().to_owned());
@@ -98,6 +103,10 @@ fn tell(details: &MailDetails, node: Option<&str>, terminal: &mut Terminal<'_>) 
         "given up at",
         envelope.expires_at.map_or_else(String::new, local_time),
     );
+    row(
+        "deliver by",
+        envelope.deliver_by.map_or_else(String::new, deadline_text),
+    );
     row("reason", mail.reason.clone());
     if let Some(retired) = mail.retired {
         row("outcome", retired.ending.to_string());
@@ -110,6 +119,24 @@ fn tell(details: &MailDetails, node: Option<&str>, terminal: &mut Terminal<'_>) 
         row("content", content.to_owned());
     }
     terminal.line(lines(&rows));
+}
+
+/// RFC 2852.
+fn deadline_text(by: DeliverBy) -> String {
+    let then = match by.return_after {
+        true => "else it is returned",
+        false => "else the sender is told",
+    };
+    let trace = if by.trace { "; each relay is told" } else { "" };
+    format!("{}, {then}{trace}", local_time(by.at))
+}
+
+fn deadline_json(by: DeliverBy) -> Value {
+    json!({
+        "at": utc_time(by.at),
+        "mode": if by.return_after { "return" } else { "notify" },
+        "trace": by.trace,
+    })
 }
 
 /// Version, cipher, and whose certificate was verified.
@@ -144,7 +171,9 @@ fn tell_attempts(details: &MailDetails, terminal: &mut Terminal<'_>) {
     if details.attempts.is_empty() {
         return;
     }
-    let mut rows = table(["TRY", "BEGAN", "MS", "AGENT", "TO", "HOST", "REPLY"]);
+    let mut rows = table([
+        "TRY", "BEGAN", "MS", "AGENT", "TO", "HOST", "CAUSE", "REPLY",
+    ]);
     for attempt in &details.attempts {
         for (index, outcome) in &attempt.outcomes {
             let report = outcome.report();
@@ -160,6 +189,7 @@ fn tell_attempts(details: &MailDetails, terminal: &mut Terminal<'_>) {
                     40,
                 )),
                 Cell::new(one_line(&host.unwrap_or_default(), 40)),
+                Cell::new(report.cause.map_or("", |cause| cause.as_str())),
                 Cell::new(one_line(&reply(report), 80)),
             ]);
         }
@@ -195,6 +225,8 @@ fn attempt_json(attempt: &Attempt) -> Value {
             "recipient": index.0,
             "action": outcome.action(),
             "status": report.status.to_string(),
+            "cause": report.cause.map(|cause| cause.as_str()),
+            "stage": report.stage.map(|stage| stage.as_str()),
             "text": report.text,
             "reply": report.reply.as_ref().map(ToString::to_string),
             "relay": report.remote.as_ref().map(|remote| &remote.name),
@@ -236,7 +268,7 @@ fn tell_recipients(details: &MailDetails, terminal: &mut Terminal<'_>) {
         let outcome = recipient
             .outcome
             .as_ref()
-            .map(|outcome| outcome.report().text.clone());
+            .map(|outcome| because(outcome.report()));
         rows.add_row([
             Cell::new(one_line(&address(details, recipient), 50)),
             Cell::new(state(recipient)),
@@ -251,6 +283,14 @@ fn tell_recipients(details: &MailDetails, terminal: &mut Terminal<'_>) {
     }
     terminal.line("");
     terminal.line(lines(&rows));
+}
+
+/// What happened, with its cause before it.
+fn because(report: &StatusReport) -> String {
+    match report.cause {
+        Some(cause) => format!("{cause}: {}", report.text),
+        None => report.text.clone(),
+    }
 }
 
 fn address(details: &MailDetails, recipient: &RecipientDetails) -> String {
@@ -281,6 +321,7 @@ fn recipient_json(details: &MailDetails, recipient: &RecipientDetails) -> Value 
         "outcome": recipient.outcome.as_ref().map(|outcome| json!({
             "action": outcome.action(),
             "status": outcome.report().status.to_string(),
+            "cause": outcome.report().cause.map(|cause| cause.as_str()),
             "text": outcome.report().text,
         })),
     })

@@ -4,8 +4,10 @@
 //! program, queues or configuration files of its own is read and passed over.
 
 use std::iter::Peekable;
+use std::time::Duration;
 
-use postroad_envelope::{Notify, Ret};
+use postroad_daemon::Interval;
+use postroad_envelope::{Notify, Ret, Timestamp};
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +41,19 @@ pub struct Order {
     pub ret: Option<Ret>,
     /// `-V`.
     pub envid: Option<String>,
+    /// `--hold-for`, `--hold-until`: nothing of it is tried before.
+    pub hold: Option<Hold>,
+    /// `-v`: says under which id it was taken.
+    pub is_verbose: bool,
+}
+
+/// How long a mail rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// From now on.
+    For(Duration),
+    /// By the clock.
+    Until(Timestamp),
 }
 
 /// Flags with a value.
@@ -64,6 +79,10 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Job, String>
         if flags == "-" {
             order.recipients.extend(arguments);
             break;
+        }
+        if let Some(long) = flags.strip_prefix('-') {
+            order.hold = Some(hold(long, &mut arguments)?);
+            continue;
         }
         let mut rest = flags;
         while let Some(flag) = rest.chars().next() {
@@ -107,6 +126,34 @@ fn value(
     }
 }
 
+/// Flags that no other sendmail has.
+fn hold(long: &str, arguments: &mut impl Iterator<Item = String>) -> Result<Hold, String> {
+    let (name, beside) = match long.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (long, None),
+    };
+    let value = || {
+        let value = beside.or_else(|| arguments.next());
+        value.ok_or_else(|| format!("--{name} needs a value"))
+    };
+    match name {
+        "hold-for" => {
+            let value = value()?;
+            let time: Result<Interval, _> = value.parse();
+            let time = time.map_err(|error| format!("--hold-for {value}: write {error}"))?;
+            Ok(Hold::For(time.as_duration()))
+        }
+        "hold-until" => {
+            let value = value()?;
+            let at = value.parse().map_err(|_| {
+                format!("--hold-until {value}: write a time such as 2026-12-24T18:00:00Z")
+            })?;
+            Ok(Hold::Until(at))
+        }
+        _ => Err(format!("there is no flag --{name}")),
+    }
+}
+
 fn mode_of(value: &str) -> Result<char, String> {
     match value {
         "m" => Ok('m'),
@@ -127,6 +174,7 @@ impl Order {
         match flag {
             't' => self.from_header = true,
             'i' => self.ignore_dots = true,
+            'v' => self.is_verbose = true,
             _ => {}
         }
     }
@@ -255,6 +303,27 @@ mod tests {
         assert!(matches!(read("-bm -Fx y@z.example"), Ok(Job::Send(_))));
         assert!(read("-bd").unwrap_err().contains("postroad-mta"));
         assert!(read("-bt").is_err() && read("-Z").is_err() && read("-f").is_err());
+    }
+
+    #[test]
+    fn a_mail_may_rest() {
+        let minutes = Some(Hold::For(Duration::from_secs(600)));
+        assert_eq!(order("--hold-for 10m -t").hold, minutes);
+        assert_eq!(order("-v --hold-for=10m x@y.example").hold, minutes);
+        let until = order("--hold-until 2026-12-24T18:00:00Z -v x@y.example");
+        let at = Timestamp::from_millis(1_798_135_200_000);
+        assert_eq!(
+            (until.hold, until.is_verbose),
+            (Some(Hold::Until(at)), true)
+        );
+        for bad in [
+            "--hold-for",
+            "--hold-for soon",
+            "--hold-until 10m",
+            "--undo x",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

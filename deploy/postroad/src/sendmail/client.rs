@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 
 use bytes::BytesMut;
 use postroad_reply::{EnhancedStatusCode, Reply, Severity};
-use postroad_smtp::HeloName;
+use postroad_smtp::{ContentFault, HeloName};
 use postroad_smtp_session::{
     ClientConfig, ClientSession, OutgoingMail, Progress, RecipientResult, Stage, TlsUse,
 };
@@ -17,13 +17,13 @@ use super::status::{self, NotSent};
 /// Octets of content at a time.
 const PIECE: usize = 64 << 10;
 
-/// Sends the mail whose content is in `file`, from its beginning.
+/// Sends the mail whose content is in `file`, from its beginning; what was said as it was taken.
 pub async fn send(
     mut socket: UnixStream,
     helo: HeloName,
     mail: OutgoingMail,
     mut file: File,
-) -> Result<(), NotSent> {
+) -> Result<String, NotSent> {
     let mut config = ClientConfig::new(helo);
     config.tls = TlsUse::Never;
     let mut session = ClientSession::new(config, false);
@@ -76,12 +76,18 @@ async fn content(
         // A file that was written a moment ago is in memory.
         match file.read(&mut piece).map_err(unread)? {
             0 => break,
-            count => session.content(piece.get(..count).unwrap_or_default()),
+            count => {
+                let piece = piece.get(..count).unwrap_or_default();
+                session.content(piece).map_err(unfit)?;
+            }
         }
         write(session, socket).await?;
     }
-    session.content_end();
-    Ok(())
+    session.content_end().map_err(unfit)
+}
+
+fn unfit(fault: ContentFault) -> NotSent {
+    NotSent::new(status::DATA, fault)
 }
 
 async fn write(session: &mut ClientSession, socket: &mut UnixStream) -> Result<(), NotSent> {
@@ -96,10 +102,14 @@ fn broken(error: std::io::Error) -> NotSent {
 }
 
 /// All recipients were taken, or why not. Recipients are looked up before, so the replies are mostly alike.
-fn told(results: &[RecipientResult]) -> Result<(), NotSent> {
+fn told(results: &[RecipientResult]) -> Result<String, NotSent> {
     let refusals: Vec<NotSent> = results.iter().filter_map(refusal).collect();
     let Some(first) = refusals.first() else {
-        return Ok(());
+        let said = results.iter().find_map(|result| match result {
+            RecipientResult::Accepted(reply) => Some(reply.text().to_owned()),
+            _ => None,
+        });
+        return Ok(said.unwrap_or_default());
     };
     let mut why: Vec<&str> = refusals
         .iter()

@@ -3,25 +3,25 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use postroad_accounts::Accounts;
-use postroad_address::{Domain, Mailbox};
-use postroad_envelope::{EditPlace, HeaderEdit};
+use postroad_accounts::{Accounts, Away};
+use postroad_address::{Domain, ForwardPath, Mailbox};
+use postroad_directory::Resolution;
 use postroad_message::HeaderBlock;
 use postroad_metrics::Metrics;
-use postroad_msa::rules;
-use postroad_net::{Connection, Peer};
+use postroad_msa::identity::Sender;
+use postroad_msa::rules::{self, HeaderRules};
+use postroad_net::{Connection, Peer, Place};
 use postroad_queue_client::QueueService;
-use postroad_reply::{INVALID_COMMAND_5_5_1, NOT_IMPLEMENTED_502, Reply};
-use postroad_sasl::Credentials;
+use postroad_reply::Reply;
 use postroad_smtp_session::{Flavour, MailRequest, PolicyReply, RcptRequest, ServerConfig};
 use postroad_smtpd::{
-    AuthDecision, ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, Smtpd, SmtpdConfig,
+    ClientFacts, HeaderTerms, MailTerms, Policy, RecipientDraft, Smtpd, SmtpdConfig,
     TransactionFacts,
 };
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::header::from_field;
+use super::header::{from_field, qualified};
 
 /// The name of this way in, in logs and envelopes.
 const LISTENER: &str = "sendmail";
@@ -30,10 +30,16 @@ const LISTENER: &str = "sendmail";
 pub struct Local {
     /// Who asks.
     pub account: Mailbox,
+    /// The name by which this host knows who asks.
+    pub user: String,
     /// `-F`.
     pub full_name: Option<String>,
     /// Of this host.
     pub host: Domain,
+    /// Of addresses without one.
+    pub domain: Domain,
+    /// How headers are treated.
+    pub rules: HeaderRules,
     /// Octets of the largest mail.
     pub size_limit: u64,
     /// Whose senders and recipients.
@@ -64,6 +70,7 @@ impl Local {
             peer: Peer::local(),
             proxy: None,
             own: false,
+            place: Place::default(),
             local: ([127, 0, 0, 1], 0).into(),
             shutdown: CancellationToken::new(),
         };
@@ -72,16 +79,39 @@ impl Local {
     }
 }
 
+impl Local {
+    /// The addresses by which programs of this host name its user, as cron writes `From: root`: the user's name at the host and
+    /// at the domain. The kernel says who calls, so they are the user's, but for those that are somebody's account.
+    async fn own_names(&self) -> Result<Vec<Mailbox>, Away> {
+        let mut own = Vec::new();
+        for domain in [&self.host, &self.domain] {
+            let Ok(name) = qualified(&self.user, domain) else {
+                continue;
+            };
+            let path = ForwardPath::Mailbox(name.clone());
+            let resolved = self.accounts.resolve(&path).await?;
+            if !is_an_account(&resolved.resolution, &name) {
+                own.push(name);
+            }
+        }
+        Ok(own)
+    }
+}
+
+fn is_an_account(resolution: &Resolution, name: &Mailbox) -> bool {
+    match resolution {
+        Resolution::Disabled => true,
+        Resolution::Local(leads_to) => leads_to
+            .iter()
+            .any(|to| to.local && to.address.folded() == name.folded()),
+        _ => false,
+    }
+}
+
 #[async_trait]
 impl Policy for Local {
     async fn connect(&self, _: &ClientFacts) -> PolicyReply {
         PolicyReply::Accept
-    }
-
-    /// AUTH is not offered, so this is never asked.
-    async fn auth(&self, _: &ClientFacts, _: &Credentials) -> AuthDecision {
-        let text = "AUTH is not offered";
-        AuthDecision::Refuse(Reply::new(NOT_IMPLEMENTED_502, INVALID_COMMAND_5_5_1, text))
     }
 
     async fn mail(&self, client: &ClientFacts, mail: &MailRequest) -> Result<MailTerms, Reply> {
@@ -104,14 +134,17 @@ impl Policy for Local {
         transaction: &TransactionFacts,
         header: &HeaderBlock,
     ) -> Result<HeaderTerms, Reply> {
-        let mut terms = rules::header(header, &self.host);
-        if !header.has("From") {
-            let sender = transaction.mail.reverse_path.mailbox();
-            terms.edits.push(HeaderEdit::Add {
-                place: EditPlace::Bottom,
-                field: from_field(sender.unwrap_or(&self.account), self.full_name.as_deref()),
-            });
-        }
-        Ok(terms)
+        let reverse_path = &transaction.mail.reverse_path;
+        let account = self.account.to_string();
+        let own = self.own_names().await?;
+        let author = reverse_path.mailbox().unwrap_or(&self.account);
+        let sender = Sender {
+            account: &account,
+            reverse_path,
+            domain: Some(&self.domain),
+            from_field: Some(from_field(author, self.full_name.as_deref())),
+            own: &own,
+        };
+        rules::header(&self.accounts, &sender, header, &self.host, self.rules).await
     }
 }

@@ -427,3 +427,18 @@ fn faults_are_sorted() {
     }
     assert!(matches!(sorted(5), MaildirError::Io { .. }));
 }
+
+#[test]
+fn content_that_is_not_made_of_lines_is_kept_octet_for_octet() {
+    let root = TempDir::new().unwrap();
+    let store = open(root.path());
+    let mut delivery = begin(&store);
+    delivery.keep_octets();
+    let content = b"Subject: x\r\n\r\n\0\r\n\n\r.\r\n\xff";
+    for piece in content.chunks(3) {
+        delivery.write(piece).unwrap();
+    }
+    let delivered = delivery.commit().unwrap();
+    let file = delivered.mailbox.join("new").join(&delivered.file_name);
+    assert_eq!(fs::read(file).unwrap(), content);
+}

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use postroad_envelope::{NextHop, RouteClass, StoreName};
+use postroad_envelope::{NextHop, RouteClass};
 
 use super::*;
 use crate::Config;
@@ -13,11 +13,8 @@ fn pattern(text: &str) -> HostPattern {
 
 fn route(next_hop: Option<&str>, destination: &str) -> Route {
     Route {
-        store: StoreName::default(),
-        class: RouteClass::Relay,
-        destination: destination.to_owned(),
         next_hop: next_hop.map(|hop| hop.parse::<NextHop>().unwrap()),
-        rule: "test".to_owned(),
+        ..Route::new(RouteClass::Relay, destination, "test")
     }
 }
 
@@ -73,7 +70,7 @@ fn patterns_are_read_and_written_alike() {
 fn the_entry_with_the_port_counts_more_and_domains_are_meant_without_a_route() {
     let entry = |host: &str| HostConfig {
         host: pattern(host),
-        tls: TlsPolicy::Verified,
+        tls: TlsPolicy::Verify,
         implicit_tls: None,
         tls_names: Vec::new(),
         ca_file: None,
@@ -81,7 +78,10 @@ fn the_entry_with_the_port_counts_more_and_domains_are_meant_without_a_route() {
         key_file: None,
         user: None,
         password_file: None,
+        token_file: None,
+        oauth: None,
         password_needs: PasswordNeeds::default(),
+        mechanisms: Vec::new(),
     };
     let hosts = [
         "smtp.example.net",
@@ -111,7 +111,7 @@ fn an_entry_is_verified_unless_it_says_otherwise_and_shows_no_password() {
     let [host] = section.outbound.hosts.as_slice() else {
         panic!("{section:?}")
     };
-    assert_eq!(host.tls, TlsPolicy::Verified);
+    assert_eq!(host.tls, TlsPolicy::Verify);
     let (user, password) = host.credentials().unwrap();
     assert_eq!((user.as_str(), password.reveal()), ("us", "hunter2"));
     let shown = format!("{:?} {section:?}", file.effective("mta", &section));
@@ -119,6 +119,68 @@ fn an_entry_is_verified_unless_it_says_otherwise_and_shows_no_password() {
         shown.contains("(set)") && !shown.contains("hunter2"),
         "{shown}"
     );
+}
+
+#[test]
+fn any_mechanism_for_a_password_will_do_unless_some_are_listed() {
+    let login = r#"host = "a", user = "us", password_file = "FOLDER/password""#;
+    let of = |keys: &str| {
+        let (_folder, _file, section) = read(&format!("{{ {login}{keys} }}"));
+        section.map(|section| section.outbound.hosts[0].mechanisms())
+    };
+    assert_eq!(of("").unwrap(), Mechanism::BY_PASSWORD);
+    let listed = of(r#", mechanisms = ["plain", "SCRAM-SHA-256"]"#).unwrap();
+    assert_eq!(listed, [Mechanism::Plain, Mechanism::ScramSha256]);
+    for bad in ["EXTERNAL", "GSSAPI", "NTLM"] {
+        let error = of(&format!(", mechanisms = [\"{bad}\"]")).unwrap_err();
+        assert!(
+            error.to_string().contains("there are SCRAM-SHA-256-PLUS, "),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_token_takes_the_place_of_a_password() {
+    let of = |keys: &str| {
+        let (_folder, file, section) = read(&format!("{{ host = \"a\", user = \"us\", {keys} }}"));
+        let hosts = section.unwrap().outbound.hosts;
+        let problems = check(&hosts, &file);
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        (hosts[0].mechanisms(), problems.join("\n"))
+    };
+    let (mechanisms, problems) = of(r#"token_file = "FOLDER/token""#);
+    assert_eq!(
+        (mechanisms, problems.as_str()),
+        (Mechanism::BY_TOKEN.to_vec(), "")
+    );
+    let grant = r#"oauth = { token_url = "http://127.0.0.1/t", client_id = "c", client_secret_file = "FOLDER/password" }"#;
+    let (mechanisms, problems) = of(&format!("{grant}, mechanisms = [\"XOAUTH2\"]"));
+    assert_eq!(
+        (mechanisms, problems.as_str()),
+        (vec![Mechanism::Xoauth2], "")
+    );
+    for (keys, told) in [
+        (
+            r#"token_file = "/t", password_file = "FOLDER/password""#,
+            "leave all but one of",
+        ),
+        (
+            r#"token_file = "/t", mechanisms = ["PLAIN"]"#,
+            "write OAUTHBEARER or XOAUTH2",
+        ),
+        (
+            r#"password_file = "FOLDER/password", mechanisms = ["XOAUTH2"]"#,
+            "by different mechanisms",
+        ),
+        (
+            r#"oauth = { token_url = "http://id.example/t", client_id = "c", client_secret_file = "FOLDER/password" }"#,
+            "oauth.token_url",
+        ),
+    ] {
+        let (_, problems) = of(keys);
+        assert!(problems.contains(told), "{keys}: {problems}");
+    }
 }
 
 #[test]
@@ -139,6 +201,11 @@ fn what_cannot_work_or_nobody_wants_is_told_with_a_remedy() {
     let login = r#"user = "u", password_file = "FOLDER/password""#;
     for (keys, key, words) in [
         (r#"user = "u""#.to_owned(), "user", "one of them is missing"),
+        (
+            r#"mechanisms = ["SCRAM-SHA-256"]"#.to_owned(),
+            "mechanisms",
+            "nobody logs in",
+        ),
         (
             r#"cert_file = "x.pem""#.to_owned(),
             "cert_file",

@@ -47,6 +47,18 @@ half.test.      MX 20 mx.test.
 later.test.     MX 10 broken.test.
 later.test.     MX 20 nothing.test.
 dead.test.      MX 10 nothing.test.
+gone.test.      MX 10 missing.test.
+gone.test.      MX 20 mx.test.
+allgone.test.   MX 10 missing.test.
+allgone.test.   MX 20 nothing.test.
+alias.test.     CNAME one.test.
+aliasmx.test.   MX 10 alias-of-mx.test.
+alias-of-mx.test. CNAME mx.test.
+ouralias.test.  MX 10 alias-to-us.test.
+ouralias.test.  MX 20 mx.test.
+alias-to-us.test. CNAME us.test.
+circle.test.    CNAME round.test.
+round.test.     CNAME circle.test.
 same.test.      MX 10 a.test.
 same.test.      MX 20 a-again.test.
 a-again.test.   A 1.1.2.1
@@ -58,6 +70,7 @@ fn around() -> Surroundings {
         own_addresses: vec!["1.2.3.4".parse().unwrap()],
         own_ports: vec![25],
         allow_networks: Networks::default(),
+        prefer: None,
         port: 25,
     }
 }
@@ -75,11 +88,8 @@ fn zone() -> FixedZone {
 
 fn route(destination: &str, next_hop: Option<&str>) -> Route {
     Route {
-        store: postroad_envelope::StoreName::default(),
-        class: RouteClass::Relay,
-        destination: destination.to_owned(),
         next_hop: next_hop.map(|hop| hop.parse().unwrap()),
-        rule: "route test".to_owned(),
+        ..Route::new(RouteClass::Relay, destination, "route test")
     }
 }
 
@@ -121,6 +131,38 @@ async fn mail_hosts_come_by_preference_with_all_their_addresses() {
     };
     let hop = to("implicit.test", &elsewhere).await.unwrap();
     assert_eq!(listed(&hop), ["implicit.test 1.1.3.1:2525"]);
+}
+
+#[tokio::test]
+async fn the_preferred_family_comes_first_and_either_by_the_seed() {
+    let (six, four) = ("mx.test [2606:4700::1]:25", "mx.test 1.1.1.1:25");
+    let order = async |prefer, seed| {
+        let around = Surroundings { prefer, ..around() };
+        let hop = find(route("one.test", None), &around, seed).await.unwrap();
+        let by_name = via("mx.test:25", &around).await.unwrap();
+        if prefer != Some(AddressPreference::Any) {
+            assert_eq!(listed(&by_name), listed(&hop)[..2]);
+        }
+        listed(&hop)
+    };
+    let expected = |first, second| [first, second, "backup.test 1.1.1.2:25"];
+    for (prefer, first, second) in [
+        (None, six, four),
+        (Some(AddressPreference::Ipv6), six, four),
+        (Some(AddressPreference::Ipv4), four, six),
+    ] {
+        assert_eq!(
+            order(prefer, 1).await,
+            expected(first, second),
+            "{prefer:?}"
+        );
+    }
+    let mut four_first = 0;
+    for seed in 0..1000 {
+        let order = order(Some(AddressPreference::Any), seed).await;
+        four_first += usize::from(order[0] == four);
+    }
+    assert!((400..600).contains(&four_first), "{four_first}");
 }
 
 #[tokio::test]
@@ -227,6 +269,34 @@ async fn addresses_outside_the_public_internet_are_refused() {
 }
 
 #[tokio::test]
+async fn aliases_are_followed_of_domains_and_of_mail_hosts() {
+    let hop = to("alias.test", &around()).await.unwrap();
+    assert_eq!(
+        listed(&hop),
+        listed(&to("one.test", &around()).await.unwrap())
+    );
+    let hop = to("aliasmx.test", &around()).await.unwrap();
+    let under_its_name = [
+        "alias-of-mx.test [2606:4700::1]:25",
+        "alias-of-mx.test 1.1.1.1:25",
+    ];
+    assert_eq!(listed(&hop), under_its_name);
+    // An alias of ourselves loops, whatever it is called.
+    let verdict = to("ouralias.test", &around()).await.unwrap_err();
+    assert_eq!(verdict.status, LOOP_5_4_6, "{}", verdict.text);
+}
+
+#[tokio::test]
+async fn a_mail_host_that_does_not_exist_leaves_the_others() {
+    let hop = to("gone.test", &around()).await.unwrap();
+    assert_eq!(
+        listed(&hop),
+        ["mx.test [2606:4700::1]:25", "mx.test 1.1.1.1:25"]
+    );
+    assert_eq!(hop.notes.len(), 1, "{:?}", hop.notes);
+}
+
+#[tokio::test]
 async fn what_the_dns_refuses_is_for_good_or_for_now() {
     for (destination, status) in [
         ("null.test", NULL_MX_5_1_10),
@@ -234,6 +304,8 @@ async fn what_the_dns_refuses_is_for_good_or_for_now() {
         ("numeric.test", UNROUTABLE_5_4_4),
         ("nothing.test", UNROUTABLE_5_4_4),
         ("dead.test", UNROUTABLE_5_4_4),
+        ("allgone.test", UNROUTABLE_5_4_4),
+        ("circle.test", DIRECTORY_FAILURE_4_4_3),
         ("not a domain", BAD_DOMAIN_5_1_2),
         ("broken.test", DIRECTORY_FAILURE_4_4_3),
         // One host cannot be looked up, the other has no address: the first may come back.
@@ -241,8 +313,7 @@ async fn what_the_dns_refuses_is_for_good_or_for_now() {
     ] {
         let verdict = to(destination, &around()).await.unwrap_err();
         assert_eq!(verdict.status, status, "{destination}: {}", verdict.text);
-        let outcome = verdict.into_outcome();
-        assert_eq!(outcome.is_final(), status.class() == 5, "{destination}");
+        assert_eq!(verdict.into_report().status, status, "{destination}");
     }
     assert_eq!(
         to("half.test", &around()).await.unwrap().candidates.len(),
@@ -254,6 +325,26 @@ async fn what_the_dns_refuses_is_for_good_or_for_now() {
 async fn address_literals_ask_no_dns() {
     let hop = to("[IPv6:2606:4700::9]", &around()).await.unwrap();
     assert_eq!(listed(&hop), ["[IPv6:2606:4700::9] [2606:4700::9]:25"]);
+    let hop = to("[1.1.1.9]", &around()).await.unwrap();
+    assert_eq!(listed(&hop), ["[1.1.1.9] 1.1.1.9:25"]);
+    for ours in [
+        "[127.0.0.1]",
+        "[IPv6:::1]",
+        "[IPv6:::ffff:127.0.0.1]",
+        "[0.0.0.0]",
+    ] {
+        for around in [around(), allowing("::/0"), allowing("0.0.0.0/0")] {
+            let verdict = to(ours, &around).await.unwrap_err();
+            assert_eq!(verdict.status, LOOP_5_4_6, "{ours}: {}", verdict.text);
+        }
+        // On a port where we take no mail it is another server's, and still not the world's.
+        let elsewhere = Surroundings {
+            own_ports: vec![2025],
+            ..around()
+        };
+        let verdict = to(ours, &elsewhere).await.unwrap_err();
+        assert_eq!(verdict.status, NOT_AUTHORIZED_5_7_1, "{ours}");
+    }
     for refused in ["[10.0.0.1]", "[IPv6:::ffff:10.0.0.1]", "[169.254.169.254]"] {
         let verdict = to(refused, &around()).await.unwrap_err();
         assert_eq!(
@@ -312,7 +403,7 @@ async fn a_wrong_route_is_ours_to_mend_and_bounces_nothing() {
         let verdict = via(hop, &around()).await.unwrap_err();
         assert_eq!(verdict.status, status, "{hop}: {}", verdict.text);
         assert!(verdict.text.contains(told), "{hop}: {}", verdict.text);
-        assert!(!verdict.into_outcome().is_final());
+        assert_eq!(verdict.into_report().status.class(), 4);
     }
 }
 

@@ -31,7 +31,7 @@ async fn without_a_place_to_go_nothing_is_connected_to() {
     assert!(host.heard().is_empty());
     let done = run(config(), lease("null.test", &["bob"])).await;
     assert_eq!(done.outcomes(), ["0 failed 5.1.10"]);
-    assert_eq!(done.settled.unwrap().site, None);
+    assert_eq!(done.settled.unwrap().sites, []);
 }
 
 #[tokio::test]

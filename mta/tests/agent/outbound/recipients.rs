@@ -9,10 +9,7 @@ async fn a_mail_is_relayed_and_everybody_is_told() {
     let port = host.address.port();
     let said = format!("mx.test [127.0.0.1]:{port} took the mail: 250 2.0.0 queued as 42");
     assert_eq!(done.text(), said);
-    assert_eq!(
-        done.settled.as_ref().unwrap().site.as_deref(),
-        Some("mx.test")
-    );
+    assert_eq!(done.settled.as_ref().unwrap().sites[0].site, "mx.test");
     let heard = &host.heard()[0];
     let size = CONTENT.len();
     let mail = format!("MAIL FROM:<alice@ours.test> SIZE={size}");
@@ -198,7 +195,7 @@ async fn rfc_2033_lmtp_by_a_unix_socket() {
     );
     assert_eq!(done.events[0].fields["relay"], hop);
     let settled = done.settled.unwrap();
-    assert_eq!(settled.site.as_deref(), Some(hop.as_str()));
+    assert_eq!(settled.sites[0].site, hop);
 
     drop(listener);
     let done = run(config(), mail.clone()).await;
@@ -238,15 +235,66 @@ async fn rfc_3461_what_the_sender_asked_for_is_passed_on_and_nothing_else() {
         ..Script::default()
     };
     let host = Host::start(script).await;
-    let mut mail = lease("example.test", &["bob", "eve"]);
+    let mut mail = lease("example.test", &["bob", "eve", "dan"]);
     mail.envelope.envid = Some("a b".to_owned());
     mail.envelope.ret = Some(Ret::Headers);
     mail.envelope.recipients[1].notify = Notify::Never;
+    // That is what is done where nothing is said, too.
+    mail.envelope.recipients[2].notify = Notify::On {
+        success: false,
+        failure: true,
+        delay: true,
+    };
     run(to_port(host.address.port()), mail).await;
     let expected = [
         "MAIL FROM:<alice@ours.test> RET=HDRS ENVID=a+20b",
         "RCPT TO:<bob@example.test>",
         "RCPT TO:<eve@example.test> NOTIFY=NEVER",
+        "RCPT TO:<dan@example.test> NOTIFY=FAILURE,DELAY",
     ];
-    assert_eq!(host.heard()[0].commands[1..4], expected);
+    assert_eq!(host.heard()[0].commands[1..5], expected);
+}
+
+#[tokio::test]
+async fn listed_senders_have_an_address_and_a_transaction_for_each_recipient() {
+    let long = "u".repeat(60);
+    let script = Script {
+        rcpt: vec![("never", "550 5.1.1 no such user")],
+        ..Script::default()
+    };
+    let host = Host::start(script).await;
+    let to = ["bob", "never", &long, "eve+x"];
+    for (listed, expected) in [
+        (
+            "ours.test",
+            vec![
+                "alice+bob=example.test",
+                "alice+never=example.test",
+                "alice",
+                "alice+eve+x=example.test",
+            ],
+        ),
+        ("alice@other.test", vec!["alice"]),
+    ] {
+        let mut config = to_port(host.address.port());
+        let sender = postroad_mta::SenderText(listed.parse().unwrap());
+        config.outbound.verp_senders = vec![sender];
+        let done = run(config, lease("example.test", &to)).await;
+        let outcomes = [
+            "0 relayed 2.0.0",
+            "1 failed 5.1.1",
+            "2 relayed 2.0.0",
+            "3 relayed 2.0.0",
+        ];
+        assert_eq!(done.outcomes(), outcomes, "{}", done.text());
+        let heard = host.heard();
+        let commands = &heard.last().unwrap().commands;
+        let told = commands.iter().filter_map(|line| {
+            let rest = line.strip_prefix("MAIL FROM:<")?;
+            rest.split_once("@ours.test>").map(|(local, _)| local)
+        });
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{commands:?}");
+        let asked = commands.iter().filter(|line| line.starts_with("RCPT"));
+        assert_eq!(asked.count(), to.len());
+    }
 }

@@ -36,7 +36,7 @@ impl Smarthost {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
         HostConfig {
             host: self.host.address.to_string().parse().unwrap(),
-            tls: TlsPolicy::Verified,
+            tls: TlsPolicy::Verify,
             implicit_tls: None,
             tls_names: vec!["mx.test".to_owned()],
             ca_file: Some(self.folder.path().join("cert.pem")),
@@ -44,7 +44,10 @@ impl Smarthost {
             key_file: None,
             user: Some("us".to_owned()),
             password_file: Some(SecretFile::read(secret.to_str().unwrap()).unwrap()),
+            token_file: None,
+            oauth: None,
             password_needs: PasswordNeeds::default(),
+            mechanisms: Vec::new(),
         }
     }
 
@@ -114,6 +117,7 @@ async fn a_smarthost_that_wants_our_certificate_gets_it() {
         ca_file: Some(own.cert_file.clone()),
         names: vec!["mx.test".to_owned()],
         fingerprints: Vec::new(),
+        ..TrustedClients::default()
     };
     let asking = ServerTls::load_asking(std::slice::from_ref(&own), &clients).unwrap();
     let smarthost = Smarthost::start(|script| script.starttls = StartTls::Works(asking)).await;
@@ -123,6 +127,8 @@ async fn a_smarthost_that_wants_our_certificate_gets_it() {
         key_file: Some(own.key_file),
         user: None,
         password_file: None,
+        token_file: None,
+        oauth: None,
         ..smarthost.entry()
     };
     let done = smarthost.run(entry).await;
@@ -251,7 +257,7 @@ async fn without_tls_nothing_is_said_unless_that_was_said_expressly() {
     assert_eq!(done.outcomes(), ["0 delayed 4.7.0"], "{}", done.text());
     assert!(done.text().contains("implicit_tls"), "{}", done.text());
     let tls = HostConfig {
-        tls: TlsPolicy::Opportunistic,
+        tls: TlsPolicy::May,
         password_needs: PasswordNeeds::Tls,
         tls_names: Vec::new(),
         ca_file: None,
@@ -328,7 +334,7 @@ async fn the_world_can_be_verified_by_what_the_sender_wrote() {
     .await;
     let partner = |tls_names: &[&str]| HostConfig {
         host: "example.test".parse().unwrap(),
-        tls: TlsPolicy::Verified,
+        tls: TlsPolicy::Verify,
         implicit_tls: None,
         tls_names: tls_names.iter().map(|name| (*name).to_owned()).collect(),
         ca_file: Some(Path::new(folder.path()).join("cert.pem")),
@@ -336,7 +342,10 @@ async fn the_world_can_be_verified_by_what_the_sender_wrote() {
         key_file: None,
         user: None,
         password_file: None,
+        token_file: None,
+        oauth: None,
         password_needs: PasswordNeeds::default(),
+        mechanisms: Vec::new(),
     };
     let sent = async |entry| {
         let mut config = to_port(host.address.port());

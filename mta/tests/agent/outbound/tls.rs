@@ -57,7 +57,7 @@ async fn tls_can_be_required_or_switched_off() {
     ] {
         let host = Host::start(script).await;
         let mut config = to_port(host.address.port());
-        config.outbound.tls = TlsPolicy::Required;
+        config.outbound.tls = TlsPolicy::Encrypt;
         let done = run(config, lease("example.test", &["bob"])).await;
         assert_eq!(done.outcomes(), ["0 delayed 4.7.0"], "{}", done.text());
         let commands = host.heard()[0].commands.join(" ");

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use postroad_envelope::{QueueId, RouteClass, Timestamp};
 use postroad_queue::{
-    Fairness, Holder, JobFacts, JobKey, LeaseTimes, Revision, Schedule, SenderPrint, Wait,
+    Fairness, Holder, JobFacts, JobKey, LeaseTimes, Revision, Schedule, SenderPrint, Term, Wait,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
@@ -207,7 +207,8 @@ impl Simulation<'_> {
             destination: self.destinations[destination].clone(),
             sender: SenderPrint::UNKNOWN,
             priority: 0,
-            expires_at: at(now).plus(Duration::from_secs(5 * 86_400)),
+            on_delay: true,
+            term: Term::GivesUp(at(now).plus(Duration::from_secs(5 * 86_400))),
             wait: Wait::Due(at(now)),
         });
         self.due.insert(key, (now, slow));

@@ -16,6 +16,8 @@ use crate::machine;
 /// Ends its program when its standard input ends: also if the bench is killed. `$0` is `-` if all processes of the
 /// program's group shall be asked.
 const KEEPER: &str = r#"setsid "$@" </dev/null & program=$!; read -r _; kill -s TERM -- "$0$program"; wait "$program""#;
+/// What is counted: of a file, or of a file system.
+const SYNCS: [&str; 3] = ["fsync", "fdatasync", "syncfs"];
 const FAREWELL: Duration = Duration::from_secs(30);
 
 /// Whether the syncs of a program are counted. It costs: each sync is stopped twice by strace.
@@ -45,7 +47,7 @@ impl Kept {
             // A filter in the kernel lets all other calls pass at full speed.
             Some(counts) => keeper
                 .args(["-", "strace", "-f", "-c", "--seccomp-bpf"])
-                .args(["-e", "trace=fsync,fdatasync", "-o"])
+                .args(["-e", &format!("trace={}", SYNCS.join(",")), "-o"])
                 .arg(counts),
             None => keeper.arg(""),
         };
@@ -99,7 +101,7 @@ impl Drop for Kept {
 fn calls(summary: &str) -> u64 {
     let count = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let named = fields.last().is_some_and(|name| name.ends_with("sync"));
+        let named = fields.last().is_some_and(|name| SYNCS.contains(name));
         fields.get(3).filter(|_| named)?.parse::<u64>().ok()
     };
     summary.lines().filter_map(count).sum()
@@ -114,9 +116,11 @@ mod tests {
         let summary = "% time     seconds  usecs/call     calls    errors syscall\n\
             ------ ----------- ----------- --------- --------- ----------------\n \
             77.28    0.000609          60        10           fsync\n \
-            22.72    0.000179          17         7         1 fdatasync\n\
+            22.72    0.000179          17         7         1 fdatasync\n \
+            0.00    0.000000           0         3           syncfs\n \
+            0.00    0.000000           0         5           close\n\
             ------ ----------- ----------- --------- --------- ----------------\n\
             100.00    0.000788          39        17         1 total\n";
-        assert_eq!(calls(summary), 17);
+        assert_eq!(calls(summary), 20);
     }
 }

@@ -71,7 +71,7 @@ pub fn cores() -> usize {
 pub struct Cpu {
     /// By the descendants of this process, those that ended included.
     pub product: f64,
-    /// By this process: load, sink and measuring.
+    /// By this process and children that ended: load, sink and measuring.
     pub own: f64,
     /// By everybody, the kernel included.
     pub all: f64,
@@ -82,12 +82,12 @@ impl Cpu {
         let parent = process::id();
         let mut cpu = Self {
             all: busy()?,
-            own: Stat::read(parent).context("no /proc of our own")?.own,
+            own: Stat::read(parent).context("no /proc of our own")?.whole(),
             product: 0.0,
         };
         for pid in descendants(parent) {
             // It may have ended in between; then its parent has its time.
-            cpu.product += Stat::read(pid).map_or(0.0, |stat| stat.own + stat.children);
+            cpu.product += Stat::read(pid).map_or(0.0, |stat| stat.whole());
         }
         Ok(cpu)
     }
@@ -144,6 +144,17 @@ pub fn own_time() -> Result<Duration> {
     Ok(Duration::from_nanos(nanos.parse()?))
 }
 
+/// What a process holds in memory now (RSS), in octets.
+pub fn resident(pid: u32) -> Option<f64> {
+    of_process(pid, "VmRSS:")
+}
+
+/// The program that a process was started as.
+pub fn command(pid: u32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(line.split('\0').next()?.to_owned())
+}
+
 fn of_product(name: &str) -> f64 {
     let descendants = descendants(process::id()).into_iter();
     let octets = descendants.filter_map(|pid| of_process(pid, name));
@@ -184,6 +195,10 @@ struct Stat {
 }
 
 impl Stat {
+    fn whole(&self) -> f64 {
+        self.own + self.children
+    }
+
     /// proc_pid_stat(5), fields 4 and 14 to 17.
     fn read(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

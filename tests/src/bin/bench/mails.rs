@@ -214,11 +214,13 @@ pub fn delivered(lease: &Lease) -> Verdict {
     let recipients = lease.envelope.recipients.iter();
     Verdict::Settle(Settlement {
         elsewhere: Vec::new(),
+        timed: Vec::new(),
+        reporting: Vec::new(),
         lease: lease.lease,
         outcomes: recipients
             .map(|recipient| (recipient.index, outcome.clone()))
             .collect(),
-        site: None,
+        sites: Vec::new(),
         started_at: Timestamp::from(SystemTime::now()),
     })
 }

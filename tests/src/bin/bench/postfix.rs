@@ -10,6 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::{
+    dovecot,
+    product::{Kind, Task},
+};
+
 /// Where Debian puts the daemons.
 pub const MASTER: &str = "/usr/lib/postfix/sbin/master";
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,8 +30,18 @@ pub fn missing() -> Option<&'static str> {
         .then_some("it gives its parts users of their own, and only root can")
 }
 
-/// Writes all files; `transport` holds lines of transport(5).
-pub fn write(folder: &Path, listen: SocketAddr, transport: &str) -> Result<()> {
+/// Those of the products that can be measured here; says which cannot.
+pub fn measurable(kinds: &[Kind]) -> Vec<Kind> {
+    let mut kinds = kinds.to_vec();
+    if let Some(why) = missing().filter(|_| kinds.iter().any(|kind| kind.is_foreign())) {
+        eprintln!("bench: Postfix is not measured: {why}");
+        kinds.retain(|kind| !kind.is_foreign());
+    }
+    kinds
+}
+
+/// Writes all files.
+pub fn write(folder: &Path, listen: SocketAddr, task: Task<'_>, tuned: bool) -> Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     for leaf in ["etc", "queue", "data"] {
         fs::create_dir(folder.join(leaf))?;
@@ -34,12 +49,40 @@ pub fn write(folder: &Path, listen: SocketAddr, transport: &str) -> Result<()> {
     let owner = user("postfix")?;
     chown(folder.join("data"), Some(owner.0), Some(owner.1))?;
     let write = |name: &str, text: &str| fs::write(folder.join("etc").join(name), text);
-    write("main.cf", &main_cf(folder))?;
-    write(
-        "master.cf",
-        &format!("{listen} inet n - n - - smtpd\n{DAEMONS}"),
-    )?;
-    write("transport", transport)?;
+    let mut main_cf = main_cf(folder);
+    if tuned {
+        main_cf += TUNED;
+    }
+    match task {
+        Task::Relay(hosts) => {
+            let lines = hosts.iter().enumerate().map(|(number, host)| {
+                format!("world{number}.test smtp:[{}]:{}\n", host.ip(), host.port())
+            });
+            write("transport", &lines.collect::<String>())?;
+            main_cf += &format!(
+                "transport_maps = texthash:{}/etc/transport\n",
+                folder.display()
+            );
+        }
+        Task::Deliver { users } | Task::Submit { users, .. } => {
+            let lines = (0..users).map(|user| format!("user{user}@demo.test user{user}/\n"));
+            write("mailboxes", &lines.collect::<String>())?;
+            let mail = folder.join("mail");
+            fs::create_dir(&mail)?;
+            let (uid, gid) = user("nobody")?;
+            chown(&mail, Some(uid), Some(gid))?;
+            main_cf += &mailboxes(folder, uid, gid);
+        }
+    }
+    let mut listener = format!("{listen} inet n - n - - smtpd\n");
+    if let Task::Submit { .. } = task {
+        write("senders", "/^(.*)$/ $1\n")?;
+        write("server.pem", &certificate()?)?;
+        main_cf += &submission(folder);
+        listener += SUBMISSIONS;
+    }
+    write("main.cf", &main_cf)?;
+    write("master.cf", &(listener + DAEMONS))?;
     let mut check = Command::new("postfix");
     let check = check.arg("-c").arg(folder.join("etc")).arg("check");
     let checked = check.env("PATH", PATH).output().context("postfix")?;
@@ -94,9 +137,59 @@ alias_database =
 disable_dns_lookups = yes
 smtp_dns_support_level = disabled
 smtpd_peername_lookup = no
-transport_maps = texthash:{folder}/etc/transport
 "
     )
+}
+
+/// What people set who want more of it, and that loses nothing: more processes, no waiting, connections kept for all hosts.
+const TUNED: &str = "default_process_limit = 200
+smtpd_client_connection_count_limit = 0
+smtpd_peername_lookup = no
+smtpd_error_sleep_time = 0
+in_flow_delay = 0
+qmgr_message_active_limit = 40000
+initial_destination_concurrency = 20
+default_destination_concurrency_limit = 100
+smtp_connection_cache_destinations = static:all
+smtp_connection_reuse_count_limit = 1000
+local_header_rewrite_clients =
+";
+
+/// Mailboxes that virtual(8) files mail in.
+fn mailboxes(folder: &Path, uid: u32, gid: u32) -> String {
+    let folder = folder.display();
+    format!(
+        "virtual_mailbox_domains = demo.test
+virtual_mailbox_base = {folder}/mail
+virtual_mailbox_maps = texthash:{folder}/etc/mailboxes
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+"
+    )
+}
+
+/// Mail from whoever has logged in with Dovecot's word for it, and is from who they are.
+fn submission(folder: &Path) -> String {
+    let shown = folder.display();
+    format!(
+        "smtpd_tls_chain_files = {shown}/etc/server.pem
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {}
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+smtpd_sender_login_maps = regexp:{shown}/etc/senders
+smtpd_sender_restrictions = reject_authenticated_sender_login_mismatch
+",
+        dovecot::socket(folder).display()
+    )
+}
+
+/// Of the listener, which begins with TLS.
+const SUBMISSIONS: &str = "  -o smtpd_tls_wrappermode=yes\n  -o smtpd_sasl_auth_enable=yes\n";
+
+/// Key and certificate of the same kind as those of our agents here.
+fn certificate() -> Result<String> {
+    let made = rcgen::generate_simple_self_signed(["mx.demo.test".to_owned()])?;
+    Ok(made.signing_key.serialize_pem() + &made.cert.pem())
 }
 
 /// The daemons a mail passes, none of them in a chroot.
@@ -116,6 +209,7 @@ smtp unix - - n - - smtp
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
+virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd

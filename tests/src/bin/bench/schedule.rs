@@ -8,7 +8,7 @@ use clap::Args;
 use postroad_envelope::{MailState, QueueId, RouteClass, Timestamp};
 use postroad_queue::{
     Fairness, Holder, JobFacts, JobKey, Lease, LeaseTimes, Revision, Scan, Schedule, SenderPrint,
-    Wait,
+    Term, Wait,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Map, Value, json};
@@ -128,7 +128,8 @@ impl Bench<'_> {
             destination: Arc::clone(&self.destinations[destination as usize]),
             sender: self.sender,
             priority: 0,
-            expires_at: at(START + 5 * 24 * HOUR),
+            on_delay: true,
+            term: Term::GivesUp(at(START + 5 * 24 * HOUR)),
             wait: Wait::Due(at(due)),
         });
     }

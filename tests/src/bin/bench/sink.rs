@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use anyhow::{Result, ensure};
@@ -14,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::load::Mails;
+use crate::load::{Mails, To};
 
 /// A server on one or more addresses; it goes down when it is dropped.
 pub struct Sink {
@@ -31,6 +32,8 @@ struct Round {
     mails: Arc<Mails>,
     /// How often each mail has come.
     times: Vec<u32>,
+    /// When it came first.
+    first: Vec<Option<Instant>>,
     strange: usize,
 }
 
@@ -47,7 +50,7 @@ pub struct Count {
 
 impl Sink {
     pub async fn up(addresses: &[SocketAddr]) -> Result<Self> {
-        let nothing = Arc::new(Mails::new(0, 0, 1, 0));
+        let nothing = Arc::new(Mails::new(0, 0, To::Worlds(1), 0));
         let state = Arc::new(State {
             round: Mutex::new(Round::of(nothing)),
             arrived: watch::channel(0).0,
@@ -72,9 +75,19 @@ impl Sink {
     /// Returns when all mails expected have arrived.
     pub async fn all_arrived(&self) -> Result<()> {
         let count = self.state.lock().times.len();
+        self.have_arrived(count).await
+    }
+
+    /// Returns when so many of them have.
+    pub async fn have_arrived(&self, count: usize) -> Result<()> {
         let mut arrived = self.state.arrived.subscribe();
         arrived.wait_for(|arrived| *arrived >= count).await?;
         Ok(())
+    }
+
+    /// When each mail came first.
+    pub fn arrivals(&self) -> Vec<Option<Instant>> {
+        self.state.lock().first.clone()
     }
 
     pub fn count(&self) -> Count {
@@ -95,6 +108,7 @@ impl Round {
     fn of(mails: Arc<Mails>) -> Self {
         Self {
             times: vec![0; mails.count],
+            first: vec![None; mails.count],
             mails,
             strange: 0,
         }
@@ -106,19 +120,21 @@ impl State {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, content: &[u8]) {
+    fn take(&self, rcpt: &[u8], content: &[u8]) {
         let mails = Arc::clone(&self.lock().mails);
-        let number = mails.number(content);
+        let number = mails.number_of(rcpt, content);
         let mut round = self.lock();
-        match number.and_then(|number| round.times.get_mut(number)) {
-            Some(times) => {
-                *times += 1;
-                if *times == 1 {
-                    drop(round);
-                    self.arrived.send_modify(|arrived| *arrived += 1);
-                }
-            }
-            None => round.strange += 1,
+        let Some(number) = number.filter(|number| *number < round.times.len()) else {
+            round.strange += 1;
+            return;
+        };
+        if let Some(times) = round.times.get_mut(number) {
+            *times += 1;
+        }
+        if let Some(first @ None) = round.first.get_mut(number) {
+            *first = Some(Instant::now());
+            drop(round);
+            self.arrived.send_modify(|arrived| *arrived += 1);
         }
     }
 }
@@ -140,6 +156,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
 async fn converse(mut stream: TcpStream, state: &State) -> Result<()> {
     stream.set_nodelay(true)?;
     let (mut input, mut output) = (BytesMut::with_capacity(16 << 10), Vec::new());
+    let mut rcpt = BytesMut::new();
     output.extend_from_slice(b"220 sink.test ESMTP\r\n");
     loop {
         stream.write_all(&output).await?;
@@ -152,12 +169,16 @@ async fn converse(mut stream: TcpStream, state: &State) -> Result<()> {
             let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
             let reply: &[u8] = match verb.as_slice() {
                 b"EHLO" => b"250-sink.test\r\n250-8BITMIME\r\n250-SIZE 0\r\n250 PIPELINING\r\n",
+                b"RCPT" => {
+                    rcpt = line;
+                    b"250 2.1.5 go on\r\n"
+                }
                 b"DATA" => {
                     output.extend_from_slice(b"354 go on\r\n");
                     stream.write_all(&output).await?;
                     output.clear();
                     let content = content(&mut stream, &mut input).await?;
-                    state.take(&content);
+                    state.take(&rcpt, &content);
                     b"250 2.0.0 kept\r\n"
                 }
                 b"QUIT" => {
@@ -198,18 +219,22 @@ mod tests {
         let address = listener.local_addr()?;
         drop(listener);
         let sink = Sink::up(&[address]).await?;
-        let mails = Arc::new(Mails::new(50, 5120, 2, 1));
+        let mails = Arc::new(Mails::new(50, 5120, To::Worlds(2), 1));
         sink.expect(&mails);
-        load::bring(&mails, address, 3, 4).await?;
+        let way = load::Way {
+            server: address,
+            submission: None,
+        };
+        load::bring(&mails, &way, 3, 4).await?;
         sink.all_arrived().await?;
         let all = Count {
             arrived: 50,
             ..Count::default()
         };
         assert_eq!(sink.count(), all);
-        let stranger = Arc::new(Mails::new(1, 5120, 2, 2));
-        load::bring(&mails, address, 1, 50).await?;
-        load::bring(&stranger, address, 1, 1).await?;
+        let stranger = Arc::new(Mails::new(1, 5120, To::Worlds(2), 2));
+        load::bring(&mails, &way, 1, 50).await?;
+        load::bring(&stranger, &way, 1, 1).await?;
         let more = Count {
             repeated: 50,
             strange: 1,

@@ -1,7 +1,7 @@
 //! What an administrator does, and what must hold.
 
 use anyhow::{Context as _, Result, ensure};
-use postroad_tests::mail;
+use postroad_tests::mail_of;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
@@ -95,7 +95,7 @@ pub async fn setup_and_one_start_carry_a_mail(on: &Host) -> Result<()> {
     on.run(&["postroad", "check"]).await?;
 
     let mut client = on.submitter().await?.login().await?;
-    let content = mail("by the package", "It works.\r\n");
+    let content = mail_of(ALICE, "by the package", "It works.\r\n");
     client.deliver(ALICE, &[ALICE, FAR], &content).await?;
     looking("the mail in its mailbox", async || {
         let list = ["postroad", "mailbox", "list", ALICE];

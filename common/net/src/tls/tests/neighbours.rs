@@ -135,6 +135,7 @@ async fn a_client_is_known_by_its_certificate_and_told_apart_otherwise() {
             "Submission.example.net".to_owned(),
         ],
         fingerprints: vec![fingerprint(&known_by_itself)],
+        ..TrustedClients::default()
     };
     let server = ServerTls::load_asking(&[own], &clients).unwrap();
 
@@ -175,6 +176,7 @@ async fn a_changed_authority_of_clients_is_taken_up() {
         ca_file: Some(old.ca_file()),
         names: vec![name.to_owned()],
         fingerprints: Vec::new(),
+        ..TrustedClients::default()
     };
     let server = ServerTls::load_asking(&[own], &clients).unwrap();
     let renewed = new.issue("client", name, &[]);

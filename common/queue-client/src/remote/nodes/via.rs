@@ -7,8 +7,8 @@ use postroad_envelope::{Envelope, Event, QueueId};
 
 use super::{Inner, RemoteQueue};
 use crate::{
-    AdmitRequest, ContentStream, QueueError, QueueService, Submission, WorkChannel, WorkDown,
-    WorkHello,
+    AdmitRequest, ContentStream, QueueError, QueueService, Submission, Withdrawn, WorkChannel,
+    WorkDown, WorkHello,
 };
 
 /// One node among several: what is leased from it is seen to be there.
@@ -38,6 +38,10 @@ impl QueueService for Via {
 
     async fn submit(&self, envelope: Envelope) -> Result<Box<dyn Submission>, QueueError> {
         self.queue()?.submit(envelope).await
+    }
+
+    async fn withdraw(&self, queue_id: QueueId, account: &str) -> Result<Withdrawn, QueueError> {
+        self.queue()?.withdraw(queue_id, account).await
     }
 
     async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError> {

@@ -89,13 +89,7 @@ fn what_a_route_lets_go_a_rule_still_holds() {
     ];
     house.queue.set_hold_rules(rules.into());
     house.insert(1, &["x@hold.test"]);
-    let away = Route {
-        store: postroad_envelope::StoreName::default(),
-        class: RELAY,
-        destination: "hold.test".to_owned(),
-        next_hop: None,
-        rule: "released".to_owned(),
-    };
+    let away = Route::new(RELAY, "hold.test", "released");
     let prepared = house
         .queue
         .prepare(key(1, 0), Instruction::Reroute(away.clone()), at(1))

@@ -110,9 +110,13 @@ fn a_mail_whose_job_is_being_changed_is_not_copied_forward() {
     let (kind, payload) = (record.1, record.2.clone());
     let all = vec![(RecipientIndex(0), delivered())];
     let lease = &leased.lease;
-    let settled = house
-        .queue
-        .prepare_settle(lease.job, lease.fence, all, at(2));
+    let settled = house.queue.prepare_settle(
+        lease.job,
+        lease.fence,
+        all,
+        crate::TakenOver::default(),
+        at(2),
+    );
     let kept = house.queue.prepare_keep(place, kind, &payload);
     assert!(matches!(kept, Err(QueueError::Busy(_))), "{kept:?}");
     house.commit(settled.unwrap().0);

@@ -36,9 +36,13 @@ fn what_is_held_is_shown_as_held_while_a_report_is_owed_too() {
     house.insert(1, &["bob@a.example", "carol@a.example"]);
     let Leased { lease, .. } = house.lease(RELAY, at(0)).remove(0);
     let outcomes = vec![(RecipientIndex(0), failed())];
-    let settled = house
-        .queue
-        .prepare_settle(lease.job, lease.fence, outcomes, at(1));
+    let settled = house.queue.prepare_settle(
+        lease.job,
+        lease.fence,
+        outcomes,
+        crate::TakenOver::default(),
+        at(1),
+    );
     house.commit(settled.unwrap().0);
     let held = Filter {
         state: Some(MailState::Held),
@@ -81,7 +85,10 @@ fn late_results_are_refused_also_by_another_epoch() {
         revision,
         ..
     } = leased.lease;
-    let late = house.queue.prepare_settle(job, fence, Vec::new(), at(2));
+    let late =
+        house
+            .queue
+            .prepare_settle(job, fence, Vec::new(), crate::TakenOver::default(), at(2));
     assert!(matches!(late, Err(QueueError::Stale(StaleLease { .. }))));
     assert!(house.lease(LOCAL, at(2)).is_empty(), "waits for its worker");
     let again = house

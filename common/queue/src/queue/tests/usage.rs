@@ -118,14 +118,8 @@ impl Run {
             0 => Instruction::Hold("why".to_owned()),
             1 => Instruction::Release,
             2 => Instruction::Drop,
-            3 => Instruction::Expire,
-            4 => Instruction::Reroute(Route {
-                store: postroad_envelope::StoreName::default(),
-                class: RELAY,
-                destination: "elsewhere.example".to_owned(),
-                next_hop: None,
-                rule: "rerouted".to_owned(),
-            }),
+            3 => Instruction::Expire(None),
+            4 => Instruction::Reroute(Route::new(RELAY, "elsewhere.example", "rerouted")),
             _ => Instruction::Schedule(at(self.now + 100)),
         };
         let job = key(

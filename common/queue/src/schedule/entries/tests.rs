@@ -45,7 +45,7 @@ fn entry(number: u32, phase: Phase, seconds: u64) -> Entry {
             .join("a.example".into(), postroad_envelope::StoreName::default()),
         sender: SenderPrint::UNKNOWN,
         revision: Revision(1),
-        expires_at: at(0),
+        term: PackedTerm::new(crate::Term::GivesUp(at(0)), false),
         at: at(seconds),
         class: RouteClass::Relay,
         priority: 0,

@@ -54,6 +54,56 @@ fn a_destination_has_no_more_leases_than_it_may_have() {
     assert_eq!(order(schedule, at(62)).len(), 1);
 }
 
+/// Admits what it was told, so often.
+struct Turnstile(BTreeMap<&'static str, usize>, usize);
+
+impl Gate for Turnstile {
+    fn admits(&mut self, _: RouteClass, destination: &Arc<str>, _: Timestamp) -> bool {
+        self.1 += 1;
+        self.0.get(&**destination).is_none_or(|left| *left > 0)
+    }
+
+    fn granted(&mut self, _: &Lease, _: RouteClass, destination: &Arc<str>) {
+        if let Some(left) = self.0.get_mut(&**destination) {
+            *left -= 1;
+        }
+    }
+}
+
+#[test]
+fn a_destination_that_a_gate_refused_waits_until_it_is_open_again() {
+    let slow = (1..=4).map(|number| to(number, "slow.example"));
+    let jobs: Vec<_> = slow.chain([to(5, "other.example")]).collect();
+    let schedule = &mut with(Fairness::default(), &jobs);
+    let mut gate = Turnstile([("slow.example", 1)].into(), 0);
+    let store = StoreName::default();
+    let mut order = |schedule: &mut Schedule, left: usize, now| {
+        gate.0.insert("slow.example", left);
+        let leases = schedule.lease_through(&mut gate, (CLASS, &store), &holder(1), 99, at(now));
+        let numbers = leases.iter().map(|lease| lease.job.queue_id.to_bytes()[15]);
+        (numbers.collect::<Vec<_>>(), std::mem::take(&mut gate.1))
+    };
+    assert_eq!(order(schedule, 1, 0).0, [1, 5]);
+    // It is not asked about again, whatever else comes or ends.
+    schedule.place(&to(6, "slow.example"));
+    schedule.tick(at(0));
+    let leases: Vec<_> = schedule.leases().cloned().collect();
+    for lease in &leases {
+        schedule.remove(lease.job);
+    }
+    assert_eq!(order(schedule, 9, 1), (vec![], 0));
+    assert_eq!(
+        schedule.take_ended(),
+        leases.iter().map(|lease| lease.fence).collect::<Vec<_>>()
+    );
+    schedule.reopen(CLASS, "slow.example");
+    assert_eq!(order(schedule, 2, 2).0, [2, 3]);
+    schedule.reopen(CLASS, "slow.example");
+    schedule.reopen(CLASS, "unknown.example");
+    assert_eq!(order(schedule, 9, 3).0, [4, 6]);
+    assert_eq!(schedule.ready_len(CLASS), 0);
+}
+
 #[test]
 fn limits_follow_class_and_destination() {
     let fairness = Fairness {

@@ -136,8 +136,12 @@ impl Model {
                     let outcome = (RecipientIndex(0), Outcome::Delivered(report));
                     let outcomes = if done { vec![outcome] } else { Vec::new() };
                     let retry = now.plus(Duration::from_secs(60));
-                    self.preparing
-                        .push(state.settled(outcomes, Some(retry), now));
+                    self.preparing.push(state.settled(
+                        outcomes,
+                        crate::TakenOver::default(),
+                        Some(retry),
+                        now,
+                    ));
                 }
             }
             Act::Commit => {

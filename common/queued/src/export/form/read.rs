@@ -10,8 +10,8 @@ use postroad_queue_client::{ImportedMail, ImportedRecipient};
 use postroad_reply::{Reply, ReplyCode};
 
 use super::{
-    Mail, MailEdit, MailField, MailOrigin, MailOutcome, MailRecipient, MailReply, MailTls, SCHEMA,
-    Unfit,
+    FAILURE_AND_DELAY, Mail, MailEdit, MailField, MailOrigin, MailOutcome, MailRecipient,
+    MailReply, MailTls, SAID, SCHEMA, Unfit,
 };
 
 impl Mail {
@@ -146,19 +146,21 @@ where
     text.map(|text| parse(field, text)).transpose()
 }
 
-fn notify_from(words: &[String]) -> Result<Notify, Unfit> {
+pub(super) fn notify_from(words: &[String]) -> Result<Notify, Unfit> {
     let has = |word: &str| words.iter().any(|one| one == word);
-    let known = ["never", "success", "failure", "delay"];
+    let known = ["never", "success", "failure", "delay", SAID];
     if let Some(other) = words.iter().find(|word| !known.contains(&word.as_str())) {
         return Err(unfit("notify")(other));
     }
-    Ok(match has("never") {
-        true => Notify::Never,
-        false => Notify::On {
-            success: has("success"),
-            failure: has("failure"),
-            delay: has("delay"),
-        },
+    let notify = Notify::On {
+        success: has("success"),
+        failure: has("failure"),
+        delay: has("delay"),
+    };
+    Ok(match notify {
+        _ if has("never") => Notify::Never,
+        FAILURE_AND_DELAY if !has(SAID) => Notify::Unsaid,
+        _ => notify,
     })
 }
 
@@ -220,6 +222,7 @@ fn outcome_from(outcome: &MailOutcome) -> Result<Outcome, Unfit> {
             name: remote.name.clone(),
             address: perhaps("remote", remote.address.as_deref())?,
             tls: remote.tls.as_ref().map(tls_from),
+            tls_policy: remote.tls_policy.clone(),
         })
     });
     let report = StatusReport {
@@ -227,6 +230,14 @@ fn outcome_from(outcome: &MailOutcome) -> Result<Outcome, Unfit> {
         text: outcome.text.clone(),
         remote: remote.transpose()?,
         reply: outcome.reply.as_ref().map(reply_from).transpose()?,
+        stage: outcome
+            .stage
+            .as_deref()
+            .and_then(|stage| stage.parse().ok()),
+        cause: outcome
+            .cause
+            .as_deref()
+            .and_then(|cause| cause.parse().ok()),
     };
     Ok(match outcome.action.as_str() {
         "delivered" => Outcome::Delivered(report),

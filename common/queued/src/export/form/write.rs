@@ -6,8 +6,9 @@ use postroad_envelope::{
 };
 
 use super::{
-    Mail, MailContent, MailDeliverBy, MailEdit, MailField, MailOrcpt, MailOrigin, MailOutcome,
-    MailOverride, MailRecipient, MailRemote, MailReply, MailRoute, MailTls, SCHEMA,
+    FAILURE_AND_DELAY, Mail, MailContent, MailDeliverBy, MailEdit, MailField, MailOrcpt,
+    MailOrigin, MailOutcome, MailOverride, MailRecipient, MailRemote, MailReply, MailRoute,
+    MailTls, SAID, SCHEMA,
 };
 
 impl Mail {
@@ -96,16 +97,17 @@ fn text(value: Option<impl ToString>) -> Option<String> {
     value.map(|value| value.to_string())
 }
 
-fn notify_of(notify: Notify) -> Vec<String> {
-    let Notify::On {
-        success,
-        failure,
-        delay,
-    } = notify
-    else {
+pub(super) fn notify_of(notify: Notify) -> Vec<String> {
+    if notify == Notify::Never {
         return vec!["never".to_owned()];
-    };
-    [(success, "success"), (failure, "failure"), (delay, "delay")]
+    }
+    let words = [
+        (notify.wants_success(), "success"),
+        (notify.wants_failure(), "failure"),
+        (notify.wants_delay(), "delay"),
+        (notify == FAILURE_AND_DELAY, SAID),
+    ];
+    words
         .into_iter()
         .filter(|(on, _)| *on)
         .map(|(_, word)| word.to_owned())
@@ -161,11 +163,14 @@ pub(in crate::export) fn outcome_of(action: &str, report: &StatusReport) -> Mail
             name: remote.name.clone(),
             address: text(remote.address),
             tls: remote.tls.as_ref().map(tls_of),
+            tls_policy: remote.tls_policy.clone(),
         }),
         reply: report.reply.as_ref().map(|reply| MailReply {
             code: reply.code().value(),
             enhanced: text(reply.enhanced()),
             text: reply.text().to_owned(),
         }),
+        stage: text(report.stage),
+        cause: text(report.cause),
     }
 }

@@ -34,7 +34,7 @@ pub fn open_recipients(details: &MailDetails) -> u32 {
     open.fold(0, |set, to| set | 1 << to.index.0)
 }
 
-/// Which mail a report is about, and which of its recipients; none if it tells of no failure.
+/// Which mail a report is about, and which of its recipients; none if it tells of no end.
 fn reported(envelope: &Envelope, content: &[u8]) -> Option<(QueueId, u32)> {
     let to = envelope.recipients.first()?.address.to_string();
     let (about, _) = to.split_once('@')?;
@@ -44,7 +44,10 @@ fn reported(envelope: &Envelope, content: &[u8]) -> Option<(QueueId, u32)> {
             || text.contains(&format!("Final-Recipient: rfc822; {address}"));
         set | u32::from(is_told) << slot
     });
-    text.contains("Action: failed")
+    let tells = ["Action: failed", "Action: relayed"];
+    tells
+        .iter()
+        .any(|action| text.contains(action))
         .then_some((about.parse().ok()?, set))
 }
 
@@ -143,7 +146,7 @@ async fn check_mail(queue: &LocalQueue, details: &MailDetails, told: &Told) -> R
     }
     for recipient in &details.recipients {
         let ended = recipient.outcome.as_ref().is_some_and(|o| o.is_final());
-        let may_be_dropped = mail.excused && recipient.outcome.is_none();
+        let may_be_dropped = (mail.excused || mail.regretted) && recipient.outcome.is_none();
         if ended == recipient.state.is_some() && !may_be_dropped {
             return Err(format!(
                 "{id} has a recipient neither scheduled nor done: {recipient:?}"

@@ -7,7 +7,7 @@ use std::{
 
 use postroad_address::ReversePath;
 use postroad_envelope::{
-    Envelope, LeaseRef, Outcome, QueueId, RecipientIndex, RouteClass, Timestamp,
+    Envelope, LeaseRef, Notify, Outcome, QueueId, RecipientIndex, RouteClass, Timestamp,
 };
 use postroad_queue_client::{HandBack, QueueError, SettleResult, WorkUp};
 use rand::{RngExt, rngs::StdRng};
@@ -17,7 +17,7 @@ use super::{
     life::{Life, complain, refused},
     told::{Told, content_of, say},
 };
-use crate::setup::{Worker, delayed, delivered, failed, mail, submit};
+use crate::setup::{Worker, delayed, delivered, failed, mail, relayed, submit};
 
 /// The index of a recipient is its place here.
 pub const ADDRESSES: [&str; 8] = [
@@ -32,6 +32,13 @@ pub const ADDRESSES: [&str; 8] = [
 ];
 pub const HELD_BY_ROUTE: u32 = 1 << 5;
 const DISCARDED: u32 = 1 << 6;
+/// Those of whose success some senders want to hear (RFC 3461); a host that took their mail over reports it, or does not.
+const ASKED_FOR: u32 = 0b1110;
+const ASKS: Notify = Notify::On {
+    success: true,
+    failure: true,
+    delay: true,
+};
 /// Held by a standing rule while there is one.
 pub const RULED: u32 = 1 << 7;
 pub const RULED_DOMAIN: &str = "ruled.test";
@@ -42,11 +49,15 @@ const OPEN: i64 = 200;
 const EARLY: usize = 6;
 
 /// All of a mail but its content follows from these.
+/// Whose mail it is.
+pub const ACCOUNT: &str = "sender@away.test";
+
 fn envelope_of(id: QueueId, set: u32) -> Envelope {
     let slots: Vec<u32> = (0..32).filter(|slot| set & 1 << slot != 0).collect();
     let to: Vec<&str> = slots.iter().map(|slot| ADDRESSES[*slot as usize]).collect();
     let mut envelope = mail("", &to);
     envelope.queue_id = id;
+    envelope.account = Some(ACCOUNT.to_owned());
     for (recipient, slot) in envelope.recipients.iter_mut().zip(&slots) {
         recipient.index = RecipientIndex(*slot);
     }
@@ -54,6 +65,12 @@ fn envelope_of(id: QueueId, set: u32) -> Envelope {
     if last & 1 == 1 {
         let sender = format!("{id}@away.test");
         envelope.reverse_path = ReversePath::parse(&sender).unwrap();
+    }
+    if last & 3 == 3 {
+        let abroad = envelope.recipients.iter_mut();
+        abroad
+            .filter(|to| ASKED_FOR & 1 << to.index.0 != 0)
+            .for_each(|to| to.notify = ASKS);
     }
     envelope
 }
@@ -76,6 +93,10 @@ pub async fn submit_for_ever(life: Arc<Life>, mut random: StdRng) {
             let soon = Timestamp::from(SystemTime::now());
             envelope.expires_at = Some(soon.plus(Duration::from_millis(100)));
             trying = set;
+        }
+        if random.random_range(0..10) == 0 {
+            let now = Timestamp::from(SystemTime::now());
+            envelope.not_before = Some(now.plus(Duration::from_millis(200)));
         }
         if trying != 0 {
             say(format_args!("trying {id} {trying}"));
@@ -261,17 +282,31 @@ async fn settle(
 ) {
     let is_report = envelope.listener == "report";
     let (mut ending, mut failing) = (0_u32, 0_u32);
+    let mut reporting = Vec::new();
     let outcomes = envelope.recipients.iter().map(|to| {
         let bit = 1 << to.index.0;
         let outcome: Outcome = match random.random_range(0..100) {
             0..15 => delayed(),
             15..30 if !is_report => failed(),
+            30..50 if to.notify == ASKS => {
+                reporting.push(to.index);
+                relayed()
+            }
+            _ if to.notify == ASKS => {
+                say(format_args!("met relayed"));
+                relayed()
+            }
             _ => delivered(),
+        };
+        let is_owed = match &outcome {
+            Outcome::Failed(_) => true,
+            Outcome::Relayed(_) => !reporting.contains(&to.index),
+            _ => false,
         };
         if outcome.is_final() {
             ending |= bit;
         }
-        if matches!(outcome, Outcome::Failed(_)) {
+        if is_owed {
             failing |= bit;
         }
         (to.index, outcome)
@@ -283,7 +318,7 @@ async fn settle(
     }
     let is_newest = life.is_newest(lease);
     say(format_args!("settling {id} {}", lease.job.number));
-    let result = worker.settle_each(lease, outcomes).await;
+    let result = worker.settle_reporting(lease, outcomes, reporting).await;
     say(format_args!("answered {id} {}", lease.job.number));
     if result != SettleResult::Durable {
         say(format_args!("met late"));

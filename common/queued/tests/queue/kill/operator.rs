@@ -3,13 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use postroad_envelope::{QueueId, RouteClass};
-use postroad_queue_client::{Change, Changed, Filter, HoldOrder, QueueAdmin, QueueError, Removal};
+use postroad_queue_client::{
+    Change, Changed, Filter, HoldOrder, QueueAdmin, QueueError, QueueService as _, Removal,
+    Withdrawn,
+};
 use rand::{RngExt, rngs::StdRng};
 
 use super::{
     check,
     life::{Life, complain},
-    load::{HELD_BY_ROUTE, RULED, RULED_DOMAIN},
+    load::{ACCOUNT, HELD_BY_ROUTE, RULED, RULED_DOMAIN},
     told::{Rule, say},
 };
 
@@ -28,7 +31,8 @@ pub async fn operate(life: Arc<Life>, mut random: StdRng) {
         };
         let open = check::open_recipients(&details);
         let wants_reports = !details.envelope.reverse_path.is_null();
-        match random.random_range(0..22) {
+        match random.random_range(0..26) {
+            22.. => withdraw(&life, id, open).await,
             20 => put_rule(&life, random.random()).await,
             21 => remove_rule(&life, random.random()).await,
             // What a rule holds is released with it, so a hold of ours would not be all that counts.
@@ -107,6 +111,22 @@ async fn end(life: &Life, verb: &str, change: Change, id: QueueId, about: (u32, 
             say(format_args!("failed {id} {open}"));
         }
         say(format_args!("met operator-{verb}"));
+    }
+}
+
+/// Its account takes a mail back: all of it and for ever, or nothing.
+async fn withdraw(life: &Life, id: QueueId, open: u32) {
+    say(format_args!("regretting {id} {open}"));
+    match life.queue.withdraw(id, ACCOUNT).await {
+        Ok(Withdrawn::Done) => {
+            life.ended(open);
+            say(format_args!("ended {id} {open}"));
+            say(format_args!("met withdrawn"));
+        }
+        Ok(Withdrawn::TooLate) => say(format_args!("too-late {id} 0")),
+        // It has ended meanwhile, or changes all the time.
+        Ok(Withdrawn::Unknown) | Err(QueueError::Unavailable(_)) => {}
+        Err(error) => complain(&format!("{id} cannot be taken back: {error:?}")),
     }
 }
 

@@ -65,7 +65,7 @@ async fn check(
     }
     let undone = details.recipients.iter().find(|to| {
         let is_done = to.outcome.as_ref().is_some_and(|o| o.is_final());
-        to.state.is_some() || !is_done && !mail.excused
+        to.state.is_some() || !is_done && !mail.excused && !mail.regretted
     });
     if let Some(undone) = undone {
         return Err(format!("{id} was retired before its end: {undone:?}"));

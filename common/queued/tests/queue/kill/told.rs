@@ -24,12 +24,14 @@ pub struct Mail {
     pub trying: u32,
     /// It was told that their end is durable.
     pub ended: u32,
-    /// It was told that they have failed, and their sender wants to hear of it.
+    /// It was told that they have failed, or were relayed to a host that does not report, and their sender wants to hear of it.
     pub failed: u32,
     /// It was told that the mail is held, and nobody tried to release it since.
     pub held: bool,
     /// Somebody dropped it: then debts go, too.
     pub excused: bool,
+    /// Its account wanted it back, and was not told that it is too late.
+    pub regretted: bool,
     /// It was offered while a rule was in force that holds one of its recipients, and nobody tried to release it since.
     pub ruled: bool,
     /// It was seen among the retired mails.
@@ -160,6 +162,8 @@ impl Told {
                 mail.retired = true;
                 return Some(());
             }
+            "regretting" => (mail.regretted, mail.trying) = (true, mail.trying | set),
+            "too-late" => mail.regretted = false,
             "dropping" => (mail.excused, mail.trying) = (true, mail.trying | set),
             _ => return None,
         }
@@ -214,7 +218,8 @@ impl Told {
             let flags = u32::from(mail.held)
                 | u32::from(mail.excused) << 1
                 | u32::from(mail.ruled) << 2
-                | u32::from(mail.retired) << 3;
+                | u32::from(mail.retired) << 3
+                | u32::from(mail.regretted) << 4;
             write!(
                 text,
                 "mail {id} {all} {acknowledged} {trying} {ended} {failed} {flags} {round}"
@@ -268,6 +273,7 @@ impl Told {
                     failed: set(failed)?,
                     held: flags & 1 != 0,
                     excused: flags & 2 != 0,
+                    regretted: flags & 16 != 0,
                     ruled: flags & 4 != 0,
                     retired: flags & 8 != 0,
                     round,

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use postroad_counters::Key;
-use postroad_envelope::{Event, Filter, MailState, QueueId, QueueIdPrefix};
+use postroad_envelope::{Event, Filter, MailState, QueueId, QueueIdPrefix, Suppression};
 use postroad_queue_client::{
     AgentDetails, BackupStream, Change, Changed, ContentStream, CounterList, CountersQuery,
     DestinationStats, HoldOrder, HoldRuleDetails, ImportedMail, ListPage, ListQuery, MailDetails,
     MailSummary, Order, QueueAdmin, QueueError, QueueStats, RemoteAdmin, Removal, Resend, Resent,
-    SiteStats, Usage, UsageQuery, VerifyStream, WatchQuery, WatchStream,
+    SiteList, SiteStats, SitesQuery, Usage, UsageQuery, VerifyStream, WatchQuery, WatchStream,
 };
 
 use super::Admin;
@@ -94,6 +94,46 @@ impl QueueAdmin for Admin {
         Ok(rules.into_iter().flat_map(|(_, rules)| rules).collect())
     }
 
+    async fn put_suppression(&self, one: Suppression) -> Result<(), QueueError> {
+        let put = self.ask_all(|admin| admin.put_suppression(one.clone()));
+        put.await.map(drop)
+    }
+
+    async fn release_suppression(
+        &self,
+        address: &str,
+        tenant: &str,
+        account: Option<&str>,
+        by: &str,
+    ) -> Result<u64, QueueError> {
+        let mut released = 0;
+        let mut failure = QueueError::NotFound;
+        for node in &self.nodes {
+            let told = node.admin.release_suppression(address, tenant, account, by);
+            match told.await {
+                Ok(entries) => released += entries,
+                Err(QueueError::NotFound) => {}
+                Err(error) => failure = error,
+            }
+        }
+        match released {
+            0 => Err(failure),
+            released => Ok(released),
+        }
+    }
+
+    async fn suppressions(&self) -> Result<Vec<Suppression>, QueueError> {
+        let lists = self.ask_all(RemoteAdmin::suppressions).await?;
+        let mut all: Vec<Suppression> = Vec::new();
+        for one in lists.into_iter().flat_map(|(_, list)| list) {
+            if !all.iter().any(|known| known.is_of(&one)) {
+                all.push(one);
+            }
+        }
+        all.sort_by(|one, next| one.address.cmp(&next.address));
+        Ok(all)
+    }
+
     async fn stats(&self, limit: u32) -> Result<QueueStats, QueueError> {
         let stats = self.ask_all(|admin| admin.stats(limit)).await?;
         Ok(sum_of(stats.into_iter().map(|(_, stats)| stats)))
@@ -120,6 +160,21 @@ impl QueueAdmin for Admin {
     async fn clear_counters(&self, keys: Vec<Key>, by: &str) -> Result<u64, QueueError> {
         let cleared = self.ask_all(|admin| admin.clear_counters(keys.clone(), by));
         Ok(cleared.await?.into_iter().map(|(_, cleared)| cleared).sum())
+    }
+
+    async fn sites(&self, query: SitesQuery) -> Result<SiteList, QueueError> {
+        let lists = self.ask_all(|admin| admin.sites(query.clone())).await?;
+        let mut all = SiteList::default();
+        for (_, list) in lists {
+            all.sites.extend(list.sites);
+            all.total = all.total.saturating_add(list.total);
+        }
+        Ok(all)
+    }
+
+    async fn lift_site(&self, name: &str, by: &str) -> Result<u64, QueueError> {
+        let lifted = self.ask_all(|admin| admin.lift_site(name, by)).await?;
+        Ok(lifted.into_iter().map(|(_, sites)| sites).sum())
     }
 
     async fn agents(&self) -> Result<Vec<AgentDetails>, QueueError> {

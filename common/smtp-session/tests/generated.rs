@@ -1,0 +1,276 @@
+//! The pages made of the conversations: `README.md`, what is spoken and what proves it, and `DIFFERENCES.md`, where Postfix and
+//! Exim answer otherwise. `UPDATE_GENERATED=1 cargo test -p postroad-smtp-session --test generated` writes them.
+
+#[path = "support/machine.rs"]
+#[allow(dead_code, reason = "only EHLO is said here")]
+mod machine;
+#[path = "generated/standards.rs"]
+mod standards;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use machine::Machine;
+use postroad_conversations::{Difference, Listener, PEERS, Transcript, differences, parse_peers};
+use standards::{STANDARDS, Standard};
+
+const FOLDER: &str = "tests/conversations";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn transcripts() -> Vec<Transcript> {
+    postroad_conversations::all().unwrap()
+}
+
+fn fresh(name: &str, text: &str) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        fs::write(&page, text).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&page).unwrap_or_default() == text,
+        "common/smtp-session/{name} is stale; run: \
+         UPDATE_GENERATED=1 cargo test -p postroad-smtp-session --test generated"
+    );
+}
+
+#[test]
+fn the_table_of_standards_is_fresh() {
+    fresh("README.md", &readme());
+}
+
+#[test]
+fn the_list_of_differences_is_fresh() {
+    fresh("DIFFERENCES.md", &differences_page());
+}
+
+#[test]
+fn every_folder_of_conversations_has_its_row() {
+    let rows: BTreeSet<u32> = STANDARDS.iter().map(|row| row.rfc).collect();
+    assert_eq!(rows.len(), STANDARDS.len(), "a row stands twice");
+    for folder in counted().keys().filter(|folder| *folder != "postfix") {
+        let rfc: u32 = folder.strip_prefix("rfc").unwrap().parse().unwrap();
+        assert!(rows.contains(&rfc), "{folder} has no row in standards.rs");
+    }
+}
+
+#[test]
+fn every_standard_is_proved() {
+    let counted = counted();
+    for row in STANDARDS {
+        let held = counted
+            .get(&format!("rfc{}", row.rfc))
+            .copied()
+            .unwrap_or(0);
+        assert!(
+            held > 0 || !row.tests.is_empty(),
+            "nothing proves RFC {}",
+            row.rfc
+        );
+    }
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    for row in STANDARDS {
+        for (file, name) in row.tests {
+            let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+            assert!(
+                text.contains(&format!("fn {name}(")),
+                "RFC {}: there is no test {name} in {file}",
+                row.rfc
+            );
+        }
+    }
+}
+
+/// What the reply to EHLO says and what the table says is one thing.
+#[test]
+fn what_is_offered_has_a_row_that_says_so() {
+    let mut offered = BTreeSet::new();
+    for listener in Listener::ALL {
+        for tls in [listener.begins_with_tls(), true] {
+            let mut machine = Machine::new(listener);
+            machine.turn(&[]);
+            let hello = format!("{} client.test\r\n", listener.hello());
+            machine.turn(hello.as_bytes());
+            if tls && !listener.begins_with_tls() && listener != Listener::Lmtp {
+                machine.turn(b"STARTTLS\r\n");
+                machine.session.tls_started();
+                machine.turn(hello.as_bytes());
+            }
+            while let Some(line) = machine.line() {
+                let keyword = line.get(4..).unwrap_or_default().split(' ').next();
+                offered.insert(keyword.unwrap_or_default().to_owned());
+            }
+        }
+    }
+    let rows = |offers: bool| -> BTreeSet<&str> {
+        let rows = STANDARDS.iter().filter(|row| row.is_refused() != offers);
+        rows.flat_map(|row| row.keywords).copied().collect()
+    };
+    let keywords: BTreeSet<&str> = offered
+        .iter()
+        .map(String::as_str)
+        .filter(|word| {
+            word.bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
+        })
+        .filter(|word| *word != "XFORWARD" && *word != "XCLIENT" && *word != "HELP")
+        .collect();
+    assert_eq!(
+        keywords,
+        rows(true),
+        "left: what is offered, right: the table"
+    );
+    let both: Vec<_> = rows(false).intersection(&keywords).copied().collect();
+    assert!(
+        both.is_empty(),
+        "{both:?} are offered, and refused in the table"
+    );
+}
+
+/// How many conversations each folder has.
+fn counted() -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for transcript in transcripts() {
+        let folder = transcript.name.split('/').next().unwrap_or_default();
+        *counted.entry(folder.to_owned()).or_default() += 1;
+    }
+    counted
+}
+
+const INTRODUCTION: &str = "\
+# smtp-session
+
+Both ends of an SMTP conversation as state machines without sockets; `src/lib.rs` has the manual page. This page is generated by
+`tests/generated.rs` from `tests/generated/standards.rs` and the files of [conversations](../../tests/conversations): it is wrong only
+where a test is.
+
+Each conversation is a text of `C:` and `S:` lines, filed by RFC and section. It is held with the machine alone, in whole packets and octet by octet
+(`tests/conversations.rs`), and over TCP with the agents (`tests/tests/conversations.rs`), at every listener it names. Where
+Postfix and Exim answer otherwise stands in [DIFFERENCES.md](DIFFERENCES.md), with our reasons.
+
+*Received*: parsed, checked and stored with the mail. *Honoured*: we do what it asks ourselves. *Relayed*: the next host is told, or the mail is
+turned into what it takes, or comes back with the code the RFC has for that. *Refused*: and why.
+";
+
+fn readme() -> String {
+    let counted = counted();
+    let total: usize = counted.values().sum();
+    let held: usize = transcripts().iter().map(|t| t.listeners.len()).sum();
+    let mut text = String::from(INTRODUCTION);
+    let others = counted.get("postfix").copied().unwrap_or(0);
+    let _ = write!(
+        text,
+        "\n{total} conversations, {held} with each listener counted; [{others}](../../{FOLDER}/postfix) of them about XFORWARD and XCLIENT, \
+         which are Postfix's own.\n\n\
+         | RFC | what | status | in short | conversations | other tests |\n|---|---|---|---|---|---|\n"
+    );
+    for row in STANDARDS {
+        let Standard {
+            rfc,
+            what,
+            status,
+            short,
+            tests,
+            ..
+        } = row;
+        let folder = format!("rfc{rfc}");
+        let held = match counted.get(&folder) {
+            Some(count) => format!("[{count}](../../{FOLDER}/{folder})"),
+            None => String::new(),
+        };
+        let tests: Vec<String> = tests
+            .iter()
+            .map(|(file, name)| format!("[`{name}`](../../{file})"))
+            .collect();
+        let tests = tests.join(", ");
+        let _ = writeln!(
+            text,
+            "| [{rfc}](https://www.rfc-editor.org/rfc/rfc{rfc}) | {what} | {status} | {short} | {held} | {tests} |"
+        );
+    }
+    text
+}
+
+const DIFFERENCES: &str = "\
+# Where Postfix, Exim and we answer differently
+
+Generated by `tests/generated.rs` from the [conversations](../../tests/conversations) with port 25 and from what Debian's Postfix 3.7 and Exim 4.96
+answered to the same lines of the client (`tests/conversations/peers.txt`, recorded and checked by `tests/tests/interop/differences.rs`). Both are set up as a host for the same
+domain, with their defaults but for limits of errors, which were raised so that all questions are answered, and DSN, which Debian's Exim has switched off. Not asked: TLS and log-ins.
+
+In short: Postfix takes what it can make sense of, Exim what its configuration does not forbid, and both remember that the client may be old. We take what the grammar
+has, since each leniency is a place where two hosts can be made to read one text in two ways, and clients that need one are gone.
+
+`-`: not asked, since DATA was refused. `waits`: it wants more octets, and says nothing. `closed`: without a word. Several codes: what came back for lines that
+were sent at once, up to the 221 for QUIT.
+";
+
+fn differences_page() -> String {
+    let recorded = fs::read_to_string(postroad_conversations::folder().join(PEERS)).unwrap();
+    let peers = parse_peers(&recorded);
+    let mut text = String::from(DIFFERENCES);
+    let (mut unlike, mut asked, mut numbers) = (0, 0, Vec::new());
+    for transcript in transcripts() {
+        if !peers
+            .values()
+            .any(|files| files.contains_key(&transcript.name))
+        {
+            continue;
+        }
+        asked += 1;
+        let (matter, others): (Vec<_>, Vec<_>) = differences(&transcript, &peers)
+            .into_iter()
+            .partition(Difference::matters);
+        numbers.extend(others.iter().map(row));
+        if matter.is_empty() {
+            continue;
+        }
+        unlike += 1;
+        let Transcript {
+            name, title, why, ..
+        } = &transcript;
+        let why = why.as_ref().unwrap_or_else(|| {
+            panic!("{name}: others answer otherwise, so it needs a line `why: `")
+        });
+        let _ = write!(
+            text,
+            "\n## {title}\n\nWhy: {why}. ([{name}](../../{FOLDER}/{name}))\n\n{HEAD}"
+        );
+        for difference in &matter {
+            let _ = writeln!(text, "{}", row(difference));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    numbers.retain(|row| seen.insert(row.clone()));
+    let _ = write!(
+        text,
+        "\n## Other numbers for the same outcome\n\nOurs are those of the RFC that the conversation names.\n\n{HEAD}{}\n",
+        numbers.join("\n")
+    );
+    let _ = write!(
+        text,
+        "\nOf {asked} conversations that were put to all three, {unlike} have an outcome that differs.\n"
+    );
+    text
+}
+
+const HEAD: &str = "| the client | Postroad | Postfix | Exim |\n|---|---|---|---|\n";
+
+fn row(difference: &Difference) -> String {
+    let Difference {
+        question,
+        ours,
+        theirs,
+    } = difference;
+    let question = question.replace('|', "\\|");
+    format!("| `{question}` | {ours} | {} |", theirs.join(" | "))
+}

@@ -1,0 +1,196 @@
+//! How deliveries become durable: those that wait at the same time are synced together.
+//!
+//! ```text
+//! sync(wish) ─┬ nobody is at it ─► the file, then its folders: at once, alone
+//!             └ somebody is ─► wait for the next group ─┬ large enough ─► one syncfs for all of it
+//!                                                       └ smaller ─► each alone, a folder once for all who wait for it
+//! ```
+//!
+//! Nobody is told of a sync that began before their wish came, and a sync that fails is a failure of all it was for. Where
+//! syncfs cannot be trusted (an old kernel, another file system, one failure), is not wanted or is slow, each is alone.
+
+mod together;
+mod whole;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use self::together::{Fate, Fault, Part, Together};
+pub use self::whole::FileSystem;
+use self::whole::Whole;
+use crate::MaildirError;
+use crate::error::at;
+
+/// How deliveries that wait for the disk at the same time are synced together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncOptions {
+    /// So many share one sync of the whole file system,
+    pub from: usize,
+    /// if it is one of these.
+    pub on: Vec<FileSystem>,
+    /// If that takes longer, others write much to the same disk,
+    pub slow: Duration,
+    /// and for so long nobody asks for it.
+    pub pause: Duration,
+}
+
+impl Default for SyncOptions {
+    fn default() -> Self {
+        Self {
+            from: 4,
+            on: vec![FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs],
+            slow: Duration::from_millis(100),
+            pause: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Syncs of a store since it was opened.
+#[derive(Debug, Default)]
+pub struct SyncCounts {
+    files: AtomicU64,
+    folders: AtomicU64,
+    file_systems: AtomicU64,
+    ledger: Arc<AtomicU64>,
+    shared: AtomicU64,
+}
+
+/// What is to be durable.
+#[derive(Debug)]
+pub(crate) struct Wish<'a> {
+    /// A file and its name.
+    pub file: Option<(&'a File, &'a Path)>,
+    /// Folders, for the names in them.
+    pub folders: Vec<PathBuf>,
+    /// The device that all of it is on; none: it is on several, or nobody knows.
+    pub device: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Syncs {
+    options: SyncOptions,
+    whole: Option<Whole>,
+    rounds: Together<()>,
+    folders: Together<PathBuf>,
+    pub counts: Arc<SyncCounts>,
+}
+
+impl Syncs {
+    /// Of a store whose root is there, and whose ledger counts its own.
+    pub(crate) fn new(root: &Path, options: SyncOptions, ledger: &Arc<AtomicU64>) -> Self {
+        Self {
+            whole: Whole::of(root, &options.on),
+            options,
+            rounds: Together::default(),
+            folders: Together::default(),
+            counts: Arc::new(SyncCounts {
+                ledger: Arc::clone(ledger),
+                ..SyncCounts::default()
+            }),
+        }
+    }
+
+    /// The device of the root, if what is on it may be synced as a whole.
+    pub(crate) fn device(&self) -> Option<u64> {
+        self.whole.as_ref().map(|whole| whole.device)
+    }
+
+    /// Returns when all of the wish is durable.
+    pub(crate) fn sync(&self, wish: &Wish<'_>) -> Result<(), MaildirError> {
+        let whole = self.whole.as_ref();
+        let whole = whole.filter(|whole| wish.device == Some(whole.device) && whole.is_ready());
+        let Some(whole) = whole else {
+            return self.alone(wish);
+        };
+        let mut lead = match self.rounds.join(&()) {
+            Part::Lead(lead) => lead,
+            Part::Done(fate) => return fate.map_err(|fault| wish.failed(fault)),
+            Part::Alone => return self.alone(wish),
+        };
+        // The group before may have found it slow, or broken.
+        if lead.size() < self.options.from || !whole.is_ready() {
+            lead.release();
+            return self.alone(wish);
+        }
+        let synced = whole.sync(self.options.slow, self.options.pause);
+        let fate: Fate = synced.as_ref().map_err(Fault::from).copied();
+        count(&self.counts.file_systems, 1);
+        count(&self.counts.shared, lead.tell(fate));
+        fate.map_err(|fault| wish.failed(fault))
+    }
+
+    fn alone(&self, wish: &Wish<'_>) -> Result<(), MaildirError> {
+        if let Some((file, path)) = wish.file {
+            count(&self.counts.files, 1);
+            file.sync_all().map_err(at("sync", path))?;
+        }
+        for folder in &wish.folders {
+            let synced = self.folder(folder);
+            synced.map_err(|fault| at("sync folder", folder)(fault.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Once for all who wait for it.
+    fn folder(&self, folder: &PathBuf) -> Fate {
+        let sync = || {
+            count(&self.counts.folders, 1);
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| Fault::from(&error))
+        };
+        match self.folders.join(folder) {
+            Part::Done(fate) => fate,
+            Part::Alone => sync(),
+            Part::Lead(mut lead) => {
+                let fate = sync();
+                count(&self.counts.shared, lead.tell(fate));
+                fate
+            }
+        }
+    }
+}
+
+impl Wish<'_> {
+    fn failed(&self, fault: Fault) -> MaildirError {
+        let folder = self.folders.first().map(PathBuf::as_path);
+        let path = self.file.map(|(_, path)| path).or(folder);
+        at("sync", path.unwrap_or(Path::new("/")))(fault.into())
+    }
+}
+
+impl SyncCounts {
+    /// Files that were synced by themselves.
+    pub fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
+    }
+
+    /// Folders that were synced, each time for all who waited for it.
+    pub fn folders(&self) -> u64 {
+        self.folders.load(Ordering::Relaxed)
+    }
+
+    /// Syncs of the whole file system.
+    pub fn file_systems(&self) -> u64 {
+        self.file_systems.load(Ordering::Relaxed)
+    }
+
+    /// Syncs of the ledger, each for all entries that waited.
+    pub fn ledger(&self) -> u64 {
+        self.ledger.load(Ordering::Relaxed)
+    }
+
+    /// How often a delivery needed no sync of its own, since another's was for it too.
+    pub fn shared(&self) -> u64 {
+        self.shared.load(Ordering::Relaxed)
+    }
+}
+
+fn count(number: &AtomicU64, more: usize) {
+    number.fetch_add(u64::try_from(more).unwrap_or_default(), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests;
