@@ -221,6 +221,8 @@ impl Worker {
                     tracing::info!(event = "queue_connected", worker, node);
                     let since = Instant::now();
                     let lost = self.converse(channel).await;
+                    // What was to follow does not; and at once, since later these leases may be somebody else's.
+                    self.begin_row();
                     if shutdown.is_cancelled() {
                         return;
                     }
@@ -271,8 +273,6 @@ impl Worker {
         (self.credits, self.drained) = (0, false);
         // Whoever still waits for an answer of the former stream goes on without.
         self.asked = Asked::default();
-        // What was to follow does not.
-        self.begin_row();
         let mut extend = self.extensions();
         let gone = || QueueError::Unavailable("the stream of leases ended".to_owned());
         // Until then what is held has names that may hold no more.

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use postroad_envelope::{Envelope, Event, QueueId};
 use postroad_queue_client::{
-    Accepted, AdmitRequest, Completion, ContentStream, Count, Counted, HandBack, Lease, QueueError,
-    QueueService, SettleResult, Settlement, Submission, WorkChannel, WorkDown, WorkHello, WorkUp,
+    Accepted, AdmitRequest, Completion, ContentStream, Count, Counted, HandBack, HeldLease, Lease,
+    QueueError, QueueService, SettleResult, Settlement, Submission, WorkChannel, WorkDown,
+    WorkHello, WorkUp,
 };
 use tokio::sync::mpsc;
 
@@ -21,6 +22,8 @@ pub struct FakeQueue(Arc<Mutex<Data>>);
 pub struct Data {
     /// Given to the first worker with credits.
     pub leases: Vec<Lease>,
+    /// The first stream ends after so many leases.
+    pub stream_breaks_after: Option<usize>,
     /// What `read` gives, in chunks.
     pub content: HashMap<QueueId, Bytes>,
     /// `read` breaks off after so many octets.
@@ -89,12 +92,19 @@ impl QueueService for FakeQueue {
 
     async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError> {
         self.here()?;
-        self.with(|data| data.joins = hello.joins);
+        let mut until_break = self.with(|data| {
+            data.joins = hello.joins;
+            data.stream_breaks_after.take()
+        });
         let (up, mut ups) = mpsc::channel(16);
         let (downs, down) = mpsc::unbounded_channel();
         let queue = self.clone();
         tokio::spawn(async move {
-            let resumed = Vec::new();
+            // Under their old names.
+            let held = hello.held.into_iter();
+            let resumed = held
+                .map(|HeldLease { lease }| (lease, Some(lease)))
+                .collect();
             let _ = downs.send(WorkDown::Welcome {
                 epoch: 1,
                 stream: 0,
@@ -113,10 +123,14 @@ impl QueueService for FakeQueue {
                     }
                 }
                 while credits > 0 {
+                    if until_break == Some(0) {
+                        return;
+                    }
                     let Some(lease) = queue.with(|data| data.leases.pop()) else {
                         break;
                     };
                     credits -= 1;
+                    until_break = until_break.map(|left| left - 1);
                     let _ = downs.send(WorkDown::Lease(Box::new(lease)));
                 }
             }

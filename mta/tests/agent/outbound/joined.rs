@@ -62,7 +62,10 @@ impl Sent {
 
 /// Works these rows off, one mail after the other.
 async fn send_all(config: Config, rows: Vec<Vec<Lease>>) -> Sent {
-    let queue = FakeQueue::default();
+    work_off(&FakeQueue::default(), config, rows).await
+}
+
+async fn work_off(queue: &FakeQueue, config: Config, rows: Vec<Vec<Lease>>) -> Sent {
     let (told, mut tells) = mpsc::unbounded_channel();
     let jobs = rows.iter().map(Vec::len).sum::<usize>();
     queue.with(|data| {
@@ -71,7 +74,7 @@ async fn send_all(config: Config, rows: Vec<Vec<Lease>>) -> Sent {
         data.told = Some(told);
     });
     let shutdown = CancellationToken::new();
-    let (deps, common) = (deps(&queue, ZONE).await, common());
+    let (deps, common) = (deps(queue, ZONE).await, common());
     let agent = postroad_mta::serve(config, &common, deps, shutdown.clone());
     let wait = async {
         for _ in 0..jobs {
@@ -156,6 +159,20 @@ async fn each_job_hears_what_was_said_of_its_recipients() {
     let expected = ["0 failed 5.1.1", "1 relayed 2.0.0", "2 delayed 4.2.2"];
     assert_eq!(sent.outcomes(), expected);
     assert_eq!(transactions(&host).len(), 1);
+}
+
+/// What was to follow is given anew, by a queue that still knows of it.
+#[tokio::test]
+async fn a_row_that_breaks_off_with_its_stream_is_sent_as_far_as_it_came() {
+    for came in [1, 2] {
+        let queue = FakeQueue::default();
+        queue.with(|data| data.stream_breaks_after = Some(came));
+        let host = Host::start(Script::default()).await;
+        let config = to_port(host.address.port());
+        let sent = work_off(&queue, config, vec![row(THREE)]).await;
+        assert_eq!(sent.outcomes(), TAKEN);
+        assert_eq!(transactions(&host), [&THREE[..came], &THREE[came..]]);
+    }
 }
 
 /// As some large providers do: 451 to the RCPT of another domain.
