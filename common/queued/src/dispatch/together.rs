@@ -26,7 +26,7 @@ pub(super) fn grant(
         };
         let room = worker.room().saturating_sub(granted);
         let more = most.min(room).saturating_sub(1);
-        let along = core.queue.lease_along(&mut gate, &first.lease, more, now);
+        let along = core.queue.lease_along(&mut gate, &first, more, now);
         let mut row = vec![first];
         // Those that were granted and could not be read are over with their lease; the first goes on.
         row.extend(along.unwrap_or_else(|error| {
