@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod at_once;
+mod chunks;
 mod deliver_by;
+mod log_in;
 
 fn config() -> ClientConfig {
     ClientConfig::new(HeloName::parse("client.example").unwrap())
@@ -191,81 +194,6 @@ fn tls_refused_forged_or_missing() {
 }
 
 #[test]
-fn passwords_are_shown_under_tls_alone() {
-    let with_auth = || ClientConfig {
-        auth: Some(("bob".into(), Password::new("secret"))),
-        ..config()
-    };
-    let mut talk = Talk(ClientSession::new(with_auth(), false));
-    assert_eq!(
-        talk.hear("220 mx\r\n250-mx\r\n250 AUTH PLAIN\r\n"),
-        Err(ClientError::AuthWithoutTls)
-    );
-    let mut talk = Talk(ClientSession::new(with_auth(), true));
-    assert_eq!(
-        talk.hear("220 mx\r\n250-mx\r\n250 AUTH LOGIN\r\n"),
-        Ok(None)
-    );
-    assert_eq!(
-        talk.hear("334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n"),
-        Ok(None)
-    );
-    talk.says("EHLO client.example\r\nAUTH LOGIN\r\nYm9i\r\nc2VjcmV0\r\n");
-    assert_eq!(talk.hear("235 ok\r\n"), Ok(Some(Progress::Ready)));
-
-    let anywhere = ClientConfig {
-        auth_without_tls: true,
-        ..with_auth()
-    };
-    let mut talk = Talk(ClientSession::new(anywhere, false));
-    assert_eq!(
-        talk.hear("220 mx\r\n250-mx\r\n250 AUTH PLAIN LOGIN\r\n"),
-        Ok(None)
-    );
-    talk.says("EHLO client.example\r\nAUTH PLAIN AGJvYgBzZWNyZXQ=\r\n");
-}
-
-#[test]
-fn what_the_host_offers_instead_of_our_mechanisms_is_told() {
-    let with_auth = || ClientConfig {
-        auth: Some(("bob".into(), Password::new("secret"))),
-        ..config()
-    };
-    let told = |ehlo: &str| {
-        let mut talk = Talk(ClientSession::new(with_auth(), true));
-        talk.hear(ehlo).unwrap_err().to_string()
-    };
-    let none = told("220 mx\r\n250 mx\r\n");
-    assert!(none.ends_with("(it offers none)"), "{none}");
-    let others = told("220 mx\r\n250-mx\r\n250 AUTH GSSAPI XOAUTH2\r\n");
-    assert!(others.ends_with("(it offers GSSAPI XOAUTH2)"), "{others}");
-}
-
-#[test]
-fn rfc_4954_who_submitted_is_told_where_we_have_logged_in() {
-    let from = |auth: &str| OutgoingMail {
-        auth: Some(auth.to_owned()),
-        ..mail(&["b@mx.example"])
-    };
-    let mut stranger = Talk::ready(config(), true, "250-mx\r\n250 AUTH PLAIN\r\n");
-    stranger.0.send(from("a@client.example"));
-    stranger.says("MAIL FROM:<a@client.example>\r\n");
-
-    let with_auth = ClientConfig {
-        auth: Some(("bob".into(), Password::new("secret"))),
-        ..config()
-    };
-    for (auth, said) in [("a+b@client.example", "a+2Bb@client.example"), ("", "<>")] {
-        let mut talk = Talk(ClientSession::new(with_auth.clone(), true));
-        talk.hear("220 mx\r\n250-mx\r\n250 AUTH PLAIN\r\n").unwrap();
-        assert_eq!(talk.hear("235 ok\r\n"), Ok(Some(Progress::Ready)));
-        talk.0.take_output();
-        talk.0.send(from(auth));
-        talk.says(&format!("MAIL FROM:<a@client.example> AUTH={said}\r\n"));
-    }
-}
-
-#[test]
 fn what_the_host_lacks_is_not_asked() {
     let mut talk = Talk::ready(
         config(),
@@ -334,84 +262,6 @@ fn lmtp_answers_for_each_accepted_recipient() {
     );
 }
 
-#[test]
-fn chunks_instead_of_dots() {
-    let chunking = ClientConfig {
-        chunking: true,
-        ..config()
-    };
-    let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
-    let mut talk = Talk::ready(chunking.clone(), false, ehlo);
-    talk.0.send(mail(&["b@mx.example"]));
-    assert_eq!(
-        talk.hear("250 ok\r\n250 ok\r\n"),
-        Ok(Some(Progress::SendContent))
-    );
-    talk.0.take_output();
-    talk.0.content(b".x\r\n").unwrap();
-    talk.0.content_end().unwrap();
-    talk.says("BDAT 4 LAST\r\n.x\r\n");
-    assert_eq!(talk.done("250 mine\r\n"), ["accepted 250 mine"]);
-
-    talk.0.send(mail(&["b@mx.example"]));
-    assert_eq!(
-        talk.hear("250 ok\r\n250 ok\r\n"),
-        Ok(Some(Progress::SendContent))
-    );
-    talk.0.content(&[b'x'; 300 << 10]).unwrap();
-    talk.0.content_end().unwrap();
-    assert_eq!(talk.hear("452 4.3.1 full\r\n"), Ok(None));
-    assert_eq!(talk.done("250 forgetful\r\n"), ["Content 452 4.3.1 full"]);
-}
-
-/// RFC 2920 §3.1: no more chunks are under way than there is surely room for the replies.
-#[test]
-fn chunks_wait_for_replies() {
-    let mut talk = chunking_until_it_waits();
-    assert_eq!(talk.hear("250 ok\r\n"), Ok(None));
-    assert!(!talk.0.awaits_replies());
-    talk.0.content_end().unwrap();
-    talk.says("BDAT 0 LAST\r\n");
-    assert_eq!(talk.hear(&"250 ok\r\n".repeat(7)), Ok(None));
-    assert_eq!(talk.done("250 mine\r\n"), ["accepted 250 mine"]);
-}
-
-/// RFC 3030 §2: what was refused is not sent to its end, and RSET comes before the next mail.
-#[test]
-fn a_refused_chunk_ends_the_content() {
-    let mut talk = chunking_until_it_waits();
-    assert_eq!(talk.hear("552 5.3.4 large\r\n"), Ok(None));
-    assert!(talk.0.awaits_replies());
-    assert_eq!(talk.0.stage(), Stage::Content);
-    talk.0.content(b"more").unwrap();
-    talk.0.content_end().unwrap();
-    talk.says("");
-    let rest = "503 5.5.1 no\r\n".repeat(7);
-    assert_eq!(talk.done(&rest), ["Content 552 5.3.4 large"]);
-    assert!(!talk.0.awaits_replies());
-    talk.0.send(mail(&["b@mx.example"]));
-    talk.says("RSET\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@mx.example>\r\n");
-}
-
-fn chunking_until_it_waits() -> Talk {
-    let chunking = ClientConfig {
-        chunking: true,
-        ..config()
-    };
-    let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
-    let mut talk = Talk::ready(chunking, false, ehlo);
-    talk.0.send(mail(&["b@mx.example"]));
-    let go = talk.hear("250 ok\r\n250 ok\r\n");
-    assert_eq!(go, Ok(Some(Progress::SendContent)));
-    for chunk in 1..=8 {
-        assert!(!talk.0.awaits_replies(), "{chunk}");
-        talk.0.content(&[b'x'; 256 << 10]).unwrap();
-    }
-    assert!(talk.0.awaits_replies());
-    talk.0.take_output();
-    talk
-}
-
 /// RFC 2920 §3.1: a host that has no recipient and wants content hears the end of it, and no more.
 #[test]
 fn content_that_nobody_is_left_for_is_empty() {
@@ -455,110 +305,6 @@ fn data_waits_for_its_place_among_many_commands() {
     assert!(said.ends_with(b"RCPT TO:<u62@mx.example>\r\n"));
     assert_eq!(talk.hear("250 ok\r\n"), Ok(None));
     talk.says("DATA\r\n");
-}
-
-fn at_once(recipients: &[&str]) -> Talk {
-    let chunking = ClientConfig {
-        chunking: true,
-        ..config()
-    };
-    let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
-    let mut talk = Talk::ready(chunking, false, ehlo);
-    assert_eq!(
-        talk.0.send_at_once(mail(recipients)),
-        Some(Progress::SendContent)
-    );
-    talk.0.content(b"a: b\r\n").unwrap();
-    talk.0.content_end().unwrap();
-    let to: String = recipients
-        .iter()
-        .map(|to| format!("RCPT TO:<{to}>\r\n"))
-        .collect();
-    talk.says(&format!(
-        "MAIL FROM:<a@client.example>\r\n{to}BDAT 6 LAST\r\na: b\r\n"
-    ));
-    talk
-}
-
-#[test]
-fn a_small_mail_is_said_at_once() {
-    let mut talk = at_once(&["x@mx.example", "b@mx.example"]);
-    assert_eq!(
-        talk.done("250 ok\r\n550 no\r\n250 ok\r\n250 mine\r\n"),
-        ["Rcpt 550 no", "accepted 250 mine"]
-    );
-    talk.0.send(mail(&["b@mx.example"]));
-    talk.says("MAIL FROM:<a@client.example>\r\nRCPT TO:<b@mx.example>\r\n");
-
-    // RFC 3030 §2: RSET is due after a BDAT that failed.
-    for (replies, result) in [
-        ("250 ok\r\n550 no\r\n503 nobody\r\n", "Rcpt 550 no"),
-        ("451 no\r\n503 no\r\n503 no\r\n", "Mail 451 no"),
-        ("250 ok\r\n250 ok\r\n552 large\r\n", "End 552 large"),
-    ] {
-        let mut talk = at_once(&["b@mx.example"]);
-        assert_eq!(talk.done(replies), [result]);
-        talk.0.send(mail(&["b@mx.example"]));
-        talk.says("RSET\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@mx.example>\r\n");
-    }
-}
-
-/// What breaks after the content left us may have been taken, even before MAIL was answered; a host that says 421 has not taken it.
-#[test]
-fn what_was_said_at_once_may_have_been_taken() {
-    for heard in ["", "250 ok\r\n", "250 ok\r\n250 ok\r\n"] {
-        let mut talk = at_once(&["b@mx.example"]);
-        assert_eq!(talk.hear(heard), Ok(None));
-        assert_eq!(talk.0.abandon(), (Stage::End, vec![None]));
-    }
-    let mut talk = at_once(&["b@mx.example"]);
-    let strange = talk.hear("354 what\r\n");
-    assert!(matches!(
-        strange,
-        Err(ClientError::Unexpected {
-            stage: Stage::End,
-            ..
-        })
-    ));
-    for (replies, result) in [
-        ("421 bye\r\n", "Mail 421 bye"),
-        ("250 ok\r\n421 bye\r\n", "Rcpt 421 bye"),
-        ("250 ok\r\n250 ok\r\n421 bye\r\n", "End 421 bye"),
-    ] {
-        let mut talk = at_once(&["b@mx.example"]);
-        assert_eq!(talk.done(replies), [result]);
-        assert!(talk.0.is_closed());
-    }
-}
-
-#[test]
-fn what_is_large_or_for_many_or_not_for_bdat_is_not_said_at_once() {
-    let begin = |config: ClientConfig, ehlo: &str, mail: OutgoingMail| {
-        let mut talk = Talk::ready(config, false, ehlo);
-        talk.0.send_at_once(mail)
-    };
-    let chunking = || ClientConfig {
-        chunking: true,
-        ..config()
-    };
-    let both = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
-    let one = || mail(&["b@mx.example"]);
-    let now = Some(Progress::SendContent);
-    assert_eq!(begin(chunking(), both, one()), now);
-    assert_eq!(begin(config(), both, one()), None);
-    let without = "250-mx\r\n250 CHUNKING\r\n";
-    assert_eq!(begin(chunking(), without, one()), None);
-    let large = OutgoingMail {
-        size: 1 << 20,
-        ..one()
-    };
-    assert_eq!(begin(chunking(), both, large), None);
-    assert_eq!(begin(chunking(), both, mail(&["b@mx.example"; 64])), None);
-    let lmtp = ClientConfig {
-        lmtp: true,
-        ..chunking()
-    };
-    assert_eq!(begin(lmtp, both, one()), None);
 }
 
 #[test]
