@@ -3,9 +3,14 @@
 use mail_parser::{MessageParser, MimeHeaders as _, PartType};
 use postroad_message::{HeaderBlock, split};
 
-use crate::{quoted, returned::header_lines};
+use crate::{
+    quoted,
+    returned::header_lines,
+    words::{HEADER_ATTACHED, MAIL_ATTACHED},
+};
 
 const ENCODING: &str = "Content-Transfer-Encoding";
+const MAIL: &str = "message/rfc822";
 
 /// A multipart/report (RFC 6522) in ASCII, as RFC 6152 §3 asks for before it goes to a host without 8BITMIME: text becomes
 /// quoted-printable, a returned mail its header (a `message/rfc822` can have no encoding, RFC 2046 §5.2.1).
@@ -26,14 +31,25 @@ pub fn seven_bit(report: &[u8]) -> Option<Vec<u8>> {
     };
     let mut out = without_encoding(split(report).0);
     out.extend_from_slice(format!("{ENCODING}: 7bit\r\n\r\n").as_bytes());
-    for &at in parts {
+    let cut =
+        |from: u32, to: u32| report.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?);
+    let parts = parts.iter().map(|&at| {
         let part = mail.parts.get(usize::try_from(at).ok()?)?;
-        let cut =
-            |from: u32, to: u32| report.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?);
         let header = cut(part.offset_header, part.offset_body)?;
-        let body = cut(part.offset_body, part.offset_end)?;
+        Some((header, cut(part.offset_body, part.offset_end)?))
+    });
+    let parts: Vec<(&[u8], &[u8])> = parts.collect::<Option<_>>()?;
+    let loses_body = parts
+        .iter()
+        .any(|(header, body)| kind_of(header) == MAIL && !is_ascii(header, body));
+    for (at, (header, body)) in parts.into_iter().enumerate() {
         out.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
-        out.extend(part_in_ascii(header, body)?);
+        // RFC 6522 §3: the first part is what a person reads.
+        if at == 0 && loses_body {
+            out.extend(part_in_ascii(header, &header_is_attached(body))?);
+        } else {
+            out.extend(part_in_ascii(header, body)?);
+        }
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
@@ -42,15 +58,13 @@ pub fn seven_bit(report: &[u8]) -> Option<Vec<u8>> {
 
 /// None for what has parts of its own: they would have to be encoded one by one.
 fn part_in_ascii(header: &[u8], body: &[u8]) -> Option<Vec<u8>> {
-    if header.is_ascii() && body.is_ascii() {
+    if is_ascii(header, body) {
         return Some([header, body].concat());
     }
-    let kind = HeaderBlock::parse(header).first("Content-Type");
-    let kind = kind.unwrap_or_default().to_ascii_lowercase();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let (mut head, text) = match kind {
+    let kind = kind_of(header);
+    let (mut head, text) = match kind.as_str() {
         _ if kind.starts_with("multipart/") => return None,
-        "message/rfc822" => {
+        MAIL => {
             let lines = header_lines(split(body).0);
             (b"Content-Type: text/rfc822-headers\r\n".to_vec(), lines)
         }
@@ -60,6 +74,28 @@ fn part_in_ascii(header: &[u8], body: &[u8]) -> Option<Vec<u8>> {
     head.extend_from_slice(format!("{ENCODING}: quoted-printable\r\n\r\n").as_bytes());
     head.extend(quoted::printable(&text));
     Some(head)
+}
+
+fn is_ascii(header: &[u8], body: &[u8]) -> bool {
+    header.is_ascii() && body.is_ascii()
+}
+
+/// The type of a part, in small letters.
+fn kind_of(header: &[u8]) -> String {
+    let kind = HeaderBlock::parse(header).first("Content-Type");
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default();
+    kind.trim().to_owned()
+}
+
+/// Our own words, which promise the whole mail; a report of others says what it says.
+fn header_is_attached(text: &[u8]) -> Vec<u8> {
+    match std::str::from_utf8(text) {
+        Ok(text) => text
+            .replacen(MAIL_ATTACHED, HEADER_ATTACHED, 1)
+            .into_bytes(),
+        Err(_) => text.to_vec(),
+    }
 }
 
 /// The fields, without the empty line.
@@ -103,13 +139,13 @@ mod tests {
     #[test]
     fn text_becomes_legible_ascii_and_a_mail_its_header() {
         let parts = [
-            "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nJørn =\r\n",
+            "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nJørn =\r\nYour mail is attached. If\r\n",
             "Content-Type: message/delivery-status\r\n\r\nStatus: 5.1.1\r\n",
             "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
              Subject: =?u?q?=C3=A9?=\r\nTo: b\r\n\r\nJørn\r\n",
         ];
         let expected = "--line\r\nContent-Type: text/plain; charset=utf-8\r\n\
-            Content-Transfer-Encoding: quoted-printable\r\n\r\nJ=C3=B8rn =3D\r\n\r\n\
+            Content-Transfer-Encoding: quoted-printable\r\n\r\nJ=C3=B8rn =3D\r\nThe header of your mail is attached. If\r\n\r\n\
             --line\r\nContent-Type: message/delivery-status\r\n\r\nStatus: 5.1.1\r\n\r\n\
             --line\r\nContent-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
             Subject: =3D?u?q?=3DC3=3DA9?=3D\r\nTo: b\r\n\r\n--line--\r\n";

@@ -264,10 +264,14 @@ fn advice(report: &Report) -> Vec<&'static str> {
     all
 }
 
+/// How the last paragraph begins; too short to be broken.
+pub(crate) const MAIL_ATTACHED: &str = "Your mail is attached.";
+pub(crate) const HEADER_ATTACHED: &str = "The header of your mail is attached.";
+
 fn closing(report: &Report) -> String {
     let attached = match report.returned {
-        crate::Returned::Full(_) => "Your mail is attached.",
-        crate::Returned::Headers(_) => "The header of your mail is attached.",
+        crate::Returned::Full(_) => MAIL_ATTACHED,
+        crate::Returned::Headers(_) => HEADER_ATTACHED,
     };
     let id = report.queue_id;
     format!(
