@@ -77,6 +77,14 @@ async fn a_fault_of_the_configuration_is_78_with_file_line_and_remedy() -> Resul
         stack.configure("99-fault", &format!("[msa]\n{fault}\n"))?;
         ends(&mut stack, Agent::Msa, CONFIG, &["99-fault.toml:2", key]).await?;
     }
+    // Mail that could not be sent together, and policies that nobody would keep.
+    for (fault, key) in [
+        ("join_recipients = 0", "mta.outbound.join_recipients"),
+        ("mta_sts.keep_most = 0", "mta.outbound.mta_sts.keep_most"),
+    ] {
+        stack.configure("99-fault", &format!("[mta.outbound]\n{fault}\n"))?;
+        ends(&mut stack, Agent::Mta, CONFIG, &["99-fault.toml:2", key]).await?;
+    }
     // Whoever believed everybody would write what anybody says into log and timeline.
     stack.configure(
         "99-fault",

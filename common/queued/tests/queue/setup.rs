@@ -326,8 +326,8 @@ impl Worker {
         }
     }
 
-    /// As a worker that looked its mail hosts up: it may connect there, and its destination has turns again.
-    pub async fn found_site(&mut self, lease: &Lease, site: &str) {
+    /// Asks for one connection there.
+    pub async fn permitted(&mut self, lease: &Lease, site: &str) -> Permitted {
         let permit = Permit {
             request: 7,
             site: site.to_owned(),
@@ -335,12 +335,20 @@ impl Worker {
             lease: lease.lease,
         };
         self.say(WorkUp::Permit(permit)).await;
+        match self.hear().await {
+            WorkDown::Permitted(permitted) => permitted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As a worker that looked its mail hosts up: it may connect there, and its destination has turns again.
+    pub async fn found_site(&mut self, lease: &Lease, site: &str) {
         let permitted = Permitted {
             request: 7,
             connections: 1,
             retry_after: Duration::ZERO,
         };
-        assert_eq!(self.hear().await, WorkDown::Permitted(permitted));
+        assert_eq!(self.permitted(lease, site).await, permitted);
     }
 
     /// The absence of an event has no event to wait for: waits a moment.

@@ -5,8 +5,7 @@ use std::time::Duration;
 use postroad_daemon::Interval;
 use postroad_envelope::{Envelope, MailState, Outcome, RouteClass, StatusReport};
 use postroad_queue_client::{
-    Change, Filter, HandBack, Lease, MailDetails, Order, Permit, QueueAdmin, Touch, WorkDown,
-    WorkUp,
+    Change, Filter, HandBack, Lease, MailDetails, Order, QueueAdmin, Touch, WorkUp,
 };
 use postroad_queued::Config;
 use postroad_reply::NO_ANSWER_4_4_1;
@@ -141,21 +140,6 @@ async fn what_waits_when_its_time_is_over_fails_at_once_and_tells_for_what_it_wa
     stack.stop().await;
 }
 
-/// Whether its worker may connect there.
-async fn may_connect(worker: &mut Worker, lease: &Lease, site: &str) -> bool {
-    let permit = Permit {
-        request: 7,
-        site: site.to_owned(),
-        connections: 1,
-        lease: lease.lease,
-    };
-    worker.say(WorkUp::Permit(permit)).await;
-    match worker.hear().await {
-        WorkDown::Permitted(permitted) => permitted.connections > 0,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// However long the host is left alone: it would not be seen when somebody says that it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_handed_back_for_want_of_room_waits_for_the_host() {
@@ -164,7 +148,8 @@ async fn a_lease_handed_back_for_want_of_room_waits_for_the_host() {
     find_down(&stack, &mut worker, "x@far.test", "mx.far.test").await;
     let envelope = submitted(&stack, "y@other.test").await;
     let lease = worker.lease().await;
-    assert!(!may_connect(&mut worker, &lease, "mx.far.test").await);
+    let permitted = worker.permitted(&lease, "mx.far.test").await;
+    assert_eq!(permitted.connections, 0);
     let back = HandBack {
         lease: lease.lease,
         delay: Duration::from_secs(3600),
