@@ -45,7 +45,7 @@ pub struct SitesConfig {
 impl Default for SitesConfig {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: true,
             adaptive: true,
             first_connections: 3,
             connections: 20,
