@@ -1,7 +1,7 @@
 //! Plays every conversation with the machine alone, each packet whole and octet by octet.
 //!
 //! What the agents' policies decide is decided here by rules that give the same codes; the same files run over TCP with the
-//! agents themselves (`tests/tests/conversations.rs`).
+//! agents themselves (`tests/tests/journeys/conversations.rs`).
 
 #[path = "support/machine.rs"]
 mod machine;

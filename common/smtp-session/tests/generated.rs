@@ -154,7 +154,7 @@ Both ends of an SMTP conversation as state machines without sockets; `src/lib.rs
 where a test is.
 
 Each conversation is a text of `C:` and `S:` lines, filed by RFC and section. It is held with the machine alone, in whole packets and octet by octet
-(`tests/conversations.rs`), and over TCP with the agents (`tests/tests/conversations.rs`), at every listener it names. Where
+(`tests/conversations.rs`), and over TCP with the agents (`tests/tests/journeys/conversations.rs`), at every listener it names. Where
 Postfix and Exim answer otherwise stands in [DIFFERENCES.md](DIFFERENCES.md), with our reasons.
 
 *Received*: parsed, checked and stored with the mail. *Honoured*: we do what it asks ourselves. *Relayed*: the next host is told, or the mail is

@@ -37,7 +37,7 @@ pub const STANDARDS: &[Standard] = &[
                 "too_large_is_refused_when_announced_and_when_sent",
             ),
             (
-                "tests/tests/quotas.rs",
+                "tests/tests/journeys/quotas.rs",
                 "a_domain_that_is_full_takes_no_mail_of_the_world_for_a_time",
             ),
         ],
@@ -58,7 +58,7 @@ pub const STANDARDS: &[Standard] = &[
         short: "a reply for each recipient; also towards stores of others, over TCP and Unix sockets",
         tests: &[
             (
-                "tests/tests/lmtp_per_recipient.rs",
+                "tests/tests/journeys/lmtp_per_recipient.rs",
                 "each_recipient_has_a_reply_of_its_own",
             ),
             (
@@ -84,7 +84,7 @@ pub const STANDARDS: &[Standard] = &[
         tests: &[
             ("common/sasl/src/server/cram.rs", "the_example_of_rfc_2195"),
             (
-                "tests/tests/log_in_mechanisms.rs",
+                "tests/tests/journeys/log_in_mechanisms.rs",
                 "whoever_knows_the_password_proves_it_by_any_mechanism",
             ),
         ],
@@ -105,7 +105,7 @@ pub const STANDARDS: &[Standard] = &[
                 "what_is_only_told_of_goes_on_and_is_told_once",
             ),
             (
-                "tests/tests/deliver_by.rs",
+                "tests/tests/journeys/deliver_by.rs",
                 "mail_that_is_late_is_told_of_or_returned",
             ),
         ],
@@ -167,11 +167,11 @@ pub const STANDARDS: &[Standard] = &[
         short: "NOTIFY, RET, ENVID and ORCPT are stored with the mail and passed on to hosts with DSN; where there is none, and for what is filed or expanded here, our reports follow them (relayed, delivered, expanded, delayed, failed)",
         tests: &[
             (
-                "tests/tests/success_is_reported.rs",
+                "tests/tests/journeys/success_is_reported.rs",
                 "the_report_survives_a_queue_that_is_killed",
             ),
             (
-                "tests/tests/success_is_reported.rs",
+                "tests/tests/journeys/success_is_reported.rs",
                 "a_host_that_reports_is_told_what_to_report",
             ),
             (
@@ -196,11 +196,11 @@ pub const STANDARDS: &[Standard] = &[
                 "failures_return_all_unless_asked_otherwise",
             ),
             (
-                "tests/tests/relay_550_makes_a_dsn.rs",
+                "tests/tests/journeys/relay_550_makes_a_dsn.rs",
                 "the_sender_is_told_once_and_only_about_the_refused",
             ),
             (
-                "tests/tests/relay_550_makes_a_dsn.rs",
+                "tests/tests/journeys/relay_550_makes_a_dsn.rs",
                 "a_report_that_fails_is_not_reported",
             ),
         ],
@@ -330,7 +330,7 @@ pub const STANDARDS: &[Standard] = &[
         status: "received, honoured, relayed",
         short: "content of eight bits is kept as it is; a host without it: 5.6.3",
         tests: &[(
-            "tests/tests/submit_and_deliver.rs",
+            "tests/tests/journeys/submit_and_deliver.rs",
             "four_processes_carry_every_kind_of_mail",
         )],
     },
@@ -346,7 +346,7 @@ pub const STANDARDS: &[Standard] = &[
                 "without_tls_nobody_logs_in_and_without_a_login_nobody_sends",
             ),
             (
-                "tests/tests/inbound_for_our_domains_only.rs",
+                "tests/tests/journeys/inbound_for_our_domains_only.rs",
                 "submission_wants_tls_a_login_and_an_address_of_the_account",
             ),
         ],
@@ -420,7 +420,7 @@ pub const STANDARDS: &[Standard] = &[
         tests: &[
             ("common/sasl/src/server/scram.rs", "the_example_of_rfc_7677"),
             (
-                "tests/tests/log_in_mechanisms.rs",
+                "tests/tests/journeys/log_in_mechanisms.rs",
                 "whoever_knows_the_password_proves_it_by_any_mechanism",
             ),
         ],

@@ -73,7 +73,8 @@ async fn sends(name: &str, host: &str, port: u16, by_token: bool) -> Result<()> 
         .replace("tls = \"verify\"", &verified)
         .replace("/etc/postroad", &folder.path().display().to_string());
     stack.configure("99-smarthost", &sample)?;
-    let script = fs::read_to_string(root().join(format!("tests/tests/smarthosts/{name}.txt")))?;
+    let script =
+        fs::read_to_string(root().join(format!("tests/tests/journeys/smarthosts/{name}.txt")))?;
     let options = Options {
         keep: Keep::InMemory,
         certificates: Some(folder.path().to_owned()),
