@@ -35,8 +35,8 @@ pub use leasing::Leased;
 use leasing::hint_of;
 pub use list::{JobSummary, Listing, MailSummary, Page, Stats};
 pub use newcomers::{Newcomers, Reception};
-use postroad_envelope::{QueueId, RouteClass, StoreName, Timestamp};
-use postroad_journal::{Location, Lsn, RecordDraft};
+use postroad_envelope::{QueueId, Timestamp};
+use postroad_journal::{Location, Lsn};
 pub use reclaim::LiveInSegment;
 pub use settle::{Debt, Settled};
 pub use standing::Standing;
@@ -45,11 +45,10 @@ pub use usage::UsageOf;
 pub use withdraw::Withdrawal;
 
 use crate::{
-    Digest, Fairness, Fence, FinishedMail, Gate, Holder, JobKey, JobState, Lease, LeaseTimes,
-    MailPlace, Open, QueueError, Quotas, RetrySchedule, Revision, Schedule, StaleLease, Ticked,
-    Waiting, Waits,
+    Digest, Fairness, FinishedMail, JobKey, JobState, LeaseTimes, QueueError, Quotas,
+    RetrySchedule, Schedule,
     index::{self, Former, Index},
-    record::{COUNTS_JOBS, Checkpoint, FORMATS, Finished, LeaseHint, LeaseHints, encode_epoch},
+    record::{COUNTS_JOBS, Checkpoint, FORMATS, Finished, LeaseHint, encode_epoch},
 };
 
 /// Octets of a finished id in a block, at most.

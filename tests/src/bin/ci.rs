@@ -8,8 +8,12 @@
 use std::{
     env,
     process::{Command, ExitCode, Stdio},
+    thread,
     time::{Duration, Instant},
 };
+
+/// How many tests of a program run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 struct Step {
     name: &'static str,
@@ -159,6 +163,7 @@ fn run(step: &Step, strict: bool) -> Verdict {
     };
     let status = Command::new(program)
         .args(arguments)
+        .env(THREADS, test_threads())
         .stdin(Stdio::null())
         .status();
     if status.is_ok_and(|status| status.success()) {
@@ -166,6 +171,12 @@ fn run(step: &Step, strict: bool) -> Verdict {
     } else {
         Verdict::Failed(began.elapsed())
     }
+}
+
+/// Most tests wait most of the time: for a disk, a peer, or a moment.
+fn test_threads() -> String {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    env::var(THREADS).unwrap_or_else(|_| (processors * 2).to_string())
 }
 
 fn is_installed(program: &str) -> bool {

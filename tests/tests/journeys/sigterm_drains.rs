@@ -64,7 +64,7 @@ async fn mail_in_the_hands_of_a_worker_goes_to_the_next() -> Result<()> {
         .start()
         .await?;
     let peer = Peer::up(stack.peer_address(1)).await?;
-    peer.answer("*", "451 4.7.1 later");
+    peer.answer("*", "450 4.2.1 later");
     let mut client = stack.login("alice@demo.test").await?;
     for number in 0..10 {
         let content = mail(&format!("relayed {number}"), "a\r\n");

@@ -9,13 +9,15 @@ mod waiting;
 use std::path::Path;
 
 use bytes::Bytes;
-use postroad_envelope::{Filter, MailState, Outcome, RecipientIndex, StatusReport};
-use postroad_journal::{ContentNonce, ContentRef, RecordKind, RecordRef, SegmentNumber};
+use postroad_envelope::{Filter, MailState, Outcome, RecipientIndex, RouteClass, StatusReport};
+use postroad_journal::{
+    ContentNonce, ContentRef, RecordDraft, RecordKind, RecordRef, SegmentNumber,
+};
 use postroad_reply::SUCCESS_2_0_0;
 
 use super::*;
 use crate::{
-    Content, Phase, StaleLease,
+    Content, Holder, Lease, Phase, StaleLease,
     record::{MailRecord, Snapshot},
     samples::{at, envelope, id, key, mailbox, route},
 };
