@@ -4,6 +4,8 @@
 mod counted;
 #[path = "control/site.rs"]
 mod site;
+#[path = "control/sites.rs"]
+mod sites;
 
 use std::fs;
 

@@ -136,7 +136,7 @@ bob@far.test
     for line in [
         "             mx1.far.test A: 203.0.113.1\n",
         "    site     mx1.far.test,mx2.far.test\n",
-        "             its limits are not heeded   queued.sites.enabled, default\n",
+        "             20 connections at once, 3 while it is new   queued.sites, default\n",
         "    host     mx1.far.test [203.0.113.1]:25\n             TLS may (mta.outbound.tls), certificate: any   mta.outbound.tls, default\n",
         "             from any address, EHLO out.ours.test\n    host     mx2.far.test [203.0.113.2]:25\n",
         "  retry      after 5m, 10m, 20m, 25m   queued.retry, postroad.toml:11\n             given up after 1h\n",

@@ -133,7 +133,7 @@ pub const STANDARDS: &[Standard] = &[
                 "chunks_hold_what_was_stored_and_no_last_one_follows_a_fault",
             ),
             (
-                "common/smtp-session/src/client/tests.rs",
+                "common/smtp-session/src/client/tests/chunks.rs",
                 "chunks_instead_of_dots",
             ),
             (
@@ -225,7 +225,7 @@ pub const STANDARDS: &[Standard] = &[
                 "nobody_acts_as_somebody_else",
             ),
             (
-                "common/smtp-session/src/client/tests.rs",
+                "common/smtp-session/src/client/tests/log_in.rs",
                 "passwords_are_shown_under_tls_alone",
             ),
         ],
@@ -271,7 +271,7 @@ pub const STANDARDS: &[Standard] = &[
                 "wrong_passwords_and_unknown_accounts_hear_the_same_and_then_goodbye",
             ),
             (
-                "common/smtp-session/src/client/tests.rs",
+                "common/smtp-session/src/client/tests/log_in.rs",
                 "rfc_4954_who_submitted_is_told_where_we_have_logged_in",
             ),
         ],

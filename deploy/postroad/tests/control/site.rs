@@ -156,14 +156,19 @@ impl Site {
         id.to_string()
     }
 
-    /// A worker that takes nothing.
+    /// A worker for mailboxes that takes nothing.
     pub fn worker(&self) -> WorkChannel {
+        self.worker_for("mda@here", RouteClass::Local)
+    }
+
+    /// The same for mail of this class.
+    pub fn worker_for(&self, agent: &str, class: RouteClass) -> WorkChannel {
         let hello = WorkHello {
             stores: Vec::new(),
-            agent: "mda@here".to_owned(),
+            agent: agent.to_owned(),
             version: "0".to_owned(),
             host: "here".to_owned(),
-            classes: vec![RouteClass::Local],
+            classes: vec![class],
             held: Vec::new(),
             former: None,
             joins: false,

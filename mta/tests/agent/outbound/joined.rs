@@ -169,7 +169,10 @@ async fn a_row_that_breaks_off_with_its_stream_is_sent_as_far_as_it_came() {
         queue.with(|data| data.stream_breaks_after = Some(came));
         let host = Host::start(Script::default()).await;
         let config = to_port(host.address.port());
-        let sent = work_off(&queue, config, vec![row(THREE)]).await;
+        let mut jobs = row(THREE);
+        // The first of those that are given anew.
+        jobs[came].content = Some(Bytes::from_static(CONTENT));
+        let sent = work_off(&queue, config, vec![jobs]).await;
         assert_eq!(sent.outcomes(), TAKEN);
         assert_eq!(transactions(&host), [&THREE[..came], &THREE[came..]]);
     }
