@@ -5,7 +5,9 @@ use postroad_tests::{Agent, Client, Peer, mail, stack, wait_for};
 
 #[tokio::test]
 async fn a_mail_under_way_is_taken_and_idle_clients_are_told() -> Result<()> {
-    let mut stack = stack!().start().await?;
+    // However long this machine stands still meanwhile.
+    let settings = "[common]\nshutdown_grace = \"1h\"\n[msa.limits]\ngrace = \"1h\"\n";
+    let mut stack = stack!().settings(settings).start().await?;
     let mut idle = stack.login("alice@demo.test").await?;
     let mut busy = stack.login("alice@demo.test").await?;
     busy.expect("MAIL FROM:<alice@demo.test>", "250").await?;
