@@ -46,7 +46,7 @@ use postroad_maildir::{MaildirError, Recovery, Store};
 use postroad_metrics::Metrics;
 use postroad_queue_client::worker::WorkerOptions;
 use postroad_queue_client::{AttemptCounts, QueueNodes, QueueService};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
@@ -180,7 +180,6 @@ impl Mda {
         // The store's failure stops the rest as a shutdown does.
         let stop = shutdown.child_token();
         let store_closed = CancellationToken::new();
-        let (timeline, events) = mpsc::channel(timeline::BACKLOG);
         let handler = Worker {
             store: store.clone(),
             name: self.name.clone(),
@@ -188,7 +187,6 @@ impl Mda {
             accounts: self.dependencies.accounts,
             host: self.host.clone(),
             filers: Arc::new(Semaphore::new(self.concurrency as usize)),
-            timeline,
             store_closed: store_closed.clone(),
             decided: worker::Decided::default(),
             under_way: worker::UnderWay::default(),
@@ -203,7 +201,6 @@ impl Mda {
             grace: self.grace,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(timeline::record(Arc::clone(&queue), events));
         tasks.spawn(upkeep::run(store, Arc::clone(&queue), stop.clone()));
         tasks.spawn(self.lmtp.run(stop.clone()));
         tasks.spawn(postroad_queue_client::worker::run(

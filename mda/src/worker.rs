@@ -10,10 +10,10 @@ use futures::future::join_all;
 use postroad_accounts::{Accounts, Away};
 use postroad_address::ForwardPath;
 use postroad_envelope::{
-    BodyKind, Event, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, StoreName, Timestamp,
+    BodyKind, JobKey, LeaseRef, Outcome, Recipient, RecipientIndex, StoreName, Timestamp,
 };
 use postroad_maildir::{Delivered, DeliveryId, MaildirError, Store};
-use postroad_queue_client::worker::{Handler, Verdict};
+use postroad_queue_client::worker::{Desk, Handler, Verdict};
 use postroad_queue_client::{
     AttemptCounts, HandBack, Lease, QueueError, QueueService, Settlement, Touch,
 };
@@ -47,7 +47,6 @@ pub struct Worker {
     pub host: String,
     /// Bounds the blocking threads that file.
     pub filers: Arc<Semaphore>,
-    pub timeline: mpsc::Sender<Event>,
     /// Cancelled when the store can decide nothing any more until it is opened again.
     pub store_closed: CancellationToken,
     pub decided: Decided,
@@ -88,9 +87,16 @@ enum Fed {
 #[derive(Default)]
 pub struct Decided(Mutex<HashMap<JobKey, Vec<DeliveryId>>>);
 
+/// A lease, and where its story is told.
+type Work<'a> = (&'a Lease, &'a Desk);
+
 #[async_trait]
 impl Handler for Worker {
     async fn handle(&self, lease: Lease) -> Verdict {
+        self.handle_at(lease, Desk::closed()).await
+    }
+
+    async fn handle_at(&self, lease: Lease, desk: Desk) -> Verdict {
         let untried = |reason: &str, touch| {
             Verdict::HandBack(HandBack {
                 lease: lease.lease,
@@ -107,7 +113,7 @@ impl Handler for Worker {
         let Ended {
             outcomes,
             elsewhere,
-        } = self.deliver(&lease).await;
+        } = self.deliver((&lease, &desk)).await;
         let each = outcomes.iter().map(|(_, outcome)| outcome);
         self.counts.tried(lease.route.class, each, began.elapsed());
         if outcomes.is_empty() {
@@ -144,7 +150,8 @@ impl Handler for Worker {
 }
 
 impl Worker {
-    async fn deliver(&self, lease: &Lease) -> Ended {
+    async fn deliver(&self, work: Work<'_>) -> Ended {
+        let (lease, _) = work;
         let (mut copies, mut others) = (Vec::new(), Vec::new());
         let (mut outcomes, mut elsewhere) = (Vec::new(), Vec::new());
         let recipients = &lease.envelope.recipients;
@@ -169,7 +176,7 @@ impl Worker {
                     elsewhere.push(recipient.index);
                     None
                 }
-                (before, other) => self.without_copy(lease, recipient, before, other).await,
+                (before, other) => self.without_copy(work, recipient, before, other).await,
             };
             outcomes.extend(outcome.map(|outcome| (recipient.index, outcome)));
         }
@@ -181,7 +188,7 @@ impl Worker {
         let filed = join_all(groups.map(|group| self.file(lease, group.to_vec()))).await;
         for (index, result) in filed.into_iter().flatten() {
             let recipient = lease.envelope.recipient(index);
-            let outcome = recipient.and_then(|recipient| self.conclude(lease, recipient, result));
+            let outcome = recipient.and_then(|recipient| self.conclude(work, recipient, result));
             outcomes.extend(outcome.map(|outcome| (index, outcome)));
         }
         Ended {
@@ -193,18 +200,18 @@ impl Worker {
     /// Of a recipient for whom nothing is to be filed here now.
     async fn without_copy(
         &self,
-        lease: &Lease,
+        work: Work<'_>,
         recipient: &Recipient,
         before: Before,
         place: Place,
     ) -> Option<Outcome> {
         match (before, place) {
-            (Before::Served(delivered), _) => self.conclude(lease, recipient, Ok(delivered)),
+            (Before::Served(delivered), _) => self.conclude(work, recipient, Ok(delivered)),
             (Before::Nothing, Place::Redirect(targets)) => {
-                redirect::redirect(&*self.queue, lease, recipient, targets).await
+                redirect::redirect(&*self.queue, work.0, recipient, targets).await
             }
             (Before::Nothing, Place::Nowhere(outcome)) => {
-                self.log(lease, recipient, &outcome, None);
+                self.log(work, recipient, &outcome, None);
                 Some(outcome)
             }
             (Before::Unknown, _) | (_, Place::Elsewhere(_) | Place::Mailbox(_)) => None,
@@ -325,10 +332,11 @@ impl Worker {
     /// What the queue is told of a recipient; none: it stays due.
     fn conclude(
         &self,
-        lease: &Lease,
+        work: Work<'_>,
         recipient: &Recipient,
         result: Result<Delivered, FilingError>,
     ) -> Option<Outcome> {
+        let (lease, _) = work;
         let (outcome, delivered) = match result {
             Ok(delivered) => {
                 let id = DeliveryId::new(&lease.envelope.queue_id.to_string(), recipient.index.0);
@@ -343,14 +351,14 @@ impl Worker {
             }
             Err(error) => (outcome::failed(&error), None),
         };
-        self.log(lease, recipient, &outcome, delivered.as_ref());
+        self.log(work, recipient, &outcome, delivered.as_ref());
         Some(outcome)
     }
 
     /// One line, and one event of the timeline.
     fn log(
         &self,
-        lease: &Lease,
+        (lease, desk): Work<'_>,
         recipient: &Recipient,
         outcome: &Outcome,
         delivered: Option<&Delivered>,
@@ -372,9 +380,14 @@ impl Worker {
             path = path.as_deref().map(|path| tracing::field::display(path.display())),
             delay_ms = now.since(envelope.received_at).as_millis() as u64,
         );
-        let event = timeline::event(&self.host, lease, recipient, outcome, path.as_deref(), now);
-        // A full channel means that the queue is slow or away: the mail matters more than its story.
-        let _ = self.timeline.try_send(event);
+        desk.tell([timeline::event(
+            &self.host,
+            lease,
+            recipient,
+            outcome,
+            path.as_deref(),
+            now,
+        )]);
     }
 }
 

@@ -211,9 +211,9 @@ async fn measure(
     Ok((share, refused))
 }
 
-/// Scaled down in time: a window is as short as people set none, so nothing but the answers tells how long it is. How much of the
-/// allowance is used is measured by the simulation of `postroad-shaping` and by the test below; on a busy machine half a minute tells
-/// no more than that mail goes on and is hardly refused.
+/// Scaled down: a window is as short as people set none, so nothing but the answers tells how long it is, and so few mails fit into
+/// one that it is they that bound what is sent, on a busy machine as well. How much of the allowance is used in the long run is
+/// measured by the simulation of `postroad-shaping` and by the test below.
 #[tokio::test]
 async fn the_allowance_of_a_site_is_found_and_kept() -> Result<()> {
     let stack = stack!()
@@ -222,15 +222,15 @@ async fn the_allowance_of_a_site_is_found_and_kept() -> Result<()> {
         .await?;
     let allowance = Allowance {
         connections: 3,
-        mails: 30,
+        mails: 12,
         window: Duration::from_secs(3),
     };
     let (share, refused) = measure(&stack, allowance, 4, 6).await?;
-    ensure!(share > 0.1, "{share}");
-    ensure!(refused < 0.3, "{refused}");
     let admin = stack.admin()?;
     let sites = admin.sites(SitesQuery::default()).await?;
     let site = sites.sites.first().context("a site")?;
+    ensure!(share > 0.5, "{share}: {site:?}");
+    ensure!(refused < 0.3, "{refused}: {site:?}");
     ensure!(site.domains == ["world.test"], "{site:?}");
     ensure!(
         site.refused > 0 && site.reason.contains("too much"),

@@ -70,6 +70,10 @@ impl RemoteQueue {
 #[async_trait]
 impl QueueService for RemoteQueue {
     async fn admit(&self, request: AdmitRequest) -> Result<(), QueueError> {
+        // A question for each mail costs a tenth of the mail.
+        if self.streams.take_unasked(request.size.unwrap_or(0)) {
+            return Ok(());
+        }
         let answer = self.client().admit(v1::AdmitRequest::from(&request)).await;
         match answer
             .map_err(|status| from_status(&status))?

@@ -26,7 +26,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
-use postroad_envelope::{LeaseRef, RouteClass, StoreName};
+use postroad_envelope::{Event, LeaseRef, RouteClass, StoreName};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{desk::Desk, parties::Party};
 use self::{
-    desk::{Ask, Asked},
+    desk::{Ask, Asked, Inbox},
     parties::Done,
     slots::{NodeSlots, Slots},
 };
@@ -115,6 +115,8 @@ const REST: Duration = Duration::from_secs(60);
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 const EXTENSIONS_IN_A_LEASE: u32 = 3;
 const EXTEND_AT_MOST_EVERY: Duration = Duration::from_millis(100);
+/// Events in a message.
+const EVENTS: usize = 256;
 
 /// Works until `shutdown`, through any number of reconnects.
 pub async fn run(
@@ -169,7 +171,7 @@ struct Worker {
     refusal: Option<QueueError>,
     /// What handlers ask, and who waits for an answer.
     desk: Desk,
-    asks: mpsc::Receiver<Ask>,
+    inbox: Inbox,
     asked: Asked,
     /// The stream that there was last.
     former: Option<FormerStream>,
@@ -183,7 +185,7 @@ impl Worker {
         slots: NodeSlots,
         shutdown: CancellationToken,
     ) -> Self {
-        let (desk, asks) = Desk::new();
+        let (desk, inbox) = Desk::new();
         Self {
             options,
             handler,
@@ -191,7 +193,7 @@ impl Worker {
             slots,
             shutdown,
             desk,
-            asks,
+            inbox,
             asked: Asked::default(),
             credits: 0,
             drained: false,
@@ -289,7 +291,8 @@ impl Worker {
                 },
                 Some(done) = self.tasks.join_next_with_id(), if welcomed => self.finish(done, &channel.up).await,
                 _ = extend.tick(), if welcomed => self.extend(&channel.up).await,
-                Some(ask) = self.asks.recv(), if welcomed => self.ask(ask, &channel.up).await,
+                Some(ask) = self.inbox.asks.recv(), if welcomed => self.ask(ask, &channel.up).await,
+                Some(event) = self.inbox.told.recv(), if welcomed => self.tell(Some(event), &channel.up).await,
                 () = shutdown.cancelled() => {
                     let _ = timeout(self.options.grace, self.drain(&mut channel)).await;
                     return QueueError::Unavailable("this worker stops".to_owned());
@@ -375,6 +378,20 @@ impl Worker {
         match self.asked.enter(ask) {
             Some(permit) => send(up, WorkUp::Permit(permit)).await,
             None => Ok(()),
+        }
+    }
+
+    /// What handlers have told so far, in few messages.
+    async fn tell(&mut self, first: Option<Event>, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
+        let mut events: Vec<Event> = first.into_iter().collect();
+        while events.len() < EVENTS
+            && let Ok(event) = self.inbox.told.try_recv()
+        {
+            events.push(event);
+        }
+        match events.is_empty() {
+            true => Ok(()),
+            false => send(up, WorkUp::Events(events)).await,
         }
     }
 
@@ -464,7 +481,7 @@ impl Worker {
                     Some(Err(_)) | None => return,
                 },
                 Some(done) = self.tasks.join_next_with_id() => self.finish(done, &channel.up).await,
-                Some(ask) = self.asks.recv() => self.ask(ask, &channel.up).await,
+                Some(ask) = self.inbox.asks.recv() => self.ask(ask, &channel.up).await,
             };
             if sent.is_err() {
                 return;

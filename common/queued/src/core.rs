@@ -16,7 +16,7 @@ use postroad_envelope::{
     Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
 };
 use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, Reclaimer, SegmentInfo};
-use postroad_queue::{Content, MailPlace, MailRecord, Newcomers, Queue};
+use postroad_queue::{Content, MailPlace, MailRecord, Newcomers, Queue, Quotas};
 use postroad_queue_client::QueueError;
 use tokio::{
     runtime::Handle,
@@ -75,6 +75,8 @@ pub(crate) struct Front {
     pub counting: Counting,
     /// None: new mail is taken; else why not.
     pub admission: watch::Sender<Option<String>>,
+    /// Mail of so many octets is taken from anybody while any is; 0: that depends on whose it is.
+    pub unasked: watch::Sender<u64>,
     pub submissions: Arc<Semaphore>,
     /// Octets of content in memory, in units of 1 KiB.
     pub memory: Arc<Semaphore>,
@@ -181,6 +183,14 @@ impl Core {
 }
 
 impl Front {
+    /// Up to which size mail is the same whoever sends it.
+    pub fn unasked_of(config: &Config, quotas: &Quotas) -> u64 {
+        match quotas.are_none() {
+            true => config.size_limit.as_u64(),
+            false => 0,
+        }
+    }
+
     /// Whether new mail is taken now.
     pub fn takes_mail(&self) -> Result<(), QueueError> {
         if self.stopping.is_cancelled() {

@@ -5,7 +5,12 @@ use std::sync::{Arc, PoisonError};
 use postroad_daemon::{Apply, ReloadPart};
 use postroad_queue::{LeaseTimes, RetrySchedule};
 
-use crate::{Config, LocalQueue, core::Core, dispatch::ToDispatcher, routing::Router};
+use crate::{
+    Config, LocalQueue,
+    core::{Core, Front},
+    dispatch::ToDispatcher,
+    routing::Router,
+};
 
 /// Keys that can change while the agent runs; others need a restart.
 pub const LIVE: &[&str] = &[
@@ -91,6 +96,9 @@ impl LocalQueue {
             true => Arc::new(quotas),
             false => Arc::default(),
         };
+        front
+            .unasked
+            .send_replace(Front::unasked_of(&config, &quotas));
         front.newcomers.renew_terms(retry, quotas);
         front.counting.set_room(config.counters.room());
         front.timeline.renew(&config.timeline);

@@ -19,7 +19,7 @@ use tonic::service::Routes;
 use crate::{
     Config, ConfigError, LocalQueue, ServeError,
     reload::reload_part,
-    rpc::{AdminRpc, AgentsRpc, Gate},
+    rpc::{AdminRpc, Admission, AgentsRpc, Gate},
     start,
 };
 
@@ -196,7 +196,10 @@ fn agent_routes(queue: &LocalQueue) -> Routes {
     let agents = AgentsRpc {
         queue: Arc::new(queue.clone()),
         gate: Gate::new(Arc::clone(front)),
-        admission: front.admission.subscribe(),
+        admission: Admission {
+            closed: front.admission.subscribe(),
+            unasked: front.unasked.subscribe(),
+        },
         stopping: front.stopping.clone(),
         tasks: front.tasks.clone(),
     };

@@ -144,6 +144,7 @@ pub async fn start(
         submissions: Arc::new(Semaphore::new(config.max_submissions)),
         memory: Arc::new(Semaphore::new(memory.clamp(1, Semaphore::MAX_PERMITS))),
         admission: watch::channel(disk::shortage(&folder, &config.disk)).0,
+        unasked: watch::channel(Front::unasked_of(&config, &newcomers.quotas())).0,
         standing: watch::channel(Standing::Opening).0,
         name: format!("queued@{}", common.hostname),
         hostname: common.hostname.clone(),

@@ -29,7 +29,7 @@ pub struct FakeQueue {
     pub admitted: Mutex<Vec<AdmitRequest>>,
     /// Set: the answer to everything.
     pub away: Mutex<Option<QueueError>>,
-    pub events: Mutex<Vec<Event>>,
+    pub events: Arc<Mutex<Vec<Event>>>,
     /// What every read waits for, if anything: that this becomes true.
     pub read_gate: Mutex<Option<watch::Receiver<bool>>>,
     sessions: Mutex<Option<mpsc::Sender<Session>>>,
@@ -104,11 +104,13 @@ impl QueueService for FakeQueue {
         let (to_session, ups) = mpsc::channel(64);
         let (down, downs) = mpsc::channel(64);
         let left = CancellationToken::new();
-        let leaves = left.clone();
+        let (leaves, events) = (left.clone(), Arc::clone(&self.events));
         tokio::spawn(async move {
             while let Some(message) = from_worker.recv().await {
-                if message == WorkUp::Drained {
-                    leaves.cancel();
+                match &message {
+                    WorkUp::Drained => leaves.cancel(),
+                    WorkUp::Events(told) => events.lock().unwrap().extend(told.iter().cloned()),
+                    _ => {}
                 }
                 // A test need not listen to the end.
                 let _ = to_session.send(message).await;

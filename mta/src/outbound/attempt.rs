@@ -7,7 +7,6 @@ use postroad_envelope::{LeaseRef, Outcome, Route, RouteClass, StatusReport, Time
 use postroad_queue_client::worker::{Desk, Verdict};
 use postroad_queue_client::{HandBack, Lease, Settlement, SiteTry, Touch};
 use postroad_smtp_session::OutgoingRecipient;
-use tokio::time::timeout;
 
 use super::attempted::Attempted;
 use super::content::Content;
@@ -61,8 +60,7 @@ impl Sender {
         match self.attempt(&whole, joined.aimed(), desk).await {
             Ok(attempted) => {
                 let since = (now, started_at);
-                let settled = self.conclude(joined.into_leases(), attempted, since);
-                ended.extend(settled.await);
+                ended.extend(self.conclude(joined.into_leases(), attempted, since, desk));
             }
             Err(delay) => {
                 let each = joined.into_leases().into_iter();
@@ -73,16 +71,17 @@ impl Sender {
     }
 
     /// Tells of each job what became of it.
-    async fn conclude(
+    fn conclude(
         &self,
         leases: Vec<Lease>,
         attempted: Attempted,
         (since, started_at): (Instant, Timestamp),
+        desk: &Desk,
     ) -> Vec<(LeaseRef, Verdict)> {
         let (took, together) = (since.elapsed(), leases.len());
         let others = u64::try_from(together.saturating_sub(1)).unwrap_or(u64::MAX);
         self.counts.joined.add(others);
-        let (mut events, mut ended) = (Vec::new(), Vec::new());
+        let mut ended = Vec::with_capacity(together);
         for (lease, part) in attempted.by_job(leases) {
             let each = part.outcomes.iter().map(|(_, outcome)| outcome);
             self.counts.attempts.tried(lease.route.class, each, took);
@@ -92,7 +91,7 @@ impl Sender {
                 together,
                 started_at,
             };
-            events.extend(record::attempt(&self.agent, &lease, &part.outcomes, &how));
+            desk.tell(record::attempt(&self.agent, &lease, &part.outcomes, &how));
             let settlement = Settlement {
                 elsewhere: Vec::new(),
                 reporting: part.reporting,
@@ -104,8 +103,6 @@ impl Sender {
             };
             ended.push((lease.lease, Verdict::Settle(settlement)));
         }
-        // The timeline is worth a moment, the settlement is worth more.
-        let _ = timeout(record::PATIENCE, self.queue.record(events)).await;
         ended
     }
 

@@ -12,9 +12,6 @@ use postroad_queue_client::Lease;
 use super::sources::Source;
 use super::unusable::Unusable;
 
-/// How long the queue may take to record events.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-
 /// `mx.example.com[192.0.2.1]:25` or `unix:/run/dovecot/lmtp`, as in the log field `relay`.
 pub fn relay(remote: &RemoteHost) -> String {
     let peer = remote.address.map(Peer::new);

@@ -59,6 +59,10 @@ impl FakeQueue {
                     let result = SettleResult::Durable;
                     Some(WorkDown::Settled { lease, result })
                 }
+                WorkUp::Events(events) => {
+                    data.events.extend(events);
+                    return None;
+                }
                 WorkUp::HandBack(back) => {
                     data.handed_back.push(back);
                     None

@@ -4220,6 +4220,9 @@ pub struct Admission {
     /// why it is not; empty while it is
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// while it is, mail of at most so many octets needs no Admit: nobody has a quota; 0: ask for each
+    #[prost(uint64, tag = "3")]
+    pub unasked: u64,
 }
 /// Whether a mail that is about to come would be taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, Subcommand};
-use postroad_micro::Case;
+use postroad_micro::{Case, MARGIN};
 
 /// What the steps cost when they were last looked at.
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.txt");
@@ -66,7 +66,7 @@ fn count(renew: bool) -> Result<()> {
             case.about
         );
         // One that nobody has written down yet cannot be compared, and would never be.
-        if change.is_none_or(|change| change > case.margin) {
+        if change.is_none_or(|change| change > MARGIN) {
             worse.push(case.name);
         }
         now.insert(case.name, cost);
@@ -93,37 +93,42 @@ fn cost(case: &Case) -> Result<u64> {
     Ok(more.saturating_sub(less) / case.repeat)
 }
 
-/// The least of some runs: what else a process does, such as the flushes of the index once in a while, only adds.
+/// The least of some runs: what else a thread does once in a while only adds.
 fn counted(name: &str, times: u64) -> Result<u64> {
     let runs = (0..RUNS).map(|_| counted_once(name, times));
     let runs: Vec<u64> = runs.collect::<Result<_>>()?;
     runs.into_iter().min().context("no run")
 }
 
+/// Of the thread that does the step alone: those of the index flush by the clock and wait by turning round, the more the slower the
+/// machine is.
 fn counted_once(name: &str, times: u64) -> Result<u64> {
     let program = env::current_exe()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("counts");
     let output = Command::new("valgrind")
-        .args([
-            "--tool=cachegrind",
-            "--cache-sim=no",
-            "--cachegrind-out-file=/dev/null",
-        ])
+        .args(["--tool=callgrind", "--separate-threads=yes"])
+        .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(&program)
         .args(["run", name, &times.to_string()])
         .output()
         .context("valgrind does not start: is it installed?")?;
-    let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
         bail!("{} {name}: {said}", Path::new(&program).display());
     }
-    references(&said).with_context(|| format!("valgrind does not tell the instructions: {said}"))
+    // Threads are numbered from the one that `main` runs in.
+    let of_main = folder.path().join("counts-01");
+    let told = fs::read_to_string(&of_main).with_context(|| of_main.display().to_string())?;
+    instructions(&told).with_context(|| format!("valgrind does not tell the instructions: {told}"))
 }
 
-/// Of the line `==7== I   refs:      1,234`.
-fn references(said: &str) -> Option<u64> {
-    let line = said.lines().find(|line| line.contains("refs:"))?;
-    let (_, count) = line.split_once("refs:")?;
-    count.trim().replace(',', "").parse().ok()
+/// Of the line `totals: 1234`, where instructions are all that is counted.
+fn instructions(told: &str) -> Option<u64> {
+    let mut lines = told.lines();
+    lines.find(|line| *line == "events: Ir")?;
+    let total = lines.find_map(|line| line.strip_prefix("totals: "))?;
+    total.trim().parse().ok()
 }
 
 /// A name and a number in each line.
@@ -148,9 +153,11 @@ mod tests {
 
     #[test]
     fn what_valgrind_says_is_understood() {
-        let said = "==7== Command: micro run server 200\n==7== \n==7== I   refs:      12,345,678\n";
-        assert_eq!(references(said), Some(12_345_678));
-        assert_eq!(references("==7== I   refs:      none"), None);
+        let told =
+            "# callgrind format\nthread: 1\nevents: Ir\n\nfn=(1)\n0 12\n\ntotals: 12345678\n";
+        assert_eq!(instructions(told), Some(12_345_678));
+        assert_eq!(instructions("events: Ir\nfn=(1)\n0 12\n"), None);
+        assert_eq!(instructions("events: Ir Dr\ntotals: 12 3\n"), None);
     }
 
     #[test]

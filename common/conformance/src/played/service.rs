@@ -89,6 +89,8 @@ impl Queue for Service {
         let admission = v1::Admission {
             open: true,
             reason: String::new(),
+            // What an agent asks is part of what is tried.
+            unasked: 0,
         };
         let _ = answers.try_send(Ok(message(many::Message::Admission(admission))));
         tokio::spawn(take(Arc::clone(&self.0), request.into_inner(), answers));

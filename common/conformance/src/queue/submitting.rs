@@ -183,7 +183,9 @@ async fn next(
 pub async fn many_admission(target: &Target) -> Outcome {
     let (_hold, mut stream) = many(target, Vec::new()).await?;
     match next(target, &mut stream).await? {
-        answers::Message::Admission(admission) if admission.open => Ok(()),
+        answers::Message::Admission(admission) if admission.open => {
+            would_be_taken(target, admission.unasked).await
+        }
         answers::Message::Admission(admission) => Err(Problem::NotTried(format!(
             "it is closed: {}",
             admission.reason
@@ -230,16 +232,23 @@ pub async fn many_oversize(target: &Target) -> Outcome {
 }
 
 pub async fn admit(target: &Target) -> Outcome {
+    would_be_taken(target, 1000).await
+}
+
+async fn would_be_taken(target: &Target, size: u64) -> Outcome {
     let request = AdmitRequest {
         tenant: "default".to_owned(),
         account: Some(target.account.clone()),
-        size: Some(1000),
+        size: Some(size),
         recipients: vec![target.recipient.clone()],
     };
     let mut client = QueueClient::new(target.msa.clone());
     match client.admit(request).await?.into_inner().refusal {
         None => Ok(()),
-        Some(refusal) => Problem::broken(format!("a small mail is refused: {}", refusal.text)),
+        Some(refusal) => Problem::broken(format!(
+            "a mail of {size} octets is refused: {}",
+            refusal.text
+        )),
     }
 }
 

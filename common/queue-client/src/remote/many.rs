@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -55,17 +55,27 @@ impl SubmitStreams {
                 inbox,
                 waiting: BTreeMap::new(),
                 sequence: 0,
+                unasked: Arc::default(),
             };
-            tasks.spawn(run.run());
             streams.push(SubmitStream {
                 offers: Arc::new(offers),
+                unasked: Arc::clone(&run.unasked),
             });
+            tasks.spawn(run.run());
         }
         Self {
             streams,
             next: AtomicUsize::new(0),
             _tasks: tasks,
         }
+    }
+
+    /// Whether the queue has said, of a stream that lasts, that it takes mail of this size from anybody.
+    pub(super) fn take_unasked(&self, size: u64) -> bool {
+        let unasked = |stream: &SubmitStream| stream.unasked.load(Ordering::Relaxed);
+        self.streams
+            .iter()
+            .any(|stream| (1..=unasked(stream)).contains(&size.max(1)))
     }
 
     pub(super) fn pick(&self) -> SubmitStream {
@@ -78,6 +88,8 @@ impl SubmitStreams {
 #[derive(Clone)]
 pub(super) struct SubmitStream {
     offers: Arc<mpsc::Sender<Offer>>,
+    /// `Admission.unasked`, as it was said last; 0 without a stream.
+    unasked: Arc<AtomicU64>,
 }
 
 struct Offer {
@@ -194,6 +206,7 @@ struct Runner {
     /// Sent, not yet answered; in the order of sending.
     waiting: BTreeMap<u64, Offer>,
     sequence: u64,
+    unasked: Arc<AtomicU64>,
 }
 
 impl Runner {
@@ -216,6 +229,7 @@ impl Runner {
                 }
                 Err(status) => from_status(&status).into(),
             };
+            self.unasked.store(0, Ordering::Relaxed);
             self.give_up(&lost);
             if !self.waiting.is_empty() {
                 tokio::time::sleep(pause).await;
@@ -278,9 +292,13 @@ impl Runner {
     }
 
     fn settle(&mut self, message: v1::SubmitManyResponse) {
-        // Admission is advice for those who could wait with DATA; `admit` asks for it there.
-        let Some(Message::Answer(answer)) = message.message else {
-            return;
+        let answer = match message.message {
+            Some(Message::Answer(answer)) => answer,
+            Some(Message::Admission(admission)) => {
+                let unasked = if admission.open { admission.unasked } else { 0 };
+                return self.unasked.store(unasked, Ordering::Relaxed);
+            }
+            None => return,
         };
         let Some(offer) = self.waiting.remove(&answer.sequence) else {
             return;

@@ -1,8 +1,8 @@
-//! Where handlers ask whether a site may be connected to.
+//! Where handlers ask whether a site may be connected to, and tell the timeline what happened.
 
 use std::{collections::HashMap, time::Duration};
 
-use postroad_envelope::LeaseRef;
+use postroad_envelope::{Event, LeaseRef};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -14,10 +14,22 @@ use crate::{Permit, Permitted};
 const ASKS: usize = 256;
 /// Without an answer a handler goes on; a queue that is away does not hold up mail.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Events on their way there; what is more is lost, since mail matters more than its story.
+const TOLD: usize = 4096;
 
-/// Asks the queue for a handler.
+/// The way of handlers to the worker's stream.
 #[derive(Debug, Clone)]
-pub struct Desk(mpsc::Sender<Ask>);
+pub struct Desk {
+    asks: mpsc::Sender<Ask>,
+    told: mpsc::Sender<Event>,
+}
+
+/// The other end of it.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) told: mpsc::Receiver<Event>,
+}
 
 /// A question, and where the answer goes.
 #[derive(Debug)]
@@ -28,14 +40,26 @@ pub(super) struct Ask {
 }
 
 impl Desk {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Ask>) {
+    pub(super) fn new() -> (Self, Inbox) {
         let (asks, asked) = mpsc::channel(ASKS);
-        (Self(asks), asked)
+        let (tell, told) = mpsc::channel(TOLD);
+        let inbox = Inbox { asks: asked, told };
+        (Self { asks, told: tell }, inbox)
     }
 
     /// One where nobody answers: every site may be connected to.
     pub fn closed() -> Self {
         Self::new().0
+    }
+
+    /// For the timelines of mails. The queue hears of it on the worker's stream, before it hears of the end of any lease whose handler
+    /// told it.
+    pub fn tell(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            if self.told.try_send(event).is_err() {
+                tracing::debug!("an event of the timeline was lost");
+            }
+        }
     }
 
     /// Whether the worker of this lease may connect to a site; else how long to give the lease back for. Without an answer it may.
@@ -47,7 +71,7 @@ impl Desk {
             answer,
         };
         let asking = async {
-            self.0.send(ask).await.ok()?;
+            self.asks.send(ask).await.ok()?;
             answered.await.ok()
         };
         match timeout(PATIENCE, asking).await {
@@ -116,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_heard_and_whoever_hears_nothing_goes_on() {
-        let (desk, mut asks) = Desk::new();
+        let (desk, mut inbox) = Desk::new();
         let mut asked = Asked::default();
         let answer = |permits: bool, connections: u32, asked: &mut Asked, ask: Ask| {
             asked.answers(permits);
@@ -137,7 +161,7 @@ mod tests {
         ] {
             let asking = desk.may_connect(lease(), "mx.test");
             let answering = async {
-                let ask = asks.recv().await.unwrap();
+                let ask = inbox.asks.recv().await.unwrap();
                 assert_eq!(answer(permits, connections, &mut asked, ask), permits);
             };
             assert_eq!(tokio::join!(asking, answering).0, expected);

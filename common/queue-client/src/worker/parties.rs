@@ -120,8 +120,8 @@ impl Worker {
                 Vec::new()
             }
         };
-        // All of them, also if the stream breaks meanwhile: results wait for the next one.
-        let mut sent = Ok(());
+        // What was told on the way comes first. All results, also if the stream breaks meanwhile: they wait for the next one.
+        let mut sent = self.tell(None, up).await;
         for (name, verdict) in ended {
             names.retain(|known| *known != name);
             let lease = self.over(name);

@@ -21,8 +21,14 @@ use tracing::debug;
 
 use super::{Gate, submit_many};
 
-/// Whether new mail is taken; none: yes, else the reason why not.
-pub(crate) type Admission = watch::Receiver<Option<String>>;
+/// Whether new mail is taken.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    /// None: it is, else the reason why not.
+    pub closed: watch::Receiver<Option<String>>,
+    /// See [`Front::unasked`](crate::core::Front).
+    pub unasked: watch::Receiver<u64>,
+}
 
 const SUBMITTERS: [PeerRole; 3] = [PeerRole::Msa, PeerRole::Mta, PeerRole::Mda];
 const AGENTS: [PeerRole; 4] = [

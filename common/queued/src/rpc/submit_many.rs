@@ -33,18 +33,18 @@ pub(super) async fn serve<S: QueueService>(
     let mut tasks = JoinSet::new();
     // A mail has no answer by a fault of ours, and may be stored.
     let mut is_unsure = false;
-    if answers
-        .send(Ok(admission_message(&mut admission)))
-        .await
-        .is_err()
-    {
+    // Whoever may not submit for everybody is told so at once, before there is content.
+    let asks = peer.only.is_limit();
+    let first = admission_message(&mut admission, asks);
+    if answers.send(Ok(first)).await.is_err() {
         return;
     }
     loop {
         let mail = tokio::select! {
             mail = mails.message() => mail,
-            Ok(()) = admission.changed() => {
-                if answers.send(Ok(admission_message(&mut admission))).await.is_err() {
+            () = changed(&mut admission) => {
+                let now = admission_message(&mut admission, asks);
+                if answers.send(Ok(now)).await.is_err() {
                     break;
                 }
                 continue;
@@ -127,9 +127,24 @@ fn answer(sequence: u64, result: Result<Accepted, QueueError>) -> v1::SubmitMany
     }
 }
 
-fn admission_message(admission: &mut Admission) -> v1::SubmitManyResponse {
-    let closed = admission.borrow_and_update().clone();
+async fn changed(admission: &mut Admission) {
+    let Admission { closed, unasked } = admission;
+    tokio::select! {
+        Ok(()) = closed.changed() => {}
+        Ok(()) = unasked.changed() => {}
+        else => std::future::pending().await,
+    }
+}
+
+fn admission_message(admission: &mut Admission, asks: bool) -> v1::SubmitManyResponse {
+    let closed = admission.closed.borrow_and_update().clone();
+    let unasked = *admission.unasked.borrow_and_update();
     let admission = v1::Admission {
+        unasked: if closed.is_none() && !asks {
+            unasked
+        } else {
+            0
+        },
         open: closed.is_none(),
         reason: closed.unwrap_or_default(),
     };

@@ -3,15 +3,21 @@
 use postroad_daemon::ByteSize;
 use postroad_envelope::{Envelope, RouteClass};
 use postroad_net::PeerRole;
+use postroad_proto::queue::v1::{
+    Admission, queue_client::QueueClient, submit_many_response::Message,
+};
 use postroad_queue_client::{
     AdmitRequest, Change, Filter, QueueAdmin, QueueError, QueueService, SettleResult, Usage,
     UsageQuery, UsageScope,
 };
 use postroad_queued::{Config, NamedQuota};
+use postroad_rpc::dial;
+use tokio::time::timeout;
+use tonic::Streaming;
 
 use crate::{
     roles::Served,
-    setup::{Stack, Worker, change, config, delivered, failed, mail, submit},
+    setup::{PATIENCE, Stack, Worker, change, common, config, delivered, failed, mail, submit},
 };
 
 const FAR: &str = "x@far.test";
@@ -179,5 +185,55 @@ async fn over_a_socket_it_is_the_same() {
     assert_eq!(names, expected);
     let one = UsageQuery { limit: 1, ..all };
     assert_eq!(served.admin.usage(one).await.unwrap().len(), 3);
+    served.end().await;
+}
+
+/// What clients are told on a stream of submissions.
+struct Told(Streaming<postroad_proto::queue::v1::SubmitManyResponse>);
+
+impl Told {
+    async fn by(served: &Served) -> Self {
+        let common = common(served.stack.folder.path());
+        let endpoint = served.stack.config.agents_endpoint(&common);
+        let mut client = QueueClient::new(dial(&endpoint, None).unwrap());
+        let answers = client.submit_many(futures::stream::pending()).await;
+        Self(answers.unwrap().into_inner())
+    }
+
+    async fn next(&mut self) -> Admission {
+        let message = timeout(PATIENCE, self.0.message()).await.unwrap();
+        match message.unwrap().unwrap().message {
+            Some(Message::Admission(admission)) => admission,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_hear_up_to_which_size_nobody_needs_to_ask() {
+    let mut sized = config();
+    sized.size_limit = ByteSize::bytes(2_000_000);
+    let served = Served::with(PeerRole::Msa, sized.clone()).await;
+    let mut told = Told::by(&served).await;
+    let first = told.next().await;
+    assert_eq!((first.open, first.unasked), (true, 2_000_000));
+    sized.size_limit = ByteSize::bytes(1_000_000);
+    served.stack.queue.renew(sized);
+    assert_eq!(told.next().await.unasked, 1_000_000);
+
+    // Whoever submits has the stream on which it is said; what is larger is asked for, and refused.
+    served.submit(&of_alice()).await.unwrap();
+    assert_eq!(admit(&served.remote, Some(1_000_000)).await, Ok(()));
+    assert_eq!(admit(&served.remote, None).await, Ok(()));
+    let large = admit(&served.remote, Some(1_000_001)).await;
+    assert!(matches!(large, Err(QueueError::Refused(_))), "{large:?}");
+    served.end().await;
+
+    let config = limited(|quota| quota.domain_mails = 1);
+    let served = Served::with(PeerRole::Msa, config).await;
+    let first = Told::by(&served).await.next().await;
+    assert_eq!((first.open, first.unasked), (true, 0));
+    served.submit(&of_alice()).await.unwrap();
+    reply(admit(&served.remote, Some(1)).await);
     served.end().await;
 }
