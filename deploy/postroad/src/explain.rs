@@ -9,6 +9,7 @@ mod came;
 mod door;
 mod leaving;
 mod live;
+mod room;
 mod told;
 mod words;
 
@@ -26,6 +27,7 @@ pub use self::ask::ExplainArguments;
 use self::ask::Question;
 use self::came::Came;
 use self::live::Live;
+use self::room::Whose;
 use crate::fault::Fault;
 use crate::home::Home;
 use crate::runtime;
@@ -138,7 +140,7 @@ impl Case {
         }
         Ok(told::Told {
             mail: self.mail(&came, question),
-            notes: self.notes(question, live, &recipients),
+            notes: self.notes(question, &came, live, &recipients),
             recipients,
         })
     }
@@ -146,10 +148,25 @@ impl Case {
     fn notes(
         &self,
         question: &Question,
+        came: &Came,
         live: &Live,
         recipients: &[told::Recipient],
     ) -> Vec<String> {
         let mut notes: Vec<String> = live.note().into_iter().collect();
+        let mail = &came.envelope;
+        let domains = mail
+            .recipients
+            .iter()
+            .map(|to| to.address.domain().a_label());
+        let whose = Whose {
+            tenant: &mail.tenant,
+            account: mail.account.as_deref(),
+            domains: domains.collect(),
+            size: if question.is_given { mail.size } else { 0 },
+            ip: question.ip,
+        };
+        notes.extend(room::bans(live.bans(), &whose));
+        notes.extend(room::quotas(live.usages(), &whose));
         if !question.is_given {
             let note = "no --eml was given: nothing is known of header, size and content";
             notes.push(note.to_owned());

@@ -107,7 +107,12 @@ fn counted_once(name: &str, times: u64) -> Result<u64> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("counts");
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--separate-threads=yes"])
+        // Threads have their turns: one that waits by turning round would keep the one processor there is to itself, for minutes.
+        .args([
+            "--tool=callgrind",
+            "--separate-threads=yes",
+            "--fair-sched=yes",
+        ])
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(&program)
         .args(["run", name, &times.to_string()])

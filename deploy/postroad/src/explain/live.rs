@@ -1,10 +1,14 @@
-//! What a queue that runs knows beside the configuration: recipients it does not try, rules that hold mail, and how sites stand.
+//! What a queue that runs knows beside the configuration: recipients it does not try, rules that hold mail, what is in it of whom,
+//! who is banned, and how sites stand.
 //! It is only asked.
 
 use std::time::Duration;
 
+use postroad_counters::Ban;
 use postroad_envelope::Suppression;
-use postroad_queue_client::{HoldRuleDetails, QueueAdmin as _, QueueError, SitesQuery};
+use postroad_queue_client::{
+    CountersQuery, HoldRuleDetails, QueueAdmin as _, QueueError, SitesQuery, Usage, UsageQuery,
+};
 use tokio::time::timeout;
 
 use crate::home::Home;
@@ -13,13 +17,23 @@ use crate::terminal::local_time;
 
 /// A queue that is there answers at once.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Quotas and bans that are looked through, the fullest and the newest.
+const MOST: u32 = 10_000;
 
 /// A running queue, if there is one.
 pub struct Live {
     admin: Option<Admin>,
+    known: Known,
+    note: Option<String>,
+}
+
+/// What it said of itself.
+#[derive(Default)]
+struct Known {
     suppressions: Vec<Suppression>,
     hold_rules: Vec<HoldRuleDetails>,
-    note: Option<String>,
+    usages: Vec<Usage>,
+    bans: Vec<Ban>,
 }
 
 impl Live {
@@ -27,8 +41,7 @@ impl Live {
     pub fn unasked() -> Self {
         Self {
             admin: None,
-            suppressions: Vec::new(),
-            hold_rules: Vec::new(),
+            known: Known::default(),
             note: None,
         }
     }
@@ -38,11 +51,10 @@ impl Live {
         let why = match Admin::open(home, None) {
             Err(error) => error.to_string(),
             Ok(admin) => match timeout(PATIENCE, known(&admin)).await {
-                Ok(Ok((suppressions, hold_rules))) => {
+                Ok(Ok(known)) => {
                     return Self {
                         admin: Some(admin),
-                        suppressions,
-                        hold_rules,
+                        known,
                         note: None,
                     };
                 }
@@ -52,7 +64,7 @@ impl Live {
         };
         Self {
             note: Some(format!(
-                "the running queue was not asked for suppressed recipients, hold rules and the state of sites: {why}"
+                "the running queue was not asked for suppressed recipients, hold rules, quotas, bans and the state of sites: {why}"
             )),
             ..Self::unasked()
         }
@@ -65,12 +77,22 @@ impl Live {
 
     /// Recipients that are not tried.
     pub fn suppressions(&self) -> &[Suppression] {
-        &self.suppressions
+        &self.known.suppressions
     }
 
     /// Rules that hold mail as it comes.
     pub fn hold_rules(&self) -> &[HoldRuleDetails] {
-        &self.hold_rules
+        &self.known.hold_rules
+    }
+
+    /// What is in the queue of whom.
+    pub fn usages(&self) -> &[Usage] {
+        &self.known.usages
+    }
+
+    /// Who is banned.
+    pub fn bans(&self) -> &[Ban] {
+        &self.known.bans
     }
 
     /// How a site stands, in words; none: nothing is known of it.
@@ -97,6 +119,20 @@ impl Live {
     }
 }
 
-async fn known(admin: &Admin) -> Result<(Vec<Suppression>, Vec<HoldRuleDetails>), QueueError> {
-    Ok((admin.suppressions().await?, admin.hold_rules().await?))
+async fn known(admin: &Admin) -> Result<Known, QueueError> {
+    let all = UsageQuery {
+        scope: None,
+        limit: MOST,
+    };
+    let banned = CountersQuery {
+        kind: None,
+        bans: true,
+        limit: MOST,
+    };
+    Ok(Known {
+        suppressions: admin.suppressions().await?,
+        hold_rules: admin.hold_rules().await?,
+        usages: admin.usage(all).await?,
+        bans: admin.counters(banned).await?.bans,
+    })
 }
