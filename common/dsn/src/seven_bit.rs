@@ -88,14 +88,17 @@ fn kind_of(header: &[u8]) -> String {
     kind.trim().to_owned()
 }
 
-/// Our own words, which promise the whole mail; a report of others says what it says.
+/// Our own words, which promise the whole mail; a report of others says what it says. What is longer has a line for itself.
 fn header_is_attached(text: &[u8]) -> Vec<u8> {
-    match std::str::from_utf8(text) {
-        Ok(text) => text
-            .replacen(MAIL_ATTACHED, HEADER_ATTACHED, 1)
-            .into_bytes(),
-        Err(_) => text.to_vec(),
+    let Ok(text) = std::str::from_utf8(text) else {
+        return text.to_vec();
+    };
+    let goes_on = format!("{MAIL_ATTACHED} ");
+    match text.contains(&goes_on) {
+        true => text.replacen(&goes_on, &format!("{HEADER_ATTACHED}\r\n"), 1),
+        false => text.replacen(MAIL_ATTACHED, HEADER_ATTACHED, 1),
     }
+    .into_bytes()
 }
 
 /// The fields, without the empty line.
@@ -145,7 +148,7 @@ mod tests {
              Subject: =?u?q?=C3=A9?=\r\nTo: b\r\n\r\nJørn\r\n",
         ];
         let expected = "--line\r\nContent-Type: text/plain; charset=utf-8\r\n\
-            Content-Transfer-Encoding: quoted-printable\r\n\r\nJ=C3=B8rn =3D\r\nThe header of your mail is attached. If\r\n\r\n\
+            Content-Transfer-Encoding: quoted-printable\r\n\r\nJ=C3=B8rn =3D\r\nThe header of your mail is attached.\r\nIf\r\n\r\n\
             --line\r\nContent-Type: message/delivery-status\r\n\r\nStatus: 5.1.1\r\n\r\n\
             --line\r\nContent-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
             Subject: =3D?u?q?=3DC3=3DA9?=3D\r\nTo: b\r\n\r\n--line--\r\n";
