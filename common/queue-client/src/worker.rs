@@ -381,17 +381,15 @@ impl Worker {
         }
     }
 
-    /// What handlers have told so far, in few messages.
+    /// All that handlers have told so far, in few messages.
     async fn tell(&mut self, first: Option<Event>, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
-        let mut events: Vec<Event> = first.into_iter().collect();
-        while events.len() < EVENTS
-            && let Ok(event) = self.inbox.told.try_recv()
-        {
-            events.push(event);
-        }
-        match events.is_empty() {
-            true => Ok(()),
-            false => send(up, WorkUp::Events(events)).await,
+        let mut next = first;
+        loop {
+            let events = self.inbox.take(next.take(), EVENTS);
+            if events.is_empty() {
+                return Ok(());
+            }
+            send(up, WorkUp::Events(events)).await?;
         }
     }
 

@@ -39,6 +39,19 @@ pub(super) struct Ask {
     answer: oneshot::Sender<Permitted>,
 }
 
+impl Inbox {
+    /// This one and what waits behind it, at most so many.
+    pub(super) fn take(&mut self, first: Option<Event>, most: usize) -> Vec<Event> {
+        let mut events: Vec<Event> = first.into_iter().collect();
+        while events.len() < most
+            && let Ok(event) = self.told.try_recv()
+        {
+            events.push(event);
+        }
+        events
+    }
+}
+
 impl Desk {
     pub(super) fn new() -> (Self, Inbox) {
         let (asks, asked) = mpsc::channel(ASKS);
@@ -120,7 +133,9 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
-    use postroad_envelope::{Fence, JobKey, QueueId};
+    use std::collections::BTreeMap;
+
+    use postroad_envelope::{EventKind, Fence, JobKey, QueueId, Timestamp};
 
     use super::*;
 
@@ -136,6 +151,32 @@ mod tests {
                 counter: 1,
             },
         }
+    }
+
+    #[test]
+    fn what_is_told_keeps_its_order_and_what_is_too_much_is_lost() {
+        let (desk, mut inbox) = Desk::new();
+        let event = |number: usize| Event {
+            queue_id: QueueId::from_bytes([7; 16]),
+            at: Timestamp::default(),
+            agent: "mta@test".to_owned(),
+            kind: EventKind::Attempt,
+            recipients: Vec::new(),
+            text: number.to_string(),
+            fields: BTreeMap::new(),
+        };
+        desk.tell((0..TOLD + 2).map(event));
+        let first = inbox.told.try_recv().ok();
+        let mut told = inbox.take(first, 3);
+        assert_eq!(told.len(), 3);
+        told.extend(inbox.take(None, TOLD));
+        assert_eq!(told, (0..TOLD).map(event).collect::<Vec<_>>());
+        assert!(inbox.take(None, 1).is_empty());
+        desk.tell([event(7)]);
+        assert_eq!(inbox.take(None, 1), [event(7)], "there is room again");
+        // Nobody listens any more: that is no fault.
+        drop(inbox);
+        desk.tell([event(8)]);
     }
 
     #[tokio::test]
