@@ -127,7 +127,7 @@ fn outcome_and_event_survive_the_wire() {
             text: "x".into(),
             fields: [("relay".to_owned(), "mx1".to_owned())].into(),
         };
-        assert_eq!(Event::try_from(v1::Event::from(&event)), Ok(event));
+        assert_eq!(Event::try_from(v1::Event::from(event.clone())), Ok(event));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use zeroize::Zeroizing;
 
-use crate::{Password, known::Known};
+use crate::{Password, hashing::HashMemory, known::Known};
 
 /// Keeps the number of passwords that are checked at one time, and with it memory and processors, within bounds.
 #[derive(Debug, Clone)]
@@ -15,6 +15,7 @@ pub struct AuthGate {
     permits: Arc<Semaphore>,
     patience: Duration,
     known: Arc<Known>,
+    memory: HashMemory,
 }
 
 /// What came of a log-in.
@@ -65,6 +66,7 @@ impl AuthGate {
             permits: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),
             patience,
             known: Arc::new(Known::new(Duration::ZERO, 0)),
+            memory: HashMemory::default(),
         }
     }
 
@@ -86,12 +88,12 @@ impl AuthGate {
         if self.known.has(&account, &verifier, &password, now) {
             return (AuthVerdict::Accepted(account), Work::Remembered);
         }
-        let known = Arc::clone(&self.known);
+        let (known, memory) = (Arc::clone(&self.known), self.memory.clone());
         let checked = self.run(move || {
             let Ok(one) = Password::parse(&verifier) else {
                 return (AuthVerdict::Refused, Work::Nothing);
             };
-            if !one.verify(&password) {
+            if !one.verify_in(&mut memory.lend(), &password) {
                 return (AuthVerdict::Refused, Work::Hashed);
             }
             known.keep(&account, &verifier, &password, Instant::now());

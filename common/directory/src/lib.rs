@@ -53,6 +53,7 @@ mod error;
 mod file;
 mod gate;
 mod handle;
+mod hashing;
 mod keys;
 mod known;
 mod load;

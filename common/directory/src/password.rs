@@ -2,10 +2,16 @@ use std::fmt;
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+    password_hash::{
+        PasswordHasher,
+        phc::{Output, PasswordHash},
+    },
 };
 
-use crate::DirectoryError;
+use crate::{
+    DirectoryError,
+    hashing::{HashMemory, Workplace},
+};
 
 /// Memory in KiB, passes and lanes of new hashes, as OWASP recommends for argon2id.
 const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
@@ -30,6 +36,7 @@ pub fn hash_password(password: &[u8], salt: [u8; 16]) -> Result<String, Director
 pub struct Password {
     hash: PasswordHash,
     params: Params,
+    version: Version,
 }
 
 impl Password {
@@ -40,20 +47,45 @@ impl Password {
             return Err("the password hash is not of the kind argon2id");
         }
         let params = Params::try_from(&hash).map_err(|_| "the password hash has bad parameters")?;
+        let version = hash
+            .version
+            .map_or(Ok(Version::default()), Version::try_from);
+        let version =
+            version.map_err(|_| "the password hash is of an unknown version of argon2id")?;
         if hash.salt.is_none() || hash.hash.is_none() {
             return Err("the password hash lacks its salt or hash");
         }
         if params.m_cost() > MOST_MEMORY || params.t_cost() > 100 {
             return Err("the password hash asks for too much memory or time");
         }
-        Ok(Self { hash, params })
+        Ok(Self {
+            hash,
+            params,
+            version,
+        })
     }
 
     /// Whether this is the password. Blocks for as long as the hash was made to take.
     pub fn verify(&self, password: &[u8]) -> bool {
-        Argon2::default()
-            .verify_password(password, &self.hash)
-            .is_ok()
+        self.verify_in(&mut HashMemory::default().lend(), password)
+    }
+
+    /// The same in memory that is there.
+    pub(crate) fn verify_in(&self, workplace: &mut Workplace, password: &[u8]) -> bool {
+        let (Some(salt), Some(hash)) = (&self.hash.salt, &self.hash.hash) else {
+            return false;
+        };
+        let mut made = [0; Output::MAX_LENGTH];
+        let made = &mut made[..hash.len()];
+        let hashed = Argon2::new(Algorithm::Argon2id, self.version, self.params.clone())
+            .hash_password_into_with_memory(
+                password,
+                salt,
+                made,
+                workplace.blocks(self.params.block_count()),
+            );
+        // Comparing outputs takes the same time whatever they are.
+        hashed.is_ok() && Output::new(made).is_ok_and(|made| made == *hash)
     }
 
     /// The PHC string it was made from. Whoever asks keeps it out of logs.

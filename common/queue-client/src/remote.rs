@@ -24,7 +24,7 @@ pub use self::{admin::RemoteAdmin, nodes::QueueNodes};
 use self::{many::SubmitStreams, submission::RemoteSubmission};
 use crate::{
     AdmitRequest, ContentStream, QueueError, QueueService, Submission, Withdrawn, WorkChannel,
-    WorkDown, WorkHello, WorkUp,
+    WorkDown, WorkHello,
     wire::{from_status, refusal_into_error},
 };
 
@@ -96,7 +96,7 @@ impl QueueService for RemoteQueue {
     async fn work(&self, hello: WorkHello) -> Result<WorkChannel, QueueError> {
         let (up, ups) = mpsc::channel(WORK_BACKLOG);
         let first = v1::WorkUp::from(&hello);
-        let rest = ReceiverStream::new(ups).map(|up: WorkUp| v1::WorkUp::from(&up));
+        let rest = ReceiverStream::new(ups).map(v1::WorkUp::from);
         let answer = self
             .client()
             .work(stream::once(async { first }).chain(rest))
@@ -121,7 +121,7 @@ impl QueueService for RemoteQueue {
     }
 
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
-        let events = events.iter().map(Into::into).collect();
+        let events = events.into_iter().map(Into::into).collect();
         let answer = self.client().record(v1::RecordRequest { events }).await;
         answer.map(drop).map_err(|status| from_status(&status))
     }

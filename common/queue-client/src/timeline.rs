@@ -120,11 +120,11 @@ impl TryFrom<v1::WatchRequest> for WatchQuery {
     }
 }
 
-impl From<&Watched> for v1::WatchEvent {
-    fn from(watched: &Watched) -> Self {
+impl From<Watched> for v1::WatchEvent {
+    fn from(watched: Watched) -> Self {
         Self {
             cursor: watched.cursor.to_bytes().to_vec().into(),
-            event: Some((&watched.event).into()),
+            event: Some(watched.event.into()),
         }
     }
 }

@@ -54,6 +54,18 @@ pub enum QueueError {
     Stale(#[from] StaleLease),
 }
 
+impl QueueError {
+    /// What the operating system said, where that is why.
+    pub fn refusal(&self) -> Option<std::io::ErrorKind> {
+        match self {
+            Self::Index(sled::Error::Io(source))
+            | Self::Io { source, .. }
+            | Self::Unsynced { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+}
+
 /// A settlement under a fence that no longer holds. Its result is worth an event, nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the lease of {job} no longer holds")]

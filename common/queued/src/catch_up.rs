@@ -16,7 +16,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fmt,
+    fmt, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,11 +28,11 @@ use postroad_journal::{
     ContentNonce, ContentStore, Damage, JournalError, Location, Lsn, Reader, RecordRef,
     SegmentNumber,
 };
-use postroad_queue::{FinishedMail, Newcomers, Options, Queue, QueueError};
+use postroad_queue::{FinishedMail, Newcomers, OpenReport, Options, Queue, QueueError};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::{ServeError, clock, core::Front, holds, sections, store::damage, suppression};
+use crate::{ServeError, clock, core::Front, disk, holds, sections, store::damage, suppression};
 
 /// What is read of the end of the journal before mail is accepted: octets at least, in whole segments.
 const TAIL: u64 = 32 << 20;
@@ -43,14 +43,21 @@ const PASSES: usize = 20;
 /// Records replayed between two rounds of the committing thread.
 pub(crate) const PIECE: u64 = 2000;
 const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// For how many octets more a full disk is waited for, how often it is looked at, and for how long before the index is
+/// tried again anyway.
+const MORE_ROOM: u64 = 4 << 20;
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Records between two looks at the clock.
 const LOOK_EVERY: u64 = 256;
 
-/// How far a start is. Mail is accepted in all of them.
+/// How far a start is. Mail is accepted in all of them, as far as there is room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// The index is being opened.
     Opening,
+    /// There is no room for it on the disk.
+    NoRoom,
     /// So many hundredths of the journal that concern it are read.
     Reading(u8),
     /// The schedule is being made from it.
@@ -63,6 +70,11 @@ impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opening => f.write_str("the queue is opening its index"),
+            Self::NoRoom => {
+                return f.write_str(
+                    "the disk of the queue is full: its index waits for room, and all mail with it",
+                );
+            }
             Self::Reading(percent) => write!(f, "the queue is reading its journal ({percent} %)"),
             Self::Loading => f.write_str("the queue is loading its schedule"),
             Self::Live => return f.write_str("the queue is ready"),
@@ -155,8 +167,9 @@ fn bring_up(start: Start) -> Result<Option<CatchUp>, ServeError> {
         is_whole,
         begun,
     } = start;
-    damage::put_suspect_aside(&front.folder);
-    let (queue, report) = Queue::open(&front.folder, options, clock::now())?;
+    let Some((queue, report)) = open_index(&front, &options)? else {
+        return Ok(None);
+    };
     if let Some(path) = &report.rebuilt {
         error!(
             event = "corruption", path = %path.display(),
@@ -201,6 +214,45 @@ fn bring_up(start: Start) -> Result<Option<CatchUp>, ServeError> {
         }
     }
     Ok(Some(catch_up))
+}
+
+/// Waits for room where there is none: ending would only bring the next start to the same place, and until then nobody
+/// would be there to say why no mail is taken. None: the queue is stopping.
+fn open_index(front: &Front, options: &Options) -> Result<Option<(Queue, OpenReport)>, QueueError> {
+    loop {
+        damage::put_suspect_aside(&front.folder);
+        let opened = Queue::open(&front.folder, options.clone(), clock::now());
+        match opened {
+            Err(full) if full.refusal() == Some(io::ErrorKind::StorageFull) => {
+                if !room_comes(front, &full) {
+                    return Ok(None);
+                }
+            }
+            opened => return opened.map(Some),
+        }
+    }
+}
+
+/// Blocks until there is more room than now, or a minute has passed; false: the queue is stopping.
+fn room_comes(front: &Front, full: &QueueError) -> bool {
+    let free = || disk::room(&front.folder, &front.config().disk).map_or(0, |room| room.free);
+    let enough = free().saturating_add(MORE_ROOM);
+    let until = Instant::now() + LONGEST_WAIT;
+    if front.standing.send_replace(Standing::NoRoom) != Standing::NoRoom {
+        let path = front.folder.display();
+        error!(
+            event = "disk_full", path = %path, error = full as &dyn std::error::Error,
+            "there is no room for the index; no mail is taken or given out until there is"
+        );
+    }
+    while free() < enough && Instant::now() < until {
+        if front.stopping.is_cancelled() {
+            return false;
+        }
+        thread::sleep(LOOK_FOR_ROOM);
+    }
+    front.standing.send_replace(Standing::Opening);
+    !front.stopping.is_cancelled()
 }
 
 impl CatchUp {

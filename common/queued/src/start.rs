@@ -370,7 +370,7 @@ impl RunningQueue {
         }
         counting::end(&front).await;
         front.retired.tell_lost();
-        front.timeline.stop().await;
+        front.timeline.stop();
         if timeout(END_GRACE, timeline_end).await.is_err() {
             warn!(event = "fault", "the timeline did not end in time");
         }

@@ -1,13 +1,14 @@
 //! The timeline: what happened to each mail, in segments of their own beside the queue's journal.
 //!
 //! ```text
-//! record ─► bounded queue of events ─► thread `timeline`: one write for each round, a sync about once a second
-//!                 full: dropped and counted                 └─► index in memory, followers
+//! record ─► inbox of events ─► thread `timeline`: one write for each round, a sync about once a second
+//!                 full: dropped and counted          └─► index in memory, followers
 //! ```
 //!
 //! Events are worth less than mail: nobody waits until they are written, a power cut may take the last second of them,
 //! and where the disk refuses them the queue goes on without.
 
+mod inbox;
 mod index;
 mod purge;
 mod record;
@@ -20,7 +21,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc::{SyncSender, sync_channel},
+        mpsc::sync_channel,
     },
     thread,
     time::Duration,
@@ -32,17 +33,17 @@ use tokio::sync::{broadcast, oneshot};
 use tracing::{error, warn};
 
 use crate::{TimelineConfig, retention::Limits};
+use inbox::{Inbox, Request};
 use index::{Index, Key};
-use store::{Message, Store};
+use store::Store;
 
 pub(crate) use record::Entry;
 use record::Named;
 pub(crate) use watch::watch;
 
 const FOLDER: &str = "timeline";
-/// Octets, and messages, that wait for the thread.
+/// Octets that wait for the thread.
 const WAITING: usize = 16 << 20;
-const MESSAGES: usize = 1 << 15;
 /// Records read of one mail; of more, the first and the newest.
 const RECORDS: usize = 4_000;
 /// How long a look-up waits for what was said before it.
@@ -53,7 +54,7 @@ const FOLLOWERS: usize = 1_024;
 /// One per running queue.
 pub(crate) struct Timeline {
     /// None: switched off.
-    sender: Option<SyncSender<Message>>,
+    inbox: Option<Arc<Inbox>>,
     limits: Option<Arc<Mutex<Limits>>>,
     shared: Arc<Shared>,
 }
@@ -108,7 +109,7 @@ impl Timeline {
             }
             return (
                 Self {
-                    sender: None,
+                    inbox: None,
                     limits: None,
                     shared,
                 },
@@ -116,15 +117,17 @@ impl Timeline {
             );
         };
         let limits = Arc::new(Mutex::new(limits));
-        let (sender, messages) = sync_channel(MESSAGES);
+        let inbox = Arc::new(Inbox::default());
         let store = Store {
             shared: Arc::clone(&shared),
             folder,
             limits: Arc::clone(&limits),
             is_short: Box::new(is_short),
         };
+        let messages = Arc::clone(&inbox);
         let run = move || {
             store.run(&messages);
+            messages.close();
             let _ = ended.send(());
         };
         let spawned = thread::Builder::new()
@@ -133,11 +136,11 @@ impl Timeline {
         if let Err(error) = &spawned {
             error!(event = "fault", error = %error, "there is no timeline");
         }
-        let sender = spawned.is_ok().then_some(sender);
+        let inbox = spawned.is_ok().then_some(inbox);
         let limits = Some(limits);
         (
             Self {
-                sender,
+                inbox,
                 limits,
                 shared,
             },
@@ -162,7 +165,7 @@ impl Timeline {
 
     /// Never waits: what finds no room is lost, and counted.
     pub fn record(&self, entries: impl IntoIterator<Item = impl Into<Entry>>) {
-        let Some(sender) = &self.sender else { return };
+        let Some(inbox) = &self.inbox else { return };
         let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
         if entries.is_empty() {
             return;
@@ -170,8 +173,7 @@ impl Timeline {
         let (count, octets) = (entries.len(), entries.iter().map(Entry::octets).sum());
         let shared = &self.shared;
         let before = shared.waiting.fetch_add(octets, Ordering::Relaxed);
-        let taken = before.saturating_add(octets) <= WAITING
-            && sender.try_send(Message::Entries(entries)).is_ok();
+        let taken = before.saturating_add(octets) <= WAITING && inbox.leave(entries).is_ok();
         if !taken {
             shared.waiting.fetch_sub(octets, Ordering::Relaxed);
             shared.lose(count);
@@ -232,7 +234,7 @@ impl Timeline {
     }
 
     /// Writes what waits and frees the folder.
-    pub async fn stop(&self) {
+    pub fn stop(&self) {
         let count = self.shared.lost.load(Ordering::Relaxed);
         if count > 0 {
             warn!(
@@ -240,9 +242,8 @@ impl Timeline {
                 count, "events were lost for want of room or of a disk"
             );
         }
-        if let Some(sender) = self.sender.clone() {
-            // Blocks while the queue of events is full.
-            let _ = tokio::task::spawn_blocking(move || sender.send(Message::Stop)).await;
+        if let Some(inbox) = &self.inbox {
+            inbox.ask(Request::Stop);
         }
     }
 
@@ -270,9 +271,9 @@ impl Timeline {
 
     /// Waits until what was recorded before can be read. Blocks.
     pub fn flush(&self) {
-        let Some(sender) = &self.sender else { return };
+        let Some(inbox) = &self.inbox else { return };
         let (asked, answer) = sync_channel(1);
-        if sender.send(Message::Flush(asked)).is_ok() {
+        if inbox.ask(Request::Flush(asked)) {
             // An answer that does not come in time costs the newest events only.
             let _ = answer.recv_timeout(PATIENCE);
         }
@@ -325,12 +326,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_of_events_drops_and_counts_and_never_blocks() {
-        let (sender, messages) = sync_channel(2);
+    fn a_full_inbox_drops_and_counts_and_never_blocks() {
+        let inbox = Arc::new(Inbox::default());
         let (written, _) = broadcast::channel(1);
         let timeline = Timeline {
             limits: None,
-            sender: Some(sender),
+            inbox: Some(Arc::clone(&inbox)),
             shared: Arc::new(Shared {
                 waiting: AtomicUsize::new(0),
                 lost: AtomicU64::new(0),
@@ -341,22 +342,18 @@ mod tests {
                 written,
             }),
         };
-        for _ in 0..2 {
-            timeline.record([event("fits")]);
-        }
+        timeline.record([event(&"x".repeat(WAITING / 2))]);
         assert_eq!(lost(&timeline), 0);
-        // No third message fits.
-        timeline.record([event("lost"), event("lost")]);
+        timeline.record([event(&"x".repeat(WAITING / 2)), event("lost, too")]);
         assert_eq!(lost(&timeline), 2);
         assert!(timeline.shared.overflowing.load(Ordering::Relaxed));
-        // Nor do more octets than may wait.
-        messages.try_iter().for_each(drop);
-        timeline.record([event(&"x".repeat(WAITING))]);
-        assert_eq!(lost(&timeline), 3);
+        timeline.record([event("fits")]);
+        assert_eq!(lost(&timeline), 2);
         let waiting = timeline.shared.waiting.load(Ordering::Relaxed);
         timeline.shared.written_out(waiting);
         assert!(!timeline.shared.overflowing.load(Ordering::Relaxed));
-        timeline.record([event("fits")]);
+        inbox.close();
+        timeline.record([event("nobody comes for it")]);
         assert_eq!(lost(&timeline), 3);
     }
 }

@@ -3,16 +3,16 @@ use postroad_envelope::{Event, EventKind, RecipientIndex, Timestamp};
 use super::{ConvertError, queue_id, queue_id_bytes};
 use crate::queue::v1;
 
-impl From<&Event> for v1::Event {
-    fn from(event: &Event) -> Self {
+impl From<Event> for v1::Event {
+    fn from(event: Event) -> Self {
         Self {
             queue_id: queue_id_bytes(event.queue_id),
             at_ms: event.at.as_millis(),
-            agent: event.agent.clone(),
+            agent: event.agent,
             kind: event_kind(event.kind).into(),
             recipients: event.recipients.iter().map(|index| index.0).collect(),
-            text: event.text.clone(),
-            fields: event.fields.clone().into_iter().collect(),
+            text: event.text,
+            fields: event.fields.into_iter().collect(),
         }
     }
 }

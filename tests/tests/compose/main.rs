@@ -123,6 +123,8 @@ async fn told<T>(
         }
         Err(error) => {
             println!("test {name} ... FAILED");
+            // Here too: whoever shows only the beginning or the end of what follows may cut it.
+            println!("    {error:#}");
             Err(error).with_context(|| name.to_owned())
         }
     }

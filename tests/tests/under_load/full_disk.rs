@@ -189,6 +189,31 @@ async fn a_disk_without_an_octet_loses_nothing() -> Result<()> {
     stack.end().await
 }
 
+/// Nor does a queue end that finds no room to build its index anew: it says why it takes no mail, and goes on by itself.
+#[tokio::test]
+async fn a_start_without_an_octet_for_the_index_waits_for_room() -> Result<()> {
+    let Some((disk, mut stack)) = on_a_small_disk("4MiB").await? else {
+        return Ok(());
+    };
+    drop(fill_queue(&stack).await?);
+    stack.kill_nine(Agent::Queued).await?;
+    fs::remove_dir_all(disk.queue().join("index"))?;
+    disk.fill(0)?;
+    stack.bring_up(&[Agent::Queued]).await?;
+    let told = ["disk_full", "there is no room for the index"];
+    stack.wait_for_log(Agent::Queued, &told).await?;
+    let refused = mail("refused", "a\r\n");
+    let reply = stack.submit_while("451", BOB, &refused).await?;
+    ensure!(reply.starts_with("452 4.3.1"), "{reply}");
+
+    disk.empty()?;
+    stack.bring_up(&[Agent::Mda]).await?;
+    all_is_well(&stack).await?;
+    let ended = stack.ended(Agent::Queued);
+    ensure!(ended.is_none(), "the queue ended with {ended:?}");
+    stack.end().await
+}
+
 /// Queue and submission; without the MDA everything stays in the queue.
 async fn on_a_small_disk(reserve: &str) -> Result<Option<(SmallDisk, Stack)>> {
     let Some(disk) = SmallDisk::mount()? else {

@@ -92,30 +92,30 @@ impl TryFrom<v1::work_up::Hello> for WorkHello {
     }
 }
 
-impl From<&WorkUp> for v1::WorkUp {
-    fn from(up: &WorkUp) -> Self {
+impl From<WorkUp> for v1::WorkUp {
+    fn from(up: WorkUp) -> Self {
         use v1::work_up::Message;
         let message = match up {
-            WorkUp::Credits(count) => Message::Credits(*count),
-            WorkUp::Settle(settlement) => Message::Settle(settlement.into()),
+            WorkUp::Credits(count) => Message::Credits(count),
+            WorkUp::Settle(settlement) => Message::Settle((&settlement).into()),
             WorkUp::Extend(leases) => Message::Extend(v1::LeaseRefs {
-                leases: leases.iter().map(|&lease| lease.into()).collect(),
+                leases: leases.into_iter().map(Into::into).collect(),
             }),
             WorkUp::HandBack(back) => Message::HandBack(v1::HandBack {
                 lease: Some(back.lease.into()),
                 delay_ms: to_millis(back.delay),
-                reason: back.reason.clone(),
+                reason: back.reason,
                 elsewhere: back.touch == Touch::Elsewhere,
                 untouched: back.touch == Touch::Untouched,
             }),
             WorkUp::Permit(permit) => Message::Permit(v1::work_up::Permit {
                 request: permit.request,
-                site: permit.site.clone(),
+                site: permit.site,
                 connections: permit.connections,
                 lease: Some(permit.lease.into()),
             }),
             WorkUp::Events(events) => Message::Events(v1::Events {
-                events: events.iter().map(Into::into).collect(),
+                events: events.into_iter().map(Into::into).collect(),
             }),
             WorkUp::Drained => Message::Drained(v1::work_up::Drained {}),
         };

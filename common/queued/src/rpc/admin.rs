@@ -189,7 +189,7 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
             self.queue.trace(id).await
         };
         let events = events.map_err(refused)?;
-        let events = events.iter().map(Into::into).collect();
+        let events = events.into_iter().map(Into::into).collect();
         Ok(Response::new(v1::TraceResponse { events }))
     }
 
@@ -398,7 +398,7 @@ impl<A: QueueAdmin> Service for AdminRpc<A> {
         let query = request.into_inner().try_into().map_err(invalid)?;
         let events = self.queue.watch(query).await.map_err(refused)?;
         let events = events.map(|watched| match watched {
-            Ok(watched) => Ok((&watched).into()),
+            Ok(watched) => Ok(watched.into()),
             Err(error) => Err(wire::to_status(&error)),
         });
         Ok(Response::new(events.boxed()))

@@ -9,7 +9,7 @@ use std::{
 use postroad_envelope::QueueId;
 use postroad_journal::{JournalError, Reader, SegmentNumber};
 
-use super::{Timeline, record, store::Message};
+use super::{Timeline, inbox::Request, record};
 
 /// How long the thread may take: it may have to prepare a segment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,12 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Timeline {
     /// A purge begins, or has ended; false: the segments cannot be written now. Blocks.
     pub fn clean(&self, begins: bool) -> bool {
-        let Some(sender) = &self.sender else {
+        let Some(inbox) = &self.inbox else {
             return true;
         };
         let (asked, answer): (SyncSender<bool>, _) = sync_channel(1);
-        sender.send(Message::Clean(begins, asked)).is_ok()
-            && answer.recv_timeout(PATIENCE).unwrap_or(false)
+        inbox.ask(Request::Clean(begins, asked)) && answer.recv_timeout(PATIENCE).unwrap_or(false)
     }
 
     /// Forgets what happened to these mails, as far as it lies in one sealed segment. Durable when this returns. Blocks.

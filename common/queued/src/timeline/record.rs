@@ -1,10 +1,14 @@
 //! What lies in a segment of the timeline: format `timeline v1`. Numbers are never used again, fields only added; events
 //! and attempts are the contract's messages, which follow the same rule.
 
+use std::{collections::BTreeSet, mem};
+
 use postroad_envelope::{Attempt, Event, EventKind, QueueId, Timestamp};
 use postroad_journal::RecordKind;
 use postroad_proto::queue::v1;
 use prost::Message;
+
+use super::index::Key;
 
 /// Events of one mail. Other kinds are passed over.
 pub const EVENTS: RecordKind = RecordKind(1);
@@ -119,35 +123,55 @@ pub struct Decoded {
     pub entries: Vec<Entry>,
 }
 
-/// The payloads of one mail's entries, each with the entries in it.
+/// A record as it is written.
+#[derive(Default)]
+pub struct Encoded {
+    pub payload: Vec<u8>,
+    /// What its entries are found by.
+    pub keys: BTreeSet<Key>,
+    /// How many are in it.
+    pub count: usize,
+    /// They themselves, for those who follow.
+    pub entries: Vec<Entry>,
+}
+
+/// The records of one mail's entries; with the entries, if somebody follows.
 pub fn encode(
     queue_id: QueueId,
     entries: Vec<Entry>,
     now: Timestamp,
-) -> Vec<(Vec<u8>, Vec<Entry>)> {
+    is_followed: bool,
+) -> Vec<Encoded> {
     let mut records = Vec::new();
-    let (mut kept, mut these, mut len) = (Vec::new(), Vec::new(), 0);
+    let (mut record, mut kept, mut len) = (Encoded::default(), Vec::new(), 0);
+    let finish = |record: Encoded, kept: Vec<Kept>| {
+        let events = Events {
+            queue_id: queue_id.to_bytes().to_vec(),
+            written_at_ms: now.as_millis(),
+            entries: kept,
+        };
+        Encoded {
+            payload: events.encode_to_vec(),
+            ..record
+        }
+    };
     for entry in entries {
-        let wire = Kept::from(&entry);
+        let keys = Key::of_entries(queue_id, std::slice::from_ref(&entry));
+        let copy = is_followed.then(|| entry.clone());
+        let wire = Kept::from(entry);
         let longer = wire.encoded_len();
         if len > 0 && len + longer > LONG {
-            records.push((std::mem::take(&mut kept), std::mem::take(&mut these)));
+            records.push(finish(mem::take(&mut record), mem::take(&mut kept)));
             len = 0;
         }
         len += longer;
+        record.keys.extend(keys);
+        record.count += 1;
+        record.entries.extend(copy);
         kept.push(wire);
-        these.push(entry);
     }
-    records.push((kept, these));
-    let encode = |(entries, these)| {
-        let record = Events {
-            queue_id: queue_id.to_bytes().to_vec(),
-            written_at_ms: now.as_millis(),
-            entries,
-        };
-        (record.encode_to_vec(), these)
-    };
-    records.into_iter().map(encode).collect()
+    records.push(finish(record, kept));
+    records
 }
 
 /// What a payload says; none if it says nothing that can be understood. Events of kinds this release does not know are
@@ -173,14 +197,14 @@ pub fn decode(payload: &[u8]) -> Option<Decoded> {
     })
 }
 
-impl From<&Entry> for Kept {
-    fn from(entry: &Entry) -> Self {
+impl From<Entry> for Kept {
+    fn from(entry: Entry) -> Self {
         Self {
             event: Some(v1::Event {
                 queue_id: bytes::Bytes::new(),
-                ..(&entry.event).into()
+                ..entry.event.into()
             }),
-            recipients: entry.recipients.clone(),
+            recipients: entry.recipients,
             attempt: entry.attempt.as_ref().map(Into::into),
         }
     }
@@ -224,11 +248,21 @@ mod tests {
     fn what_is_written_is_read_and_unknown_fields_do_not_harm() {
         let kept = entry("kept");
         let now = Timestamp::from_millis(5);
-        let written = encode(kept.event.queue_id, vec![kept.clone()], now);
-        let [(payload, these)] = &written[..] else {
-            panic!("one record")
+        let written = encode(kept.event.queue_id, vec![kept.clone()], now, true);
+        let [
+            Encoded {
+                payload,
+                keys,
+                count: 1,
+                entries,
+            },
+        ] = &written[..]
+        else {
+            panic!("one record of one entry")
         };
-        assert_eq!(these.len(), 1);
+        assert_eq!(entries.len(), 1);
+        let of = Key::of_entries(kept.event.queue_id, entries);
+        assert_eq!(*keys, of);
         let mut newer = payload.clone();
         // Field 90, a number.
         newer.extend([0xd0, 0x05, 0x07]);
@@ -249,8 +283,8 @@ mod tests {
     fn many_entries_are_several_records() {
         let long = "x".repeat(30_000);
         let id = entry("").event.queue_id;
-        let written = encode(id, vec![entry(&long); 5], Timestamp::from_millis(5));
-        let counts: Vec<usize> = written.iter().map(|(_, these)| these.len()).collect();
+        let written = encode(id, vec![entry(&long); 5], Timestamp::from_millis(5), false);
+        let counts: Vec<usize> = written.iter().map(|record| record.count).collect();
         assert_eq!(counts, [2, 2, 1]);
     }
 
@@ -262,9 +296,10 @@ mod tests {
             entry("").event.queue_id,
             vec![entry("")],
             Timestamp::from_millis(1),
+            false,
         );
         for _ in 0..2_000 {
-            let mut payload = valid[0].0.clone();
+            let mut payload = valid[0].payload.clone();
             let at = random.random_range(0..payload.len());
             payload[at] = random.random();
             payload.truncate(random.random_range(0..=payload.len()));

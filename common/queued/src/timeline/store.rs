@@ -5,13 +5,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    mem,
     ops::ControlFlow,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -24,7 +21,8 @@ use tracing::{error, info, warn};
 
 use super::{
     Shared, Written,
-    index::{Key, SegmentIndex},
+    inbox::{Inbox, Request},
+    index::SegmentIndex,
     record::{self, Entry},
 };
 use crate::{
@@ -34,22 +32,9 @@ use crate::{
 
 /// A round waits this long for more.
 const GATHER: Duration = Duration::from_millis(50);
-/// Entries of a round.
-const ROUND: usize = 4_096;
 const TICK: Duration = Duration::from_secs(1);
 /// How long the segments are left alone after a failure.
 const REOPEN: Duration = Duration::from_secs(10);
-
-/// What the thread is told.
-pub enum Message {
-    Entries(Vec<Entry>),
-    /// Answered when all that was said before is written.
-    Flush(SyncSender<()>),
-    /// A purge begins: what was said before lies in sealed segments then, and none is recycled; or it has ended. Answered
-    /// with whether that could be done.
-    Clean(bool, SyncSender<bool>),
-    Stop,
-}
 
 pub struct Store {
     pub shared: Arc<Shared>,
@@ -64,7 +49,7 @@ impl Store {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn run(self, messages: &Receiver<Message>) {
+    pub fn run(self, inbox: &Inbox) {
         let mut writer = Writer {
             most: self.limits().segments,
             store: self,
@@ -77,15 +62,15 @@ impl Store {
         let mut tick = Instant::now() + TICK;
         let mut stop = false;
         while !stop {
-            let round = Round::gather(messages, tick.saturating_duration_since(Instant::now()));
-            stop = round.stop;
+            let round = inbox.take(tick.saturating_duration_since(Instant::now()), GATHER);
             writer.write(round.entries);
-            for asked in round.flushes {
+            for request in round.requests {
                 // Who asked may have given up waiting.
-                let _ = asked.try_send(());
-            }
-            for (begins, asked) in round.cleans {
-                let _ = asked.try_send(writer.clean(begins));
+                match request {
+                    Request::Flush(asked) => drop(asked.try_send(())),
+                    Request::Clean(begins, asked) => drop(asked.try_send(writer.clean(begins))),
+                    Request::Stop => stop = true,
+                }
             }
             if stop || Instant::now() >= tick {
                 writer.tick();
@@ -95,42 +80,6 @@ impl Store {
         writer.store.shared.stopping.store(true, Ordering::Relaxed);
         if let Some(indexing) = writer.indexing.take() {
             let _ = indexing.join();
-        }
-    }
-}
-
-#[derive(Default)]
-struct Round {
-    entries: Vec<Entry>,
-    flushes: Vec<SyncSender<()>>,
-    cleans: Vec<(bool, SyncSender<bool>)>,
-    stop: bool,
-}
-
-impl Round {
-    /// What comes within `patience`, and a little longer once something came that nobody waits for.
-    fn gather(messages: &Receiver<Message>, patience: Duration) -> Self {
-        let mut round = Self::default();
-        let mut until = Instant::now() + patience;
-        loop {
-            let asked = !round.flushes.is_empty() || !round.cleans.is_empty();
-            let waiting = !asked && !round.stop && round.entries.len() < ROUND;
-            let left = match waiting {
-                true => until.saturating_duration_since(Instant::now()),
-                false => return round,
-            };
-            match messages.recv_timeout(left) {
-                Ok(Message::Entries(entries)) => {
-                    if round.entries.is_empty() {
-                        until = Instant::now() + GATHER;
-                    }
-                    round.entries.extend(entries);
-                }
-                Ok(Message::Flush(asked)) => round.flushes.push(asked),
-                Ok(Message::Clean(begins, asked)) => round.cleans.push((begins, asked)),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => round.stop = true,
-                Err(RecvTimeoutError::Timeout) => return round,
-            }
         }
     }
 }
@@ -210,14 +159,17 @@ impl Writer {
         let now = clock::now();
         let mut drafts = Vec::new();
         let mut told = Vec::new();
+        // Whoever begins to follow later finds these on the disk.
+        let is_followed = self.store.shared.written.receiver_count() > 0;
         for (queue_id, entries) in by_mail(entries) {
-            for (payload, entries) in record::encode(queue_id, entries, now) {
-                if payload.len() > journal.longest_payload() {
-                    self.store.shared.lose(entries.len());
+            for mut record in record::encode(queue_id, entries, now, is_followed) {
+                if record.payload.len() > journal.longest_payload() {
+                    self.store.shared.lose(record.count);
                     continue;
                 }
+                let payload = mem::take(&mut record.payload);
                 drafts.push(RecordDraft::new(record::EVENTS, payload));
-                told.push((queue_id, entries));
+                told.push((queue_id, record));
             }
         }
         let locations = match journal.append_unsynced(&drafts) {
@@ -233,17 +185,20 @@ impl Writer {
         self.dirty = true;
         let shared = &self.store.shared;
         let mut index = shared.index();
-        for (location, (queue_id, entries)) in locations.iter().zip(&told) {
-            index.add(location, Key::of_entries(*queue_id, entries), now);
+        for (location, (_, record)) in locations.iter().zip(&mut told) {
+            index.add(location, mem::take(&mut record.keys), now);
         }
         drop(index);
-        for (location, (queue_id, entries)) in locations.iter().zip(told) {
+        if !is_followed {
+            return true;
+        }
+        for (location, (queue_id, record)) in locations.iter().zip(told) {
             let written = Written {
                 lsn: location.lsn,
                 queue_id,
-                entries,
+                entries: record.entries,
             };
-            // Nobody may be listening.
+            // Nobody may be listening any more.
             let _ = shared.written.send(Arc::new(written));
         }
         true

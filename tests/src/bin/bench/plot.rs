@@ -30,6 +30,8 @@ const COLOURS: [RGBColor; 5] = [
 ];
 /// The part of a group's room that its bars take.
 const FILLED: f64 = 0.8;
+/// The part of the picture's width that the names of the products take.
+const NAMES: f64 = 0.12;
 
 #[derive(Args)]
 pub struct Options {
@@ -151,8 +153,15 @@ fn draw_panel(
         .margin(8)
         .y_label_area_size(56)
         .x_label_area_size(8)
-        .build_cartesian_2d(0.0..panel.groups.len() as f64, 0.0..top)?;
-    chart.configure_mesh().disable_x_mesh().x_labels(0).draw()?;
+        .build_cartesian_2d(0.0..panel.groups.len() as f64 / (1.0 - NAMES), 0.0..top)?;
+    let decimals = usize::from(top < 10.0);
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(0)
+        .y_label_formatter(&|at| format!("{at:.decimals$}"))
+        .max_light_lines(1)
+        .draw()?;
     let centred = Pos::new(HPos::Center, VPos::Top);
     let small = TextStyle::from(("sans-serif", 11).into_font()).pos(centred);
     chart.draw_series(panel.groups.iter().enumerate().map(|(number, group)| {

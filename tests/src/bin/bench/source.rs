@@ -19,9 +19,10 @@ pub async fn bring(mails: &Mails, way: &Way, sessions: usize, per_connection: us
         "{PROGRAM} is missing (Debian: postfix)"
     );
     ensure!(way.submission.is_none(), "smtp-source knows no TLS");
-    // It appends CRLF to each line itself.
+    // It appends CRLF to each line itself, and takes what is after the last line end for a line.
     let content = NamedTempFile::new()?;
-    std::fs::write(content.path(), mails.plain().replace("\r\n", "\n"))?;
+    let lines = mails.plain().replace("\r\n", "\n");
+    std::fs::write(content.path(), lines.trim_end_matches('\n'))?;
     let mut source = Command::new(PROGRAM);
     source
         .args(["-s", &sessions.to_string(), "-m", &mails.count.to_string()])
