@@ -98,10 +98,11 @@ impl Mails {
         }
     }
 
-    /// The same, all with one content and to one domain: their number, from 1, is before the recipient's name.
+    /// The same, all with one content, which ends with an empty line, and to one domain: their number, from 1, is before the recipient's name.
     pub fn numbered_by_recipient(self) -> Self {
         Self {
             by_recipient: true,
+            rest: self.rest + "\r\n",
             ..self
         }
     }

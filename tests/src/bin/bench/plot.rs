@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::figures::Figure;
 
-const WIDTH: u32 = 960;
+const WIDTH: u32 = 1200;
 const HEIGHT: u32 = 260;
 /// What is drawn of each result.
 const MEASURES: [(&str, &str); 3] = [

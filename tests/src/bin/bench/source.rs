@@ -19,7 +19,7 @@ pub async fn bring(mails: &Mails, way: &Way, sessions: usize, per_connection: us
         "{PROGRAM} is missing (Debian: postfix)"
     );
     ensure!(way.submission.is_none(), "smtp-source knows no TLS");
-    // It appends CRLF to each line itself, and takes what is after the last line end for a line.
+    // It appends CRLF to each line itself, and an empty line to the last.
     let content = NamedTempFile::new()?;
     let lines = mails.plain().replace("\r\n", "\n");
     std::fs::write(content.path(), lines.trim_end_matches('\n'))?;
