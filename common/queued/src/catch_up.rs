@@ -72,7 +72,7 @@ impl fmt::Display for Standing {
             Self::Opening => f.write_str("the queue is opening its index"),
             Self::NoRoom => {
                 return f.write_str(
-                    "the disk of the queue is full: its index waits for room, and all mail with it",
+                    "the disk of the queue is full: its index waits for room, and mail waits with it",
                 );
             }
             Self::Reading(percent) => write!(f, "the queue is reading its journal ({percent} %)"),
@@ -242,7 +242,7 @@ fn room_comes(front: &Front, full: &QueueError) -> bool {
         let path = front.folder.display();
         error!(
             event = "disk_full", path = %path, error = full as &dyn std::error::Error,
-            "there is no room for the index; no mail is taken or given out until there is"
+            "there is no room for the index; no mail is given out until there is"
         );
     }
     while free() < enough && Instant::now() < until {

@@ -33,7 +33,7 @@ use tokio::sync::{broadcast, oneshot};
 use tracing::{error, warn};
 
 use crate::{TimelineConfig, retention::Limits};
-use inbox::{Inbox, Request};
+use inbox::{Inbox, Request, Taker};
 use index::{Index, Key};
 use store::Store;
 
@@ -42,7 +42,7 @@ use record::Named;
 pub(crate) use watch::watch;
 
 const FOLDER: &str = "timeline";
-/// Octets that wait for the thread.
+/// Octets that wait for the thread; an event counts for 256 at least, so these are no more than 65,536.
 const WAITING: usize = 16 << 20;
 /// Records read of one mail; of more, the first and the newest.
 const RECORDS: usize = 4_000;
@@ -124,10 +124,9 @@ impl Timeline {
             limits: Arc::clone(&limits),
             is_short: Box::new(is_short),
         };
-        let messages = Arc::clone(&inbox);
+        let taker = Taker(Arc::clone(&inbox));
         let run = move || {
-            store.run(&messages);
-            messages.close();
+            store.run(&taker.0);
             let _ = ended.send(());
         };
         let spawned = thread::Builder::new()
@@ -280,6 +279,15 @@ impl Timeline {
     }
 }
 
+/// Nobody records any more: the thread writes what waits, and frees the folder.
+impl Drop for Timeline {
+    fn drop(&mut self) {
+        if let Some(inbox) = &self.inbox {
+            inbox.ask(Request::Stop);
+        }
+    }
+}
+
 impl Shared {
     fn lose(&self, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
@@ -355,5 +363,16 @@ mod tests {
         inbox.close();
         timeline.record([event("nobody comes for it")]);
         assert_eq!(lost(&timeline), 3);
+    }
+    #[test]
+    fn its_folder_is_free_once_nobody_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let (timeline, end) =
+                Timeline::start(&TimelineConfig::default(), folder.path(), || false);
+            timeline.record([event("kept")]);
+            drop(timeline);
+            assert!(end.blocking_recv().is_ok());
+        }
     }
 }

@@ -206,6 +206,10 @@ async fn a_start_without_an_octet_for_the_index_waits_for_room() -> Result<()> {
     let reply = stack.submit_while("451", BOB, &refused).await?;
     ensure!(reply.starts_with("452 4.3.1"), "{reply}");
 
+    // Told to stop meanwhile it does.
+    let status = stack.terminate(Agent::Queued).await?;
+    ensure!(status == 0, "the queue ended with {status}");
+    stack.bring_up(&[Agent::Queued]).await?;
     disk.empty()?;
     stack.bring_up(&[Agent::Mda]).await?;
     all_is_well(&stack).await?;

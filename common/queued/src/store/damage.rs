@@ -163,10 +163,17 @@ pub(crate) fn suspect_index(folder: &Path, ended: &ServeError) {
 
 fn is_of_the_disk(error: &postroad_queue::QueueError) -> bool {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
-    match error.refusal() {
-        Some(PermissionDenied | ReadOnlyFilesystem | StorageFull | NotFound) => true,
-        _ => matches!(error, postroad_queue::QueueError::Io { .. }),
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return matches!(
+                io.kind(),
+                PermissionDenied | ReadOnlyFilesystem | StorageFull | NotFound
+            );
+        }
+        source = cause.source();
     }
+    matches!(error, postroad_queue::QueueError::Io { .. })
 }
 
 /// At a start, before the index is opened: puts aside one that failed in the life before. Blocks.

@@ -4,7 +4,7 @@
 
 use std::{
     mem,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
     time::{Duration, Instant},
 };
 
@@ -45,6 +45,15 @@ pub struct Round {
     pub entries: Vec<Entry>,
     /// Made after these entries were left.
     pub requests: Vec<Request>,
+}
+
+/// Who comes for it: it closes with the thread, however that ends.
+pub struct Taker(pub Arc<Inbox>);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Inbox {
@@ -142,10 +151,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{Arc, mpsc::sync_channel},
-        thread,
-    };
+    use std::{sync::mpsc::sync_channel, thread};
 
     use postroad_envelope::{Event, EventKind, QueueId, Timestamp};
 
