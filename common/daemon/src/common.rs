@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -38,6 +39,8 @@ pub struct CommonConfig {
     pub retiring: Vec<String>,
     /// How long work in progress may take to finish when the process is told to stop.
     pub shutdown_grace: Interval,
+    /// Threads that carry out tasks. Default: half of the processors for each agent, all of them for all in one process.
+    pub threads: Option<NonZeroU8>,
     /// Run although the user is root. Agents need no privilege: give them the port instead.
     pub allow_root: bool,
     /// Logs.
@@ -62,6 +65,7 @@ impl Default for CommonConfig {
             queue: "unix:/run/postroad/queue.sock".into(),
             retiring: Vec::new(),
             shutdown_grace: Interval::seconds(30),
+            threads: None,
             allow_root: false,
             log: LogConfig::default(),
             dns: DnsConfig::default(),

@@ -1,19 +1,19 @@
 //! One line per event on standard error, as text or JSON. Whatever a peer sent cannot break a line
 //! or move a cursor: control and direction characters are escaped in both forms.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::registry::{LookupSpan, Registry, Scope};
 use tracing_subscriber::reload;
 
 use crate::common::{LogConfig, LogFormat};
@@ -148,45 +148,59 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields(Vec::with_capacity(USUAL_FIELDS));
-        for span in context
-            .event_scope(event)
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .iter()
-            .rev()
-        {
+        let mut scratch = SCRATCH.take();
+        let Scratch { fields, line } = &mut scratch;
+        let scope = context.event_scope(event).map(Scope::from_root);
+        for span in scope.into_iter().flatten() {
             if let Some(outer) = span.extensions().get::<Fields>() {
-                for (name, value) in &outer.0 {
-                    fields.set(name, value.clone());
-                }
+                fields.extend(outer);
             }
         }
-        event.record(&mut fields);
+        event.record(fields);
         let level = *event.metadata().level();
-        let other = fields.take("agent");
-        let agent = match &other {
-            Some(Value::String(agent)) => agent,
-            _ => &self.agent,
-        };
-        let mut line = String::with_capacity(USUAL_LENGTH);
+        let other = fields.take("agent").filter(|other| other.is_text);
+        let Fields { values, texts } = fields;
+        let agent = other.map_or(self.agent.as_str(), |other| other.of(texts));
         if self.tells_priority {
             line.push_str(priority(level));
         }
         let head = Head { level, agent };
         match self.json.load(Ordering::Relaxed) {
-            false => head.text(fields, &mut line),
-            true => head.json(&fields, &mut line),
+            false => head.text(values, texts, line),
+            true => head.json(values, texts, line),
         }
         // A process that cannot log goes on: mail matters more.
         let _ = self.writer.make_writer().write_all(line.as_bytes());
+        if scratch.is_small() {
+            scratch.clear();
+            SCRATCH.set(scratch);
+        }
     }
 }
 
-/// What most lines have room in.
-const USUAL_FIELDS: usize = 24;
-const USUAL_LENGTH: usize = 768;
+/// What a line is made in, used again by the next one of the same thread: there are several lines for each mail.
+#[derive(Default)]
+struct Scratch {
+    fields: Fields,
+    line: String,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+impl Scratch {
+    fn is_small(&self) -> bool {
+        const MOST: usize = 16 << 10;
+        self.line.capacity() <= MOST && self.fields.texts.capacity() <= MOST
+    }
+
+    fn clear(&mut self) {
+        self.fields.values.clear();
+        self.fields.texts.clear();
+        self.line.clear();
+    }
+}
 
 /// RFC 5424 §6.2.1. NOTICE stands between WARN and INFO there; we have no such level.
 const fn priority(level: Level) -> &'static str {
@@ -200,40 +214,79 @@ const fn priority(level: Level) -> &'static str {
 
 /// The fields of an event or span in the order they were written.
 #[derive(Clone, Default)]
-struct Fields(Vec<(&'static str, Value)>);
+struct Fields {
+    values: Vec<(&'static str, Value)>,
+    /// All values, one after the other.
+    texts: String,
+}
+
+/// Where in the texts a value stands.
+#[derive(Clone, Copy)]
+struct Value {
+    from: usize,
+    to: usize,
+    /// Else it is a number or a truth, which is never quoted.
+    is_text: bool,
+}
+
+impl Value {
+    fn of(self, texts: &str) -> &str {
+        texts.get(self.from..self.to).unwrap_or_default()
+    }
+}
 
 impl Fields {
-    fn set(&mut self, name: &'static str, value: Value) {
-        match self.0.iter_mut().find(|(existing, _)| *existing == name) {
-            Some((_, existing)) => *existing = value,
-            None => self.0.push((name, value)),
+    fn set(&mut self, name: &'static str, is_text: bool, value: fmt::Arguments<'_>) {
+        let from = self.texts.len();
+        // Only a value that fails to show itself can fail here; it stands as far as it came.
+        let _ = self.texts.write_fmt(value);
+        let to = self.texts.len();
+        let value = Value { from, to, is_text };
+        match self.values.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.values.push((name, value)),
+        }
+    }
+
+    fn extend(&mut self, outer: &Self) {
+        for (name, value) in &outer.values {
+            let text = value.of(&outer.texts);
+            self.set(name, value.is_text, format_args!("{text}"));
         }
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(existing, _)| *existing == name)?;
-        Some(self.0.remove(at).1)
+        take(&mut self.values, name)
     }
+}
+
+fn take(values: &mut Vec<(&'static str, Value)>, name: &str) -> Option<Value> {
+    let at = values.iter().position(|(known, _)| *known == name)?;
+    Some(values.remove(at).1)
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field.name(), Value::from(format!("{value:?}")));
+        self.set(field.name(), true, format_args!("{value:?}"));
     }
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field.name(), Value::from(value));
+        self.set(field.name(), true, format_args!("{value}"));
     }
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field.name(), Value::from(value));
+        self.set(field.name(), false, format_args!("{value}"));
     }
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field.name(), Value::from(value));
+        self.set(field.name(), false, format_args!("{value}"));
     }
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field.name(), Value::from(value));
+        match value.is_finite() {
+            true => self.set(field.name(), false, format_args!("{value:?}")),
+            // JSON has no other word for it.
+            false => self.set(field.name(), false, format_args!("null")),
+        }
     }
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field.name(), Value::from(value));
+        self.set(field.name(), false, format_args!("{value}"));
     }
 }
 
@@ -245,44 +298,48 @@ struct Head<'a> {
 
 impl Head<'_> {
     /// `2026-01-02T03:04:05.678Z INFO msa accepted queue_id=… size=512 some words`.
-    fn text(&self, mut fields: Fields, line: &mut String) {
-        let event = fields.take("event");
-        let message = fields.take("message");
+    fn text(&self, values: &mut Vec<(&'static str, Value)>, texts: &str, line: &mut String) {
+        let event = take(values, "event");
+        let message = take(values, "message");
         // Writing to a String cannot fail, here and below.
         let _ = write!(line, "{:.3} {} ", jiff::Timestamp::now(), self.level);
         escape(self.agent, line);
         if let Some(event) = event {
             line.push(' ');
-            push_value(&event, line);
+            push_value(event, texts, line);
         }
-        for (name, value) in &fields.0 {
-            let _ = write!(line, " {name}=");
-            push_value(value, line);
-        }
-        if let Some(Value::String(message)) = message {
+        for (name, value) in values.iter() {
             line.push(' ');
-            escape(&message, line);
+            line.push_str(name);
+            line.push('=');
+            push_value(*value, texts, line);
+        }
+        if let Some(message) = message {
+            line.push(' ');
+            escape(message.of(texts), line);
         }
         line.push('\n');
     }
 
-    /// One flat object. It is written at once, without a tree of it: there are several lines for each mail.
-    fn json(&self, fields: &Fields, line: &mut String) {
+    /// One flat object.
+    fn json(&self, values: &[(&'static str, Value)], texts: &str, line: &mut String) {
         let _ = write!(line, "{{\"ts\":\"{:.3}\"", jiff::Timestamp::now());
         for (name, text) in [("level", self.level.as_str()), ("agent", self.agent)] {
             // An object has each name once (RFC 8259 §4), and what an event says goes first.
-            if fields.0.iter().all(|(field, _)| *field != name) {
-                let _ = write!(line, ",\"{name}\":");
+            if values.iter().all(|(field, _)| *field != name) {
+                line.push(',');
+                push_json(name, line);
+                line.push(':');
                 push_json(text, line);
             }
         }
-        for (name, value) in fields.0.iter().filter(|(name, _)| *name != "ts") {
+        for (name, value) in values.iter().filter(|(name, _)| *name != "ts") {
             line.push(',');
             push_json(name, line);
             line.push(':');
-            match value {
-                Value::String(text) => push_json(text, line),
-                value => _ = write!(line, "{value}"),
+            match value.is_text {
+                true => push_json(value.of(texts), line),
+                false => line.push_str(value.of(texts)),
             }
         }
         line.push_str("}\n");
@@ -312,23 +369,16 @@ const fn is_plain(octet: u8) -> bool {
 }
 
 /// Words stand bare; whatever a reader could take for two fields is quoted.
-fn push_value(value: &Value, line: &mut String) {
-    match value {
-        Value::String(text) => {
-            let bare = !text.is_empty()
-                && !text.contains([' ', '"', '=', '\\'])
-                && !text.chars().any(is_hostile);
-            if bare {
-                line.push_str(text);
-            } else {
-                line.push('"');
-                escape(text, line);
-                line.push('"');
-            }
-        }
-        value => {
-            let _ = write!(line, "{value}");
-        }
+fn push_value(value: Value, texts: &str, line: &mut String) {
+    let text = value.of(texts);
+    let bare =
+        !text.is_empty() && !text.contains([' ', '"', '=', '\\']) && !text.chars().any(is_hostile);
+    if bare || !value.is_text {
+        line.push_str(text);
+    } else {
+        line.push('"');
+        escape(text, line);
+        line.push('"');
     }
 }
 

@@ -21,6 +21,7 @@ use crate::http::{AgentConfig, HttpServer, Observed};
 use crate::logging::{LogControl, complaint, init_logging};
 use crate::process;
 use crate::reload::Reload;
+use crate::runtime::{Share, runtime};
 use crate::shutdown::Shutdown;
 
 /// What an agent starts with.
@@ -153,10 +154,7 @@ where
     if let Err(error) = process::make_run_dir(run_dir) {
         warn!(path = %run_dir.display(), %error, "cannot create the folder of sockets");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(DaemonError::temporary)?;
+    let runtime = runtime(ready.common.threads, Share::Agent).map_err(DaemonError::temporary)?;
     let metrics = counted(agent, version);
     let result = runtime.block_on(supervise(agent, metrics, ready, serve));
     // Blocking calls that hang on a dead disk must not keep the process.

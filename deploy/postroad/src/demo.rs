@@ -10,14 +10,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postroad_daemon::{Daemon, LogControl, init_logging};
+use postroad_daemon::{Daemon, LogControl, Share, init_logging, runtime};
 
 use crate::all_in_one::Whole;
 use crate::cli::RunArguments;
 use crate::fault::Fault;
 use crate::home::{DemoCard, DemoPorts, demo_folder, remember_demo};
 use crate::run::prepare;
-use crate::runtime;
 use crate::terminal::Terminal;
 use folder::Plan;
 
@@ -47,7 +46,7 @@ pub fn carry_out(arguments: &RunArguments, terminal: &mut Terminal<'_>) -> Resul
     }
     let whole = Whole::load(&card.config)?;
     let log = init_logging(&whole.common.log, "postroad")?;
-    let runtime = runtime()?;
+    let runtime = runtime(whole.common.threads, Share::Whole).map_err(Fault::not_done)?;
     let ended = runtime.block_on(run((whole, log), &plan, &card, arguments, terminal));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use postroad_daemon::{Daemon, init_logging, keep_files_private, raise_open_files};
+use postroad_daemon::{Daemon, Share, init_logging, keep_files_private, raise_open_files, runtime};
 use tracing::{info, warn};
 
 use crate::all_in_one::Whole;
 use crate::cli::RunArguments;
+use crate::demo;
 use crate::fault::Fault;
 use crate::home::choose;
 use crate::terminal::Terminal;
-use crate::{demo, runtime};
 
 /// Carries out the verb.
 pub fn carry_out(
@@ -32,7 +32,7 @@ pub fn carry_out(
     prepare(terminal);
     terminal.say("postroad: all agents run in this one process, for trying and testing; in earnest each has a process of its own");
     info!(event = "config_loaded", path = %path.display(), version = env!("CARGO_PKG_VERSION"));
-    let runtime = runtime()?;
+    let runtime = runtime(whole.common.threads, Share::Whole).map_err(Fault::not_done)?;
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(whole.common.shutdown_grace.into());
         whole.start(&mut daemon, log).await?;
