@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::{debug, info, info_span};
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::*;
 use crate::common::LogLevel;

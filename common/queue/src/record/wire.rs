@@ -1,9 +1,15 @@
 //! The messages as they lie on disk: internal, in the formats of [`super::FORMATS`]. Numbers are never
 //! used again, fields only added, and written only into folders of the format that has them.
 
+mod envelope;
+mod index;
+
 use std::collections::BTreeMap;
 
 use prost::Message;
+
+pub use envelope::*;
+pub use index::*;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct MailHead {
@@ -190,138 +196,6 @@ pub struct HostPort {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct Envelope {
-    #[prost(bytes = "vec", tag = "1")]
-    pub queue_id: Vec<u8>,
-    /// Empty: the null reverse-path.
-    #[prost(string, tag = "2")]
-    pub reverse_path: String,
-    #[prost(message, repeated, tag = "3")]
-    pub recipients: Vec<Recipient>,
-    #[prost(string, tag = "4")]
-    pub tenant: String,
-    #[prost(string, optional, tag = "5")]
-    pub account: Option<String>,
-    #[prost(string, repeated, tag = "6")]
-    pub tags: Vec<String>,
-    #[prost(btree_map = "string, string", tag = "7")]
-    pub facts: BTreeMap<String, String>,
-    #[prost(string, tag = "8")]
-    pub listener: String,
-    #[prost(sint32, tag = "9")]
-    pub priority: i32,
-    #[prost(uint64, tag = "10")]
-    pub received_at: u64,
-    #[prost(uint64, optional, tag = "11")]
-    pub not_before: Option<u64>,
-    #[prost(uint64, optional, tag = "12")]
-    pub expires_at: Option<u64>,
-    #[prost(message, optional, tag = "13")]
-    pub deliver_by: Option<DeliverBy>,
-    /// 0 7BIT, 1 8BITMIME, 2 BINARYMIME.
-    #[prost(uint32, tag = "14")]
-    pub body: u32,
-    #[prost(bool, tag = "15")]
-    pub smtputf8: bool,
-    #[prost(bool, tag = "16")]
-    pub requiretls: bool,
-    #[prost(string, optional, tag = "17")]
-    pub envid: Option<String>,
-    /// 0 not said, 1 FULL, 2 HDRS.
-    #[prost(uint32, tag = "18")]
-    pub ret: u32,
-    #[prost(string, optional, tag = "19")]
-    pub auth: Option<String>,
-    #[prost(uint64, tag = "20")]
-    pub size: u64,
-    #[prost(btree_map = "string, string", tag = "21")]
-    pub verdicts: BTreeMap<String, String>,
-    #[prost(string, optional, tag = "22")]
-    pub trace_context: Option<String>,
-    #[prost(uint32, tag = "23")]
-    pub hop_count: u32,
-    #[prost(bytes = "vec", optional, tag = "24")]
-    pub resent_of: Option<Vec<u8>>,
-    #[prost(message, repeated, tag = "25")]
-    pub header_edits: Vec<HeaderEdit>,
-    #[prost(message, optional, tag = "26")]
-    pub origin: Option<Origin>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Recipient {
-    #[prost(uint32, tag = "1")]
-    pub index: u32,
-    #[prost(string, tag = "2")]
-    pub address: String,
-    #[prost(string, optional, tag = "3")]
-    pub original: Option<String>,
-    /// 1 NEVER, else 2 SUCCESS, 4 FAILURE, 8 DELAY.
-    #[prost(uint32, tag = "4")]
-    pub notify: u32,
-    #[prost(message, optional, tag = "5")]
-    pub orcpt: Option<OriginalRecipient>,
-    /// 0 none, else as `JobState.class`.
-    #[prost(uint32, tag = "6")]
-    pub override_class: u32,
-    #[prost(message, optional, tag = "7")]
-    pub override_next_hop: Option<HostPort>,
-    #[prost(string, optional, tag = "8")]
-    pub target_folder: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct OriginalRecipient {
-    #[prost(string, tag = "1")]
-    pub address_type: String,
-    #[prost(string, tag = "2")]
-    pub address: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-pub struct DeliverBy {
-    #[prost(uint64, tag = "1")]
-    pub at: u64,
-    #[prost(bool, tag = "2")]
-    pub return_after: bool,
-    #[prost(bool, tag = "3")]
-    pub trace: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct HeaderEdit {
-    /// 1 add at the top, 2 add at the bottom, 3 remove.
-    #[prost(uint32, tag = "1")]
-    pub action: u32,
-    #[prost(bytes = "vec", tag = "2")]
-    pub field: Vec<u8>,
-    #[prost(string, tag = "3")]
-    pub name: String,
-    #[prost(uint32, optional, tag = "4")]
-    pub occurrence: Option<u32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Origin {
-    #[prost(string, optional, tag = "1")]
-    pub client: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    pub rdns: Option<String>,
-    #[prost(string, optional, tag = "3")]
-    pub helo: Option<String>,
-    #[prost(message, optional, tag = "4")]
-    pub tls: Option<TlsFacts>,
-    #[prost(string, optional, tag = "5")]
-    pub account: Option<String>,
-    /// The word of RFC 3848.
-    #[prost(string, tag = "6")]
-    pub protocol: String,
-    /// Whoever does not know the field loses it when it copies the record; nothing is decided by it any more then.
-    #[prost(string, optional, tag = "7")]
-    pub peer: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub struct LeaseHint {
     #[prost(bytes = "vec", tag = "1")]
     pub queue_id: Vec<u8>,
@@ -389,63 +263,6 @@ pub struct Finished {
     pub digest: Option<Digest>,
 }
 
-/// What the index keeps of a mail.
-#[derive(Clone, PartialEq, Message)]
-pub struct MailEntry {
-    #[prost(message, optional, tag = "1")]
-    pub location: Option<Location>,
-    #[prost(string, tag = "2")]
-    pub sender: String,
-    #[prost(uint64, tag = "3")]
-    pub received_at: u64,
-    #[prost(message, optional, tag = "4")]
-    pub digest: Option<Digest>,
-    #[prost(message, optional, tag = "5")]
-    pub file: Option<ContentFile>,
-    #[prost(uint32, tag = "6")]
-    pub recipients: u32,
-    #[prost(string, tag = "7")]
-    pub tenant: String,
-    #[prost(string, optional, tag = "8")]
-    pub account: Option<String>,
-    #[prost(string, repeated, tag = "9")]
-    pub tags: Vec<String>,
-}
-
-/// What of a [`MailEntry`] is counted.
-#[derive(Clone, PartialEq, Message)]
-pub struct CountedMail {
-    #[prost(message, optional, tag = "4")]
-    pub digest: Option<Digest>,
-    #[prost(string, tag = "7")]
-    pub tenant: String,
-    #[prost(string, optional, tag = "8")]
-    pub account: Option<String>,
-}
-
-/// What of a [`JobState`] is counted.
-#[derive(Clone, PartialEq, Message)]
-pub struct CountedJob {
-    #[prost(string, tag = "5")]
-    pub destination: String,
-    #[prost(message, repeated, tag = "16")]
-    pub recipients: Vec<RecipientState>,
-    #[prost(message, optional, tag = "18")]
-    pub digest: Option<Digest>,
-}
-
-/// A finished mail that is not retired yet, in the index.
-#[derive(Clone, PartialEq, Message)]
-pub struct Leaving {
-    #[prost(message, optional, tag = "1")]
-    pub mail: Option<MailEntry>,
-    #[prost(uint64, tag = "2")]
-    pub at: u64,
-    /// Of the record that ended it.
-    #[prost(uint64, tag = "3")]
-    pub lsn: u64,
-}
-
 /// A mail after its end: `retired v1`, in segments of its own.
 #[derive(Clone, PartialEq, Message)]
 pub struct Retired {
@@ -477,56 +294,4 @@ pub struct RetiredKey {
     pub queue_id: Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub retired_at: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-pub struct Location {
-    #[prost(uint32, tag = "1")]
-    pub segment: u32,
-    #[prost(uint32, tag = "2")]
-    pub offset: u32,
-    #[prost(uint32, tag = "3")]
-    pub len: u32,
-    #[prost(uint64, tag = "4")]
-    pub lsn: u64,
-}
-
-/// What of a [`JobState`] the schedule knows.
-#[derive(Clone, PartialEq, Message)]
-pub struct ScheduledJob {
-    #[prost(uint64, tag = "3")]
-    pub revision: u64,
-    #[prost(uint32, tag = "4")]
-    pub class: u32,
-    #[prost(string, tag = "5")]
-    pub destination: String,
-    #[prost(sint32, tag = "8")]
-    pub priority: i32,
-    #[prost(uint64, tag = "10")]
-    pub expires_at: u64,
-    #[prost(uint64, tag = "11")]
-    pub due: u64,
-    #[prost(string, optional, tag = "14")]
-    pub hold: Option<String>,
-    #[prost(uint64, optional, tag = "15")]
-    pub debt_since: Option<u64>,
-    #[prost(message, repeated, tag = "16")]
-    pub recipients: Vec<RecipientState>,
-    #[prost(string, optional, tag = "20")]
-    pub store: Option<String>,
-    #[prost(message, optional, tag = "23")]
-    pub deliver_by: Option<DeliverBy>,
-    #[prost(bool, tag = "24")]
-    pub told_of_time: bool,
-}
-
-/// What of a [`JobState`] tells why it is not done.
-#[derive(Clone, PartialEq, Message)]
-pub struct JobReason {
-    #[prost(string, optional, tag = "14")]
-    pub hold: Option<String>,
-    #[prost(message, repeated, tag = "16")]
-    pub recipients: Vec<RecipientState>,
-    #[prost(message, repeated, tag = "17")]
-    pub reports: Vec<StatusReport>,
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt, fs, process, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 
+use crate::disk::FileSystem;
+
 /// USER_HZ, which Linux keeps at 100 for everybody who reads /proc.
 const TICKS: f64 = 100.0;
 /// A load per processor above this is said to be busy.
@@ -16,6 +18,7 @@ pub struct Machine {
     load_of_a_minute: f64,
     kernel: String,
     processor: String,
+    disk: FileSystem,
 }
 
 impl Machine {
@@ -34,6 +37,7 @@ impl Machine {
                 .trim()
                 .to_owned(),
             processor: processor.map_or("unknown", |(_, name)| name).to_owned(),
+            disk: FileSystem::look()?,
         })
     }
 
@@ -48,6 +52,7 @@ impl Machine {
                 self.load
             );
         }
+        self.disk.warn();
     }
 }
 
@@ -56,8 +61,8 @@ impl fmt::Display for Machine {
         let busy = if self.is_busy() { ", BUSY" } else { "" };
         write!(
             f,
-            "{} × {}, Linux {}, load {}{busy}",
-            self.cores, self.processor, self.kernel, self.load
+            "{} × {}, Linux {}, {}, load {}{busy}",
+            self.cores, self.processor, self.kernel, self.disk, self.load
         )
     }
 }

@@ -11,6 +11,7 @@
 //! scale               a million mails: rates, lists, starts, memory, and being rid of them
 //! schedule            the schedule alone: memory for each job, and the time of each step
 //! idle                clients that say nothing: memory of the listener for each
+//! disk                what a plain writer gets that syncs each write
 //! plot                what --json printed, as a picture
 //! dead-site           load at a steady rate ─SMTP─► Postroad ─by MX─► many sites, one of which is away every other round
 //! fairness            simulated arrivals ─► the schedule ─► simulated workers; or a queue process and workers that take time
@@ -26,6 +27,7 @@
 
 mod dead_site;
 mod delivery;
+mod disk;
 mod dovecot;
 mod fairness;
 mod figures;
@@ -91,6 +93,8 @@ enum What {
     Fairness(fairness::Options),
     /// One of many sites does not answer: what mail for the others notices of it.
     DeadSite(dead_site::Options),
+    /// Writes and syncs, one after the other: what the disk gives.
+    Disk(disk::Options),
     /// Draws what `--json` printed of rounds in turn.
     Plot(plot::Options),
 }
@@ -146,6 +150,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         What::Schedule(options) => (options.json, schedule::run(options)?),
         What::Idle(options) => (options.json, runtime.block_on(idle::run(options))?),
         What::DeadSite(options) => (options.json, runtime.block_on(dead_site::run(options))?),
+        What::Disk(options) => (options.json, disk::run(options)?),
         What::Plot(_) => return Ok(()),
         What::Fairness(options) => (options.json, runtime.block_on(fairness::run(options))?),
     };
