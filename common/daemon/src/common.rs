@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::text;
 pub use crate::queue_addresses::QueueAddresses;
+use crate::runtime::Threads;
 use crate::units::Interval;
 
 /// The section `[common]`.
@@ -40,7 +40,7 @@ pub struct CommonConfig {
     /// How long work in progress may take to finish when the process is told to stop.
     pub shutdown_grace: Interval,
     /// Threads that carry out tasks. Default: half of the processors for each agent, all of them for all in one process.
-    pub threads: Option<NonZeroU8>,
+    pub threads: Option<Threads>,
     /// Run although the user is root. Agents need no privilege: give them the port instead.
     pub allow_root: bool,
     /// Logs.

@@ -70,7 +70,7 @@ pub use logging::{LOG_VARIABLE, LogControl, LogLines, init_logging};
 pub use process::{keep_files_private, notify_supervisor, raise_open_files, refuse_root};
 pub use reload::{Apply, Reload, ReloadPart};
 pub use run::{Start, command, counted, run_main};
-pub use runtime::{Share, runtime};
+pub use runtime::{Share, Threads, runtime};
 pub use secret::{SecretError, SecretFile};
 pub use shutdown::Shutdown;
 pub use units::{ByteSize, Interval, UnitError};
