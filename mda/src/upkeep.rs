@@ -69,7 +69,8 @@ async fn reconcile(store: &Store, queue: &dyn QueueService) {
     }
     let count = gone.len();
     let store = store.clone();
-    let forgotten = spawn_blocking(move || gone.iter().for_each(|id| store.forget(id))).await;
+    gone.iter().for_each(|id| store.forget(id));
+    let forgotten = spawn_blocking(move || store.tidy()).await;
     if forgotten.is_ok() && count > 0 {
         tracing::info!(
             count,

@@ -143,9 +143,12 @@ impl Handler for Worker {
         if ids.is_empty() {
             return;
         }
-        let store = self.store.clone();
-        // A fault here costs room in the ledger and nothing else.
-        let _ = spawn_blocking(move || ids.iter().for_each(|id| store.forget(id))).await;
+        ids.iter().for_each(|id| self.store.forget(id));
+        if self.store.is_untidy() {
+            let store = self.store.clone();
+            // A fault here costs room in the ledger and nothing else.
+            let _ = spawn_blocking(move || store.tidy()).await;
+        }
     }
 }
 
@@ -245,11 +248,23 @@ impl Worker {
             is_binary: lease.envelope.body == BodyKind::BinaryMime,
         };
         let indices: Vec<_> = copies.iter().map(|copy| copy.index).collect();
+        let feed = match &lease.content {
+            Some(inline) => {
+                // There before the thread begins, which then waits for nothing. The channel has room for both.
+                let _ = feed.try_send(Piece::Octets(inline.clone()));
+                let _ = feed.try_send(Piece::End);
+                None
+            }
+            None => Some(feed),
+        };
         let filing = spawn_blocking(move || {
             let _permit = permit;
             file(&store, copies, &mail, content)
         });
-        let fed = self.feed(lease, feed).await;
+        let fed = match feed {
+            Some(feed) => self.feed(lease, feed).await,
+            None => Fed::Whole,
+        };
         let mut filed = match filing.await {
             Ok(filed) => filed,
             Err(error) => {
@@ -270,13 +285,6 @@ impl Worker {
     /// Sends the content to the thread that files; without `End` nothing is filed.
     async fn feed(&self, lease: &Lease, feed: mpsc::Sender<Piece>) -> Fed {
         let queue_id = lease.envelope.queue_id;
-        if let Some(content) = &lease.content {
-            // The receiver is gone when no copy needs the content.
-            if feed.send(Piece::Octets(content.clone())).await.is_ok() {
-                let _ = feed.send(Piece::End).await;
-            }
-            return Fed::Whole;
-        }
         let lost = |error: QueueError| {
             tracing::warn!(%queue_id, %error, "the content could not be read; the mail is tried again");
             match error {

@@ -7,6 +7,7 @@ pub mod info;
 pub mod neighbour;
 pub mod revoked;
 pub mod server;
+pub mod signatures;
 pub mod verify;
 
 use std::sync::Arc;

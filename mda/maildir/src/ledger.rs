@@ -1,7 +1,8 @@
 //! The ledger: which deliveries are decided. An entry is there before its mail is visible and stays until
 //! the queue has durably acknowledged the settlement.
 //!
-//! Records are appended to the newest segment; threads that come while a sync is under way share the next one.
+//! Records are appended to the newest segment; threads that come while a sync is under way share the next one, which one of
+//! them does. Each is woken once, when its own fate is known, or to do that.
 //! The living entries are few (what is between delivery and settlement) and are held in memory; when the
 //! segments hold mostly forgotten ones, the living are written to a new segment and the old ones go.
 
@@ -12,13 +13,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{make_folders, sync_folder};
 use crate::error::at;
 use crate::{DeliveryId, MaildirError};
 pub use segment::Damage;
 use segment::{Record, Segment};
+
+/// So many forgotten entries are written by themselves, if no new one comes that they could be written with.
+const UNTIDY: usize = 64;
 
 /// One decided delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +48,6 @@ pub(crate) enum Unrecorded {
 pub(crate) struct Ledger {
     folder: PathBuf,
     state: Mutex<State>,
-    turn: Condvar,
     /// How often entries were synced.
     pub(crate) syncs: Arc<AtomicU64>,
 }
@@ -63,7 +67,16 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     entry: Entry,
-    fate: Arc<OnceLock<Fate>>,
+    told: Sender<Word>,
+}
+
+/// What one who waits is told.
+#[derive(Debug)]
+enum Word {
+    /// It was written, or not: the last word.
+    Fate(Fate),
+    /// Nobody is at it any more: write for all who wait.
+    Lead,
 }
 
 /// What became of a group, in a form all its members can share.
@@ -129,7 +142,6 @@ impl Ledger {
             Self {
                 folder,
                 state: Mutex::new(state),
-                turn: Condvar::new(),
                 syncs: Arc::default(),
             },
             damages,
@@ -157,39 +169,53 @@ impl Ledger {
 
     /// Appends and syncs; returns when the entry is durable. This return is the commit of a delivery.
     pub(crate) fn record(&self, entry: Entry) -> Result<(), Unrecorded> {
-        let fate = Arc::new(OnceLock::new());
+        let (told, word) = channel();
         let mut state = self.lock();
         if state.closed {
             return Err(Unrecorded::Refused(self.closed()));
         }
         // Must not be written behind the new entry.
         state.forgotten.retain(|id| *id != entry.id);
-        state.waiting.push(Waiting {
-            entry,
-            fate: Arc::clone(&fate),
-        });
+        state.waiting.push(Waiting { entry, told });
+        self.lead(state);
         loop {
-            if let Some(fate) = fate.get() {
-                return self.told(*fate);
+            match word.recv() {
+                Ok(Word::Fate(fate)) => return self.told(fate),
+                Ok(Word::Lead) => self.lead(self.lock()),
+                // Whoever wrote for us ended by a fault of ours, and nobody knows how far it came.
+                Err(_) => return Err(Unrecorded::Unknown(self.closed())),
             }
-            state = match state.segments.take() {
-                Some(segments) => self.write_group(state, segments),
-                None => self
-                    .turn
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
         }
     }
 
-    /// Drops an entry, in memory now and on disk without a sync: should a power cut bring it back, it only
-    /// takes some room.
-    pub(crate) fn forget(&self, id: &DeliveryId) {
-        let mut state = self.lock();
-        if state.living.remove(id).is_none() || state.closed {
+    /// Writes for all who wait, unless another thread is at it, which sees to them when it is done.
+    fn lead(&self, mut state: MutexGuard<'_, State>) {
+        if state.waiting.is_empty() {
+            // They were written for before we came.
             return;
         }
-        state.forgotten.push(id.clone());
+        if let Some(segments) = state.segments.take() {
+            drop(self.write_group(state, segments));
+        }
+    }
+
+    /// Drops an entry, in memory now and on disk with the next group, or by [`tidy`](Self::tidy), without a sync: should a
+    /// crash bring it back, it only takes some room.
+    pub(crate) fn forget(&self, id: &DeliveryId) {
+        let mut state = self.lock();
+        if state.living.remove(id).is_some() && !state.closed {
+            state.forgotten.push(id.clone());
+        }
+    }
+
+    /// Whether so many were forgotten that they are worth a write of their own.
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.lock().forgotten.len() >= UNTIDY
+    }
+
+    /// Writes what was forgotten, unless another thread is writing, which does it too. Blocks.
+    pub(crate) fn tidy(&self) {
+        let mut state = self.lock();
         if let Some(mut segments) = state.segments.take() {
             if segments.current.has_room(state.room_to_forget()) {
                 self.write_forgotten(&mut state, &mut segments);
@@ -240,15 +266,18 @@ impl Ledger {
             Fate::Refused(_) | Fate::Closed => {}
             Fate::Unknown => state.closed = true,
         }
-        for Waiting { entry, fate: slot } in group {
+        for Waiting { entry, told } in group {
             if matches!(fate, Fate::Recorded) {
                 state.living.insert(entry.id.clone(), entry);
             }
-            let _first = slot.set(fate);
+            // Who does not listen any more ended by a fault of ours.
+            let _ = told.send(Word::Fate(fate));
         }
         self.write_forgotten(&mut state, &mut segments);
         state.segments = Some(segments);
-        self.turn.notify_all();
+        if let Some(next) = state.waiting.first() {
+            let _ = next.told.send(Word::Lead);
+        }
         state
     }
 
@@ -287,6 +316,12 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.tidy();
     }
 }
 

@@ -119,9 +119,20 @@ impl Store {
         Ok((Self { inner }, recovery))
     }
 
-    /// The queue has durably acknowledged the settlement: this id will never be leased again.
+    /// The queue has durably acknowledged the settlement: this id will never be leased again. Does not block; it is written
+    /// with the next delivery, or by [`tidy`](Self::tidy).
     pub fn forget(&self, id: &DeliveryId) {
         self.inner.ledger.forget(id);
+    }
+
+    /// Whether so many ids were forgotten since something was written that it is time to [`tidy`](Self::tidy).
+    pub fn is_untidy(&self) -> bool {
+        self.inner.ledger.is_untidy()
+    }
+
+    /// Writes which ids were forgotten, so that a crash does not bring them back. Blocks.
+    pub fn tidy(&self) {
+        self.inner.ledger.tidy();
     }
 
     /// The ids decided and not forgotten. After a start, those the queue does not know any more may be
@@ -201,10 +212,17 @@ impl Inner {
             }
             Some(_) => {
                 let new = mailbox.join("new").join(&entry.final_name);
-                if make_folder(&mailbox.join("new"))? {
-                    sync_folder(&mailbox)?;
-                }
-                fs::rename(&tmp, &new).map_err(at("rename to", &new))?;
+                let renamed = match if_there(fs::rename(&tmp, &new)) {
+                    // Somebody removed new/, which an ordinary delivery need not look for.
+                    Ok(None) => {
+                        if make_folder(&mailbox.join("new"))? {
+                            sync_folder(&mailbox)?;
+                        }
+                        fs::rename(&tmp, &new)
+                    }
+                    other => other.map(drop),
+                };
+                renamed.map_err(at("rename to", &new))?;
             }
         }
         // Also when nothing was renamed now: a crash may have come between rename and sync, and

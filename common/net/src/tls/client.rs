@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use tokio_util::sync::CancellationToken;
 
 use super::dane::{Dane, DaneHost};
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
 use super::neighbour::Host;
 use super::revoked::Revocations;
+use super::signatures::{Signatures, signatures_by};
 use super::verify::Servers;
 use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, WarnBefore, config_error, first_end, provider};
 use crate::{Error, PeerRole};
@@ -249,7 +249,7 @@ impl Current {
             .dangerous()
             .set_certificate_verifier(Arc::new(DaneHost {
                 dane: dane.clone(),
-                provider: provider(),
+                signatures: Signatures(provider()),
             }));
         // A session that is taken up again shows no certificate.
         config.resumption = Resumption::disabled();
@@ -319,7 +319,7 @@ fn build(
             role: own.server,
         }),
         (Some(verifier), Policy::Verify, None) => Arc::clone(verifier) as _,
-        _ => Arc::new(AcceptAny(provider())),
+        _ => Arc::new(AcceptAny(Signatures(provider()))),
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
@@ -368,7 +368,7 @@ impl Trust {
 
 /// Takes any certificate, but the peer must hold its key, or the handshake would prove nothing at all.
 #[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
+struct AcceptAny(Signatures);
 
 impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
@@ -382,35 +382,5 @@ impl ServerCertVerifier for AcceptAny {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    signatures_by!(0);
 }

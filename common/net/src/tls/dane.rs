@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use ring::digest;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, OtherError, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::provider;
+use super::signatures::{Signatures, signatures_by};
 use super::verify::{RefusedCertificate, about};
 
 /// RFC 7218 §2.1.
@@ -198,7 +198,7 @@ impl fmt::Display for Dane {
 #[derive(Debug)]
 pub struct DaneHost {
     pub dane: Dane,
-    pub provider: Arc<CryptoProvider>,
+    pub signatures: Signatures,
 }
 
 impl ServerCertVerifier for DaneHost {
@@ -223,28 +223,5 @@ impl ServerCertVerifier for DaneHost {
         Err(CertificateError::Other(OtherError(Arc::new(refused))).into())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    signatures_by!(signatures);
 }

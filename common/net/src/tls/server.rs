@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::{CertFiles, Facts, Loaded, Stamp, read_roots};
 use super::neighbour::{AnyClient, ClientJudge, TrustedClients};
 use super::revoked::Revocations;
+use super::signatures::Signatures;
 use super::verify;
 use super::{CERTIFICATE_WATCH, Reloads, VERSIONS, WarnBefore, config_error, first_end, provider};
 use crate::Error;
@@ -245,7 +246,7 @@ fn build(certs: &[CertFiles], callers: &Callers, alpn: &[Vec<u8>]) -> Result<Cur
             judge = Some(Arc::clone(&new));
             builder.with_client_cert_verifier(Arc::new(AnyClient {
                 judge: new,
-                provider: provider(),
+                signatures: Signatures(provider()),
             }))
         }
         Callers::World => builder.with_no_client_auth(),

@@ -273,6 +273,19 @@ fn the_file_is_as_promised() {
 }
 
 #[test]
+fn a_folder_of_new_mail_that_somebody_removed_is_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let mut delivery = begin(&store);
+    let maildir = store.maildir(&bob(None));
+    fs::remove_dir(maildir.join("new")).unwrap();
+    delivery.write(MAIL).unwrap();
+    let delivered = delivery.commit().unwrap();
+    let file = maildir.join("new").join(&delivered.file_name);
+    assert_eq!(fs::read(file).unwrap(), ON_DISK);
+}
+
+#[test]
 fn a_folder_is_made_marked_and_subscribed_once() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());

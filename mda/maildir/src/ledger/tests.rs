@@ -84,6 +84,22 @@ fn all_who_wait_share_one_commit() {
 }
 
 #[test]
+fn what_was_forgotten_a_moment_before_a_crash_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = Ledger::open(folder.path()).unwrap();
+    for number in 0..3 {
+        ledger.record(entry(number)).unwrap();
+    }
+    ledger.forget(&entry(1).id);
+    ledger.tidy();
+    ledger.forget(&entry(2).id);
+    assert_eq!(numbers_of(&ledger), [0]);
+    std::mem::forget(ledger);
+    let (ledger, damages) = Ledger::open(folder.path()).unwrap();
+    assert_eq!((numbers_of(&ledger), damages), (vec![0, 2], vec![]));
+}
+
+#[test]
 fn threads_record_and_forget_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(folder.path()).unwrap();
@@ -117,7 +133,7 @@ fn segments_do_not_pile_up() {
         for number in 0..800 {
             let waiting = Waiting {
                 entry: entry(number),
-                fate: Arc::default(),
+                told: channel().0,
             };
             state.waiting.push(waiting);
         }
@@ -126,6 +142,9 @@ fn segments_do_not_pile_up() {
         for number in 0..800 {
             ledger.forget(&entry(number).id);
         }
+        assert!(ledger.is_untidy());
+        ledger.tidy();
+        assert!(!ledger.is_untidy());
         assert!(segment_count(folder.path()) <= 2, "round {round}");
     }
     assert_eq!(numbers_of(&ledger), [9999]);
@@ -142,7 +161,7 @@ fn living_entries_may_fill_many_segments() {
         for number in 0..1000 {
             let waiting = Waiting {
                 entry: entry(block * 1000 + number),
-                fate: Arc::default(),
+                told: channel().0,
             };
             state.waiting.push(waiting);
         }
