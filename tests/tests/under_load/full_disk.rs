@@ -68,7 +68,10 @@ async fn a_disk_that_fills_up_loses_nothing_and_recovers() -> Result<()> {
         return Ok(());
     };
     let queue = disk.folder.path().join("queue");
-    let settings = format!("[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"8MiB\"\n");
+    // The reserve has room for what settlements need only if it is larger than a segment.
+    let settings = format!(
+        "[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"8MiB\"\nsegment = \"1MiB\"\n"
+    );
     let mut stack = stack!().settings(&settings).prepare()?;
     // Without the MDA everything stays in the queue.
     stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;

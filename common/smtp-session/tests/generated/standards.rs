@@ -299,7 +299,10 @@ pub const STANDARDS: &[Standard] = &[
                 "common/smtp/src/content/tests.rs",
                 "no_octets_can_smuggle_an_end",
             ),
-            ("common/smtpd/tests/smtpd/mails.rs", "slow_clients_hear_421"),
+            (
+                "common/smtpd/tests/smtpd/mails/endings.rs",
+                "slow_clients_hear_421",
+            ),
             (
                 "mta/src/outbound/next_hop/tests.rs",
                 "rfc_5321_5_1_mail_for_ourselves_loops",
