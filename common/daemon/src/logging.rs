@@ -148,7 +148,8 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut scratch = SCRATCH.take();
+        // A thread that ends may log from its last destructors, when nothing is kept for it any more.
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         let Scratch { fields, line } = &mut scratch;
         let scope = context.event_scope(event).map(Scope::from_root);
         for span in scope.into_iter().flatten() {
@@ -173,7 +174,7 @@ where
         let _ = self.writer.make_writer().write_all(line.as_bytes());
         if scratch.is_small() {
             scratch.clear();
-            SCRATCH.set(scratch);
+            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
         }
     }
 }
