@@ -160,7 +160,7 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("disk_failed", "The disk refused to keep data."),
     (
         "disk_full",
-        "Free space fell below the reserve, or there is none for the index; no mail is accepted.",
+        "Free space fell below the reserve, or there is none for another journal segment or for the index; no mail is accepted, what was accepted goes on.",
     ),
     (
         "disk_recovered",

@@ -4,7 +4,7 @@ use crate::{
     error::{JournalError, Result, failed},
     folder::{Folder, Formats, sync_folder},
     format::{RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader, record_size},
-    pool::Pool,
+    pool::{Pool, SPARE},
     random_u64,
     reader::{Reader, Segment, Shared},
     reclaim::Reclaimer,
@@ -137,7 +137,7 @@ impl Journal {
         };
         if found.settle {
             // What was dropped must not come back even if the disk reads otherwise next time.
-            let prepared = journal.pool.take(1).map_err(JournalError::NoSegment)?;
+            let prepared = journal.pool.take(1, 0).map_err(JournalError::NoSegment)?;
             prepared.iter().try_for_each(|path| journal.roll(path))?;
         }
         Ok((journal, found.report))
@@ -151,7 +151,17 @@ impl Journal {
     /// Writes the records as one group and syncs once. **Its return is the instant of commit.** After a
     /// crash the group is there whole, or, if this had not returned, perhaps not at all.
     pub fn append_group<D: Borrow<RecordDraft>>(&mut self, drafts: &[D]) -> Result<Vec<Location>> {
-        self.append(drafts, true)
+        self.append(drafts, true, 0)
+    }
+
+    /// As [`Journal::append_group`], for what may be refused: a prepared segment is left to the others, or nothing is written
+    /// and the error is [`JournalError::NoSegment`]. So what ends the work that was taken in this way always has a segment,
+    /// whoever else fills the disk.
+    pub fn append_sparing<D: Borrow<RecordDraft>>(
+        &mut self,
+        drafts: &[D],
+    ) -> Result<Vec<Location>> {
+        self.append(drafts, true, SPARE)
     }
 
     /// Writes the records as a group without syncing: they survive the end of this process at once and a
@@ -160,7 +170,7 @@ impl Journal {
         &mut self,
         drafts: &[D],
     ) -> Result<Vec<Location>> {
-        self.append(drafts, false)
+        self.append(drafts, false, 0)
     }
 
     /// Makes durable what `append_unsynced` wrote.
@@ -182,7 +192,7 @@ impl Journal {
         if is_empty {
             return Ok(false);
         }
-        let prepared = self.pool.take(1).map_err(JournalError::NoSegment)?;
+        let prepared = self.pool.take(1, 0).map_err(JournalError::NoSegment)?;
         let outcome = prepared.iter().try_for_each(|path| self.roll(path));
         self.poisoned |= outcome.is_err();
         outcome.map(|()| true)
@@ -258,13 +268,14 @@ impl Journal {
         &mut self,
         drafts: &[D],
         sync: bool,
+        spare: usize,
     ) -> Result<Vec<Location>> {
         self.check()?;
         let shares = self.share_out(drafts)?;
         // Before the first byte is written all segments needed are in hand, so a full disk spoils nothing.
         let prepared = self
             .pool
-            .take(shares.len() - 1)
+            .take(shares.len() - 1, spare)
             .map_err(JournalError::NoSegment)?;
         let outcome = self.write_group(drafts, &shares, &prepared, sync);
         // From here on nobody knows what the disk holds; only reading it anew can tell. A failed sync

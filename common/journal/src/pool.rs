@@ -16,6 +16,8 @@ use std::{
 };
 
 const CHUNK: usize = 1 << 20;
+/// Segments that are left to what must be written on a full disk.
+pub(crate) const SPARE: usize = 1;
 
 /// The prepared segments and the thread that prepares them.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct State {
     wanted: usize,
     preparing: bool,
     failed: Option<io::Error>,
+    /// Someone could not have what was asked for, and there is still no more than the spare one.
+    short: bool,
     stop: bool,
     /// Segments that are given up go, instead of being prepared again.
     spare_none: bool,
@@ -101,17 +105,19 @@ impl Pool {
         })
     }
 
-    /// Takes `count` prepared segments, waiting for them if need be; takes none if they cannot be had.
-    pub(crate) fn take(&self, count: usize) -> io::Result<Vec<PathBuf>> {
-        if count == 0 {
+    /// Takes `count` prepared segments and leaves `spare`, waiting for them if need be; takes none if they cannot be had.
+    pub(crate) fn take(&self, count: usize, spare: usize) -> io::Result<Vec<PathBuf>> {
+        let needed = count.saturating_add(spare);
+        let mut state = self.shelf.lock();
+        if count == 0 && state.ready.len() >= needed {
             return Ok(Vec::new());
         }
-        let mut state = self.shelf.lock();
         state.failed = None;
-        state.wanted = self.shelf.ahead.max(count);
+        state.wanted = self.shelf.ahead.max(needed);
         self.shelf.changed.notify_all();
-        while state.ready.len() < count {
+        while state.ready.len() < needed {
             if let Some(error) = state.failed.take() {
+                state.short = true;
                 return Err(error);
             }
             state = self
@@ -130,6 +136,11 @@ impl Pool {
         !self.shelf.lock().ready.is_empty()
     }
 
+    /// For whoever gives up segments on another thread.
+    pub(crate) fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf)
+    }
+
     /// Off: what is prepared goes, since it may hold old octets, and is made anew; no segment is recycled.
     pub(crate) fn set_recycling(&self, on: bool) -> Result<()> {
         let mut state = self.shelf.lock();
@@ -146,10 +157,12 @@ impl Pool {
         drop(state);
         sync_folder(&self.shelf.folder)
     }
+}
 
-    /// For whoever gives up segments on another thread.
-    pub(crate) fn shelf(&self) -> Arc<Shelf> {
-        Arc::clone(&self.shelf)
+impl State {
+    fn put(&mut self, ready: PathBuf) {
+        self.ready.push_back(ready);
+        self.short &= self.ready.len() <= SPARE;
     }
 }
 
@@ -185,9 +198,21 @@ impl Shelf {
         drop(state);
         fs::rename(segment, &path).map_err(failed("recycle", segment))?;
         sync_folder(&self.folder)?;
-        self.lock().ready.push_back(path);
+        self.lock().put(path);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// See [`Reclaimer::is_short`](crate::Reclaimer::is_short).
+    pub(crate) fn is_short(&self) -> bool {
+        let mut state = self.lock();
+        if state.short {
+            // There may be room again, and nobody else to ask.
+            state.failed = None;
+            state.wanted = state.wanted.max(SPARE + 1);
+            self.changed.notify_all();
+        }
+        state.short
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -218,7 +243,7 @@ impl Shelf {
             state = self.lock();
             state.preparing = false;
             match outcome {
-                Ok(()) => state.ready.push_back(path),
+                Ok(()) => state.put(path),
                 Err(error) => state.failed = Some(error),
             }
             self.changed.notify_all();
@@ -226,6 +251,7 @@ impl Shelf {
     }
 
     fn prepare(&self, path: &Path) -> io::Result<()> {
+        self.room_for(usize::try_from(self.size).unwrap_or(usize::MAX))?;
         let draft = self.folder.join("preparing.tmp");
         let outcome = self
             .write_zeros(&draft)

@@ -11,6 +11,13 @@ pub struct Reclaimer {
 }
 
 impl Reclaimer {
+    /// Whether a segment was asked for that could not be had, and there is none yet but the spare one of
+    /// [`Journal::append_sparing`](crate::Journal::append_sparing), or not even that: to give up the oldest helps. Asking lets
+    /// the disk be tried again.
+    pub fn is_short(&self) -> bool {
+        self.shelf.is_short()
+    }
+
     /// Gives up the oldest segment and names it; none if only the newest is left, which always stays.
     /// What still lives in it must have been copied forward and committed before.
     pub fn reclaim_oldest(&self) -> Result<Option<SegmentNumber>> {

@@ -39,7 +39,7 @@ pub(crate) enum CommitError {
     /// It could not be prepared.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// There is no room for new mail; nothing was written.
+    /// There is no room for new mail, or for a copy; nothing was written.
     #[error("no room for a new segment of the journal")]
     Full,
     /// The record is larger than a segment can hold.
@@ -122,6 +122,16 @@ impl Committer {
         F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
     {
         self.offer(prepare, Kind::Settlement, Offer::Change).await
+    }
+
+    /// As [`Committer::commit`], for what lies in the journal already: where there is no room it fails with
+    /// [`CommitError::Full`] instead of waiting, and nothing has changed.
+    pub async fn copy<T, F>(&self, prepare: F) -> Result<Committed<T>, CommitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Queue, Timestamp) -> Result<(Option<Prepared>, T), QueueError> + Send + 'static,
+    {
+        self.offer(prepare, Kind::Copy, Offer::Change).await
     }
 
     /// As [`Committer::commit`], in a group of its own.

@@ -224,7 +224,11 @@ pub(crate) async fn look_at_disk(front: &Arc<Front>) {
         if let Ok(room) = &room {
             core.counts.room(*room);
         }
-        disk::shortage_of(&room, &config.disk)
+        let segment = || {
+            let is_short = core.reclaimer.is_short();
+            is_short.then(|| "there is no room for another segment of the journal".to_owned())
+        };
+        disk::shortage_of(&room, &config.disk).or_else(segment)
     };
     let Ok(shortage) = spawn_blocking(look).await else {
         return;

@@ -68,11 +68,7 @@ async fn a_disk_that_fills_up_loses_nothing_and_recovers() -> Result<()> {
         return Ok(());
     };
     let queue = disk.folder.path().join("queue");
-    // The reserve has room for what settlements need only if it is larger than a segment, the 4 MiB that are left free, and
-    // what is kept of finished mails.
-    let settings = format!(
-        "[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"16MiB\"\nsegment = \"1MiB\"\n"
-    );
+    let settings = format!("[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"8MiB\"\n");
     let mut stack = stack!().settings(&settings).prepare()?;
     // Without the MDA everything stays in the queue.
     stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;

@@ -128,6 +128,45 @@ fn without_room_for_a_segment_nothing_is_written_and_later_calls_succeed() {
 }
 
 #[test]
+fn what_may_be_refused_leaves_a_segment_to_what_may_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_bytes: 4096,
+        prepare_ahead: 1,
+        ..Options::default()
+    };
+    let entropy: Entropy = Arc::new(|bytes| bytes.fill(0x5a));
+    let (mut journal, _) = Journal::open(folder.path(), options, entropy).unwrap();
+    let large = RecordDraft::new(RecordKind(1), vec![1; 3000]);
+    journal.append_sparing(&[large.clone()]).unwrap();
+    let reclaimer = journal.reclaimer();
+    assert!(!reclaimer.is_short());
+    // In the way of the helper's file.
+    let in_the_way = folder.path().join("segments/preparing.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+
+    let refused = |outcome: Result<Vec<Location>>| {
+        assert!(
+            matches!(outcome, Err(JournalError::NoSegment(_))),
+            "{outcome:?}"
+        );
+    };
+    refused(journal.append_sparing(&[large.clone()]));
+    assert!(reclaimer.is_short());
+    journal.append_sparing(&[draft("fits")]).unwrap();
+    journal.append_group(&[large.clone()]).unwrap();
+    // There is room in the newest; but what would end this has none any more after it.
+    refused(journal.append_sparing(&[draft("would fit")]));
+    reclaimer.reclaim_oldest().unwrap().unwrap();
+    journal.append_sparing(&[draft("fits again")]).unwrap();
+    assert!(reclaimer.is_short(), "there is none but the spare one");
+
+    fs::remove_dir(&in_the_way).unwrap();
+    journal.append_sparing(&[large]).unwrap();
+    assert!(!reclaimer.is_short());
+}
+
+#[test]
 fn the_last_of_the_room_is_left_to_others() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).append_group(&[draft("kept")]).unwrap();

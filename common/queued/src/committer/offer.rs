@@ -45,6 +45,10 @@ pub(super) trait Offered: Send + std::fmt::Debug {
     fn is_new_mail(&self) -> bool {
         self.kind() == Kind::NewMail
     }
+    /// Whether it may be refused where there is no room, and leaves the last of it to what may not.
+    fn gives_way(&self) -> bool {
+        matches!(self.kind(), Kind::NewMail | Kind::Copy)
+    }
     /// Whether nobody minds if it is durable a moment later.
     fn is_patient(&self) -> bool {
         self.kind() == Kind::Settlement
@@ -56,6 +60,8 @@ pub(super) trait Offered: Send + std::fmt::Debug {
 pub(super) enum Kind {
     NewMail,
     Settlement,
+    /// Of what is in the journal already.
+    Copy,
     Other,
 }
 
@@ -64,7 +70,7 @@ impl Kind {
         match self {
             Self::NewMail => labels::Offer::Mail,
             Self::Settlement => labels::Offer::Settlement,
-            Self::Other => labels::Offer::Other,
+            Self::Copy | Self::Other => labels::Offer::Other,
         }
     }
 }

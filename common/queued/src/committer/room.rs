@@ -25,15 +25,19 @@ impl Run {
                     if !std::mem::replace(&mut told, true) {
                         error!(event = "disk_full", error = %source, "no room for a new segment");
                     }
-                    ready = self.refuse(ready, |offer| offer.is_new_mail());
+                    let asked = ready.len();
+                    ready = self.refuse(ready, |offer| offer.gives_way());
                     if self.hurry.load(Ordering::Relaxed) {
                         ready = self.refuse(ready, |_| true);
                     }
                     if ready.is_empty() {
                         return Ok(());
                     }
-                    // What is left ends work that was done. It must not be lost, and it was promised room.
-                    self.wait_for_room()?;
+                    // What is left ends work that was done. It must not be lost, and it was promised room: it is there
+                    // already, unless something else has taken that, too.
+                    if ready.len() == asked {
+                        self.wait_for_room()?;
+                    }
                 }
                 Err(failed) => {
                     let failed = disk(failed);

@@ -332,7 +332,10 @@ impl Run {
         let records = ready.iter().flat_map(|(_, prepared)| prepared.records());
         let drafts: Vec<&RecordDraft> = records.chain(&hints).collect();
         let began = Instant::now();
-        let appended = self.journal.append_group(&drafts)?;
+        let appended = match ready.iter().any(|(offer, _)| offer.is_new_mail()) {
+            true => self.journal.append_sparing(&drafts)?,
+            false => self.journal.append_group(&drafts)?,
+        };
         self.counts.time.took(began.elapsed());
         self.counts
             .size

@@ -56,7 +56,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Gives up the oldest segment if the journal is too long; tells whether it did.
+    /// Gives up the oldest segment if the journal is too long, or finds no room for another; tells whether it did.
     async fn reclaim(&mut self) -> Result<bool, CommitError> {
         let segments = self.core.segments();
         let length = self.core.room_taken(&segments);
@@ -70,7 +70,8 @@ impl Upkeep {
             .rest
             .as_ref()
             .is_some_and(|rest| rest.lasts(length, jobs));
-        if length <= target || rests || !may_go {
+        let is_due = length > target || self.core.reclaimer.is_short();
+        if !is_due || rests || !may_go {
             return Ok(false);
         }
         let begun = Instant::now();
@@ -140,7 +141,11 @@ async fn keep(core: &Arc<Core>, segment: SegmentInfo) -> Result<Option<u64>, Com
         while !records.is_empty() {
             let round = std::mem::take(&mut records);
             let prepare = move |queue: &Queue, _| keep_piece(queue, round);
-            let (octets, busy) = core.committer.commit(prepare).await?.value;
+            let (octets, busy) = match core.committer.copy(prepare).await {
+                Ok(committed) => committed.value,
+                Err(CommitError::Full) => return Ok(None),
+                Err(failed) => return Err(failed),
+            };
             kept += octets;
             records = busy;
             tries += 1;
