@@ -15,7 +15,9 @@
 //! On shutdown no more leases are taken, running handlers get the grace period, and what has not begun goes back.
 
 mod desk;
+mod handler;
 mod parties;
+mod results;
 mod slots;
 
 use std::{
@@ -24,8 +26,7 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use postroad_envelope::{Event, LeaseRef, RouteClass, StoreName};
 use tokio::{
     sync::mpsc,
@@ -34,59 +35,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::{desk::Desk, parties::Party};
+pub use self::{
+    desk::Desk,
+    handler::{Handler, Verdict},
+    parties::Party,
+};
 use self::{
     desk::{Ask, Asked, Inbox},
     parties::Done,
     slots::{NodeSlots, Slots},
 };
 use crate::{
-    FormerStream, HandBack, HeldLease, Lease, QueueError, QueueNode, QueueService, SettleResult,
-    Settlement, Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
+    FormerStream, HandBack, HeldLease, Lease, QueueError, QueueNode, QueueService, Touch,
+    WorkChannel, WorkDown, WorkHello, WorkUp,
 };
-
-/// What a worker does with a lease.
-#[async_trait]
-pub trait Handler: Send + Sync + 'static {
-    /// Carries the job out and tells the result. Must not panic; a panic leaves the lease to expire.
-    async fn handle(&self, lease: Lease) -> Verdict;
-
-    /// The same, with somebody to ask whether a site may be connected to.
-    async fn handle_at(&self, lease: Lease, _desk: Desk) -> Verdict {
-        self.handle(lease).await
-    }
-
-    /// The settlement of this lease is durable: what the worker kept for it may go.
-    async fn settled(&self, _lease: LeaseRef) {}
-
-    /// Whether it sends several leases of one mail together where it can.
-    fn joins(&self) -> bool {
-        false
-    }
-
-    /// Sorts leases of one mail by which of them go together. What is to be done for each party begins later, for all of them at once.
-    async fn part(self: Arc<Self>, leases: Vec<Lease>, desk: Desk) -> Vec<Party> {
-        let alone = leases.into_iter().map(|lease| {
-            let (handler, desk) = (Arc::clone(&self), desk.clone());
-            let name = lease.lease;
-            let work = async move { vec![(name, handler.handle_at(lease, desk).await)] };
-            Party {
-                leases: vec![name],
-                work: work.boxed(),
-            }
-        });
-        alone.collect()
-    }
-}
-
-/// The end of a lease.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Outcomes for the recipients.
-    Settle(Settlement),
-    /// Untried; the queue offers it again later.
-    HandBack(HandBack),
-}
 
 /// Who a worker is and how much it takes on.
 #[derive(Debug, Clone)]
@@ -340,26 +302,9 @@ impl Worker {
                 self.take(*lease);
                 Ok(())
             }
-            WorkDown::Settled { lease, result } => {
-                let known = self.results.remove(&lease).is_some();
-                if result == SettleResult::Durable {
-                    self.handler.settled(lease).await;
-                } else {
-                    tracing::warn!(event = "lease_expired", queue_id = %lease.job.queue_id, "the lease had ended before its result came");
-                }
-                if known {
-                    self.give_credits(up).await
-                } else {
-                    Ok(())
-                }
-            }
+            WorkDown::Settled { lease, result } => self.settled(lease, result, up).await,
             WorkDown::Revoked(leases) => {
-                for lease in leases {
-                    tracing::warn!(event = "lease_expired", queue_id = %lease.job.queue_id, "the queue took the lease back");
-                    if self.running.values().any(|running| *running == lease) {
-                        self.ended.insert(lease);
-                    }
-                }
+                self.revoked(&leases);
                 Ok(())
             }
             WorkDown::Permitted(permitted) => {
@@ -390,78 +335,6 @@ impl Worker {
                 return Ok(());
             }
             send(up, WorkUp::Events(events)).await?;
-        }
-    }
-
-    /// As many as there is room for, and the queue has not of us yet.
-    async fn give_credits(&mut self, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
-        let busy = u32::try_from(self.running.len() + self.results.len()).unwrap_or(u32::MAX);
-        let more = self
-            .slots
-            .room()
-            .saturating_sub(busy.saturating_add(self.credits));
-        if more == 0 || self.drained {
-            return Ok(());
-        }
-        self.credits += more;
-        send(up, WorkUp::Credits(more)).await
-    }
-
-    /// Renames what goes on, offers results again, and gives credits for what is free.
-    async fn resume(
-        &mut self,
-        resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
-        up: &mpsc::Sender<WorkUp>,
-    ) -> Result<(), Gone> {
-        let renamed: HashMap<_, _> = resumed
-            .into_iter()
-            .filter_map(|(old, new)| new.map(|new| (old, new)))
-            .collect();
-        self.ended.clear();
-        for name in self.running.values_mut() {
-            match renamed.get(name) {
-                Some(new) => *name = *new,
-                // It keeps its name: the queue refuses the result and may keep it as a late event.
-                None => drop(self.ended.insert(*name)),
-            }
-        }
-        let results = std::mem::take(&mut self.results);
-        for (lease, verdict) in results {
-            let lease = renamed.get(&lease).copied().unwrap_or(lease);
-            self.offer(lease, verdict, up).await?;
-        }
-        self.give_credits(up).await
-    }
-
-    async fn offer(
-        &mut self,
-        lease: LeaseRef,
-        verdict: Verdict,
-        up: &mpsc::Sender<WorkUp>,
-    ) -> Result<(), Gone> {
-        match verdict {
-            Verdict::Settle(settlement) => {
-                let settlement = Settlement {
-                    lease,
-                    ..settlement
-                };
-                self.results
-                    .insert(lease, Verdict::Settle(settlement.clone()));
-                send(up, WorkUp::Settle(settlement)).await
-            }
-            Verdict::HandBack(back) => {
-                send(up, WorkUp::HandBack(HandBack { lease, ..back })).await?;
-                self.give_credits(up).await
-            }
-        }
-    }
-
-    async fn extend(&self, up: &mpsc::Sender<WorkUp>) -> Result<(), Gone> {
-        let names = self.running.values().copied();
-        let living: Vec<_> = names.filter(|name| !self.ended.contains(name)).collect();
-        match living.is_empty() {
-            true => Ok(()),
-            false => send(up, WorkUp::Extend(living)).await,
         }
     }
 

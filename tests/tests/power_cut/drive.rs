@@ -4,109 +4,27 @@
 //! gone) by a sync of its folder. All else is pending: each change may have reached the disk or not, whatever became of the
 //! others, and of a write any sectors. A rename is one change, and durable once either folder is synced.
 
+mod changes;
+mod image;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fs::{self, File},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
+    collections::{BTreeSet, HashMap},
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
+pub use self::{changes::Fate, image::Image};
+use self::{
+    changes::{Change, Names, Node, Octets, Pending, Place, write},
+    image::collect,
+};
+
 use crate::recording::Entry;
-
-type Octets = Arc<Vec<u8>>;
-/// A folder and a name in it.
-type Place = (usize, String);
-type Names = BTreeMap<Place, Node>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Node {
-    File(usize),
-    Folder(usize),
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Write {
-        file: usize,
-        at: u64,
-        octets: Arc<[u8]>,
-    },
-    Resize {
-        file: usize,
-        size: u64,
-    },
-    Add {
-        place: Place,
-        node: Node,
-    },
-    Remove {
-        place: Place,
-        node: Node,
-    },
-    Rename {
-        from: Place,
-        to: Place,
-        node: Node,
-    },
-}
-
-impl Change {
-    fn file(&self) -> Option<usize> {
-        match self {
-            Self::Write { file, .. } | Self::Resize { file, .. } => Some(*file),
-            _ => None,
-        }
-    }
-
-    fn places(&self) -> Vec<&Place> {
-        match self {
-            Self::Write { .. } | Self::Resize { .. } => Vec::new(),
-            Self::Add { place, .. } | Self::Remove { place, .. } => vec![place],
-            Self::Rename { from, to, .. } => vec![from, to],
-        }
-    }
-
-    fn rename(&self, names: &mut Names) {
-        match self {
-            Self::Write { .. } | Self::Resize { .. } => {}
-            Self::Add { place, node } => drop(names.insert(place.clone(), *node)),
-            Self::Remove { place, node } => {
-                if names.get(place) == Some(node) {
-                    names.remove(place);
-                }
-            }
-            Self::Rename { from, to, node } => {
-                if names.get(from) == Some(node) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), *node);
-            }
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Pending {
-    stamp: u64,
-    change: Change,
-}
-
-/// What became of a change that was pending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fate {
-    Lost,
-    Kept,
-    /// Of a write only some sectors of this size were written, chosen by a seed. `sized`: the file has the new length.
-    Torn {
-        sector: usize,
-        seed: u64,
-        sized: bool,
-    },
-}
 
 /// The state after some entries.
 #[derive(Clone)]
@@ -123,12 +41,6 @@ pub struct Drive {
     stamp: u64,
     /// How many changes there were.
     changes: u64,
-}
-
-/// Files and folders to be written out.
-pub struct Image {
-    folders: Vec<PathBuf>,
-    files: Vec<(PathBuf, Octets)>,
 }
 
 const ROOT: usize = 0;
@@ -405,102 +317,5 @@ impl Drive {
             .iter()
             .find(|(_, node)| **node == Node::File(file));
         found.map_or("a file without a name", |(place, _)| &place.1)
-    }
-}
-
-fn collect(
-    names: &Names,
-    folder: usize,
-    path: &Path,
-    octets: &impl Fn(usize) -> Octets,
-    image: &mut Image,
-) {
-    let inside = names.range((folder, String::new())..(folder + 1, String::new()));
-    for ((_, name), node) in inside {
-        let path = path.join(name);
-        match node {
-            Node::File(file) => image.files.push((path, octets(*file))),
-            Node::Folder(inside) => {
-                image.folders.push(path.clone());
-                collect(names, *inside, &path, octets, image);
-            }
-        }
-    }
-}
-
-fn write(file: &mut Vec<u8>, change: &Change, fate: Fate) {
-    match change {
-        Change::Resize { size, .. } => {
-            file.resize(usize::try_from(*size).unwrap_or(usize::MAX), 0);
-        }
-        Change::Write { at, octets, .. } => {
-            let at = usize::try_from(*at).unwrap_or(usize::MAX);
-            match fate {
-                Fate::Lost => {}
-                Fate::Kept => overwrite(file, at, octets),
-                Fate::Torn {
-                    sector,
-                    seed,
-                    sized,
-                } => {
-                    tear(file, at, octets, (sector, seed));
-                    if sized && file.len() < at + octets.len() {
-                        file.resize(at + octets.len(), 0);
-                    }
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn overwrite(file: &mut Vec<u8>, at: usize, octets: &[u8]) {
-    let end = at + octets.len();
-    if file.len() < end {
-        file.resize(end, 0);
-    }
-    file[at..end].copy_from_slice(octets);
-}
-
-/// Every other seed keeps a beginning only, the others any sectors.
-fn tear(file: &mut Vec<u8>, at: usize, octets: &[u8], (sector, seed): (usize, u64)) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let sectors = (at + octets.len()).div_ceil(sector) - at / sector;
-    let kept = random.random_range(0..=sectors);
-    let (mut done, mut number) = (0, 0);
-    while done < octets.len() {
-        let end = octets.len().min(((at + done) / sector + 1) * sector - at);
-        let keeps = match seed.is_multiple_of(2) {
-            true => number < kept,
-            false => random.random_bool(0.5),
-        };
-        if keeps {
-            overwrite(file, at + done, &octets[done..end]);
-        }
-        (done, number) = (end, number + 1);
-    }
-}
-
-impl Image {
-    /// Writes it into an empty folder; what is zero stays a hole.
-    pub fn write_to(&self, folder: &Path) -> Result<()> {
-        const PAGE: usize = 4096;
-        for name in &self.folders {
-            fs::create_dir(folder.join(name))?;
-        }
-        for (name, octets) in &self.files {
-            let file = File::create(folder.join(name))?;
-            file.set_len(octets.len() as u64)?;
-            let mut begin = 0;
-            while begin < octets.len() {
-                let end = octets.len().min(begin + PAGE);
-                let page = &octets[begin..end];
-                if page != &[0; PAGE][..page.len()] {
-                    file.write_all_at(page, begin as u64)?;
-                }
-                begin = end;
-            }
-        }
-        Ok(())
     }
 }

@@ -3,13 +3,14 @@
 //! Each node is asked, and what they say is put together ([`merge`]). One that does not answer is told of on standard error, what
 //! the others say is shown all the same, and the exit status is 1: the answer is not whole.
 
+mod answers;
 mod merge;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use answers::sum_of;
 use futures::future::{BoxFuture, join_all};
-pub use merge::sum_of;
 use postroad_daemon::CommonConfig;
 use postroad_envelope::QueueId;
 use postroad_queue_client::{Changed, QueueAdmin as _, QueueError, RemoteAdmin};
