@@ -23,8 +23,10 @@ use tracing::info;
 
 use crate::{ClientFacts, Smtpd, TransactionFacts, facts::tls_facts, intake::Intake};
 
-/// Octets of content read at a time.
+/// Octets of content read at a time, where more comes than fits into the first of it: most mail is small, and a large piece of
+/// memory for each is dear: with 100 clients at work all processes together held 91 MiB, where 95 was reached before.
 const READ: usize = 64 << 10;
+const READ_FIRST: usize = 16 << 10;
 /// Octets of commands read at a time: ten thousand clients that say nothing hold no more than this each.
 const READ_COMMANDS: usize = 4 << 10;
 
@@ -36,6 +38,8 @@ pub struct Conversation<'a> {
     smtpd: &'a Smtpd,
     session: ServerSession,
     input: BytesMut,
+    /// The last read took all there was room for.
+    filled: bool,
     client: ClientFacts,
     mail: Option<Mail>,
     /// Of an exchange of GSSAPI.
@@ -123,6 +127,7 @@ impl<'a> Conversation<'a> {
             smtpd,
             session,
             input: BytesMut::new(),
+            filled: false,
             client,
             mail: None,
             context: None,
@@ -245,7 +250,10 @@ impl<'a> Conversation<'a> {
                 biased;
                 () = self.shutdown.cancelled(), if self.leave_at.is_none() => continue,
                 read = timeout_at(until, stream.read_buf(&mut room)) => match read {
-                    Ok(read) => read.map(Heard::Octets),
+                    Ok(read) => {
+                        self.filled = read.as_ref().is_ok_and(|read| *read == most);
+                        read.map(Heard::Octets)
+                    }
                     Err(_) if until < deadline => Ok(Heard::Shutdown),
                     Err(_) => Ok(Heard::TooLate),
                 },
@@ -256,8 +264,9 @@ impl<'a> Conversation<'a> {
     /// How much is read next. Between mails nothing of the room for content is kept.
     fn make_room(&mut self) -> usize {
         if self.session.awaits_content() {
-            self.input.reserve(READ);
-            return READ;
+            let most = if self.filled { READ } else { READ_FIRST };
+            self.input.reserve(most);
+            return most;
         }
         if self.input.is_empty() && self.input.capacity() > 2 * READ_COMMANDS {
             self.input = BytesMut::new();

@@ -14,51 +14,24 @@ const CHUNK: usize = 256 << 10;
 const CHUNKS: usize = 8;
 
 #[derive(Debug)]
-pub(super) struct Encoder {
-    form: Form,
-    /// None: BINARYMIME, which has no lines.
-    checker: Option<ContentChecker>,
-}
-
-#[derive(Debug)]
-enum Form {
+pub(super) enum Encoder {
     Dots(DotEncoder),
-    Chunks(BytesMut),
+    /// With no checker for BINARYMIME, which has no lines.
+    Chunks(BytesMut, Option<ContentChecker>),
 }
 
 impl Encoder {
     /// DATA.
     pub(super) fn dots() -> Self {
-        Self {
-            form: Form::Dots(DotEncoder::new()),
-            checker: Some(lines()),
-        }
+        Self::Dots(DotEncoder::new())
     }
 
     /// BDAT; `binary`: with BINARYMIME.
     pub(super) fn chunks(binary: bool) -> Self {
-        Self {
-            form: Form::Chunks(BytesMut::new()),
-            checker: (!binary).then(lines),
-        }
+        // Long lines are another's to judge.
+        let checker = (!binary).then(|| ContentChecker::new(usize::MAX));
+        Self::Chunks(BytesMut::new(), checker)
     }
-
-    fn check(&mut self, piece: &[u8]) -> Result<(), ContentFault> {
-        let checker = self.checker.as_mut();
-        checker
-            .and_then(|checker| checker.check(piece))
-            .map_or(Ok(()), Err)
-    }
-
-    fn finish(&mut self) -> Result<(), ContentFault> {
-        let checker = self.checker.as_mut();
-        checker.and_then(ContentChecker::finish).map_or(Ok(()), Err)
-    }
-}
-
-/// Long lines are another's to judge.
-fn lines() -> ContentChecker {
-    ContentChecker::new(usize::MAX)
 }
 
 impl ClientSession {
@@ -117,10 +90,12 @@ impl ClientSession {
         let Phase::Content(delivery, encoder) = &mut self.phase else {
             return Ok(());
         };
-        encoder.check(piece)?;
-        match &mut encoder.form {
-            Form::Dots(encoder) => encoder.encode(piece, &mut self.output),
-            Form::Chunks(chunk) => {
+        match encoder {
+            Encoder::Dots(encoder) => encoder.encode(piece, &mut self.output)?,
+            Encoder::Chunks(chunk, checker) => {
+                if let Some(fault) = checker.as_mut().and_then(|checker| checker.check(piece)) {
+                    return Err(fault);
+                }
                 chunk.extend_from_slice(piece);
                 if chunk.len() >= CHUNK {
                     bdat(chunk, false, &mut self.output);
@@ -134,14 +109,18 @@ impl ClientSession {
     /// Ends the content; what the host says then decides. The error is that of [`content`](Self::content).
     pub fn content_end(&mut self) -> Result<(), ContentFault> {
         if let Phase::Content(_, encoder) = &mut self.phase {
-            encoder.finish()?;
+            match encoder {
+                Encoder::Dots(encoder) => encoder.finish(&mut self.output)?,
+                Encoder::Chunks(chunk, checker) => {
+                    if let Some(fault) = checker.as_mut().and_then(ContentChecker::finish) {
+                        return Err(fault);
+                    }
+                    bdat(chunk, true, &mut self.output);
+                }
+            }
         }
         match mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Content(mut delivery, encoder) => {
-                match encoder.form {
-                    Form::Dots(mut encoder) => encoder.finish(&mut self.output),
-                    Form::Chunks(mut chunk) => bdat(&mut chunk, true, &mut self.output),
-                }
+            Phase::Content(mut delivery, _) => {
                 self.phase = if delivery.is_at_once() {
                     delivery.sent_at_once();
                     Phase::Envelope(delivery)

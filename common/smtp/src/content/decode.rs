@@ -89,7 +89,7 @@ pub struct ContentChecker {
     fault: Option<ContentFault>,
 }
 
-enum Stop {
+pub(super) enum Stop {
     /// Behind a CRLF.
     LineEnd,
     /// Before a CR that is the last octet.
@@ -109,17 +109,8 @@ impl ContentChecker {
     }
 
     /// Looks at the next chunk, and says the first fault seen so far.
-    pub fn check(&mut self, mut chunk: &[u8]) -> Option<ContentFault> {
-        if self.pending_cr && !chunk.is_empty() {
-            self.pending_cr = false;
-            match chunk.strip_prefix(b"\n") {
-                Some(rest) => {
-                    self.line_length = 0;
-                    chunk = rest;
-                }
-                None => self.found(ContentFault::BareCr),
-            }
-        }
+    pub fn check(&mut self, chunk: &[u8]) -> Option<ContentFault> {
+        let mut chunk = self.end_pending_line(chunk);
         loop {
             let (length, stop) = self.line(chunk);
             chunk = chunk.get(length..).unwrap_or_default();
@@ -127,11 +118,34 @@ impl ContentChecker {
                 Stop::LineEnd => {}
                 Stop::InputEnd => return self.fault,
                 Stop::PendingCr => {
-                    self.pending_cr = true;
+                    self.wait_for_line_feed();
                     return self.fault;
                 }
             }
         }
+    }
+
+    /// The first fault seen so far.
+    pub(super) fn fault(&self) -> Option<ContentFault> {
+        self.fault
+    }
+
+    /// The next chunk is to begin with the LF of a CR before it.
+    pub(super) fn wait_for_line_feed(&mut self) {
+        self.pending_cr = true;
+    }
+
+    /// Takes that LF off the chunk.
+    pub(super) fn end_pending_line<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+        if chunk.is_empty() || !std::mem::take(&mut self.pending_cr) {
+            return chunk;
+        }
+        if let Some(rest) = chunk.strip_prefix(b"\n") {
+            self.line_length = 0;
+            return rest;
+        }
+        self.found(ContentFault::BareCr);
+        chunk
     }
 
     /// At the end of the content: a CR that waits for its LF is bare.
@@ -143,7 +157,7 @@ impl ContentChecker {
     }
 
     /// Goes to the end of the line, noting faults on the way; one search per line of good content.
-    fn line(&mut self, input: &[u8]) -> (usize, Stop) {
+    pub(super) fn line(&mut self, input: &[u8]) -> (usize, Stop) {
         let mut at = 0;
         let stop = loop {
             let rest = input.get(at..).unwrap_or_default();

@@ -1,22 +1,23 @@
 use bytes::BytesMut;
-use memchr::memchr2;
+
+use super::{ContentChecker, ContentFault, decode::Stop};
 
 /// Adds dot-stuffing (RFC 5321 §4.5.2) to a stream, and the final dot.
 ///
-/// What leaves is canonical whatever comes in: a bare LF becomes CRLF and a bare CR a blank
-/// (RFC 5321 §2.3.8), so that no mail can be smuggled through us, should whoever calls not have looked for them before; the last line
-/// gets its CRLF if it has none.
+/// What leaves is canonical, so that no mail can be smuggled through us: content that has a bare CR or LF or a NUL
+/// (RFC 5321 §2.3.8) is a fault, after which it never ends. The last line gets its CRLF if it has none.
 #[derive(Debug)]
 pub struct DotEncoder {
     at_line_start: bool,
-    pending_cr: bool,
+    /// Lines of any length: they are another's to judge.
+    checker: ContentChecker,
 }
 
 impl Default for DotEncoder {
     fn default() -> Self {
         Self {
             at_line_start: true,
-            pending_cr: false,
+            checker: ContentChecker::new(usize::MAX),
         }
     }
 }
@@ -27,83 +28,61 @@ impl DotEncoder {
         Self::default()
     }
 
-    /// Appends the encoded form of the next chunk to `out`.
-    pub fn encode(&mut self, mut chunk: &[u8], out: &mut BytesMut) {
+    /// Appends the encoded form of the next chunk to `out`; nothing of it if it has a fault.
+    pub fn encode(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<(), ContentFault> {
+        let before = out.len();
         out.reserve(chunk.len() + chunk.len() / 64 + 4);
-        while !chunk.is_empty() {
-            if std::mem::take(&mut self.pending_cr) {
-                match chunk.strip_prefix(b"\n") {
-                    Some(rest) => {
-                        chunk = rest;
-                        self.end_line(out);
-                    }
-                    None => self.blank(out),
-                }
-                continue;
+        let rest = self.end_pending_line(chunk, out);
+        self.encode_lines(rest, out);
+        match self.checker.fault() {
+            Some(fault) => {
+                out.truncate(before);
+                Err(fault)
             }
-            if self.at_line_start && chunk.starts_with(b".") {
-                out.extend_from_slice(b".");
-            }
-            chunk = self.run(chunk, out);
+            None => Ok(()),
         }
     }
 
-    /// Ends the content: CRLF if the last line has none, then the dot.
-    pub fn finish(&mut self, out: &mut BytesMut) {
-        if std::mem::take(&mut self.pending_cr) {
-            self.blank(out);
+    /// Ends the content: CRLF if the last line has none, then the dot. With a fault there is no end.
+    pub fn finish(&mut self, out: &mut BytesMut) -> Result<(), ContentFault> {
+        if let Some(fault) = self.checker.finish() {
+            return Err(fault);
         }
         if !self.at_line_start {
-            self.end_line(out);
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b".\r\n");
+        Ok(())
     }
 
-    /// Copies whole good lines at once, up to what needs a change; gives what is left.
-    fn run<'a>(&mut self, chunk: &'a [u8], out: &mut BytesMut) -> &'a [u8] {
-        let mut end = 0;
-        loop {
-            let rest = chunk.get(end..).unwrap_or_default();
-            let Some(at) = memchr2(b'\r', b'\n', rest) else {
-                self.at_line_start = rest.is_empty() && (end > 0 || self.at_line_start);
-                out.extend_from_slice(chunk);
-                return &[];
-            };
-            end += at;
-            let tail = chunk.get(end..).unwrap_or_default();
-            if tail.starts_with(b"\r\n") && tail.get(2) != Some(&b'.') {
-                end += 2;
-                continue;
-            }
-            let (good, tail) = chunk.split_at(end);
-            out.extend_from_slice(good);
-            self.at_line_start = at == 0 && (end > 0 || self.at_line_start);
-            return self.special(tail, out);
+    /// The other half of a CRLF that was cut in two; gives what is left.
+    fn end_pending_line<'a>(&mut self, chunk: &'a [u8], out: &mut BytesMut) -> &'a [u8] {
+        let rest = self.checker.end_pending_line(chunk);
+        if rest.len() < chunk.len() {
+            out.extend_from_slice(b"\r\n");
+            self.at_line_start = true;
         }
+        rest
     }
 
-    /// At a CR or LF that is not simply copied.
-    fn special<'a>(&mut self, tail: &'a [u8], out: &mut BytesMut) -> &'a [u8] {
-        match tail {
-            [b'\r', b'\n', rest @ ..] | [b'\n', rest @ ..] => {
-                self.end_line(out);
-                rest
+    /// Copies whole lines at once, up to one that starts with a dot, or a CR that may be half a CRLF.
+    fn encode_lines(&mut self, chunk: &[u8], out: &mut BytesMut) {
+        let (mut copied, mut at) = (0, 0);
+        while at < chunk.len() {
+            let rest = chunk.get(at..).unwrap_or_default();
+            if self.at_line_start && rest.starts_with(b".") {
+                out.extend_from_slice(chunk.get(copied..at).unwrap_or_default());
+                out.extend_from_slice(b".");
+                copied = at;
             }
-            [b'\r', rest @ ..] => {
-                self.pending_cr = true;
-                rest
+            let (length, stop) = self.checker.line(rest);
+            at += length;
+            self.at_line_start = matches!(stop, Stop::LineEnd);
+            if matches!(stop, Stop::PendingCr) {
+                self.checker.wait_for_line_feed();
+                break;
             }
-            other => other,
         }
-    }
-
-    fn end_line(&mut self, out: &mut BytesMut) {
-        out.extend_from_slice(b"\r\n");
-        self.at_line_start = true;
-    }
-
-    fn blank(&mut self, out: &mut BytesMut) {
-        out.extend_from_slice(b" ");
-        self.at_line_start = false;
+        out.extend_from_slice(chunk.get(copied..at).unwrap_or_default());
     }
 }

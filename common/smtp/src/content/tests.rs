@@ -24,13 +24,13 @@ fn decode(wire: &[u8], step: usize) -> (Vec<u8>, Option<ContentFault>, Option<Ve
     (content, decoder.fault(), None)
 }
 
-fn encode(content: &[u8], step: usize) -> Vec<u8> {
+/// What leaves before a fault, and the fault.
+fn encode(content: &[u8], step: usize) -> (Vec<u8>, Result<(), ContentFault>) {
     let (mut encoder, mut out) = (DotEncoder::new(), BytesMut::new());
-    for chunk in content.chunks(step) {
-        encoder.encode(chunk, &mut out);
-    }
-    encoder.finish(&mut out);
-    out.to_vec()
+    let mut chunks = content.chunks(step);
+    let encoded = chunks.try_for_each(|chunk| encoder.encode(chunk, &mut out));
+    let ended = encoded.and_then(|()| encoder.finish(&mut out));
+    (out.to_vec(), ended)
 }
 
 #[test]
@@ -96,18 +96,39 @@ fn chunks_are_checked_across_their_borders() {
 
 #[test]
 fn what_leaves_is_canonical() {
-    assert_eq!(encode(b"", 1), b".\r\n");
-    assert_eq!(encode(b".", 1), b"..\r\n.\r\n");
+    let leaves = |content: &[u8], step| {
+        let (wire, ended) = encode(content, step);
+        assert_eq!(ended, Ok(()), "{content:?} in steps of {step}");
+        String::from_utf8(wire).unwrap()
+    };
+    assert_eq!(leaves(b"", 1), ".\r\n");
+    assert_eq!(leaves(b".", 1), "..\r\n.\r\n");
     for step in 1..=20 {
         assert_eq!(
-            encode(b"a\n.\nb\r.\rc\r\n.d\r", step),
-            b"a\r\n..\r\nb . c\r\n..d \r\n.\r\n"
+            leaves(b"a\r\n.\r\nb.\r\n..\r\n.d", step),
+            "a\r\n..\r\nb.\r\n...\r\n..d\r\n.\r\n"
         );
-        assert_eq!(
-            encode(b"\r\n\r\n.x\r\n", step),
-            b"\r\n\r\n..x\r\n.\r\n",
-            "{step}"
-        );
+        assert_eq!(leaves(b"\r\n\r\n.x\r\n", step), "\r\n\r\n..x\r\n.\r\n");
+    }
+}
+
+#[test]
+fn content_with_a_fault_never_ends() {
+    let cases: [(&[u8], ContentFault); 7] = [
+        (b"a\n.\r\n", ContentFault::BareLf),
+        (b"a\r\n.\n", ContentFault::BareLf),
+        (b"\n", ContentFault::BareLf),
+        (b"a\r.\r\n", ContentFault::BareCr),
+        (b"a\r\r\n", ContentFault::BareCr),
+        (b"a\r", ContentFault::BareCr),
+        (b"a\0\r\n", ContentFault::Nul),
+    ];
+    for (content, fault) in cases {
+        for step in 1..=content.len() {
+            let (wire, ended) = encode(content, step);
+            assert_eq!(ended, Err(fault), "{content:?} in steps of {step}");
+            assert!(!wire.ends_with(b"\r") && !wire.ends_with(b".\r\n"));
+        }
     }
 }
 
@@ -117,7 +138,8 @@ proptest! {
         lines in proptest::collection::vec("[.a ]{0,6}", 0..12), encode_step in 1..9_usize, step in 1..9_usize,
     ) {
         let content: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-        let wire = encode(content.as_bytes(), encode_step);
+        let (wire, ended) = encode(content.as_bytes(), encode_step);
+        prop_assert_eq!(ended, Ok(()));
         let (decoded, fault, rest) = decode(&wire, step);
         prop_assert_eq!(String::from_utf8(decoded).unwrap(), content);
         prop_assert_eq!((fault, rest), (None, Some(vec![])));
@@ -127,8 +149,9 @@ proptest! {
     fn no_octets_can_smuggle_an_end(
         content in proptest::collection::vec(proptest::sample::select(b".\r\nx".as_slice()), 0..40), step in 1..9_usize,
     ) {
-        let wire = encode(&content, step);
+        let (wire, ended) = encode(&content, step);
         let (_, fault, rest) = decode(&wire, 3);
-        prop_assert_eq!((fault, rest), (None, Some(vec![])));
+        let has_end = ended.is_ok().then(Vec::new);
+        prop_assert_eq!((fault, rest), (None, has_end));
     }
 }
