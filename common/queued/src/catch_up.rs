@@ -219,12 +219,13 @@ fn bring_up(start: Start) -> Result<Option<CatchUp>, ServeError> {
 /// Waits for room where there is none: ending would only bring the next start to the same place, and until then nobody
 /// would be there to say why no mail is taken. None: the queue is stopping.
 fn open_index(front: &Front, options: &Options) -> Result<Option<(Queue, OpenReport)>, QueueError> {
+    let mut told = false;
     loop {
         damage::put_suspect_aside(&front.folder);
         let opened = Queue::open(&front.folder, options.clone(), clock::now());
         match opened {
             Err(full) if full.refusal() == Some(io::ErrorKind::StorageFull) => {
-                if !room_comes(front, &full) {
+                if !room_comes(front, &full, &mut told) {
                     return Ok(None);
                 }
             }
@@ -233,12 +234,13 @@ fn open_index(front: &Front, options: &Options) -> Result<Option<(Queue, OpenRep
     }
 }
 
-/// Blocks until there is more room than now, or a minute has passed; false: the queue is stopping.
-fn room_comes(front: &Front, full: &QueueError) -> bool {
+/// Blocks until there is more room than now, or a minute has passed; false: the queue is stopping. A person is told once.
+fn room_comes(front: &Front, full: &QueueError, told: &mut bool) -> bool {
     let free = || disk::room(&front.folder, &front.config().disk).map_or(0, |room| room.free);
     let enough = free().saturating_add(MORE_ROOM);
     let until = Instant::now() + LONGEST_WAIT;
-    if front.standing.send_replace(Standing::NoRoom) != Standing::NoRoom {
+    front.standing.send_replace(Standing::NoRoom);
+    if !std::mem::replace(told, true) {
         let path = front.folder.display();
         error!(
             event = "disk_full", path = %path, error = full as &dyn std::error::Error,

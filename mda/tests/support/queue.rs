@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct FakeQueue {
     pub events: Arc<Mutex<Vec<Event>>>,
     /// What every read waits for, if anything: that this becomes true.
     pub read_gate: Mutex<Option<watch::Receiver<bool>>>,
+    /// The next stream breaks when the first events have come, and what follows them has not.
+    pub cut_behind_events: AtomicBool,
     sessions: Mutex<Option<mpsc::Sender<Session>>>,
 }
 
@@ -100,7 +103,9 @@ impl QueueService for FakeQueue {
 
     async fn work(&self, _: WorkHello) -> Result<WorkChannel, QueueError> {
         self.here()?;
-        let (up, mut from_worker) = mpsc::channel(64);
+        let cut = self.cut_behind_events.swap(false, Ordering::Relaxed);
+        // With room for one message the next one is still with the worker when the stream breaks.
+        let (up, mut from_worker) = mpsc::channel(if cut { 1 } else { 64 });
         let (to_session, ups) = mpsc::channel(64);
         let (down, downs) = mpsc::channel(64);
         let left = CancellationToken::new();
@@ -111,6 +116,10 @@ impl QueueService for FakeQueue {
                     WorkUp::Drained => leaves.cancel(),
                     WorkUp::Events(told) => events.lock().unwrap().extend(told.iter().cloned()),
                     _ => {}
+                }
+                if cut && matches!(message, WorkUp::Events(_)) {
+                    leaves.cancel();
+                    break;
                 }
                 // A test need not listen to the end.
                 let _ = to_session.send(message).await;

@@ -21,6 +21,7 @@ async fn of_an_account_of_another_store_nothing_is_filed_and_its_mail_goes_back(
     let both = envelope(&["bob@example.org", "moved@example.org"]);
     agent.session.lease(&both, Some(Bytes::new())).await;
     let settlement = agent.session.settlement().await;
+    agent.session.keep(&settlement).await;
     assert_eq!(settlement.elsewhere, [RecipientIndex(1)]);
     let indices = settlement.outcomes.iter().map(|(index, _)| *index);
     assert_eq!(indices.collect::<Vec<_>>(), [RecipientIndex(0)]);
@@ -50,6 +51,7 @@ async fn what_was_filed_before_its_account_moved_is_settled_and_not_given_away()
         .insert(mail.queue_id, Bytes::new());
     agent.session.lease(&mail, Some(Bytes::new())).await;
     let settlement = agent.session.settlement().await;
+    agent.session.keep(&settlement).await;
     assert!(settlement.elsewhere.is_empty());
     assert!(
         matches!(settlement.outcomes[..], [(_, Outcome::Delivered(_))]),
