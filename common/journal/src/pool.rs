@@ -43,7 +43,7 @@ struct State {
     wanted: usize,
     preparing: bool,
     failed: Option<io::Error>,
-    /// Someone could not have what was asked for, and there is still no more than the spare one.
+    /// Someone could not have what was asked for, and there has been none more since.
     short: bool,
     stop: bool,
     /// Segments that are given up go, instead of being prepared again.
@@ -162,7 +162,7 @@ impl Pool {
 impl State {
     fn put(&mut self, ready: PathBuf) {
         self.ready.push_back(ready);
-        self.short &= self.ready.len() <= SPARE;
+        self.short = false;
     }
 }
 

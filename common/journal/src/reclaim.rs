@@ -11,9 +11,9 @@ pub struct Reclaimer {
 }
 
 impl Reclaimer {
-    /// Whether a segment was asked for that could not be had, and there is none yet but the spare one of
-    /// [`Journal::append_sparing`](crate::Journal::append_sparing), or not even that: to give up the oldest helps. Asking lets
-    /// the disk be tried again.
+    /// Whether a segment was asked for that could not be had, or had to be left to others
+    /// ([`Journal::append_sparing`](crate::Journal::append_sparing)), and there has been none more since: to give up the oldest
+    /// helps. Asking lets the disk be tried again.
     pub fn is_short(&self) -> bool {
         self.shelf.is_short()
     }

@@ -63,12 +63,22 @@ async fn new_mail_waits_and_old_mail_leaves() -> Result<()> {
 /// A disk that really fills up. Needs the right to mount one; elsewhere the test above has to do.
 #[tokio::test]
 async fn a_disk_that_fills_up_loses_nothing_and_recovers() -> Result<()> {
+    fills_up_and_recovers("reserve = \"8MiB\"").await
+}
+
+/// There is never a third one, so what ends mail must come to the second, and the first must go for more mail to come.
+#[tokio::test]
+async fn a_disk_with_room_for_two_segments_loses_nothing_and_recovers() -> Result<()> {
+    fills_up_and_recovers("reserve = \"1MiB\"\nsegment = \"24MiB\"").await
+}
+
+async fn fills_up_and_recovers(settings: &str) -> Result<()> {
     let Some(disk) = SmallDisk::mount()? else {
         println!("NOT RUN: no right to mount a tmpfs");
         return Ok(());
     };
     let queue = disk.folder.path().join("queue");
-    let settings = format!("[queued]\nfolder = {queue:?}\n[queued.disk]\nreserve = \"8MiB\"\n");
+    let settings = format!("[queued]\nfolder = {queue:?}\n[queued.disk]\n{settings}\n");
     let mut stack = stack!().settings(&settings).prepare()?;
     // Without the MDA everything stays in the queue.
     stack.bring_up(&[Agent::Queued, Agent::Msa]).await?;

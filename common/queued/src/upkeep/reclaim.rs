@@ -13,7 +13,12 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{Instrument as _, debug, debug_span, error};
 
 use super::{Upkeep, join};
-use crate::{clock, committer::CommitError, core::Core, store::damage};
+use crate::{
+    clock,
+    committer::{Clean, CommitError},
+    core::Core,
+    store::damage,
+};
 
 /// Most that one round copies forward: other mail waits for so much at most. A record takes some 0.1 ms of that round.
 const KEEP_OCTETS: usize = 128 << 10;
@@ -63,15 +68,24 @@ impl Upkeep {
         let Some(oldest) = segments.first().copied() else {
             return Ok(false);
         };
-        let may_go = segments.len() > 2 && oldest.sealed && oldest.last_lsn < self.checkpoint;
+        let is_short = self.core.reclaimer.is_short();
+        let least = if is_short { 1 } else { 2 };
+        let may_go = segments.len() > least && oldest.sealed && oldest.last_lsn < self.checkpoint;
         let target = self.core.config().disk.journal_target.as_u64();
         let jobs = self.core.queue.living_jobs();
         let rests = self
             .rest
             .as_ref()
             .is_some_and(|rest| rest.lasts(length, jobs));
-        let is_due = length > target || self.core.reclaimer.is_short();
-        if !is_due || rests || !may_go {
+        if !(length > target || is_short) || rests {
+            return Ok(false);
+        }
+        if is_short && segments.len() == 1 {
+            // The disk has room for two: what ended in this one can go only from behind another.
+            self.core.committer.clean(Clean::Seal).await?;
+            return Ok(false);
+        }
+        if !may_go {
             return Ok(false);
         }
         let begun = Instant::now();

@@ -116,6 +116,55 @@ async fn ten_thousand_mails_leave_no_room_taken_and_old_mail_stays() {
     stack.stop().await;
 }
 
+/// The journal is far shorter than its target, and there is no other room: what mail that ended leaves is all there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_for_a_segment_mail_that_ends_makes_room_for_more() {
+    let mut config = config();
+    config.disk.segment = ByteSize::kib(64);
+    let stack = Stack::with(config).await;
+    let new_mail =
+        async || submit(&stack.queue, &mail("", &["bob@local.test"]), &[b'x'; 4_000]).await;
+    new_mail().await.unwrap();
+    let in_the_way = segments(&stack).join("preparing.tmp");
+    let blocked = async {
+        while std::fs::create_dir(&in_the_way).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, blocked).await.unwrap();
+    let mut accepted = 1;
+    while new_mail().await.is_ok() {
+        accepted += 1;
+        assert!(accepted < 100, "no segment was left for anything else");
+    }
+    // From the next look at the disk on a client hears so before it sends a mail, and why.
+    let closed = async {
+        loop {
+            match stack.queue.submit(mail("", &["bob@local.test"])).await {
+                Err(QueueError::Full(why)) => break why,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let why = timeout(PATIENCE, closed).await.unwrap();
+    assert!(why.contains("no room for another segment"), "{why}");
+
+    let mut worker = Worker::connect(&stack.queue, LOCAL).await;
+    for _ in 0..accepted {
+        let lease = worker.lease().await;
+        let settled = worker.settle(&lease, &delivered()).await;
+        assert_eq!(settled, SettleResult::Durable);
+    }
+    let again = async {
+        while new_mail().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("mail is taken again");
+    std::fs::remove_dir(in_the_way).unwrap();
+    stack.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_write_ends_the_queue_and_loses_nothing_acknowledged() {
     let mut config = config();
