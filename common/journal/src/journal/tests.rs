@@ -138,7 +138,9 @@ fn what_may_be_refused_leaves_a_segment_to_what_may_not() {
     let entropy: Entropy = Arc::new(|bytes| bytes.fill(0x5a));
     let (mut journal, _) = Journal::open(folder.path(), options, entropy).unwrap();
     let large = RecordDraft::new(RecordKind(1), vec![1; 3000]);
-    journal.append_sparing(&[large.clone()]).unwrap();
+    journal
+        .append_sparing(std::slice::from_ref(&large))
+        .unwrap();
     let reclaimer = journal.reclaimer();
     assert!(!reclaimer.is_short());
     // In the way of the helper's file.
@@ -151,23 +153,25 @@ fn what_may_be_refused_leaves_a_segment_to_what_may_not() {
             "{outcome:?}"
         );
     };
-    refused(journal.append_sparing(&[large.clone()]));
+    refused(journal.append_sparing(std::slice::from_ref(&large)));
     assert!(reclaimer.is_short());
     journal.append_sparing(&[draft("fits")]).unwrap();
-    journal.append_group(&[large.clone()]).unwrap();
+    journal.append_group(std::slice::from_ref(&large)).unwrap();
     // There is room in the newest; but what would end this has none any more after it.
     refused(journal.append_sparing(&[draft("would fit")]));
     assert!(reclaimer.is_short());
     reclaimer.reclaim_oldest().unwrap().unwrap();
     assert!(!reclaimer.is_short());
     journal.append_sparing(&[draft("fits again")]).unwrap();
-    refused(journal.append_sparing(&[large.clone()]));
+    refused(journal.append_sparing(std::slice::from_ref(&large)));
 
     fs::remove_dir(&in_the_way).unwrap();
     while reclaimer.is_short() {
         std::thread::yield_now();
     }
-    journal.append_sparing(&[large]).unwrap();
+    journal
+        .append_sparing(std::slice::from_ref(&large))
+        .unwrap();
 }
 
 #[test]
