@@ -30,6 +30,10 @@ const LONGEST_PROBE: Duration = Duration::from_secs(15 * 60);
 const NATURAL: [u32; 9] = [86_400, 3_600, 1_800, 900, 600, 300, 60, 30, 10];
 /// Faster by so much as long as little is known.
 const SEARCH: f64 = 1.3;
+/// The same where the rate was learned from fewer mails than [`FEW`]: one that was refused by chance at once seems to be next to
+/// nothing.
+const SEARCH_FAR: f64 = 2.0;
+const FEW: f64 = 10.0;
 const SEARCH_EVERY: Duration = Duration::from_secs(4);
 /// A rate that was kept up for so many seconds is known well, whatever was believed before.
 const KEPT_UP: f64 = 100.0;
@@ -54,6 +58,8 @@ pub(crate) struct Pace {
     bad: Option<f64>,
     /// The rate is known well.
     sure: bool,
+    /// It was learned from a few mails.
+    guessed: bool,
     hold: Duration,
     steps: u32,
     grow_at: Timestamp,
@@ -112,6 +118,11 @@ impl Cycle {
         }
     }
 
+    /// Before the probe, which belongs to what comes next.
+    fn taken_before(&self) -> f64 {
+        f64::from(self.taken.saturating_sub(1)).max(1.0)
+    }
+
     /// What was sent was as much as might be, so that it tells how much that is.
     fn is_saturated(&self) -> bool {
         self.waited * 2 >= self.begun
@@ -124,11 +135,20 @@ struct Measured {
     taken: f64,
     /// In seconds.
     time: f64,
+    /// Mails a second, as far as that can be told from these.
+    rate: f64,
     /// It is one that people set limits by.
     is_natural: bool,
     is_saturated: bool,
     /// It was closed for long.
     is_window: bool,
+}
+
+impl Measured {
+    /// So few mails may have been refused by chance.
+    fn is_guess(&self) -> bool {
+        self.taken < FEW
+    }
 }
 
 /// Whether a mail may begin.
@@ -149,6 +169,7 @@ impl Pace {
             window: Cycle::default(),
             bad: None,
             sure: false,
+            guessed: false,
             hold: FIRST_HOLD,
             steps: 0,
             grow_at: Timestamp::default(),
@@ -284,11 +305,12 @@ impl Pace {
         let (closed, was_sure) = (closed.clone(), self.sure);
         let before = closed.rate;
         let measured = self.measure(&closed, open);
-        let estimate = measured.taken / measured.time;
+        let estimate = measured.rate;
         let well_known = measured.taken >= 30.0 && measured.time >= 20.0;
         let steady = before.is_some_and(|rate| estimate >= 0.8 * rate);
         let certain = steady || measured.is_natural || measured.time >= KEPT_UP;
         self.sure = measured.is_saturated && well_known && certain;
+        self.guessed = measured.is_guess();
         let share = if self.sure { SURE } else { UNSURE };
         let rate = match (measured.is_saturated, before) {
             (true, Some(before)) => (share * estimate).min(share * before),
@@ -334,14 +356,21 @@ impl Pace {
         let mut natural = NATURAL.into_iter().map(f64::from);
         let widest = cycle.shut.map_or(high, |shut| seconds(shut, open));
         let natural = natural.find(|time| is_window && low < *time && *time <= widest);
-        Measured {
-            // The probe itself belongs to what comes next.
-            taken: f64::from(cycle.taken.saturating_sub(1)).max(1.0),
-            time: natural.unwrap_or(high).max(0.1),
+        let (taken, time) = (cycle.taken_before(), natural.unwrap_or(high).max(0.1));
+        let mut measured = Measured {
+            taken,
+            time,
+            rate: taken / time,
             is_natural: natural.is_some(),
             is_saturated: cycle.is_saturated(),
             is_window,
+        };
+        if let Some(began) = self.window.began.filter(|_| measured.is_guess()) {
+            // What went before the last refusal tells of the site as well.
+            let longer = self.window.taken_before() / seconds(began, open).max(0.1);
+            measured.rate = measured.rate.max((measured.rate * longer).sqrt());
         }
+        measured
     }
 
     fn grow(&mut self, now: Timestamp) {
@@ -365,7 +394,8 @@ impl Pace {
         let begun = f64::from(self.cycle.begun.saturating_sub(begun));
         let sent = begun / seconds(since, now).max(0.1);
         // Where connections are few it may be less than the rate allows: nobody knows how much more than that goes well.
-        let faster = (*rate * SEARCH).min(sent * SEARCH).max(*rate);
+        let search = if self.guessed { SEARCH_FAR } else { SEARCH };
+        let faster = (*rate * search).min(sent * search).max(*rate);
         *rate = match self.bad {
             Some(bad) => faster.min((*rate * bad).sqrt()),
             None => faster,
