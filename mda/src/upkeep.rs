@@ -60,7 +60,7 @@ async fn reconcile(store: &Store, queue: &dyn QueueService) {
         let Ok(queue_id) = id.queue_id().parse::<QueueId>() else {
             continue;
         };
-        match queue.read(queue_id, 0).await {
+        match queue.read_part(queue_id, 0, 1).await {
             Err(QueueError::NotFound) => gone.push(id),
             Ok(_) => {}
             // Nothing can be told now.

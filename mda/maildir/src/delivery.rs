@@ -234,7 +234,8 @@ impl Delivery {
         let mut folders = vec![inner.root.join(&mailbox.name).join("tmp")];
         folders.extend_from_slice(&mailbox.unsynced);
         inner.syncs.sync(&Wish {
-            file: Some((&self.file, path)),
+            file: &self.file,
+            path,
             folders,
             device: mailbox.is_on_one_device.then_some(meta.dev()),
         })?;
@@ -280,7 +281,7 @@ impl Written {
 }
 
 impl Recorded {
-    /// Visible to readers, and durably so.
+    /// Visible to readers.
     fn publish(self) -> Result<Delivered, MaildirError> {
         self.store.inner.finish(&self.entry)?;
         Ok(self.store.delivered(self.entry))

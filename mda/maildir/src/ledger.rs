@@ -22,9 +22,6 @@ use crate::{DeliveryId, MaildirError};
 pub use segment::Damage;
 use segment::{Record, Segment};
 
-/// So many forgotten entries are written by themselves, if no new one comes that they could be written with.
-const UNTIDY: usize = 64;
-
 /// One decided delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -206,11 +203,6 @@ impl Ledger {
         if state.living.remove(id).is_some() && !state.closed {
             state.forgotten.push(id.clone());
         }
-    }
-
-    /// Whether so many were forgotten that they are worth a write of their own.
-    pub(crate) fn is_untidy(&self) -> bool {
-        self.lock().forgotten.len() >= UNTIDY
     }
 
     /// Writes what was forgotten, unless another thread is writing, which does it too. Blocks.

@@ -6,11 +6,11 @@
 //!                          └► Begin::Write(Delivery) ─write…─► commit() ─► Delivered
 //!                                                    └ drop = nothing happened
 //! (the caller settles with the queue, durably)
-//! Store::forget(id)
+//! Store::forget(id) ─► Store::tidy(), for many: new/ is synced, and the ledger forgets
 //! ```
 //!
 //! `commit` syncs the tmp file and its folder, records the delivery in the ledger (**the one instant of
-//! commit**), renames tmp → new and syncs new. When the same id comes again, after a crash or a
+//! commit**), and renames tmp → new. Until new is synced the entry stays, and a power cut that undoes the rename is mended by it. When the same id comes again, after a crash or a
 //! lost settlement, the ledger decides: an entry whose tmp file still exists is renamed now; one whose
 //! tmp file is gone was delivered, whatever a reader did with the mail since. `README.md` has the state table.
 //!
@@ -32,6 +32,7 @@ mod lines;
 mod list;
 mod mailbox;
 mod path;
+mod settled;
 mod store;
 mod syncs;
 mod transfer;

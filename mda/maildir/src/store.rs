@@ -13,7 +13,8 @@ use crate::disk::{if_there, make_folder, make_folders, sync_folder};
 use crate::error::at;
 use crate::ledger::{Damage, Entry, Ledger};
 use crate::path::{Target, escape_host, is_our_tmp_name};
-use crate::syncs::{SyncCounts, SyncOptions, Syncs, Wish};
+use crate::settled::Settled;
+use crate::syncs::{SyncCounts, SyncOptions, Syncs};
 use crate::{DeliveryId, MaildirError};
 
 /// Older tmp files are dead, by the Maildir convention.
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     freed: Condvar,
     /// Mailboxes whose folders are there and durable.
     pub known: Mutex<HashSet<String>>,
+    pub settled: Mutex<Settled>,
     /// Held for its lock.
     _lock: File,
 }
@@ -88,7 +90,7 @@ impl Store {
                 tracing::error!(
                     event = "corruption",
                     error = ?damage,
-                    "the delivery ledger is damaged; a mail may come twice"
+                    "the delivery ledger is damaged; a mail may come twice, and after a power cut one of the last may lie in tmp/ of its mailbox, where it is removed after 36 hours"
                 );
             }
         }
@@ -101,6 +103,7 @@ impl Store {
             busy: Mutex::default(),
             freed: Condvar::new(),
             known: Mutex::default(),
+            settled: Mutex::default(),
             _lock: lock,
         });
         let living = inner.ledger.living();
@@ -117,22 +120,6 @@ impl Store {
             }
         }
         Ok((Self { inner }, recovery))
-    }
-
-    /// The queue has durably acknowledged the settlement: this id will never be leased again. Does not block; it is written
-    /// with the next delivery, or by [`tidy`](Self::tidy).
-    pub fn forget(&self, id: &DeliveryId) {
-        self.inner.ledger.forget(id);
-    }
-
-    /// Whether so many ids were forgotten since something was written that it is time to [`tidy`](Self::tidy).
-    pub fn is_untidy(&self) -> bool {
-        self.inner.ledger.is_untidy()
-    }
-
-    /// Writes which ids were forgotten, so that a crash does not bring them back. Blocks.
-    pub fn tidy(&self) {
-        self.inner.ledger.tidy();
     }
 
     /// The ids decided and not forgotten. After a start, those the queue does not know any more may be
@@ -193,14 +180,13 @@ impl Inner {
         self.attempts.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Brings a decided delivery to its end, from wherever it stopped; says whether the rename was missing.
+    /// Brings a decided delivery to its end, from wherever it stopped; says whether the rename was missing. A power cut may undo the
+    /// rename until the name in new/ is synced, which is owed before the entry may be forgotten.
     pub(crate) fn finish(&self, entry: &Entry) -> Result<bool, MaildirError> {
         let mailbox = self.root.join(&entry.mailbox);
         let tmp = mailbox.join("tmp").join(&entry.tmp_name);
         let meta = if_there(fs::symlink_metadata(&tmp)).map_err(at("look for", &tmp))?;
         let renamed = meta.is_some();
-        // new/ is on the same device as tmp/, or the rename fails.
-        let device = meta.as_ref().map(MetadataExt::dev);
         match meta {
             // Gone from tmp is delivered: a reader may have moved or removed it. No trace to look for.
             None => {}
@@ -224,18 +210,6 @@ impl Inner {
                 };
                 renamed.map_err(at("rename to", &new))?;
             }
-        }
-        // Also when nothing was renamed now: a crash may have come between rename and sync, and
-        // what is reported as delivered must survive a power cut. tmp/ need not be synced: if its name comes back alone, so
-        // does the entry or the queue's memory of the mail; if it comes back beside the one in new/, it is swept one day.
-        let synced = self.syncs.sync(&Wish {
-            file: None,
-            folders: vec![mailbox.join("new")],
-            device,
-        });
-        match synced {
-            Err(MaildirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
         }
         Ok(renamed)
     }

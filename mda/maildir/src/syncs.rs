@@ -12,7 +12,8 @@
 mod together;
 mod whole;
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,8 +62,8 @@ pub struct SyncCounts {
 /// What is to be durable.
 #[derive(Debug)]
 pub(crate) struct Wish<'a> {
-    /// A file and its name.
-    pub file: Option<(&'a File, &'a Path)>,
+    pub file: &'a File,
+    pub path: &'a Path,
     /// Folders, for the names in them.
     pub folders: Vec<PathBuf>,
     /// The device that all of it is on; none: it is on several, or nobody knows.
@@ -123,25 +124,44 @@ impl Syncs {
     }
 
     fn alone(&self, wish: &Wish<'_>) -> Result<(), MaildirError> {
-        if let Some((file, path)) = wish.file {
-            count(&self.counts.files, 1);
-            file.sync_all().map_err(at("sync", path))?;
-        }
+        count(&self.counts.files, 1);
+        wish.file.sync_all().map_err(at("sync", wish.path))?;
         for folder in &wish.folders {
-            let synced = self.folder(folder);
-            synced.map_err(|fault| at("sync folder", folder)(fault.into()))?;
+            self.folder(folder)?;
         }
         Ok(())
     }
 
+    /// The names in each of several folders, on whatever devices.
+    pub(crate) fn folders(&self, folders: &[PathBuf]) -> Vec<Result<(), MaildirError>> {
+        let whole = self.whole.as_ref().filter(|whole| whole.is_ready());
+        let is_part = |folder: &Path| {
+            let device = fs::metadata(folder).map(|meta| meta.dev());
+            whole.is_some_and(|whole| device.is_ok_and(|device| device == whole.device))
+        };
+        let parts: Vec<_> = folders.iter().map(|folder| is_part(folder)).collect();
+        let count_of_parts = parts.iter().filter(|is_part| **is_part).count();
+        let all = whole.filter(|_| count_of_parts >= self.options.from);
+        let synced = all.is_some_and(|whole| {
+            count(&self.counts.file_systems, 1);
+            whole.sync(self.options.slow, self.options.pause).is_ok()
+        });
+        let each = folders.iter().zip(parts);
+        each.map(|(folder, is_part)| match synced && is_part {
+            true => Ok(()),
+            false => self.folder(folder),
+        })
+        .collect()
+    }
+
     /// Once for all who wait for it.
-    fn folder(&self, folder: &PathBuf) -> Fate {
+    fn folder(&self, folder: &PathBuf) -> Result<(), MaildirError> {
         let sync = || {
             count(&self.counts.folders, 1);
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|error| Fault::from(&error))
         };
-        match self.folders.join(folder) {
+        let fate = match self.folders.join(folder) {
             Part::Done(fate) => fate,
             Part::Alone => sync(),
             Part::Lead(mut lead) => {
@@ -149,15 +169,14 @@ impl Syncs {
                 count(&self.counts.shared, lead.tell(fate));
                 fate
             }
-        }
+        };
+        fate.map_err(|fault| at("sync folder", folder)(fault.into()))
     }
 }
 
 impl Wish<'_> {
     fn failed(&self, fault: Fault) -> MaildirError {
-        let folder = self.folders.first().map(PathBuf::as_path);
-        let path = self.file.map(|(_, path)| path).or(folder);
-        at("sync", path.unwrap_or(Path::new("/")))(fault.into())
+        at("sync", self.path)(fault.into())
     }
 }
 

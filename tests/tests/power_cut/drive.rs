@@ -2,7 +2,8 @@
 //!
 //! Durable is what a sync has made so: the octets and the length of a file by a sync of the file, a name (new, changed or
 //! gone) by a sync of its folder. All else is pending: each change may have reached the disk or not, whatever became of the
-//! others, and of a write any sectors. A rename is one change, and durable once either folder is synced.
+//! others, and of a write any sectors. A rename is one change, and durable once either folder is synced; of several of one file none is there
+//! without those before it, as with ext4, XFS and btrfs.
 
 mod changes;
 mod image;
@@ -282,7 +283,9 @@ impl Drive {
                     .or_insert_with(|| Arc::clone(&self.files[file]));
                 write(Arc::make_mut(octets), &pending.change, *fate);
             }
-            pending.change.rename(&mut names);
+            if !pending.change.overtakes(&names) {
+                pending.change.rename(&mut names);
+            }
         }
         let mut image = Image {
             folders: Vec::new(),

@@ -90,6 +90,9 @@ pub fn begin(store: &Store, id: QueueId) -> Result<Begin> {
 fn forget_what_is_settled(store: &Store) -> Result<()> {
     for line in io::stdin().lines() {
         store.forget(&delivery_of(line?.parse()?)?);
+        if store.calls_for_tidying() {
+            store.tidy();
+        }
     }
     Ok(())
 }

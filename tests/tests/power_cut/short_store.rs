@@ -78,7 +78,7 @@ fn deliver_some(store: &Store, mount: &Path, mut random: StdRng, mails: usize) -
             give_up(store, id)?;
         }
         file(store, id)?;
-        // Only what is durable there: a file system keeps the renames of one file in their order.
+        // Whether its name is durable or not.
         if random.random_bool(0.3)
             && let Some(mail) = new_mail(mount, id)?
         {
@@ -87,6 +87,9 @@ fn deliver_some(store: &Store, mount: &Path, mut random: StdRng, mails: usize) -
         if random.random_bool(0.5) {
             tell(Word::Ended, id, 1);
             store.forget(&delivery_of(id)?);
+            if random.random_bool(0.3) {
+                store.tidy();
+            }
         }
         if random.random_bool(0.2) {
             // The queue asks again, for it did not hear the answer.

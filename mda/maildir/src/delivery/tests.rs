@@ -370,6 +370,7 @@ fn many_threads_many_mails() {
         }
     });
     assert_eq!(list(&store.maildir(&bob(None))).unwrap().len(), 64);
+    store.tidy();
     assert_eq!(store.unsettled(), []);
 }
 

@@ -31,7 +31,8 @@ fn all_at_once(folder: &TempDir, syncs: &Syncs, device: Option<u64>, below: &Pat
         let file = File::create(&path).unwrap();
         start.wait();
         syncs.sync(&Wish {
-            file: Some((&file, &path)),
+            file: &file,
+            path: &path,
             folders: vec![below.to_path_buf()],
             device,
         })

@@ -57,6 +57,16 @@ impl Change {
         }
     }
 
+    /// Whether it renames a file that an earlier rename, which was lost, would have had to bring to where this one takes it from.
+    pub fn overtakes(&self, names: &Names) -> bool {
+        match self {
+            Self::Rename { from, node, .. } => {
+                names.get(from) != Some(node) && names.values().any(|other| other == node)
+            }
+            _ => false,
+        }
+    }
+
     pub fn rename(&self, names: &mut Names) {
         match self {
             Self::Write { .. } | Self::Resize { .. } => {}
