@@ -100,6 +100,15 @@ pub async fn large_mail_is_read_as_it_was_sent(queue: &dyn QueueService) {
             "content from {offset} on differs"
         );
     }
+    for (offset, length) in [(0, 1), (65_537, 131_073), (LARGE - 5, 10), (LARGE, 1)] {
+        let stream = queue.read_part(envelope.queue_id, offset as u64, length as u64);
+        let read = collect_content(stream.await.expect("readable"), LARGE);
+        let part = offset..LARGE.min(offset + length);
+        assert!(
+            read.await.expect("whole") == content.slice(part),
+            "{length} octets from {offset} on differ"
+        );
+    }
     assert_eq!(worker.deliver(&lease).await, SettleResult::Durable);
 }
 

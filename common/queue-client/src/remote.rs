@@ -113,11 +113,21 @@ impl QueueService for RemoteQueue {
     }
 
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
-        self.content(queue_id, offset, false).await
+        self.content(queue_id, Wanted::from(offset)).await
+    }
+
+    async fn read_part(
+        &self,
+        queue_id: QueueId,
+        offset: u64,
+        length: u64,
+    ) -> Result<ContentStream, QueueError> {
+        self.content(queue_id, Wanted::part(offset, length)).await
     }
 
     async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
-        self.content(queue_id, offset, true).await
+        let wanted = Wanted::from(offset).also_retired();
+        self.content(queue_id, wanted).await
     }
 
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
@@ -147,13 +157,13 @@ impl RemoteQueue {
     async fn content(
         &self,
         queue_id: QueueId,
-        offset: u64,
-        retired: bool,
+        wanted: Wanted,
     ) -> Result<ContentStream, QueueError> {
         let request = v1::ReadRequest {
             queue_id: convert::queue_id_bytes(queue_id),
-            offset,
-            retired,
+            offset: wanted.offset,
+            length: wanted.length,
+            retired: wanted.retired,
         };
         let answer = self
             .client()
@@ -162,5 +172,37 @@ impl RemoteQueue {
             .map_err(|status| from_status(&status))?;
         let chunks = answer.into_inner().map_ok(|message| message.chunk);
         Ok(chunks.map_err(|status| from_status(&status)).boxed())
+    }
+}
+
+/// Which content is to be read.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    offset: u64,
+    /// None at all: to the end.
+    length: u64,
+    /// Also of a mail that is retired.
+    retired: bool,
+}
+
+impl Wanted {
+    fn part(offset: u64, length: u64) -> Self {
+        Self {
+            offset,
+            length,
+            retired: false,
+        }
+    }
+
+    /// To its end.
+    fn from(offset: u64) -> Self {
+        Self::part(offset, 0)
+    }
+
+    fn also_retired(self) -> Self {
+        Self {
+            retired: true,
+            ..self
+        }
     }
 }

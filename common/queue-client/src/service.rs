@@ -37,7 +37,17 @@ pub trait QueueService: Send + Sync + 'static {
     /// The content of a living mail as received, from `offset`, header edits not applied.
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError>;
 
-    /// The same, also of a retired mail whose content is kept: for operators, not for agents.
+    /// The same for one who wants `length` octets at most; more may come from a queue that does not know how to end there.
+    async fn read_part(
+        &self,
+        queue_id: QueueId,
+        offset: u64,
+        _length: u64,
+    ) -> Result<ContentStream, QueueError> {
+        self.read(queue_id, offset).await
+    }
+
+    /// All from `offset`, also of a retired mail whose content is kept: for operators, not for agents.
     async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
         self.read(queue_id, offset).await
     }

@@ -23,8 +23,8 @@ use crate::{
     words,
 };
 
-/// Larger content is read by the worker.
-const CONTENT_IN_LEASE: usize = 64 << 10;
+/// Larger content is read by the worker, which holds so much for each of its leases.
+const CONTENT_IN_LEASE: usize = 256 << 10;
 /// Leases to one worker before the next one gets its turn.
 const TURN: usize = 16;
 /// Without anything to wait for, look again.

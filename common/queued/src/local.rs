@@ -1,6 +1,6 @@
 //! The queue as its users see it, without a socket in between.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -118,9 +118,19 @@ impl QueueService for LocalQueue {
     }
 
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
+        self.read_part(queue_id, offset, u64::MAX).await
+    }
+
+    async fn read_part(
+        &self,
+        queue_id: QueueId,
+        offset: u64,
+        length: u64,
+    ) -> Result<ContentStream, QueueError> {
         let core = self.core().await?;
         let find = move || find_content(&core, queue_id)?.ok_or(QueueError::NotFound);
-        content_from(spawn_blocking(find).await, offset)
+        let part = offset..offset.saturating_add(length);
+        content_from(spawn_blocking(find).await, part)
     }
 
     async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
@@ -129,7 +139,7 @@ impl QueueService for LocalQueue {
             Some(found) => Ok(found),
             None => retired_content(&core, queue_id),
         };
-        content_from(spawn_blocking(find).await, offset)
+        content_from(spawn_blocking(find).await, offset..u64::MAX)
     }
 
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
@@ -181,17 +191,16 @@ enum Found {
 
 fn content_from(
     found: Result<Result<Found, QueueError>, JoinError>,
-    offset: u64,
+    part: Range<u64>,
 ) -> Result<ContentStream, QueueError> {
     let found = found.map_err(|_| QueueError::Unavailable("the read failed".to_owned()))??;
     Ok(match found {
         Found::Inline(bytes) => {
-            let offset = usize::try_from(offset)
-                .unwrap_or(usize::MAX)
-                .min(bytes.len());
-            stream::iter(chunks(bytes.slice(offset..)).map(Ok)).boxed()
+            let place = |at| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+            let part = place(part.start)..place(part.end);
+            stream::iter(chunks(bytes.slice(part)).map(Ok)).boxed()
         }
-        Found::File(reader) => file_chunks(Arc::new(reader), offset),
+        Found::File(reader) => file_chunks(Arc::new(reader), part),
     })
 }
 
@@ -238,12 +247,14 @@ fn chunks(bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {
         .map(move |at| bytes.slice(at..(at + CHUNK).min(bytes.len())))
 }
 
-fn file_chunks(reader: Arc<ContentReader>, offset: u64) -> ContentStream {
-    let pieces = stream::unfold(Some(offset), move |at| {
+fn file_chunks(reader: Arc<ContentReader>, part: Range<u64>) -> ContentStream {
+    let end = part.end.min(reader.content().len);
+    let pieces = stream::unfold(Some(part.start), move |at| {
         let reader = Arc::clone(&reader);
         async move {
-            let at = at.filter(|at| *at < reader.content().len)?;
-            let read = spawn_blocking(move || reader.read_range(at..at.saturating_add(READ))).await;
+            let at = at.filter(|at| *at < end)?;
+            let piece = at..at.saturating_add(READ).min(end);
+            let read = spawn_blocking(move || reader.read_range(piece)).await;
             match read {
                 Ok(Ok(bytes)) => {
                     let next = at + u64::try_from(bytes.len()).unwrap_or(u64::MAX);

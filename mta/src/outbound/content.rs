@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 /// Octets of a header that can be edited; the edge takes far less.
 const HEADER_LIMIT: usize = 4 << 20;
+/// Most headers are far smaller.
+const HEADER_PIECE: u64 = 64 << 10;
 /// Octets of a report that is rewritten for a host without 8BITMIME; ours are far smaller.
 const REPORT_LIMIT: u64 = 4 << 20;
 /// The queue is on this host or near; a piece that takes longer will not come.
@@ -56,7 +58,7 @@ impl Content {
             return Ok(Self::here(content, edits));
         }
         let queue_id = lease.envelope.queue_id;
-        let header = read_header(opened(queue, queue_id, 0).await?).await?;
+        let header = read_header(queue, queue_id).await?;
         let offset = length(&header);
         let len = lease.envelope.size.saturating_sub(offset);
         let body = Body::InQueue {
@@ -158,7 +160,13 @@ async fn opened(
     queue_id: QueueId,
     offset: u64,
 ) -> Result<ContentStream, QueueError> {
-    let read = timeout(PIECE_TIMEOUT, queue.read(queue_id, offset)).await;
+    in_time(queue.read(queue_id, offset)).await
+}
+
+async fn in_time(
+    read: impl Future<Output = Result<ContentStream, QueueError>>,
+) -> Result<ContentStream, QueueError> {
+    let read = timeout(PIECE_TIMEOUT, read).await;
     read.unwrap_or_else(|_| Err(cut_short("no answer in time")))
 }
 
@@ -188,14 +196,27 @@ fn cut_short(why: &str) -> QueueError {
     QueueError::Unavailable(why.to_owned())
 }
 
-async fn read_header(mut content: ContentStream) -> Result<Bytes, ContentError> {
-    let mut splitter = HeaderSplitter::new(HEADER_LIMIT);
-    while let Some(chunk) = next(&mut content).await {
-        if let Split::Complete { header, .. } = splitter.push(&chunk?)? {
-            return Ok(header);
+/// In pieces, so that the queue does not send what is read when a host wants it.
+async fn read_header(
+    queue: &Arc<dyn QueueService>,
+    queue_id: QueueId,
+) -> Result<Bytes, ContentError> {
+    let (mut splitter, mut offset) = (HeaderSplitter::new(HEADER_LIMIT), 0);
+    loop {
+        let piece = queue.read_part(queue_id, offset, HEADER_PIECE);
+        let mut content = in_time(piece).await?;
+        let end = offset + HEADER_PIECE;
+        while let Some(chunk) = next(&mut content).await {
+            let chunk = chunk?;
+            offset += length(&chunk);
+            if let Split::Complete { header, .. } = splitter.push(&chunk)? {
+                return Ok(header);
+            }
+        }
+        if offset < end {
+            return Ok(splitter.finish().0);
         }
     }
-    Ok(splitter.finish().0)
 }
 
 fn length(octets: &[u8]) -> u64 {

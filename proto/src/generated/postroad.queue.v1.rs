@@ -4296,7 +4296,7 @@ pub struct Lease {
     /// with the recipients of this job that are still open, and no others
     #[prost(message, optional, tag = "5")]
     pub envelope: ::core::option::Option<Envelope>,
-    /// if it is small, at most 256 KiB and usually 64 KiB; absent: use Read
+    /// if it is small, at most 256 KiB; absent: use Read
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub content: ::core::option::Option<::prost::bytes::Bytes>,
     /// leave is given to connect to this site; for another, ask with Permit
@@ -4611,10 +4611,13 @@ pub struct ReadRequest {
     /// also of a mail that is retired, if its content is kept; takes the role admin
     #[prost(bool, tag = "3")]
     pub retired: bool,
+    /// octets wanted at most; 0: all to its end
+    #[prost(uint64, tag = "4")]
+    pub length: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadResponse {
-    /// at most 64 KiB; the stream ends with the content
+    /// at most 64 KiB; the stream ends with the content, or with what was wanted of it
     #[prost(bytes = "bytes", tag = "1")]
     pub chunk: ::prost::bytes::Bytes,
 }

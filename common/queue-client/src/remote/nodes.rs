@@ -37,7 +37,7 @@ use self::{
     via::Via,
     whereabouts::Whereabouts,
 };
-use super::{RemoteQueue, presence};
+use super::{RemoteQueue, Wanted, presence};
 use crate::{
     AdmitRequest, ContentStream, QueueError, QueueNode, QueueService, Submission, Withdrawn,
     WorkChannel, WorkHello,
@@ -217,13 +217,12 @@ impl Inner {
     async fn find(
         &self,
         mail: QueueId,
-        offset: u64,
-        retired: bool,
+        wanted: Wanted,
     ) -> Result<(usize, ContentStream), QueueError> {
         let mut failure = QueueError::NotFound;
         let known = self.holder(mail);
         if let Some((at, node)) = known {
-            match node.queue.content(mail, offset, retired).await {
+            match node.queue.content(mail, wanted).await {
                 Ok(content) => return Ok((at, content)),
                 Err(QueueError::NotFound) => {}
                 Err(error) => return Err(error),
@@ -233,7 +232,7 @@ impl Inner {
             if known.is_some_and(|(known, _)| known == at) {
                 continue;
             }
-            let content = node.queue.content(mail, offset, retired);
+            let content = node.queue.content(mail, wanted);
             match timeout(NODE_PATIENCE, content).await {
                 Ok(Ok(content)) => {
                     self.whereabouts().saw(mail, at);
@@ -328,7 +327,7 @@ impl QueueService for QueueNodes {
         }
         let at = match self.inner.holder(mail) {
             Some((at, _)) => at,
-            None => self.inner.find(mail, 0, false).await?.0,
+            None => self.inner.find(mail, Wanted::part(0, 1)).await?.0,
         };
         match self.inner.nodes.get(at) {
             Some(node) => node.queue.submit(envelope).await,
@@ -347,12 +346,24 @@ impl QueueService for QueueNodes {
     }
 
     async fn read(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
-        let found = self.inner.find(queue_id, offset, false).await;
+        let found = self.inner.find(queue_id, Wanted::from(offset)).await;
+        found.map(|(_, content)| content)
+    }
+
+    async fn read_part(
+        &self,
+        queue_id: QueueId,
+        offset: u64,
+        length: u64,
+    ) -> Result<ContentStream, QueueError> {
+        let wanted = Wanted::part(offset, length);
+        let found = self.inner.find(queue_id, wanted).await;
         found.map(|(_, content)| content)
     }
 
     async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
-        let found = self.inner.find(queue_id, offset, true).await;
+        let wanted = Wanted::from(offset).also_retired();
+        let found = self.inner.find(queue_id, wanted).await;
         found.map(|(_, content)| content)
     }
 

@@ -168,6 +168,9 @@ impl<S: QueueService> Queue for AgentsRpc<S> {
         let chunks = if read.retired {
             require_role(&request, &[PeerRole::Admin])?;
             self.queue.read_any(queue_id, read.offset).await
+        } else if read.length > 0 {
+            let (offset, length) = (read.offset, read.length);
+            self.queue.read_part(queue_id, offset, length).await
         } else {
             self.queue.read(queue_id, read.offset).await
         };

@@ -54,6 +54,15 @@ impl QueueService for QueueSlot {
         self.queue()?.read(queue_id, offset).await
     }
 
+    async fn read_part(
+        &self,
+        queue_id: QueueId,
+        offset: u64,
+        length: u64,
+    ) -> Result<ContentStream, QueueError> {
+        self.queue()?.read_part(queue_id, offset, length).await
+    }
+
     async fn read_any(&self, queue_id: QueueId, offset: u64) -> Result<ContentStream, QueueError> {
         self.queue()?.read_any(queue_id, offset).await
     }

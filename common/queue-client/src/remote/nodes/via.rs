@@ -60,6 +60,15 @@ impl QueueService for Via {
         self.queue()?.read(queue_id, offset).await
     }
 
+    async fn read_part(
+        &self,
+        queue_id: QueueId,
+        offset: u64,
+        length: u64,
+    ) -> Result<ContentStream, QueueError> {
+        self.queue()?.read_part(queue_id, offset, length).await
+    }
+
     async fn record(&self, events: Vec<Event>) -> Result<(), QueueError> {
         self.queue()?.record(events).await
     }
