@@ -12,7 +12,7 @@
 //! handler: require_role(&request, &[PeerRole::Mta])?        who may call
 //! ```
 //!
-//! Both ends use streams of 1 MiB and connections of 8 MiB in flight, frames of 64 KiB and a keep-alive every 20 s.
+//! Both ends use streams of 1 MiB and connections of 8 MiB in flight, frames of 68 KiB and a keep-alive every 20 s.
 //! Shutdown stops accepting, lets calls end within the grace period, then cuts the connections.
 //!
 //! What can fail: binding (a live server on the socket, a busy port, bad certificate files), all before serving
@@ -45,7 +45,8 @@ pub use unix::UnixOptions;
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
-const MAX_FRAME: u32 = 64 << 10;
+/// A chunk of 64 KiB and what is around it, which would else be a second frame of a few octets.
+const MAX_FRAME: u32 = 68 << 10;
 const MAX_HEADERS: u32 = 16 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
