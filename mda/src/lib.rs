@@ -245,7 +245,7 @@ async fn open_store(config: &Config, host: &str) -> Result<Store, MdaError> {
     if recovery.unsettled > 0 {
         tracing::info!(
             count = recovery.unsettled,
-            "{} deliveries were decided and not settled; {} of them were finished now",
+            "{} deliveries were decided and not yet forgotten; {} of them were finished now, the queue is asked which of them it still knows",
             recovery.unsettled,
             recovery.finished
         );

@@ -56,14 +56,14 @@ fn names_of_many_mails_are_synced_at_once_before_the_ledger_forgets_them() {
     assert!(store.calls_for_tidying());
     assert!(!store.calls_for_tidying(), "one is enough");
     store.tidy();
-    let two_folders = if store.inner.syncs.device().is_some() {
+    let for_both = if store.inner.syncs.device().is_some() {
         1
     } else {
         2
     };
     assert_eq!(
         (of_names(), store.unsettled().len()),
-        (before + two_folders, 0)
+        (before + for_both, 0)
     );
     many(&store, "bob", MANY);
     assert!(store.calls_for_tidying(), "again");
