@@ -1,5 +1,7 @@
 //! The trait, and what mail means by DNS records.
 
+mod mail_hosts;
+
 use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -8,12 +10,11 @@ use async_trait::async_trait;
 use postroad_address::Domain;
 use tokio::time::timeout;
 
+pub use self::mail_hosts::MAX_MAIL_HOSTS;
 use crate::{
     AddressFamily, Answer, DnsError, HostName, MailHosts, MxHost, Record, RecordType, Tlsa,
 };
 
-/// More mail hosts than this are not looked at; nobody needs them, an attacker might.
-pub const MAX_MAIL_HOSTS: usize = 20;
 /// More addresses of one host than this are not looked at.
 pub const MAX_ADDRESSES: usize = 16;
 /// How long AAAA is waited for once A is there. RFC 8305 §3 has 50 ms, for a person who waits. Mail waits easily, and a server that
@@ -44,7 +45,7 @@ pub trait Resolver: Send + Sync {
     async fn mail_hosts(&self, domain: &Domain) -> Result<MailHosts, DnsError> {
         let domain = HostName::try_from(domain)?;
         match self.lookup(&domain, RecordType::Mx).await {
-            Ok(answer) => mail_hosts_from(domain, answer),
+            Ok(answer) => mail_hosts::sorted(domain, answer),
             // RFC 5321 §5.1: "If an empty list of MXs is returned, the address is treated as if it
             // was associated with an implicit MX RR, with a preference of 0, pointing to that host."
             Err(DnsError::NoRecords { .. }) => Ok(MailHosts {
@@ -202,53 +203,6 @@ async fn both_families(
     (timeout(RESOLUTION_DELAY, v6).await.unwrap_or_else(late), v4)
 }
 
-/// Sorts MX records into mail hosts; what cannot be a host is dropped with a note.
-fn mail_hosts_from(domain: HostName, answer: Answer<Record>) -> Result<MailHosts, DnsError> {
-    let mut published: Vec<(u16, String)> = Vec::new();
-    for record in answer.records {
-        if let Record::MailExchanger {
-            preference,
-            exchange,
-        } = record
-        {
-            published.push((preference, exchange));
-        }
-    }
-    // RFC 7505 §3: the one MX, whose target is the root. Beside MX records that name a host it means nothing.
-    if !published.is_empty() && published.iter().all(|(_, exchange)| exchange == ".") {
-        return Err(DnsError::NullMx { name: domain });
-    }
-    let mut hosts: Vec<MxHost> = Vec::new();
-    let mut dropped = Vec::new();
-    for (preference, exchange) in published {
-        match HostName::parse(&exchange) {
-            Ok(name) => hosts.push(MxHost { preference, name }),
-            Err(error) => dropped.push(format!("MX {preference} {exchange:?}: {error}")),
-        }
-    }
-    hosts.sort_by(|a, b| (a.preference, &a.name).cmp(&(b.preference, &b.name)));
-    let mut seen = std::collections::HashSet::new();
-    hosts.retain(|host| seen.insert(host.name.clone()));
-    for host in hosts.iter().skip(MAX_MAIL_HOSTS) {
-        dropped.push(format!("MX {} {}: too many", host.preference, host.name));
-    }
-    hosts.truncate(MAX_MAIL_HOSTS);
-    dropped.truncate(MAX_MAIL_HOSTS);
-    if hosts.is_empty() {
-        return Err(DnsError::Malformed {
-            name: domain,
-            kind: RecordType::Mx,
-            detail: dropped.join("; "),
-        });
-    }
-    Ok(MailHosts {
-        hosts,
-        implicit: false,
-        authenticated: answer.authenticated,
-        dropped,
-    })
-}
-
 /// Of two failures the one that decides: what may pass away outweighs what is certain.
 fn worse(first: DnsError, second: DnsError) -> DnsError {
     let weight = |error: &DnsError| match error {
@@ -326,24 +280,6 @@ mod tests {
         (1..=count)
             .map(|n| format!("{prefix}{n}").parse().unwrap())
             .collect()
-    }
-
-    fn mx(preference: u16, exchange: &str) -> Record {
-        Record::MailExchanger {
-            preference,
-            exchange: exchange.to_owned(),
-        }
-    }
-
-    fn sorted(records: Vec<Record>) -> Result<MailHosts, DnsError> {
-        mail_hosts_from(
-            name("a.test"),
-            Answer {
-                records,
-                authenticated: true,
-                ttl: None,
-            },
-        )
     }
 
     #[tokio::test]
@@ -437,82 +373,5 @@ mod tests {
             );
             assert!(!answer.authenticated, "AAAA was not vouched for");
         }
-    }
-
-    #[test]
-    fn mail_hosts_are_sorted_grouped_and_named_once() {
-        let records = vec![
-            mx(20, "b.test."),
-            mx(10, "C.test."),
-            mx(10, "a.test."),
-            mx(30, "c.test."),
-        ];
-        let hosts = sorted(records).unwrap();
-        let groups: Vec<Vec<&str>> = hosts
-            .groups()
-            .map(|g| g.iter().map(|h| h.name.as_str()).collect())
-            .collect();
-        assert_eq!(groups, [vec!["a.test", "c.test"], vec!["b.test"]]);
-        assert!(hosts.authenticated && !hosts.implicit && hosts.dropped.is_empty());
-    }
-
-    #[test]
-    fn a_target_that_is_no_host_is_dropped_with_a_note() {
-        let long = "a.".repeat(200);
-        let hosts = sorted(vec![
-            mx(1, "192.0.2.1."),
-            mx(2, "."),
-            mx(3, &long),
-            mx(4, "ok.test."),
-        ])
-        .unwrap();
-        assert_eq!(
-            hosts.hosts,
-            [MxHost {
-                preference: 4,
-                name: name("ok.test")
-            }]
-        );
-        assert_eq!(hosts.dropped.len(), 3);
-        assert_eq!(
-            hosts.dropped[0],
-            "MX 1 \"192.0.2.1.\": an IP address is not a host name"
-        );
-    }
-
-    #[test]
-    fn nothing_but_unusable_targets_is_the_domains_fault() {
-        let error = sorted(vec![mx(10, "192.0.2.1."), mx(20, "::1")]).unwrap_err();
-        assert!(matches!(&error, DnsError::Malformed { .. }), "{error}");
-        assert!(!error.is_temporary());
-    }
-
-    #[test]
-    fn rfc_7505_null_mx_stands_alone() {
-        assert_eq!(
-            sorted(vec![mx(0, ".")]),
-            Err(DnsError::NullMx {
-                name: name("a.test")
-            })
-        );
-        let null = DnsError::NullMx {
-            name: name("a.test"),
-        };
-        assert_eq!(sorted(vec![mx(10, ".")]), Err(null.clone()));
-        assert_eq!(sorted(vec![mx(0, "."), mx(5, ".")]), Err(null));
-        let beside = sorted(vec![mx(0, "."), mx(5, "m.test.")]).unwrap();
-        assert_eq!((beside.hosts.len(), beside.dropped.len()), (1, 1));
-    }
-
-    #[test]
-    fn the_number_of_mail_hosts_is_bounded() {
-        let records = (0..100)
-            .rev()
-            .map(|n| mx(n, &format!("h{n}.test.")))
-            .collect();
-        let hosts = sorted(records).unwrap();
-        assert_eq!(hosts.hosts.len(), MAX_MAIL_HOSTS);
-        assert_eq!(hosts.hosts[0].name, name("h0.test"));
-        assert_eq!(hosts.dropped.len(), MAX_MAIL_HOSTS);
     }
 }
