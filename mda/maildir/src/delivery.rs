@@ -93,7 +93,7 @@ impl Store {
         }
         let mut mailbox = self.inner.ensure(target)?;
         let (file, tmp) = match self.create_tmp(&mailbox.name, &turn.id, received_sec) {
-            Err(MaildirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.is_missing() => {
                 self.inner.unlearn(&mailbox.name);
                 mailbox = self.inner.ensure(target)?;
                 self.create_tmp(&mailbox.name, &turn.id, received_sec)?

@@ -56,6 +56,11 @@ impl MaildirError {
         !matches!(self, Self::InvalidTarget { .. })
     }
 
+    /// Whether what was to be used is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn invalid(reason: impl Into<String>) -> Self {
         Self::InvalidTarget {
             reason: reason.into(),

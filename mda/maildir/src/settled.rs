@@ -4,12 +4,11 @@
 //! and then the old ones are back: opening the store brings them to their end once more.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 
 use crate::store::Inner;
-use crate::{DeliveryId, MaildirError, Store};
+use crate::{DeliveryId, Store};
 
 /// So many are worth a sync.
 const MANY: usize = 64;
@@ -60,10 +59,6 @@ impl Inner {
         for (synced, ids) in self.syncs.folders(&folders).into_iter().zip(mails) {
             match synced {
                 Ok(()) => ids.iter().for_each(|id| self.ledger.forget(id)),
-                // Nothing in it is left to be lost.
-                Err(error) if is_gone(&error) => {
-                    ids.iter().for_each(|id| self.ledger.forget(id));
-                }
                 Err(error) => {
                     let count = ids.len();
                     tracing::warn!(%error, count, "delivered mails stay in the delivery ledger until their folder can be synced");
@@ -88,10 +83,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.tidy();
     }
-}
-
-fn is_gone(error: &MaildirError) -> bool {
-    matches!(error, MaildirError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -308,9 +307,7 @@ fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, MaildirError> {
 
 fn if_there_list(found: Result<Vec<PathBuf>, MaildirError>) -> Result<Vec<PathBuf>, MaildirError> {
     match found {
-        Err(MaildirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(Vec::new())
-        }
+        Err(error) if error.is_missing() => Ok(Vec::new()),
         other => other,
     }
 }

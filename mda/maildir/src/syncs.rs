@@ -132,7 +132,8 @@ impl Syncs {
         Ok(())
     }
 
-    /// The names in each of several folders, on whatever devices.
+    /// The names in each of several folders below the root, on whatever devices. Of one that is gone, or was moved, that is the nearest
+    /// above that is left: it was in there, and what was done in it before is durable no later than its going.
     pub(crate) fn folders(&self, folders: &[PathBuf]) -> Vec<Result<(), MaildirError>> {
         let whole = self.whole.as_ref().filter(|whole| whole.is_ready());
         let is_part = |folder: &Path| {
@@ -149,9 +150,18 @@ impl Syncs {
         let each = folders.iter().zip(parts);
         each.map(|(folder, is_part)| match synced && is_part {
             true => Ok(()),
-            false => self.folder(folder),
+            false => self.what_is_left_of(folder),
         })
         .collect()
+    }
+
+    fn what_is_left_of(&self, folder: &PathBuf) -> Result<(), MaildirError> {
+        match (self.folder(folder), folder.parent()) {
+            (Err(error), Some(above)) if error.is_missing() => {
+                self.what_is_left_of(&above.to_path_buf())
+            }
+            (synced, _) => synced,
+        }
     }
 
     /// Once for all who wait for it.

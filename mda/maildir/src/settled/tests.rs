@@ -109,6 +109,7 @@ fn a_folder_that_cannot_be_synced_keeps_its_mails_in_the_ledger() {
     symlink(&new, &new).unwrap();
     fs::remove_dir_all(ann.parent().unwrap()).unwrap();
     assert!(store.calls_for_tidying());
+    let synced = store.syncs().folders() + store.syncs().file_systems();
     store.tidy();
     assert_eq!(
         store.unsettled().len(),
@@ -116,6 +117,11 @@ fn a_folder_that_cannot_be_synced_keeps_its_mails_in_the_ledger() {
         "bob's, whose folder is a loop"
     );
     assert!(eve.is_file());
+    assert_eq!(
+        store.syncs().folders() + store.syncs().file_systems(),
+        synced + 4,
+        "eve's and bob's folder, and ann's Maildir after new/, which is gone"
+    );
     assert!(
         !store.calls_for_tidying(),
         "they are not tried all the time"
