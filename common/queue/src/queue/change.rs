@@ -143,6 +143,11 @@ impl Prepared {
         self.records.iter().map(RecordDraft::payload_len).sum()
     }
 
+    /// Records to append.
+    pub fn count(&self) -> usize {
+        self.records.len()
+    }
+
     /// Whether there is nothing to append.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()

@@ -23,6 +23,8 @@ use crate::{
 /// Most that one round copies forward: other mail waits for so much at most. A record takes some 0.1 ms of that round.
 const KEEP_OCTETS: usize = 128 << 10;
 const KEEP_RECORDS: usize = 50;
+/// Octets that a record takes beside its payload.
+const RECORD: usize = 48;
 /// Octets a second.
 const SLOW_COPY: u64 = 64 << 10;
 /// Segments given up in one turn.
@@ -85,7 +87,7 @@ impl Upkeep {
             self.core.committer.clean(Clean::Seal).await?;
             return Ok(false);
         }
-        if !may_go {
+        if !may_go || (is_short && !self.fits(oldest, &segments).await?) {
             return Ok(false);
         }
         let begun = Instant::now();
@@ -98,6 +100,21 @@ impl Upkeep {
         let mostly_living = kept > u64::from(oldest.bytes_used) / 2;
         self.rest = mostly_living.then(|| Rest::after(kept, length, jobs));
         Ok(true)
+    }
+
+    /// Whether all that still counts in the oldest segment finds room in the newest, where no other can be had. Copies that end halfway
+    /// would free nothing, and take the room that is left to what ends mails.
+    async fn fits(
+        &self,
+        oldest: SegmentInfo,
+        segments: &[SegmentInfo],
+    ) -> Result<bool, CommitError> {
+        let newest = segments.last().filter(|newest| !newest.sealed);
+        let used = newest.map_or(u64::MAX, |newest| newest.bytes_used.into());
+        let room = self.core.room_taken(&[oldest]).saturating_sub(used);
+        let core = Arc::clone(&self.core);
+        let fits = spawn_blocking(move || room_for_living(&core, oldest, room));
+        fits.await.map_err(|_| CommitError::Ended)?
     }
 
     /// Copies forward what still counts in the oldest segment and gives it up; tells how many octets were copied. None: not
@@ -211,6 +228,36 @@ fn read_pieces(
     // Nobody takes it if the round before it failed; then that is told.
     let _ = pieces.blocking_send(records);
     Ok(())
+}
+
+/// Reads until there is too much of it. Blocks.
+fn room_for_living(core: &Core, segment: SegmentInfo, room: u64) -> Result<bool, CommitError> {
+    let (mut left, mut failed) = (Some(room), None);
+    let replay = core.reader.replay_segment(segment.number, |record| {
+        let payload = Bytes::copy_from_slice(record.payload);
+        let kept = core
+            .queue
+            .prepare_keep(record.location, record.kind, &payload);
+        let octets = match kept {
+            Ok(kept) => kept.map_or(0, |kept| kept.len() + kept.count() * RECORD),
+            // It is changing; what it will be is no longer than it and its states.
+            Err(QueueError::Busy(_)) => payload.len() + 2 * RECORD,
+            Err(error) => {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+        };
+        left = left.and_then(|left| left.checked_sub(u64::try_from(octets).ok()?));
+        match left {
+            Some(_) => ControlFlow::Continue(()),
+            None => ControlFlow::Break(()),
+        }
+    });
+    if let Some(failed) = failed {
+        return Err(failed.into());
+    }
+    // A segment that cannot be read is told of where it is copied.
+    Ok(replay.is_err() || left.is_some())
 }
 
 /// Whether a record must be copied, or may have to be: what counts no more never counts again. So the committing thread is
