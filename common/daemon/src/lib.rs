@@ -29,12 +29,15 @@
 //! **HTTP.** [`HttpServer`] answers `/healthz`, `/readyz` and `/metrics` where `http.listen` of the
 //! agent's section says; what is counted is the closed list of `postroad-metrics`.
 //!
+//! **Memory.** Whatever links this crate allocates with mimalloc, and without huge pages, which it asks the kernel not to give.
+//!
 //! **What can fail.** [`DaemonError`] says whose fault it is and with it the exit status: 78 the
 //! configuration, 75 the surroundings (try again), 70 ours.
 #![forbid(unsafe_code)]
 
 pub mod events;
 
+mod allocator;
 mod common;
 mod config;
 mod daemon;

@@ -7,8 +7,8 @@ use std::{
 
 use argon2::Block;
 
-/// In blocks of 1 KiB. glibc takes what is larger than 32 MiB from the kernel and gives it back when it is freed; what is smaller stays with
-/// the arena of whatever thread came by, until each of them holds the memory of a hash or two. What is not touched takes no room.
+/// In blocks of 1 KiB. Allocators take what is larger than 32 MiB from the kernel and give it back when it is freed (glibc's at once, mimalloc a second
+/// later); glibc leaves what is smaller to the arena of whatever thread came by, until each of them holds the memory of a hash or two. What is not touched takes no room.
 const OWN_MAPPING: usize = 33 * 1024;
 
 /// Lends memory to hashes that run at one time. What one is done with serves the next; when none is at work, all of it is freed.
