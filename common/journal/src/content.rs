@@ -9,12 +9,16 @@ use crate::{
 };
 use bytes::Bytes;
 use crc32c::crc32c_append;
+use rustix::{
+    buffer::spare_capacity,
+    io::{Errno, pread},
+};
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -260,14 +264,19 @@ impl ContentReader {
     pub fn read_range(&self, range: Range<u64>) -> Result<Bytes> {
         let end = range.end.min(self.content.len);
         let len = end.saturating_sub(range.start);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        match self.file.read_exact_at(&mut bytes, range.start) {
-            Ok(()) => Ok(bytes.into()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(JournalError::DamagedContent(self.path.clone()))
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = range.start.saturating_add(bytes.len() as u64);
+            // Into memory that nobody fills with zeros first: at 5 MiB that was 2 % of all processor time.
+            match pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(JournalError::DamagedContent(self.path.clone())),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(failed("read", &self.path)(error.into())),
             }
-            Err(error) => Err(failed("read", &self.path)(error)),
         }
+        bytes.truncate(len);
+        Ok(bytes.into())
     }
 
     /// Reads all of it and compares the checksum.

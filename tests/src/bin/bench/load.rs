@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    io::Cursor,
     net::SocketAddr,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use postroad_net::{ClientTls, Stream, connect_tcp};
 use postroad_tests::PASSWORD;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -157,9 +158,11 @@ impl Mails {
         )
     }
 
-    fn content(&self, number: usize) -> String {
-        let sender = self.sender(number);
-        format!("{NUMBER}{number}\r\nFrom: <{sender}>\r\n{}.\r\n", self.rest)
+    /// The content of the mail of this number, with the final dot. What all mails share is not copied: at 5 MiB that was a fifth of the
+    /// processor time of load and sink.
+    fn content(&self, number: usize) -> impl Buf {
+        let own = format!("{NUMBER}{number}\r\nFrom: <{}>\r\n", self.sender(number));
+        Buf::chain(Cursor::new(own), self.rest.as_bytes()).chain(b".\r\n".as_slice())
     }
 }
 
@@ -267,7 +270,9 @@ impl Session {
         for code in [250, 250, 354] {
             self.expect(code).await?;
         }
-        self.say(&mails.content(number)).await?;
+        let mut content = mails.content(number);
+        self.stream.write_all_buf(&mut content).await?;
+        self.stream.flush().await?;
         let said = Instant::now();
         self.expect(250).await?;
         Ok((said.elapsed(), Instant::now()))
@@ -322,16 +327,15 @@ mod tests {
     #[test]
     fn only_whole_mails_of_the_round_have_a_number() {
         let mails = Mails::new(10, 5120, To::Worlds(2), 1);
+        let content = |number| {
+            let mut content = mails.content(number);
+            let content = content.copy_to_bytes(content.remaining());
+            String::from_utf8(content.into()).expect("text")
+        };
         let number = |content: String| mails.number(content.trim_end_matches(".\r\n").as_bytes());
-        assert_eq!(
-            number(format!("Received: x\r\n{}", mails.content(7))),
-            Some(7)
-        );
-        assert_eq!(number(mails.content(10)), None, "not of this round");
-        assert_eq!(
-            number(mails.content(7).replacen("measured", "measures", 1)),
-            None
-        );
+        assert_eq!(number(format!("Received: x\r\n{}", content(7))), Some(7));
+        assert_eq!(number(content(10)), None, "not of this round");
+        assert_eq!(number(content(7).replacen("measured", "measures", 1)), None);
         assert!(!mails.rest.contains("\r\n."));
         assert_eq!(
             mails.rest,

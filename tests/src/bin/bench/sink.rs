@@ -167,12 +167,15 @@ async fn converse(mut stream: TcpStream, state: &State) -> Result<()> {
         while let Some(end) = memchr::memchr(b'\n', &input) {
             let line = input.split_to(end + 1);
             let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+            if verb == b"RCPT" {
+                rcpt.clear();
+                rcpt.extend_from_slice(&line);
+            }
+            // Else the next content would be read into a new buffer, and that one grow from nothing.
+            drop(line);
             let reply: &[u8] = match verb.as_slice() {
                 b"EHLO" => b"250-sink.test\r\n250-8BITMIME\r\n250-SIZE 0\r\n250 PIPELINING\r\n",
-                b"RCPT" => {
-                    rcpt = line;
-                    b"250 2.1.5 go on\r\n"
-                }
+                b"RCPT" => b"250 2.1.5 go on\r\n",
                 b"DATA" => {
                     output.extend_from_slice(b"354 go on\r\n");
                     stream.write_all(&output).await?;
