@@ -15,6 +15,7 @@ use postroad_metrics::{Metrics, list};
 use rustix::fs::Mode;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit, umask};
+use rustix::thread::disable_transparent_huge_pages;
 
 use crate::common::CommonConfig;
 use crate::config::{ConfigError, ConfigFile};
@@ -30,6 +31,12 @@ pub fn raise_open_files() -> io::Result<()> {
         },
     )?;
     Ok(())
+}
+
+/// Takes memory in pages of the usual size, also where the system gives huge ones to everybody (`transparent_hugepage/enabled` is `always`): this process
+/// and what it starts held twice as much with them.
+pub fn keep_pages_small() -> io::Result<()> {
+    Ok(disable_transparent_huge_pages(true)?)
 }
 
 /// What this process creates is for its own user; sockets open themselves to their group.
@@ -213,6 +220,13 @@ mod tests {
         raise_open_files().unwrap();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
+    }
+
+    #[test]
+    fn no_huge_pages_are_taken() {
+        keep_pages_small().unwrap();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(status.contains("THP_enabled:\t0"), "{status}");
     }
 
     #[test]

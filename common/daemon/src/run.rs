@@ -150,6 +150,9 @@ where
     if let Err(error) = process::raise_open_files() {
         warn!(%error, "cannot raise the number of open files");
     }
+    if let Err(error) = process::keep_pages_small() {
+        warn!(%error, "cannot do without huge pages, which take more memory");
+    }
     let run_dir = &ready.common.run_dir;
     if let Err(error) = process::make_run_dir(run_dir) {
         warn!(path = %run_dir.display(), %error, "cannot create the folder of sockets");

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use postroad_daemon::{Daemon, Share, init_logging, keep_files_private, raise_open_files, runtime};
+use postroad_daemon::{
+    Daemon, Share, init_logging, keep_files_private, keep_pages_small, raise_open_files, runtime,
+};
 use tracing::{info, warn};
 
 use crate::all_in_one::Whole;
@@ -52,5 +54,8 @@ pub fn prepare(terminal: &mut Terminal<'_>) {
     keep_files_private();
     if let Err(error) = raise_open_files() {
         warn!(%error, "cannot raise the number of open files");
+    }
+    if let Err(error) = keep_pages_small() {
+        warn!(%error, "cannot do without huge pages, which take more memory");
     }
 }
