@@ -100,10 +100,7 @@ impl Front {
     pub fn sample(&self, swap: &str, file: &str) -> Result<String> {
         let path = Path::new(SAMPLES).join(swap).join(file);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        Ok(self
-            .words
-            .iter()
-            .fold(text, |text, (word, here)| text.replace(word, here)))
+        Ok(in_words(&text, &self.words))
     }
 
     /// Where a port of the sample is.
@@ -307,6 +304,24 @@ impl Front {
         drop(self.program.take());
         self.stack.end().await
     }
+}
+
+/// `text` with each of the words in it said as here. What was put in is not looked at again, since a port may begin like that of a sample.
+fn in_words(text: &str, words: &[(String, String)]) -> String {
+    let (mut said, mut rest) = (String::new(), text);
+    let next = |rest: &str| {
+        let found = words.iter().filter_map(|(word, here)| {
+            let at = rest.find(word.as_str())?;
+            Some((at, word.len(), here.clone()))
+        });
+        found.min_by_key(|(at, ..)| *at)
+    };
+    while let Some((at, length, here)) = next(rest) {
+        said.push_str(&rest[..at]);
+        said.push_str(&here);
+        rest = &rest[at + length..];
+    }
+    said + rest
 }
 
 /// A folder for the socket, whose group is the mail system's: files made in it get that group.
