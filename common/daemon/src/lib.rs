@@ -29,7 +29,7 @@
 //! **HTTP.** [`HttpServer`] answers `/healthz`, `/readyz` and `/metrics` where `http.listen` of the
 //! agent's section says; what is counted is the closed list of `postroad-metrics`.
 //!
-//! **Memory.** Whatever links this crate allocates with mimalloc; [`run_main`] asks the kernel for no huge pages.
+//! **Memory.** Whatever links this crate allocates with mimalloc; [`prepare_process`] switches huge pages off.
 //!
 //! **What can fail.** [`DaemonError`] says whose fault it is and with it the exit status: 78 the
 //! configuration, 75 the surroundings (try again), 70 ours.
@@ -70,9 +70,7 @@ pub use health::{
 };
 pub use http::{AgentConfig, HttpAddr, HttpConfig, HttpServer, Observed};
 pub use logging::{LOG_VARIABLE, LogControl, LogLines, init_logging};
-pub use process::{
-    keep_files_private, keep_pages_small, notify_supervisor, raise_open_files, refuse_root,
-};
+pub use process::{notify_supervisor, prepare_process, refuse_root};
 pub use reload::{Apply, Reload, ReloadPart};
 pub use run::{Start, command, counted, run_main};
 pub use runtime::{Share, Threads, runtime};

@@ -16,12 +16,24 @@ use rustix::fs::Mode;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit, umask};
 use rustix::thread::disable_transparent_huge_pages;
+use tracing::warn;
 
 use crate::common::CommonConfig;
 use crate::config::{ConfigError, ConfigFile};
 
+/// What every process asks of its system first: files of its own user, as many open ones as it may have, and small pages.
+pub fn prepare_process() {
+    keep_files_private();
+    if let Err(error) = raise_open_files() {
+        warn!(%error, "cannot raise the number of open files");
+    }
+    if let Err(error) = keep_pages_small() {
+        warn!(%error, "cannot do without huge pages, which take more memory");
+    }
+}
+
 /// Raises the number of files that can be open to what the system allows.
-pub fn raise_open_files() -> io::Result<()> {
+fn raise_open_files() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(
         Resource::Nofile,
@@ -35,12 +47,12 @@ pub fn raise_open_files() -> io::Result<()> {
 
 /// Takes memory in pages of the usual size, also where the system gives huge ones to everybody (`transparent_hugepage/enabled` is `always`): this process
 /// and what it starts held twice as much with them.
-pub fn keep_pages_small() -> io::Result<()> {
+fn keep_pages_small() -> io::Result<()> {
     Ok(disable_transparent_huge_pages(true)?)
 }
 
 /// What this process creates is for its own user; sockets open themselves to their group.
-pub fn keep_files_private() {
+fn keep_files_private() {
     umask(Mode::RWXG | Mode::RWXO);
 }
 

@@ -146,13 +146,7 @@ where
     if process::is_root() {
         warn!("runs as root, as common.allow_root permits");
     }
-    process::keep_files_private();
-    if let Err(error) = process::raise_open_files() {
-        warn!(%error, "cannot raise the number of open files");
-    }
-    if let Err(error) = process::keep_pages_small() {
-        warn!(%error, "cannot do without huge pages, which take more memory");
-    }
+    process::prepare_process();
     let run_dir = &ready.common.run_dir;
     if let Err(error) = process::make_run_dir(run_dir) {
         warn!(path = %run_dir.display(), %error, "cannot create the folder of sockets");

@@ -224,6 +224,9 @@ fn a_signal_stops_in_order() {
     assert_eq!(host.heard(), "READY=1");
     let health = health(&host.path("run/msa.health"));
     assert!(health.ready && health.checks["work"].ready, "{health:?}");
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.0.id())).unwrap();
+    assert!(status.contains("THP_enabled:\t0"), "{status}");
+    assert!(status.contains("Umask:\t0077"), "{status}");
     signal(&agent, Signal::TERM);
     assert_eq!(host.heard(), "STOPPING=1");
     let (status, said) = end(agent);

@@ -389,7 +389,13 @@ mod tests {
             store.reader(&content).unwrap().verify(),
             Err(JournalError::DamagedContent(_))
         ));
+        let reader = store.reader(&content).unwrap();
         fs::write(&path, b"hell").unwrap();
+        assert_eq!(reader.read_range(1..4).unwrap(), "ell");
+        assert!(matches!(
+            reader.read_range(0..5),
+            Err(JournalError::DamagedContent(_))
+        ));
         assert!(matches!(
             store.reader(&content),
             Err(JournalError::DamagedContent(_))

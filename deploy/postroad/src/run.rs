@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use postroad_daemon::{
-    Daemon, Share, init_logging, keep_files_private, keep_pages_small, raise_open_files, runtime,
-};
-use tracing::{info, warn};
+use postroad_daemon::{Daemon, Share, init_logging, prepare_process, runtime};
+use tracing::info;
 
 use crate::all_in_one::Whole;
 use crate::cli::RunArguments;
@@ -51,11 +49,5 @@ pub fn prepare(terminal: &mut Terminal<'_>) {
     if rustix::process::getuid().is_root() {
         terminal.say("postroad: running as root; for trying this is all right, agents in earnest need no root");
     }
-    keep_files_private();
-    if let Err(error) = raise_open_files() {
-        warn!(%error, "cannot raise the number of open files");
-    }
-    if let Err(error) = keep_pages_small() {
-        warn!(%error, "cannot do without huge pages, which take more memory");
-    }
+    prepare_process();
 }

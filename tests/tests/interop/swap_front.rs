@@ -309,17 +309,14 @@ impl Front {
 /// `text` with each of the words in it said as here. What was put in is not looked at again, since a port may begin like that of a sample.
 fn in_words(text: &str, words: &[(String, String)]) -> String {
     let (mut said, mut rest) = (String::new(), text);
-    let next = |rest: &str| {
-        let found = words.iter().filter_map(|(word, here)| {
-            let at = rest.find(word.as_str())?;
-            Some((at, word.len(), here.clone()))
-        });
-        found.min_by_key(|(at, ..)| *at)
-    };
-    while let Some((at, length, here)) = next(rest) {
+    while let Some((at, word, here)) = words
+        .iter()
+        .filter_map(|(word, here)| Some((rest.find(word.as_str())?, word, here)))
+        .min_by_key(|(at, ..)| *at)
+    {
         said.push_str(&rest[..at]);
-        said.push_str(&here);
-        rest = &rest[at + length..];
+        said.push_str(here);
+        rest = &rest[at + word.len()..];
     }
     said + rest
 }

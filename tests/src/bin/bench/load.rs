@@ -248,38 +248,38 @@ impl Session {
             input: BytesMut::with_capacity(1024),
         };
         session.expect(220).await?;
-        session.say("EHLO client.test\r\n").await?;
+        session.say(&b"EHLO client.test\r\n"[..]).await?;
         session.expect(250).await?;
         if way.submission.is_some() {
             let secret = BASE64_STANDARD.encode(format!("\0{account}\0{PASSWORD}"));
-            session.say(&format!("AUTH PLAIN {secret}\r\n")).await?;
+            session
+                .say(format!("AUTH PLAIN {secret}\r\n").as_bytes())
+                .await?;
             session.expect(235).await?;
         }
         Ok(session)
     }
 
     async fn quit(&mut self) -> Result<()> {
-        self.say("QUIT\r\n").await?;
+        self.say(&b"QUIT\r\n"[..]).await?;
         self.expect(221).await
     }
 
     /// Both servers offer PIPELINING (RFC 2920), so the three commands go together.
     /// How long the final dot took, and when it was answered.
     async fn send(&mut self, mails: &Mails, number: usize) -> Result<(Duration, Instant)> {
-        self.say(&mails.commands(number)).await?;
+        self.say(mails.commands(number).as_bytes()).await?;
         for code in [250, 250, 354] {
             self.expect(code).await?;
         }
-        let mut content = mails.content(number);
-        self.stream.write_all_buf(&mut content).await?;
-        self.stream.flush().await?;
+        self.say(mails.content(number)).await?;
         let said = Instant::now();
         self.expect(250).await?;
         Ok((said.elapsed(), Instant::now()))
     }
 
-    async fn say(&mut self, text: &str) -> Result<()> {
-        self.stream.write_all(text.as_bytes()).await?;
+    async fn say(&mut self, mut octets: impl Buf) -> Result<()> {
+        self.stream.write_all_buf(&mut octets).await?;
         Ok(self.stream.flush().await?)
     }
 
