@@ -85,7 +85,8 @@ pub async fn exchange(
     request: &Request<'_>,
     addresses: &[IpAddr],
 ) -> Result<(StatusCode, Bytes), Fault> {
-    match timeout(request.within, answer(request, addresses)).await {
+    // On the heap, since it is large and seldom asked for by those who have room for it.
+    match timeout(request.within, Box::pin(answer(request, addresses))).await {
         Ok(answer) => answer,
         Err(_) => Err(Fault::Late(request.within)),
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use postroad_metrics::labels::Rule;
 use postroad_metrics::{Counter, Metrics, Table, list};
 use rustix::net::sockopt::set_ipv6_v6only;
@@ -182,10 +183,9 @@ impl Listener {
                 local,
                 shutdown: shutdown.child_token(),
             });
-            tasks.spawn(async move {
-                let _place = place;
-                work.await;
-            });
+            // An async block would have room for it twice: as what it was given, and as what it waits for. On the heap it is not
+            // moved any more.
+            tasks.spawn(Box::pin(work).map(move |()| drop(place)));
         }
         drop((self.socket, arriving));
         wait_for(tasks, limits.current().grace, self.local).await;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::UCred;
@@ -186,17 +187,19 @@ impl Stream {
     }
 }
 
-async fn in_time<T>(
+/// The handshake has memory of its own and gives it back; else every conversation would have room for one until its end.
+fn in_time<T>(
     within: Duration,
     handshake: impl Future<Output = io::Result<T>>,
-) -> Result<T, Error> {
-    match timeout(within, handshake).await {
+) -> impl Future<Output = Result<T, Error>> {
+    let handshake = timeout(within, Box::pin(handshake));
+    handshake.map(|ended| match ended {
         Ok(result) => result.map_err(|error| match refusal(&error) {
             Some(refused) => Error::Refused(refused),
             None => Error::Handshake(error),
         }),
         Err(_) => Err(Error::TimedOut("TLS handshake")),
-    }
+    })
 }
 
 impl From<TcpStream> for Stream {

@@ -74,11 +74,12 @@ pub async fn post(
         body: Some(body),
         ..address.request(tls)?
     };
-    let asked = async {
+    // On the heap: who logs in with a password has no room for it.
+    let asked = Box::pin(async {
         let found = address.found().await?;
         let answer = postroad_fetch::exchange(&request, &found).await;
         answer.map_err(|fault| fault.to_string())
-    };
+    });
     match timeout(PATIENCE, asked).await {
         Ok(answer) => answer.map(|(status, body)| (status.as_u16(), body)),
         Err(_) => Err(Fault::Late(PATIENCE).to_string()),

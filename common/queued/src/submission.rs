@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct LocalSubmission {
     core: Arc<Front>,
-    envelope: Envelope,
+    /// On the heap, since it is large and handed from one future to the next.
+    envelope: Box<Envelope>,
     body: Body,
     len: u64,
     /// Counts this mail among those under way, until it is dropped.
@@ -59,7 +60,7 @@ impl LocalSubmission {
         let body = Body::Memory(Vec::new());
         Ok(Self {
             core,
-            envelope,
+            envelope: Box::new(envelope),
             body,
             len: 0,
             under_way,
@@ -118,11 +119,11 @@ impl LocalSubmission {
         } = self;
         let tasks = core.tasks.clone();
         // A caller that stops waiting must not stop a commit half-way.
-        let stored = tasks.spawn(async move {
+        let stored = tasks.spawn(Box::pin(async move {
             let outcome = store(&core, envelope, body).await;
             drop((under_way, memory));
             outcome
-        });
+        }));
         stored.await.map_err(task_failed)?
     }
 
@@ -183,7 +184,7 @@ impl LocalSubmission {
     /// For whoever inserts the mail in another way than [`Submission::finish`].
     pub async fn gathered(self) -> Result<Gathered, QueueError> {
         Ok(Gathered {
-            envelope: self.envelope,
+            envelope: *self.envelope,
             content: self.body.into_content().await?,
             _counted: (self.under_way, self.memory),
         })
@@ -226,7 +227,11 @@ impl Body {
     }
 }
 
-async fn store(core: &Arc<Front>, envelope: Envelope, body: Body) -> Result<Accepted, QueueError> {
+async fn store(
+    core: &Arc<Front>,
+    envelope: Box<Envelope>,
+    body: Body,
+) -> Result<Accepted, QueueError> {
     let content = body.into_content().await?;
     let file = content.file();
     let outcome = insert(core, envelope, content).await;
@@ -249,14 +254,14 @@ pub(crate) fn is_unwanted(outcome: &Result<Accepted, QueueError>) -> bool {
 /// whether it is known waits for that, for a time.
 pub(crate) async fn insert(
     core: &Arc<Front>,
-    envelope: Envelope,
+    envelope: Box<Envelope>,
     content: Content,
 ) -> Result<Accepted, QueueError> {
     let queue_id = envelope.queue_id;
     let mut rounds = core.committer.rounds();
     loop {
         rounds.mark_unchanged();
-        let (again, kept) = (envelope.clone(), content.clone());
+        let (again, kept) = (Envelope::clone(&envelope), content.clone());
         let mut facts = AcceptedFacts::of(core, &envelope);
         let admission = match core.newcomers.queue() {
             Some(queue) => queue

@@ -197,7 +197,8 @@ impl WorkerStream {
                 let (core, agent) = (Arc::clone(core), Arc::clone(&self.connected));
                 let down = self.down.clone();
                 // Not waited for here: settlements of one worker share rounds.
-                self.core.tasks.spawn(settle(core, agent, down, settlement));
+                let settled = Box::pin(settle(core, agent, down, settlement));
+                self.core.tasks.spawn(settled);
             }
             WorkUp::Extend(leases) => self.extend(leases),
             WorkUp::HandBack(back) => {
@@ -294,7 +295,8 @@ async fn settle(core: Arc<Core>, agent: Arc<Connected>, down: Down, settlement: 
             if left.peek().is_some() {
                 let elsewhere = left.all(|index| settlement.elsewhere.contains(&index));
                 match elsewhere {
-                    true => rerouting::follow(&core, job).await,
+                    // Seldom: other settlements have no room for it.
+                    true => Box::pin(rerouting::follow(&core, job)).await,
                     false => core.queue.set_clear(job, false),
                 }
             }
@@ -318,7 +320,7 @@ async fn envelope_of(
     core: &Arc<Core>,
     id: QueueId,
     outcomes: &[(RecipientIndex, Outcome)],
-) -> Option<Envelope> {
+) -> Option<Box<Envelope>> {
     if !suppression::is_due(core, outcomes) {
         return None;
     }
@@ -328,7 +330,7 @@ async fn envelope_of(
         owner.record_of(&shown.mail).ok()
     });
     let record = reading.await.ok()??;
-    Some(record.envelope)
+    Some(Box::new(record.envelope))
 }
 
 /// Why recipients did not get the mail: found once, where all of it passes, and kept with the outcome.

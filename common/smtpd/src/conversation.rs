@@ -86,6 +86,18 @@ enum Heard {
 
 impl<'a> Conversation<'a> {
     pub async fn run(smtpd: &'a Smtpd, connection: Connection, rdns: Option<String>) {
+        let _open = (!connection.own).then(|| smtpd.counts.open.hold());
+        let began = Instant::now();
+        let (mut conversation, stream) = Self::begin(smtpd, connection, rdns);
+        let ending = conversation.converse(stream).await;
+        // Who looks and then sends mail is worth a line after all.
+        if !conversation.look || conversation.accepted > 0 {
+            conversation.log_end(&ending, began.elapsed());
+        }
+    }
+
+    /// Apart from [`run`](Self::run), which would keep room for each part of it until the conversation is over.
+    fn begin(smtpd: &'a Smtpd, connection: Connection, rdns: Option<String>) -> (Self, Stream) {
         let Connection {
             stream,
             peer,
@@ -108,7 +120,6 @@ impl<'a> Conversation<'a> {
             known: smtpd.config.account.clone(),
             proxied: None,
         };
-        let session = smtpd.session_of(peer, smtpd.config.is_proxy(peer));
         if !own {
             info!(
                 event = "connection_opened",
@@ -119,11 +130,10 @@ impl<'a> Conversation<'a> {
             );
             smtpd.counts.connections.count();
         }
-        let _open = (!own).then(|| smtpd.counts.open.hold());
-        let began = Instant::now();
+        let session = smtpd.session_of(peer, smtpd.config.is_proxy(peer));
         let mut session = ServerSession::new(Arc::clone(session), smtpd.config.implicit_tls);
         session.set_seed(rand::random());
-        let mut conversation = Self {
+        let conversation = Self {
             smtpd,
             session,
             input: BytesMut::new(),
@@ -137,11 +147,7 @@ impl<'a> Conversation<'a> {
             accepted: 0,
             look: own,
         };
-        let ending = conversation.converse(stream).await;
-        // Who looks and then sends mail is worth a line after all.
-        if !conversation.look || conversation.accepted > 0 {
-            conversation.log_end(&ending, began.elapsed());
-        }
+        (conversation, stream)
     }
 
     async fn converse(&mut self, mut stream: Stream) -> Ending {
@@ -348,8 +354,10 @@ impl<'a> Conversation<'a> {
         let farewell = async {
             stream.shutdown().await?;
             // Closing over unread input resets the connection, and the reset may take our last words with it.
-            let mut unread = [0; 4096];
-            while stream.read(&mut unread).await? > 0 {}
+            let mut unread = BytesMut::with_capacity(READ_COMMANDS);
+            while stream.read_buf(&mut unread).await? > 0 {
+                unread.clear();
+            }
             Ok::<(), io::Error>(())
         };
         // Whether the client takes part in it does not matter any more.

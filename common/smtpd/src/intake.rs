@@ -151,9 +151,29 @@ async fn begin(
         return Err(Reply::new(TRANSACTION_FAILED_554, LOOP_5_4_6, text).into());
     }
     let terms = smtpd.policy.header(client, transaction, &block).await?;
+    let (mut envelope, log) = drafted(smtpd, client, transaction, (&block, terms));
+    envelope.hop_count = hop_count;
+    let submission = in_time(smtpd, smtpd.queue.submit(envelope)).await?;
+    let mut streaming = Box::new(Streaming {
+        submission,
+        held: BytesMut::new(),
+        size: 0,
+        log,
+    });
+    streaming.push(smtpd, header).await?;
+    streaming.push(smtpd, rest).await?;
+    Ok(streaming)
+}
+
+/// What the queue is told of a mail, and the log.
+fn drafted(
+    smtpd: &Smtpd,
+    client: &ClientFacts,
+    transaction: &TransactionFacts,
+    (block, terms): (&HeaderBlock, HeaderTerms),
+) -> (Envelope, MailLog) {
     let message_id = block.message_id().map(|id| id.to_string());
     let mut envelope = envelope(smtpd, client, transaction, terms);
-    envelope.hop_count = hop_count;
     add_fact(&mut envelope, "peer_queue_id", client.peer_queue_id());
     add_fact(
         &mut envelope,
@@ -173,16 +193,7 @@ async fn begin(
         rests_until: envelope.not_before,
         counts: Arc::clone(&smtpd.counts),
     };
-    let submission = in_time(smtpd, smtpd.queue.submit(envelope)).await?;
-    let mut streaming = Box::new(Streaming {
-        submission,
-        held: BytesMut::new(),
-        size: 0,
-        log,
-    });
-    streaming.push(smtpd, header).await?;
-    streaming.push(smtpd, rest).await?;
-    Ok(streaming)
+    (envelope, log)
 }
 
 /// One the policy has not stated itself, if it has room.
@@ -282,11 +293,10 @@ fn received(
 
 impl Streaming {
     async fn push(&mut self, smtpd: &Smtpd, mut piece: Bytes) -> Result<(), Refusal> {
-        if self.held.is_empty() {
-            while piece.len() >= LARGE {
-                self.send(smtpd, piece.split_to(piece.len().min(CHUNK)))
-                    .await?;
-            }
+        while piece.len() >= LARGE {
+            self.flush(smtpd).await?;
+            self.send(smtpd, piece.split_to(piece.len().min(CHUNK)))
+                .await?;
         }
         // Small pieces, such as come from many lines with a dot, travel together.
         while !piece.is_empty() {

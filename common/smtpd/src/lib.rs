@@ -135,3 +135,21 @@ impl Smtpd {
         self.commits.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Octets that a future holds from its beginning to its end.
+    fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There are as many as clients. What is seldom waited for, such as a handshake, must be on the heap.
+    #[test]
+    fn a_conversation_holds_little() {
+        type Given = (&'static Smtpd, Connection);
+        let held = size(|(smtpd, connection): Given| smtpd.serve(connection, None));
+        assert!(held <= 7 << 10, "{held} octets");
+    }
+}

@@ -168,7 +168,7 @@ impl Conversation {
         stream: Stream,
         candidate: &Candidate,
         manners: &Manners<'_>,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Box<Self>, Trouble> {
         let open = manners.counts.open.hold();
         let stream = match manners.implicit_tls {
             true => encrypted(stream, &[], manners).await?,
@@ -178,7 +178,7 @@ impl Conversation {
         session.set_seed(rand::random());
         session.set_binding(binding(&stream));
         let patience = manners.config.timeouts.conversation.as_duration();
-        Ok(Self {
+        Ok(Box::new(Self {
             _open: open,
             stream,
             session,
@@ -189,11 +189,11 @@ impl Conversation {
             answered: Moment::now(),
             patience,
             until: Instant::now() + patience,
-        })
+        }))
     }
 
     /// From the greeting until a mail can be sent, by way of STARTTLS.
-    pub async fn set_up(mut self, manners: &Manners<'_>) -> Result<Self, Trouble> {
+    pub async fn set_up(mut self: Box<Self>, manners: &Manners<'_>) -> Result<Box<Self>, Trouble> {
         loop {
             match self.progress().await? {
                 Progress::Ready => break,
@@ -212,7 +212,7 @@ impl Conversation {
         Ok(self)
     }
 
-    async fn start_tls(mut self, manners: &Manners<'_>) -> Result<Self, Trouble> {
+    async fn start_tls(mut self: Box<Self>, manners: &Manners<'_>) -> Result<Box<Self>, Trouble> {
         self.write().await?;
         self.stream = encrypted(self.stream, &self.input, manners).await?;
         self.session.set_binding(binding(&self.stream));
@@ -339,7 +339,7 @@ impl Conversation {
     }
 
     /// Says QUIT and waits a little for the answer; what comes of it does not matter.
-    pub async fn part(mut self) {
+    pub async fn part(mut self: Box<Self>) {
         self.session.quit();
         if self.session.stage() == Stage::Quit {
             let _ = self.progress().await;
@@ -348,7 +348,7 @@ impl Conversation {
     }
 
     /// Closes the connection without a word.
-    pub async fn leave(mut self) {
+    pub async fn leave(mut self: Box<Self>) {
         let _ = timeout(LAST_WORDS, self.stream.shutdown()).await;
     }
 

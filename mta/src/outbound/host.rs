@@ -88,16 +88,34 @@ impl Sender {
         course: &mut Course<'a>,
         way: (&Route, &Security, &Source),
         use_idle: bool,
-    ) -> Result<Conversation, Trouble> {
-        let (route, security, _) = way;
-        let login = self.ways.of(route).login.credentials().await;
+    ) -> Result<Box<Conversation>, Trouble> {
+        let login = self.ways.of(way.0).login.credentials().await;
         let login = login.map_err(Trouble::NoToken)?;
+        if use_idle {
+            let tls = way.1.level.tls_use();
+            let key = Key::of(
+                pair.first,
+                &self.manners(pair.first, way, tls, login.clone())?,
+            );
+            if let Some(conversation) = self.pool.take(&key).await {
+                return Ok(conversation);
+            }
+        }
+        // On the heap: a mail over a connection that is open has no room for how one is made.
+        Box::pin(self.connect(pair, course, way, login)).await
+    }
+
+    /// A new connection on which mail can be sent.
+    async fn connect<'a>(
+        &self,
+        pair: Pair<'a>,
+        course: &mut Course<'a>,
+        way: (&Route, &Security, &Source),
+        login: Option<(String, Password)>,
+    ) -> Result<Box<Conversation>, Trouble> {
+        let (_, security, _) = way;
         let manners = |at, tls| self.manners(at, way, tls, login.clone());
         let usual = manners(pair.first, security.level.tls_use())?;
-        let key = Key::of(pair.first, &usual);
-        if use_idle && let Some(conversation) = self.pool.take(&key).await {
-            return Ok(conversation);
-        }
         let stream = course.run(dial(pair, &usual, &self.reach).await)?;
         // What is said of us in EHLO may differ by family.
         let usual = manners(course.at, security.level.tls_use())?;
@@ -288,7 +306,7 @@ async fn converse(
     stream: Stream,
     candidate: &Candidate,
     manners: &Manners<'_>,
-) -> Result<Conversation, Trouble> {
+) -> Result<Box<Conversation>, Trouble> {
     let conversation = Conversation::over(stream, candidate, manners).await?;
     conversation.set_up(manners).await
 }

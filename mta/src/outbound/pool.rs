@@ -73,7 +73,7 @@ impl Key {
 }
 
 /// How an idle connection is had back; dropped, it says QUIT.
-type Handle = oneshot::Sender<oneshot::Sender<Conversation>>;
+type Handle = oneshot::Sender<oneshot::Sender<Box<Conversation>>>;
 
 /// Idle connections, with the tasks that keep them.
 pub struct Pool {
@@ -117,7 +117,7 @@ impl Pool {
     }
 
     /// A connection that fits and is well as far as can be seen.
-    pub async fn take(&self, key: &Key) -> Option<Conversation> {
+    pub async fn take(&self, key: &Key) -> Option<Box<Conversation>> {
         loop {
             let taken = self.shelf().take(&key.candidate.door, key);
             // A stranger is dropped: hosts count our connections, whether or not these are of use to us.
@@ -137,7 +137,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next mail, or says QUIT if it is not to be used again.
-    pub fn put(self: &Arc<Self>, mut conversation: Conversation) {
+    pub fn put(self: &Arc<Self>, mut conversation: Box<Conversation>) {
         let now = Instant::now();
         let patience = self.limits.patience(&conversation.used(), now);
         let key = conversation.key().cloned();
@@ -159,7 +159,7 @@ impl Pool {
         });
     }
 
-    async fn end(&self, conversation: Conversation, end: End) {
+    async fn end(&self, conversation: Box<Conversation>, end: End) {
         match end {
             End::Wanted(back) => {
                 // Who wanted it may be gone.
@@ -195,7 +195,7 @@ impl Pool {
 
 /// Why a connection is idle no more.
 enum End {
-    Wanted(oneshot::Sender<Conversation>),
+    Wanted(oneshot::Sender<Box<Conversation>>),
     /// The host hung up, or spoke without being asked: with these words.
     Disturbed(String),
     Over,
@@ -203,7 +203,7 @@ enum End {
 
 async fn wait(
     conversation: &mut Conversation,
-    wanted: oneshot::Receiver<oneshot::Sender<Conversation>>,
+    wanted: oneshot::Receiver<oneshot::Sender<Box<Conversation>>>,
     patience: Duration,
     closing: &CancellationToken,
 ) -> End {

@@ -93,7 +93,8 @@ pub(super) struct SubmitStream {
 }
 
 struct Offer {
-    request: v1::SubmitManyRequest,
+    /// On the heap, since it is large and changes hands often.
+    request: Box<v1::SubmitManyRequest>,
     ticket: Arc<Ticket>,
     since: Instant,
     /// Another queue may take it if this one provably did not: then it is not sent here again.
@@ -124,7 +125,7 @@ impl SubmitStream {
     /// Submits here and nowhere else, again and again while it is not known what became of it.
     pub(super) async fn submit(
         &self,
-        request: v1::SubmitManyRequest,
+        request: Box<v1::SubmitManyRequest>,
     ) -> Result<Accepted, QueueError> {
         let (offer, result) = Offer::new(request, false);
         self.offers.send(offer).await.map_err(|_| stopping())?;
@@ -135,7 +136,7 @@ impl SubmitStream {
     /// Submits here if that begins within `patience`; once it has begun, as [`SubmitStream::submit`].
     pub(super) async fn offer(
         &self,
-        request: v1::SubmitManyRequest,
+        request: Box<v1::SubmitManyRequest>,
         patience: Duration,
     ) -> Result<Accepted, Failure> {
         let unsent = |why: &str| Err(Failure::Unsent(QueueError::Unavailable(why.to_owned())));
@@ -166,7 +167,7 @@ fn unknown() -> Failure {
 
 impl Offer {
     fn new(
-        request: v1::SubmitManyRequest,
+        request: Box<v1::SubmitManyRequest>,
         movable: bool,
     ) -> (Self, oneshot::Receiver<Result<Accepted, Failure>>) {
         let (answer, result) = oneshot::channel();
@@ -182,7 +183,7 @@ impl Offer {
 }
 
 /// The way out of a stream: a mail that was withdrawn does not take it.
-type Outgoing = mpsc::Sender<(v1::SubmitManyRequest, Arc<Ticket>)>;
+type Outgoing = mpsc::Sender<(Box<v1::SubmitManyRequest>, Arc<Ticket>)>;
 
 /// Why a stream is no more.
 struct Lost {
@@ -221,7 +222,7 @@ impl Runner {
             }
             // Only what is taken from here on can have reached the queue; without a connection nothing is.
             let requests = ReceiverStream::new(requests)
-                .filter_map(async |(request, ticket)| ticket.take().then_some(request));
+                .filter_map(async |(request, ticket)| ticket.take().then_some(*request));
             let lost = match self.client.submit_many(Box::pin(requests)).await {
                 Ok(answers) => {
                     pause = FIRST_PAUSE;
@@ -249,7 +250,7 @@ impl Runner {
         true
     }
 
-    fn enlist(&mut self, mut offer: Offer) -> (v1::SubmitManyRequest, Arc<Ticket>) {
+    fn enlist(&mut self, mut offer: Offer) -> (Box<v1::SubmitManyRequest>, Arc<Ticket>) {
         self.sequence += 1;
         offer.request.sequence = self.sequence;
         let outgoing = offer.outgoing();
@@ -337,7 +338,7 @@ impl Runner {
 }
 
 impl Offer {
-    fn outgoing(&self) -> (v1::SubmitManyRequest, Arc<Ticket>) {
+    fn outgoing(&self) -> (Box<v1::SubmitManyRequest>, Arc<Ticket>) {
         (self.request.clone(), Arc::clone(&self.ticket))
     }
 }

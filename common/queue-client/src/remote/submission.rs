@@ -49,7 +49,9 @@ impl Submission for RemoteSubmission {
                 Ok(())
             }
             State::Small(small) => {
-                let mut large = small.stream_to(self.client.clone()).await?;
+                // On the heap: a chunk of a small mail has no room for it.
+                let large = Box::pin(small.stream_to(self.client.clone()));
+                let mut large = large.await?;
                 large.chunk(bytes).await?;
                 self.state = State::Large(large);
                 Ok(())
@@ -60,7 +62,7 @@ impl Submission for RemoteSubmission {
     async fn finish(self: Box<Self>, completion: Completion) -> Result<Accepted, QueueError> {
         let completion = completion.to_wire(self.crc32c);
         match self.state {
-            State::Large(large) => large.finish(completion).await,
+            State::Large(large) => Box::pin(large.finish(completion)).await,
             State::Small(small) => self.stream.submit(small.into_request(completion)).await,
         }
     }
@@ -93,13 +95,13 @@ impl Gathered {
     }
 
     /// As one message.
-    pub(super) fn into_request(self, completion: v1::Completion) -> v1::SubmitManyRequest {
-        v1::SubmitManyRequest {
+    pub(super) fn into_request(self, completion: v1::Completion) -> Box<v1::SubmitManyRequest> {
+        Box::new(v1::SubmitManyRequest {
             sequence: 0,
             envelope: Some(self.envelope.as_ref().into()),
             content: joined(self.chunks, self.size),
             completion: Some(completion),
-        }
+        })
     }
 
     /// On a stream of its own; from then on the content is no more in memory.

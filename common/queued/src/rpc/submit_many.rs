@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use postroad_envelope::Envelope;
 use postroad_net::PeerIdentity;
 use postroad_proto::queue::v1::{self, submit_many_response as response};
@@ -68,13 +69,16 @@ pub(super) async fn serve<S: QueueService>(
             peer.clone(),
             answers.clone(),
         );
-        tasks.spawn(async move {
+        tasks.spawn(Box::pin(async move {
             let sequence = mail.sequence;
-            let result = submit(&*queue, &gate, &peer, mail).await;
+            let result = match checked(&gate, &peer, mail) {
+                Ok(mail) => submit(&*queue, mail).await,
+                Err(error) => Err(error),
+            };
             // Whoever does not listen any more submits again, under the same id.
             let _ = answers.send(Ok(answer(sequence, result))).await;
             drop(permit);
-        });
+        }));
     }
     while let Some(ended) = tasks.join_next().await {
         is_unsure |= ended.is_err();
@@ -87,10 +91,19 @@ pub(super) async fn serve<S: QueueService>(
 
 async fn submit<S: QueueService>(
     queue: &S,
+    (envelope, content, completion): (Envelope, Bytes, Completion),
+) -> Result<Accepted, QueueError> {
+    let mut submission = queue.submit(envelope).await?;
+    submission.chunk(content).await?;
+    submission.finish(completion).await
+}
+
+/// A mail of somebody who may submit it, with the content that was sent.
+fn checked(
     gate: &Gate,
     peer: &PeerIdentity,
     mail: v1::SubmitManyRequest,
-) -> Result<Accepted, QueueError> {
+) -> Result<(Envelope, Bytes, Completion), QueueError> {
     let missing = |what: &str| QueueError::Invalid(format!("field {what}: is missing"));
     let envelope = Envelope::try_from(mail.envelope.ok_or_else(|| missing("envelope"))?)?;
     if mail.content.len() > LARGEST {
@@ -106,10 +119,7 @@ async fn submit<S: QueueService>(
             "the content does not match its checksum".to_owned(),
         ));
     }
-    let completion = Completion::try_from(end)?;
-    let mut submission = queue.submit(envelope).await?;
-    submission.chunk(mail.content).await?;
-    submission.finish(completion).await
+    Ok((envelope, mail.content, Completion::try_from(end)?))
 }
 
 fn answer(sequence: u64, result: Result<Accepted, QueueError>) -> v1::SubmitManyResponse {

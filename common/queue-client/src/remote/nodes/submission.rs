@@ -80,10 +80,11 @@ impl Submission for NodesSubmission {
             State::Small(small) => {
                 let node = match self.inner.holder(self.queue_id) {
                     Some((node, _)) => node,
-                    None => answering(&self.inner).await?,
+                    None => Box::pin(answering(&self.inner)).await?,
                 };
                 let under_way = UnderWay::begin(&self.inner, node);
-                let result = begin(&self.inner, node, small, bytes).await;
+                // On the heap: a chunk of a small mail has no room for it.
+                let result = Box::pin(begin(&self.inner, node, small, bytes)).await;
                 // What it took of the content is no more here.
                 self.state = State::Lost;
                 self.state = State::Large {
@@ -114,7 +115,7 @@ impl Submission for NodesSubmission {
             State::Large { node, large, .. } => {
                 // From the end of its content on it may be there.
                 inner.whereabouts().saw(self.queue_id, node);
-                let finished = large.finish(completion).await;
+                let finished = Box::pin(large.finish(completion)).await;
                 (node, finished.map_err(|error| failed(&inner, node, error))?)
             }
             State::Lost => return Err(lost()),
@@ -180,7 +181,7 @@ async fn begin(
 async fn place(
     inner: &Arc<Inner>,
     queue_id: QueueId,
-    request: SubmitManyRequest,
+    request: Box<SubmitManyRequest>,
 ) -> Result<(usize, Accepted), QueueError> {
     if let Some((at, node)) = inner.holder(queue_id) {
         let accepted = node.queue.streams.pick().submit(request).await;
