@@ -8,16 +8,21 @@
 //! | done | id | time and digest of a finished mail, for the window of idempotency |
 //! | ended | the first id | a hundred of those, packed |
 //! | meta | name | format, epoch, checkpoint, places of blocks and snapshot |
+//!
+//! What is newest of `mail`, `job` and `leaving` is in memory until a checkpoint (`recent.rs`).
 
 mod apply;
 mod check;
 mod count;
 mod done;
+mod entries;
 mod jobs;
 mod keys;
 mod leaving;
 mod open;
+mod recent;
 mod renewal;
+mod store;
 mod tree;
 
 use std::{
@@ -36,7 +41,9 @@ use done::Packed;
 pub use jobs::directed;
 pub use leaving::LeavingMail;
 pub use open::{Former, Looked, Opened, look, open};
+use recent::Recent;
 pub use renewal::Renewal;
+use store::Store;
 use tree::Tree;
 
 use crate::{
@@ -75,6 +82,8 @@ impl Raw {
 
 pub struct Trees {
     db: Mutex<sled::Db>,
+    /// What is newest of mails, jobs and leaving mails, most of which are gone soon.
+    recent: Arc<Recent>,
     mail: Tree,
     job: Tree,
     leaving: Tree,
@@ -86,15 +95,18 @@ pub struct Trees {
 impl Trees {
     fn open(path: &Path, cache_capacity: u64, segment_size: usize) -> sled::Result<Box<Self>> {
         let Raw { db, trees } = Raw::open(path, cache_capacity, segment_size)?;
-        let [mail, job, leaving, done, ended, meta] = trees.map(Tree::new);
+        let [mail, job, leaving, done, ended, meta] = trees.map(|tree| Arc::new(Store::new(tree)));
+        let recent = Arc::<Recent>::default();
         Ok(Box::new(Self {
             db: Mutex::new(db),
-            mail,
-            job,
-            leaving,
-            done,
-            ended,
-            meta,
+            mail: Tree::behind(&recent, mail),
+            job: Tree::behind(&recent, job),
+            leaving: Tree::behind(&recent, leaving),
+            // Before anything is forgotten that tells of a mail, sled knows that it has finished.
+            done: Tree::direct(done),
+            ended: Tree::direct(ended),
+            meta: Tree::direct(meta),
+            recent,
         }))
     }
 
@@ -135,6 +147,13 @@ impl Trees {
             }
             Err(_) => None,
         }
+    }
+}
+
+impl Drop for Trees {
+    fn drop(&mut self) {
+        // A help for the next start, as what sled writes when it is dropped: without it a replay makes the changes again.
+        let _ = self.recent.store_all();
     }
 }
 
@@ -262,6 +281,7 @@ impl Index {
     /// Makes all that was applied durable, then says so. Only after sled's flush *and* our own `fdatasync` is it on the
     /// disk (sled ends its flush with `sync_file_range`); the number is written last, so that it never says too much.
     pub fn checkpoint(&self, lsn: Lsn) -> Result<(), QueueError> {
+        self.trees.recent.store_all()?;
         self.trees.db().flush()?;
         self.db_file()
             .sync_data()
@@ -291,7 +311,7 @@ impl Index {
 
     /// Blocks of finished ids still within the window: where they lie, and the newest time in them.
     pub fn blocks(&self) -> Result<Vec<(Location, Timestamp)>, QueueError> {
-        let blocks = self.trees.meta.scan_prefix(BLOCK).map(|item| {
+        let blocks = self.trees.meta.store.scan_prefix(BLOCK).map(|item| {
             let (_, value) = item?;
             let (at, place) = value
                 .split_at_checked(8)

@@ -201,7 +201,7 @@ impl Index {
     }
 
     pub(super) fn remove_jobs(&self, id: QueueId) -> Result<(), QueueError> {
-        for item in self.trees.job.scan_prefix(id.to_bytes()) {
+        for item in self.trees.job.of_mail(id) {
             let (key, value) = item?;
             self.trees.job.remove(key)?;
             if self.usage().is_some() {

@@ -210,7 +210,7 @@ impl Index {
     ) -> Result<Option<String>, QueueError> {
         let (id, mut seen) = (place.queue_id, 0);
         let sender = SenderPrint::of(&place.sender);
-        for item in self.trees.job.scan_prefix(id.to_bytes()) {
+        for item in self.trees.job.of_mail(id) {
             let (_, value) = item?;
             let (print_of_sender, state) = jobs::split(&value)?;
             let state = decode_state(state)?;

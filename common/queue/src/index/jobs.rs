@@ -58,7 +58,7 @@ impl Index {
 
     /// The jobs of a mail, ended ones too while the mail lives.
     pub fn jobs(&self, id: QueueId) -> Result<Vec<JobState>, QueueError> {
-        let jobs = self.trees.job.scan_prefix(id.to_bytes());
+        let jobs = self.trees.job.of_mail(id);
         jobs.map(|item| state(&item?.1)).collect()
     }
 

@@ -4,7 +4,7 @@ use postroad_envelope::{QueueId, Timestamp};
 use postroad_journal::{ContentRef, Lsn};
 use prost::Message;
 
-use super::{Index, MailPlace, keys, location_to_wire, mail_place};
+use super::{Index, MailPlace, Tree, Trees, keys, location_to_wire, mail_place};
 use crate::{
     JobState, QueueError,
     error::unreadable,
@@ -88,12 +88,15 @@ impl Index {
 
     /// A mail that is retired, or that nobody wants to be.
     pub fn forget_leaving(&self, id: QueueId) -> Result<(), QueueError> {
+        let Trees {
+            mail, job, leaving, ..
+        } = &*self.trees;
         // In this order: half of it done is done again.
-        if !self.trees.mail.contains_key(id.to_bytes())? {
-            self.remove_jobs(id)?;
-        }
-        self.trees.leaving.remove(id.to_bytes())?;
-        Ok(())
+        let trees = match mail.contains_key(id.to_bytes())? {
+            true => &[leaving][..],
+            false => &[job, leaving],
+        };
+        Ok(Tree::forget(trees, id)?)
     }
 
     /// In a replay: its record came again, so its end will.

@@ -38,11 +38,13 @@ impl Index {
 
     /// Begins a copy beside the index.
     pub fn begin_renewal(&self) -> Result<Renewal, QueueError> {
+        // So that what has gone by now is not copied.
+        self.trees.recent.store_all()?;
         let path = self.folder.join(NEW);
         open::remove_if_there(&path).map_err(io_error("remove an unfinished index"))?;
         let new = Raw::open(&path, self.cache_capacity, open::SEGMENT_SIZE)?;
         for (tree, next) in self.trees.all().iter().zip(&new.trees) {
-            tree.begin_copy(next.clone());
+            tree.store.begin_copy(next.clone());
         }
         Ok(Renewal {
             new,
@@ -57,7 +59,7 @@ impl Index {
         let Some(tree) = trees.get(renewal.tree) else {
             return Ok(true);
         };
-        renewal.after = tree.copy_some(renewal.after.as_ref(), AT_ONCE)?;
+        renewal.after = tree.store.copy_some(renewal.after.as_ref(), AT_ONCE)?;
         if renewal.after.is_none() {
             renewal.tree += 1;
         }
@@ -77,7 +79,7 @@ impl Index {
         };
         // From the moment it has the name, it is the one that checkpoints must make durable.
         for tree in self.trees.all() {
-            tree.take_copy();
+            tree.store.take_copy();
         }
         self.trees.set_db(renewal.new.db);
         *self.db_file.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
@@ -103,7 +105,7 @@ impl Index {
     /// All stays as it is.
     pub fn give_up_renewal(&self, renewal: Renewal) {
         for tree in self.trees.all() {
-            tree.give_up_copy();
+            tree.store.give_up_copy();
         }
         drop(renewal);
         // What stays is removed by the next start, or the next copy.
@@ -155,10 +157,9 @@ mod tests {
         }
         mail.insert(7_u32.to_be_bytes(), b"secret").unwrap();
         index.trees.job.insert(b"secret@far.test", &[]).unwrap();
-        index.trees.db().flush().unwrap();
+        index.checkpoint(postroad_journal::Lsn(4)).unwrap();
         mail.remove(7_u32.to_be_bytes()).unwrap();
         index.trees.job.remove(b"secret@far.test").unwrap();
-        index.trees.db().flush().unwrap();
         assert!(holds(folder.path(), "secret"));
 
         let mut renewal = index.begin_renewal().unwrap();

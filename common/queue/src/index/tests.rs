@@ -1,6 +1,10 @@
+use std::collections::HashMap;
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
 use super::*;
 use crate::{
-    JobFacts, SenderPrint, Wait,
+    JobFacts, JobState, SenderPrint, Wait,
     queue::{Change, MailFacts},
     samples::{at, id, job_state, key},
 };
@@ -229,4 +233,191 @@ fn an_index_in_use_is_left_alone() {
         Err(QueueError::Io { .. })
     ));
     assert!(!folder.path().join("quarantine").exists());
+}
+
+/// Records and what they make of an index, some of which sled has when the power goes.
+struct Life {
+    index: Index,
+    records: Vec<(Location, Change)>,
+    /// How many of them the last checkpoint covers.
+    covered: usize,
+    /// The jobs of living mails, and of those that have finished and may be retired again after a crash.
+    living: HashMap<u8, Vec<JobState>>,
+    finished: HashMap<u8, Vec<JobState>>,
+    /// The number of the last one.
+    accepted: u8,
+    random: SmallRng,
+}
+
+impl Life {
+    fn begin(folder: &Path, seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let opened = open(folder, 1 << 20, at(0)).unwrap();
+        opened.trees.recent.narrow(random.random_range(0..12), 3000);
+        Self {
+            index: Index::new(opened, true).0,
+            records: Vec::new(),
+            covered: 0,
+            living: HashMap::new(),
+            finished: HashMap::new(),
+            accepted: 0,
+            random,
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let location = place(u64::try_from(self.records.len()).unwrap() + 1);
+        self.index.apply(location, &change).unwrap();
+        self.records.push((location, change));
+    }
+
+    fn accept(&mut self, number: u8) {
+        let of_jobs = self.random.random_range(1..=2);
+        let job = |n| JobState {
+            key: key(number, n),
+            of_jobs,
+            ..job_state(number, 1)
+        };
+        let jobs: Vec<JobState> = (0..of_jobs).map(job).collect();
+        self.apply(with_jobs(number, jobs.clone()));
+        self.living.insert(number, jobs);
+    }
+
+    /// As if its segment were given up.
+    fn move_forward(&mut self, number: u8) {
+        let Some(jobs) = self.living.get(&number).cloned() else {
+            return;
+        };
+        self.apply(with_jobs(number, Vec::new()));
+        jobs.into_iter()
+            .for_each(|state| self.apply(Change::Copied(Box::new(state))));
+    }
+
+    fn settle(&mut self, number: u8) {
+        let now = at(u64::try_from(self.records.len()).unwrap());
+        let Some(jobs) = self.living.get_mut(&number) else {
+            return;
+        };
+        let open: Vec<usize> = (0..jobs.len()).filter(|n| !jobs[*n].has_ended()).collect();
+        let n = open[self.random.random_range(0..open.len())];
+        let before = jobs[n].clone();
+        jobs[n] = match self.random.random_ratio(1, 3) {
+            true => {
+                let taken_over = crate::TakenOver::default();
+                before.settled(Vec::new(), taken_over, Some(now), now)
+            }
+            false => before.dropped(now),
+        };
+        let state = jobs[n].clone();
+        if jobs.iter().all(JobState::has_ended) {
+            let jobs = self.living.remove(&number).unwrap();
+            self.finished.insert(number, jobs);
+        }
+        self.apply(Change::State(Box::new(state)));
+    }
+
+    fn step(&mut self) {
+        // Some of those that came last.
+        let number = self.accepted - self.random.random_range(0..=self.accepted.min(4));
+        match self.random.random_range(0..12) {
+            0..3 => {
+                self.accepted += 1;
+                self.accept(self.accepted);
+            }
+            3..8 => self.settle(number),
+            8 => self.move_forward(number),
+            9 => {
+                for leaving in self.index.leaving(None, 2).unwrap() {
+                    self.index.forget_leaving(leaving.mail.queue_id).unwrap();
+                }
+            }
+            10 if self.random.random_ratio(1, 4) => {
+                let lsn = Lsn(u64::try_from(self.records.len()).unwrap());
+                self.index.checkpoint(lsn).unwrap();
+                self.covered = self.records.len();
+            }
+            _ => {}
+        }
+    }
+
+    /// What a start makes of what sled has by now and of the records behind the checkpoint.
+    fn after_a_crash(&self, folder: &Path) -> Index {
+        self.index.trees.db().flush().unwrap();
+        let to = folder.join("index");
+        std::fs::create_dir(&to).unwrap();
+        for file in std::fs::read_dir(self.index.folder.join("index")).unwrap() {
+            let file = file.unwrap();
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
+        let index = Index::new(open(folder, 1 << 20, at(0)).unwrap(), true).0;
+        assert_eq!(
+            index.checkpoint_lsn().unwrap().0,
+            u64::try_from(self.covered).unwrap()
+        );
+        for (location, change) in &self.records[self.covered..] {
+            let change = match change {
+                // As it is read from the journal.
+                Change::Copied(state) => &Change::State(state.clone()),
+                other => other,
+            };
+            let finished = index.apply(*location, change).unwrap();
+            if let (Change::Mail(mail), None) = (change, finished) {
+                index.lives_again(mail.queue_id).unwrap();
+            }
+        }
+        index
+    }
+}
+
+fn with_jobs(number: u8, jobs: Vec<JobState>) -> Change {
+    match mail(number) {
+        Change::Mail(facts) => Change::Mail(MailFacts { jobs, ..facts }),
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn a_replay_completes_whatever_of_the_newest_a_crash_left_in_sled() {
+    let seed: u64 = rand::random();
+    for case in 0..60 {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut life = Life::begin(folders[0].path(), seed.wrapping_add(case));
+        for _ in 0..life.random.random_range(10..150) {
+            life.step();
+        }
+        let again = life.after_a_crash(folders[1].path());
+        for number in 1..=life.accepted {
+            let (id, context) = (
+                id(number),
+                format!("case {case} of seed {seed}, mail {number}"),
+            );
+            assert_eq!(
+                again.mail(id).unwrap(),
+                life.index.mail(id).unwrap(),
+                "{context}"
+            );
+            assert_eq!(
+                again.finished(id).unwrap(),
+                life.index.finished(id).unwrap(),
+                "{context}"
+            );
+            let jobs = again.jobs(id).unwrap();
+            let is_leaving = again.is_leaving(id).unwrap();
+            match (life.living.get(&number), life.finished.get(&number)) {
+                (Some(known), _) => assert_eq!((&jobs, is_leaving), (known, false), "{context}"),
+                // Retired, perhaps once more; whole if so.
+                (None, Some(known)) if is_leaving => assert_eq!(&jobs, known, "{context}"),
+                (None, Some(_)) => {
+                    assert!(
+                        !life.index.is_leaving(id).unwrap(),
+                        "{context}: not retired"
+                    );
+                    assert!(jobs.is_empty(), "{context}");
+                }
+                (None, None) => assert!(jobs.is_empty() && !is_leaving, "{context}"),
+            }
+        }
+    }
 }

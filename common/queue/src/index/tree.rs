@@ -1,113 +1,111 @@
-//! A tree that can be copied elsewhere while it is used.
+//! A tree of the index: what is newest in memory, the rest in sled.
 
 use std::{
     ops::{Bound, RangeBounds},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::Arc,
 };
 
-use sled::{IVec, Iter, Result};
+use postroad_envelope::QueueId;
+use sled::{IVec, Result};
 
-pub struct Tree(RwLock<Pair>);
+use super::{entries::Entries, recent::Recent, store::Store};
 
-struct Pair {
-    now: sled::Tree,
-    /// While it is copied, every change is made there too.
-    next: Option<sled::Tree>,
+pub struct Tree {
+    pub store: Arc<Store>,
+    /// With its number there; none: every change is made in sled at once.
+    recent: Option<(Arc<Recent>, usize)>,
 }
 
 impl Tree {
-    pub const fn new(now: sled::Tree) -> Self {
-        Self(RwLock::new(Pair { now, next: None }))
+    pub fn direct(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            recent: None,
+        }
+    }
+
+    pub fn behind(recent: &Arc<Recent>, store: Arc<Store>) -> Self {
+        let number = recent.admit(Arc::clone(&store));
+        Self {
+            store,
+            recent: Some((Arc::clone(recent), number)),
+        }
     }
 
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<IVec>> {
-        self.read().now.get(key)
+        if let Some((recent, number)) = &self.recent
+            && let Some(newest) = recent.get(*number, key.as_ref())
+        {
+            return Ok(newest);
+        }
+        self.store.get(key.as_ref())
     }
 
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.read().now.contains_key(key)
+        Ok(self.get(key)?.is_some())
     }
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.read().now.len()
+        self.iter().count()
     }
 
-    pub fn iter(&self) -> Iter {
-        self.read().now.iter()
+    pub fn iter(&self) -> Entries {
+        self.range::<&[u8]>(..)
     }
 
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        self.read().now.range(range)
+    /// By ascending key, from either end. What changes meanwhile may be seen or not.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Entries {
+        let range = (octets(range.start_bound()), octets(range.end_bound()));
+        // In this order: what goes to sled in between is seen there.
+        let newest = match &self.recent {
+            Some((recent, number)) => recent.within(*number, range),
+            None => Vec::new(),
+        };
+        Entries::new(self.store.range(range), newest)
     }
 
-    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
-        self.read().now.scan_prefix(prefix)
+    /// Of a mail: its key, or those of its jobs.
+    pub fn of_mail(&self, id: QueueId) -> Entries {
+        let id = id.to_bytes();
+        let newest = match &self.recent {
+            Some((recent, number)) => recent.of_mail(*number, &id),
+            None => Vec::new(),
+        };
+        Entries::new(self.store.scan_prefix(&id), newest)
     }
 
+    /// Tells what was there before.
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl Into<IVec>) -> Result<Option<IVec>> {
-        let value = value.into();
-        self.change(|tree| tree.insert(key.as_ref(), value.clone()))
+        self.put(key.as_ref(), Some(value.into()))
     }
 
+    /// Tells what was there before.
     pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<Option<IVec>> {
-        self.change(|tree| tree.remove(key.as_ref()))
+        self.put(key.as_ref(), None)
     }
 
-    fn change(&self, make: impl Fn(&sled::Tree) -> Result<Option<IVec>>) -> Result<Option<IVec>> {
-        {
-            let pair = self.read();
-            if pair.next.is_none() {
-                return make(&pair.now);
-            }
-        }
-        // One after the other, so that both trees see the changes of a key in one order.
-        let pair = self.write();
-        if let Some(next) = &pair.next {
-            make(next)?;
-        }
-        make(&pair.now)
+    /// Removes all keys of a mail from trees of one memory, in this order. A checkpoint comes before all of it or after.
+    pub fn forget(trees: &[&Self], mail: QueueId) -> Result<()> {
+        let places: Vec<_> = trees
+            .iter()
+            .filter_map(|tree| tree.recent.as_ref())
+            .collect();
+        let Some((recent, _)) = places.first() else {
+            return Ok(());
+        };
+        let numbers: Vec<usize> = places.iter().map(|(_, number)| *number).collect();
+        recent.forget(&numbers, &mail.to_bytes())
     }
 
-    /// From now on every change is made in both.
-    pub fn begin_copy(&self, next: sled::Tree) {
-        self.write().next = Some(next);
-    }
-
-    /// Copies at most so many entries behind a key; tells the last, none: that was all.
-    pub fn copy_some(&self, after: Option<&IVec>, most: usize) -> Result<Option<IVec>> {
-        let pair = self.write();
-        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_ref()));
-        let (mut last, mut copied) = (None, 0);
-        let behind = pair.now.range::<&[u8], _>((from, Bound::Unbounded));
-        for item in behind.take(most) {
-            let (key, value) = item?;
-            if let Some(next) = &pair.next {
-                next.insert(&key, value)?;
-            }
-            copied += 1;
-            last = Some(key);
-        }
-        Ok(last.filter(|_| copied == most))
-    }
-
-    /// The copy takes the place of the tree.
-    pub fn take_copy(&self) {
-        let mut pair = self.write();
-        if let Some(next) = pair.next.take() {
-            pair.now = next;
+    fn put(&self, key: &[u8], value: Option<IVec>) -> Result<Option<IVec>> {
+        match &self.recent {
+            Some((recent, number)) => recent.put(*number, key, value),
+            None => self.store.put(key, value.as_ref()),
         }
     }
+}
 
-    pub fn give_up_copy(&self) {
-        self.write().next = None;
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Pair> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Pair> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
+fn octets<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<&[u8]> {
+    bound.map(AsRef::as_ref)
 }
