@@ -218,10 +218,10 @@ impl Front {
         self.router.load_full()
     }
 
-    /// The record of a mail. Blocks.
+    /// The record of a mail, without its jobs. Blocks.
     pub fn record_of(&self, mail: &MailPlace) -> Result<MailRecord, ReadError> {
         let payload = self.reader.read(&mail.location)?;
-        Ok(MailRecord::decode(payload)?)
+        Ok(MailRecord::decode_mail(payload)?)
     }
 
     /// Content, or as much of it as `limit` allows. Blocks.

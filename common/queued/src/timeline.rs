@@ -38,7 +38,7 @@ use index::{Index, Key};
 use store::Store;
 
 pub(crate) use record::Entry;
-use record::Named;
+use record::{Draft, Named};
 pub(crate) use watch::watch;
 
 const FOLDER: &str = "timeline";
@@ -165,11 +165,14 @@ impl Timeline {
     /// Never waits: what finds no room is lost, and counted.
     pub fn record(&self, entries: impl IntoIterator<Item = impl Into<Entry>>) {
         let Some(inbox) = &self.inbox else { return };
-        let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
+        let entries: Vec<Draft> = entries
+            .into_iter()
+            .map(|entry| Draft::from(entry.into()))
+            .collect();
         if entries.is_empty() {
             return;
         }
-        let (count, octets) = (entries.len(), entries.iter().map(Entry::octets).sum());
+        let (count, octets) = (entries.len(), entries.iter().map(Draft::octets).sum());
         let shared = &self.shared;
         let before = shared.waiting.fetch_add(octets, Ordering::Relaxed);
         let taken = before.saturating_add(octets) <= WAITING && inbox.leave(entries).is_ok();

@@ -1,3 +1,5 @@
+use std::fmt::{self, Write};
+
 use postroad_envelope::{
     Envelope, Outcome, QueueId, Recipient, RecipientIndex, Route, RouteClass, StatusReport,
     Timestamp,
@@ -225,10 +227,10 @@ fn check(envelope: &Envelope) -> Result<(), QueueError> {
 /// What makes two submissions one mail. Facts that may differ between two tries (trace context, time) are not in it.
 fn digest_of(envelope: &Envelope, len: u64, crc32c: u32) -> Digest {
     let mut hash = Fnv::default();
-    hash.add(envelope.reverse_path.to_string().as_bytes());
+    hash.add_text(&envelope.reverse_path);
     for recipient in &envelope.recipients {
         hash.add(&recipient.index.0.to_be_bytes());
-        hash.add(recipient.address.to_string().as_bytes());
+        hash.add_text(&recipient.address);
     }
     Digest {
         len,
@@ -248,9 +250,27 @@ impl Default for Fnv {
 
 impl Fnv {
     fn add(&mut self, part: &[u8]) {
-        for byte in part.iter().chain(&[0]) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        self.take(part);
+        self.take(&[0]);
+    }
+
+    fn add_text(&mut self, part: &impl fmt::Display) {
+        // It takes all there is.
+        let _ = write!(self, "{part}");
+        self.take(&[0]);
+    }
+
+    fn take(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.0 = (self.0 ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3);
         }
+    }
+}
+
+impl fmt::Write for Fnv {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.take(part.as_bytes());
+        Ok(())
     }
 }
 

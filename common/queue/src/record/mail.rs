@@ -96,27 +96,47 @@ impl MailRecord {
     /// Reads a payload; the content shares its memory.
     pub fn decode(payload: Bytes) -> Result<Self, QueueError> {
         let (head, content_at) = split_head(&payload)?;
+        Ok(Self::of(head, payload, content_at))
+    }
+
+    /// The same without its jobs, whose newest states the index knows.
+    pub fn decode_mail(payload: Bytes) -> Result<Self, QueueError> {
+        let (mut head, content_at) = wire_head(&payload)?;
+        head.jobs.clear();
+        Ok(Self::of(head_from_wire(head)?, payload, content_at))
+    }
+
+    fn of(head: MailHead, payload: Bytes, content_at: usize) -> Self {
         let content = match head.file {
             Some(file) => Content::File(file),
             None => Content::Inline(payload.slice(content_at..)),
         };
-        Ok(Self {
+        Self {
             envelope: head.envelope,
             content,
             digest: head.digest,
             jobs: head.jobs,
-        })
+        }
     }
 }
 
 /// Reads the head of a payload; also tells where in it the content begins.
 pub fn split_head(payload: &[u8]) -> Result<(MailHead, usize), QueueError> {
+    let (head, content_at) = wire_head(payload)?;
+    Ok((head_from_wire(head)?, content_at))
+}
+
+fn wire_head(payload: &[u8]) -> Result<(wire::MailHead, usize), QueueError> {
     let (head, content_at) = head_bytes(payload)?;
     let head = wire::MailHead::decode(head).map_err(|e| unreadable(WHAT, e))?;
+    Ok((head, content_at))
+}
+
+fn head_from_wire(head: wire::MailHead) -> Result<MailHead, QueueError> {
     let envelope = head
         .envelope
         .ok_or_else(|| unreadable(WHAT, "no envelope"))?;
-    let head = MailHead {
+    Ok(MailHead {
         envelope: envelope::from_wire(envelope)?,
         file: head.file.as_ref().map(file_from_wire).transpose()?,
         digest: state::digest_from_wire(head.digest),
@@ -125,8 +145,7 @@ pub fn split_head(payload: &[u8]) -> Result<(MailHead, usize), QueueError> {
             .iter()
             .map(|job| state::decode(job))
             .collect::<Result<_, _>>()?,
-    };
-    Ok((head, content_at))
+    })
 }
 
 /// The record to append when a mail is copied forward: the same, unknown fields included, without the first states of its

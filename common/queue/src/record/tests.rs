@@ -51,6 +51,9 @@ fn a_mail_comes_back_whole_and_its_content_is_not_copied() {
         }
         let read = MailRecord::decode(payload(&draft)).unwrap();
         assert_eq!(read, record);
+        let jobs = Vec::new();
+        let without = MailRecord::decode_mail(payload(&draft)).unwrap();
+        assert_eq!(without, MailRecord { jobs, ..record });
     }
 }
 

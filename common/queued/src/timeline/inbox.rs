@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::Entry;
+use super::record::Draft;
 
 /// Events taken at once, unless one came with more.
 const ROUND: usize = 4_096;
@@ -33,7 +33,7 @@ pub struct Inbox {
 
 #[derive(Default)]
 struct State {
-    entries: Vec<Entry>,
+    entries: Vec<Draft>,
     requests: Vec<Request>,
     /// Nobody comes any more.
     closed: bool,
@@ -42,7 +42,7 @@ struct State {
 /// What the thread takes away.
 #[derive(Default)]
 pub struct Round {
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Draft>,
     /// Made after these entries were left.
     pub requests: Vec<Request>,
 }
@@ -58,7 +58,7 @@ impl Drop for Taker {
 
 impl Inbox {
     /// Leaves events; gives them back if nobody comes for them.
-    pub fn leave(&self, entries: Vec<Entry>) -> Result<(), Vec<Entry>> {
+    pub fn leave(&self, entries: Vec<Draft>) -> Result<(), Vec<Draft>> {
         let mut state = self.lock();
         if state.closed {
             return Err(entries);
@@ -155,11 +155,11 @@ mod tests {
 
     use postroad_envelope::{Event, EventKind, QueueId, Timestamp};
 
-    use super::*;
+    use super::{super::record::Entry, *};
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn entries(count: usize) -> Vec<Entry> {
+    fn entries(count: usize) -> Vec<Draft> {
         let at = Timestamp::from_millis(1_700_000_000_000);
         let entry = Entry::from(Event {
             queue_id: QueueId::mint(at, [3; 10]),
@@ -170,7 +170,7 @@ mod tests {
             text: String::new(),
             fields: Default::default(),
         });
-        vec![entry; count]
+        vec![entry.into(); count]
     }
 
     #[test]

@@ -36,20 +36,6 @@ impl From<Event> for Entry {
 }
 
 impl Entry {
-    /// About as much memory as it takes.
-    pub fn octets(&self) -> usize {
-        let fields = self.event.fields.iter();
-        let fields: usize = fields
-            .map(|(name, value)| 64 + name.len() + value.len())
-            .sum();
-        let recipients: usize = self.recipients.iter().map(|to| 24 + to.len()).sum();
-        let attempt = self.attempt.as_ref().map_or(0, |attempt| {
-            let texts = attempt.outcomes.iter();
-            texts.map(|(_, of)| 256 + of.report().text.len()).sum()
-        });
-        256 + self.event.text.len() + fields + recipients + attempt
-    }
-
     /// The Message-ID without its angle brackets.
     pub fn message_id(&self) -> Option<&str> {
         let id = (self.event.kind == EventKind::Accepted)
@@ -115,6 +101,45 @@ struct Kept {
     attempt: Option<v1::Attempt>,
 }
 
+/// [`Events`] of entries that are octets already.
+#[derive(Clone, PartialEq, Message)]
+struct DraftedEvents {
+    #[prost(bytes = "vec", tag = "1")]
+    queue_id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    written_at_ms: u64,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    entries: Vec<Vec<u8>>,
+}
+
+/// An entry on its way to the disk. As it is there, which is one piece of memory: of fifty, made by one thread and given back by
+/// another later, each is far from every processor by then.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub queue_id: QueueId,
+    /// A [`Kept`].
+    kept: Vec<u8>,
+    keys: BTreeSet<Key>,
+}
+
+impl Draft {
+    /// About as much memory as it takes.
+    pub fn octets(&self) -> usize {
+        256 + self.kept.len()
+    }
+}
+
+impl From<Entry> for Draft {
+    fn from(entry: Entry) -> Self {
+        let queue_id = entry.event.queue_id;
+        Self {
+            queue_id,
+            keys: Key::of_entries(queue_id, std::slice::from_ref(&entry)),
+            kept: Kept::from(entry).encode_to_vec(),
+        }
+    }
+}
+
 /// A record, read.
 #[derive(Debug)]
 pub struct Decoded {
@@ -138,39 +163,38 @@ pub struct Encoded {
 /// The records of one mail's entries; with the entries, if somebody follows.
 pub fn encode(
     queue_id: QueueId,
-    entries: Vec<Entry>,
+    drafts: Vec<Draft>,
     now: Timestamp,
     is_followed: bool,
 ) -> Vec<Encoded> {
     let mut records = Vec::new();
-    let (mut record, mut kept, mut len) = (Encoded::default(), Vec::new(), 0);
-    let finish = |record: Encoded, kept: Vec<Kept>| {
-        let events = Events {
+    let (mut record, mut entries, mut len) = (Encoded::default(), Vec::new(), 0);
+    let finish = |record: Encoded, entries: Vec<Vec<u8>>| {
+        let events = DraftedEvents {
             queue_id: queue_id.to_bytes().to_vec(),
             written_at_ms: now.as_millis(),
-            entries: kept,
+            entries,
         };
+        let payload = events.encode_to_vec();
+        let read = is_followed.then(|| decode(&payload)).flatten();
         Encoded {
-            payload: events.encode_to_vec(),
+            entries: read.map_or_else(Vec::new, |read| read.entries),
+            payload,
             ..record
         }
     };
-    for entry in entries {
-        let keys = Key::of_entries(queue_id, std::slice::from_ref(&entry));
-        let copy = is_followed.then(|| entry.clone());
-        let wire = Kept::from(entry);
-        let longer = wire.encoded_len();
+    for draft in drafts {
+        let longer = draft.kept.len();
         if len > 0 && len + longer > LONG {
-            records.push(finish(mem::take(&mut record), mem::take(&mut kept)));
+            records.push(finish(mem::take(&mut record), mem::take(&mut entries)));
             len = 0;
         }
         len += longer;
-        record.keys.extend(keys);
+        record.keys.extend(draft.keys);
         record.count += 1;
-        record.entries.extend(copy);
-        kept.push(wire);
+        entries.push(draft.kept);
     }
-    records.push(finish(record, kept));
+    records.push(finish(record, entries));
     records
 }
 
@@ -248,7 +272,7 @@ mod tests {
     fn what_is_written_is_read_and_unknown_fields_do_not_harm() {
         let kept = entry("kept");
         let now = Timestamp::from_millis(5);
-        let written = encode(kept.event.queue_id, vec![kept.clone()], now, true);
+        let written = encode(kept.event.queue_id, vec![kept.clone().into()], now, true);
         let [
             Encoded {
                 payload,
@@ -283,7 +307,12 @@ mod tests {
     fn many_entries_are_several_records() {
         let long = "x".repeat(30_000);
         let id = entry("").event.queue_id;
-        let written = encode(id, vec![entry(&long); 5], Timestamp::from_millis(5), false);
+        let written = encode(
+            id,
+            vec![entry(&long).into(); 5],
+            Timestamp::from_millis(5),
+            false,
+        );
         let counts: Vec<usize> = written.iter().map(|record| record.count).collect();
         assert_eq!(counts, [2, 2, 1]);
     }
@@ -294,7 +323,7 @@ mod tests {
         let mut random = StdRng::seed_from_u64(seed);
         let valid = encode(
             entry("").event.queue_id,
-            vec![entry("")],
+            vec![entry("").into()],
             Timestamp::from_millis(1),
             false,
         );

@@ -23,7 +23,7 @@ use super::{
     Shared, Written,
     inbox::{Inbox, Request},
     index::SegmentIndex,
-    record::{self, Entry},
+    record::{self, Draft},
 };
 use crate::{
     clock,
@@ -140,19 +140,19 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, entries: Vec<Entry>) {
+    fn write(&mut self, entries: Vec<Draft>) {
         if entries.is_empty() {
             return;
         }
         let shared = Arc::clone(&self.store.shared);
-        let (count, octets) = (entries.len(), entries.iter().map(Entry::octets).sum());
+        let (count, octets) = (entries.len(), entries.iter().map(Draft::octets).sum());
         if !self.append(entries) {
             shared.lose(count);
         }
         shared.written_out(octets);
     }
 
-    fn append(&mut self, entries: Vec<Entry>) -> bool {
+    fn append(&mut self, entries: Vec<Draft>) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
         };
@@ -256,11 +256,11 @@ impl Writer {
 }
 
 /// In the order in which each came first.
-fn by_mail(entries: Vec<Entry>) -> Vec<(QueueId, Vec<Entry>)> {
+fn by_mail(entries: Vec<Draft>) -> Vec<(QueueId, Vec<Draft>)> {
     let mut places: HashMap<QueueId, usize> = HashMap::new();
-    let mut mails: Vec<(QueueId, Vec<Entry>)> = Vec::new();
+    let mut mails: Vec<(QueueId, Vec<Draft>)> = Vec::new();
     for entry in entries {
-        let id = entry.event.queue_id;
+        let id = entry.queue_id;
         let at = *places.entry(id).or_insert(mails.len());
         match mails.get_mut(at) {
             Some((_, of)) => of.push(entry),
