@@ -33,14 +33,19 @@ impl Key {
         Self(crc32c::crc32c_append(crc32c::crc32c(&[what]), name))
     }
 
+    /// What an entry is found by besides the id of its mail.
+    pub fn of_entry(entry: &Entry) -> impl Iterator<Item = Self> + '_ {
+        let message_id = entry.message_id().map(Self::of_message_id);
+        let recipients = entry.recipients.iter().map(|to| Self::of_recipient(to));
+        message_id.into_iter().chain(recipients)
+    }
+
     /// Everything these entries of a mail are found by.
     pub fn of_entries(id: QueueId, entries: &[Entry]) -> BTreeSet<Self> {
-        let mut keys = BTreeSet::from([Self::of_id(id)]);
-        for entry in entries {
-            keys.extend(entry.message_id().map(Self::of_message_id));
-            keys.extend(entry.recipients.iter().map(|to| Self::of_recipient(to)));
-        }
-        keys
+        let of_id = std::iter::once(Self::of_id(id));
+        of_id
+            .chain(entries.iter().flat_map(Self::of_entry))
+            .collect()
     }
 }
 

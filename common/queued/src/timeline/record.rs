@@ -119,7 +119,8 @@ pub(crate) struct Draft {
     pub queue_id: QueueId,
     /// A [`Kept`].
     kept: Vec<u8>,
-    keys: BTreeSet<Key>,
+    /// What it is found by besides its mail.
+    keys: Vec<Key>,
 }
 
 impl Draft {
@@ -134,7 +135,7 @@ impl From<Entry> for Draft {
         let queue_id = entry.event.queue_id;
         Self {
             queue_id,
-            keys: Key::of_entries(queue_id, std::slice::from_ref(&entry)),
+            keys: Key::of_entry(&entry).collect(),
             kept: Kept::from(entry).encode_to_vec(),
         }
     }
@@ -169,7 +170,8 @@ pub fn encode(
 ) -> Vec<Encoded> {
     let mut records = Vec::new();
     let (mut record, mut entries, mut len) = (Encoded::default(), Vec::new(), 0);
-    let finish = |record: Encoded, entries: Vec<Vec<u8>>| {
+    let finish = |mut record: Encoded, entries: Vec<Vec<u8>>| {
+        record.keys.insert(Key::of_id(queue_id));
         let events = DraftedEvents {
             queue_id: queue_id.to_bytes().to_vec(),
             written_at_ms: now.as_millis(),
