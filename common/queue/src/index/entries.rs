@@ -8,7 +8,8 @@ use super::recent::Newest;
 
 /// By ascending key; may be asked from both ends.
 pub struct Entries {
-    stored: Iter,
+    /// None: that was all. Asked once more it would tell of what came since, which may lie behind.
+    stored: Option<Iter>,
     /// Read ahead from either end of what sled has.
     first: Option<(IVec, IVec)>,
     last: Option<(IVec, IVec)>,
@@ -24,7 +25,7 @@ enum End {
 impl Entries {
     pub fn new(stored: Iter, newest: Vec<Newest>) -> Self {
         Self {
-            stored,
+            stored: Some(stored),
             first: None,
             last: None,
             newest: newest.into_iter(),
@@ -69,10 +70,13 @@ impl Entries {
         if let Some(ahead) = own.take() {
             return Some(Ok(ahead));
         }
-        let next = match end {
-            End::Front => self.stored.next(),
-            End::Back => self.stored.next_back(),
-        };
+        let next = self.stored.as_mut().and_then(|stored| match end {
+            End::Front => stored.next(),
+            End::Back => stored.next_back(),
+        });
+        if next.is_none() {
+            self.stored = None;
+        }
         // The two ends meet at what the other has read ahead.
         next.or_else(|| others.take().map(Ok))
     }

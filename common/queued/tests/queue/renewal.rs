@@ -14,6 +14,9 @@ use tokio::{
 
 use crate::setup::{PATIENCE, Stack, Worker, change, config, delivered, failed, mail, submit};
 
+/// Octets of an index of some hundred mails.
+const FULL_INDEX: u64 = 384 << 10;
+
 fn small_index() -> Config {
     let mut config = config();
     config.disk.segment = ByteSize::kib(256);
@@ -82,6 +85,14 @@ async fn an_index_much_larger_than_what_it_holds_is_made_anew_and_nothing_change
     let ids = Filter::of_ids(held.clone());
     assert_eq!(change(&queue, Change::Hold, ids).await.unwrap(), 10);
     let (former, _) = index_file(stack.folder.path()).unwrap();
+
+    // Before a checkpoint they would not be in the file when they go.
+    let stored = async {
+        while index_file(stack.folder.path()).is_none_or(|(_, len)| len < FULL_INDEX) {
+            sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, stored).await.expect("a checkpoint");
 
     let mut worker = Worker::connect(&queue, &[RouteClass::Relay]).await;
     let mut settled = Vec::new();

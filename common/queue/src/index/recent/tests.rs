@@ -158,3 +158,48 @@ fn it_is_read_as_one_tree() {
     // A range that is none.
     assert_eq!(tree.range::<&[u8]>(&[3][..]..&[1][..]).count(), 0);
 }
+
+#[test]
+fn what_goes_to_sled_meanwhile_is_read_once() {
+    for (backwards, in_sled) in [
+        (false, None),
+        (true, None),
+        (false, Some(5)),
+        (true, Some(5)),
+    ] {
+        let recent = Arc::new(Recent::default());
+        let (_db, [tree, _], _stores) = pair(&recent);
+        if let Some(n) = in_sled {
+            tree.insert([n; ID], b"").unwrap();
+            recent.store_all().unwrap();
+        }
+        for n in [1, 3, 7, 9_u8] {
+            tree.insert([n; ID], b"").unwrap();
+        }
+        for before in 0..4 {
+            let mut entries = tree.iter();
+            let mut next = || match backwards {
+                true => entries.next_back(),
+                false => entries.next(),
+            };
+            let mut read: Vec<u8> = Vec::new();
+            while let Some(entry) = next() {
+                read.push(entry.unwrap().0[0]);
+                if read.len() == before {
+                    recent.store_all().unwrap();
+                }
+            }
+            if backwards {
+                read.reverse();
+            }
+            let mut expected = vec![1, 3, 7, 9];
+            expected.extend(in_sled);
+            expected.sort_unstable();
+            assert_eq!(read, expected, "{before}");
+            // In memory once more.
+            for n in [1, 3, 7, 9_u8] {
+                tree.insert([n; ID], b"").unwrap();
+            }
+        }
+    }
+}
