@@ -14,8 +14,10 @@ use tokio::{
 
 use crate::setup::{PATIENCE, Stack, Worker, change, config, delivered, failed, mail, submit};
 
-/// Octets of an index of some hundred mails.
-const FULL_INDEX: u64 = 384 << 10;
+/// Mails, which make an index of some 800 KiB.
+const MAILS: usize = 1500;
+/// Octets of an index that has most of them.
+const FULL_INDEX: u64 = 512 << 10;
 
 fn small_index() -> Config {
     let mut config = config();
@@ -80,8 +82,11 @@ async fn an_index_much_larger_than_what_it_holds_is_made_anew_and_nothing_change
     let stack = Stack::with(small_index()).await;
     let queue = stack.queue.clone();
     // Too many for the index to be too large for them.
-    let mut expected = submit_many(&queue, 600).await;
-    let held = expected.split_off(590);
+    let mut expected = Vec::new();
+    while expected.len() < MAILS {
+        expected.extend(submit_many(&queue, 500).await);
+    }
+    let held = expected.split_off(MAILS - 10);
     let ids = Filter::of_ids(held.clone());
     assert_eq!(change(&queue, Change::Hold, ids).await.unwrap(), 10);
     let (former, _) = index_file(stack.folder.path()).unwrap();
@@ -96,7 +101,7 @@ async fn an_index_much_larger_than_what_it_holds_is_made_anew_and_nothing_change
 
     let mut worker = Worker::connect(&queue, &[RouteClass::Relay]).await;
     let mut settled = Vec::new();
-    while settled.len() < 585 {
+    while settled.len() < MAILS - 15 {
         let lease = worker.lease().await;
         let id = lease.lease.job.queue_id;
         let outcome = if settled.len() % 50 == 7 {
@@ -122,7 +127,7 @@ async fn an_index_much_larger_than_what_it_holds_is_made_anew_and_nothing_change
             came.extend(submit_many(&queue, 1).await);
             match index_file(stack.folder.path()) {
                 Some((file, _)) if file != former && !next.exists() => return came,
-                _ => sleep(std::time::Duration::from_millis(100)).await,
+                _ => sleep(std::time::Duration::from_millis(250)).await,
             }
         }
     };
