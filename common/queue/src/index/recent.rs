@@ -44,7 +44,7 @@ struct Entry {
     key: IVec,
     /// None: it was removed.
     value: Option<IVec>,
-    /// Whether sled has the key.
+    /// Whether sled has the key, or may have it.
     is_stored: bool,
 }
 
@@ -112,7 +112,7 @@ impl Recent {
         self.lock().put(tree, key, value)
     }
 
-    /// Removes all keys of a mail from these trees, in this order. A checkpoint comes before or after it.
+    /// Removes all keys of a mail from these trees, in this order. What is kept here goes to sled before all of it or after.
     pub fn forget(&self, trees: &[usize], mail: &[u8]) -> Result<()> {
         let mut window = self.lock();
         for &tree in trees {
@@ -209,6 +209,8 @@ impl Window {
             Some(_) => (false, usize::MAX - entry.tree),
             None => (true, entry.tree),
         });
+        // Also if one of them fails: what goes later must go from there too.
+        mail.iter_mut().for_each(|entry| entry.is_stored = true);
         for Entry {
             tree, key, value, ..
         } in &*mail

@@ -13,11 +13,24 @@ struct Pair {
     now: sled::Tree,
     /// While it is copied, every change is made there too.
     next: Option<sled::Tree>,
+    #[cfg(test)]
+    fails: bool,
 }
 
 impl Store {
     pub const fn new(now: sled::Tree) -> Self {
-        Self(RwLock::new(Pair { now, next: None }))
+        Self(RwLock::new(Pair {
+            now,
+            next: None,
+            #[cfg(test)]
+            fails: false,
+        }))
+    }
+
+    /// Whether nothing can be changed from now on.
+    #[cfg(test)]
+    pub fn fail(&self, fails: bool) {
+        self.write().fails = fails;
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
@@ -40,6 +53,10 @@ impl Store {
         };
         {
             let pair = self.read();
+            #[cfg(test)]
+            if pair.fails {
+                return Err(sled::Error::Unsupported("as asked".to_owned()));
+            }
             if pair.next.is_none() {
                 return make(&pair.now);
             }

@@ -85,7 +85,7 @@ impl Tree {
         self.put(key.as_ref(), None)
     }
 
-    /// Removes all keys of a mail from trees of one memory, in this order. A checkpoint comes before all of it or after.
+    /// Removes all keys of a mail from trees of one memory, in this order: see [`Recent::forget`].
     pub fn forget(trees: &[&Self], mail: QueueId) -> Result<()> {
         let places: Vec<_> = trees
             .iter()

@@ -203,3 +203,24 @@ fn what_goes_to_sled_meanwhile_is_read_once() {
         }
     }
 }
+
+#[test]
+fn what_half_reached_sled_leaves_it_when_it_goes() {
+    let recent = Arc::new(Recent::default());
+    let (_db, [a, b], [in_a, in_b]) = pair(&recent);
+    let one = [1; ID];
+    a.insert(one, b"1").unwrap();
+    b.insert(one, b"1").unwrap();
+    // The last tree comes first.
+    in_a.fail(true);
+    assert!(recent.store_all().is_err());
+    assert_eq!((stored(&in_a).len(), stored(&in_b).len()), (0, 1));
+    assert_eq!(a.get(one).unwrap().unwrap(), b"1");
+    in_a.fail(false);
+    a.remove(one).unwrap();
+    b.remove(one).unwrap();
+    assert_eq!((a.get(one).unwrap(), b.get(one).unwrap()), (None, None));
+    recent.store_all().unwrap();
+    assert_eq!((stored(&in_a).len(), stored(&in_b).len()), (0, 0));
+    assert_eq!(b.get(one).unwrap(), None);
+}
