@@ -18,7 +18,7 @@ use toml::Spanned;
 use crate::{
     Account, Alias, DecoyKey, Directory, DirectoryError, Keys, LocalDomain, Password, Problem,
     decoy::Decoys,
-    file::{AccountEntry, AliasEntry, DomainEntry, FileEntries, line_of},
+    file::{AccountEntry, AliasEntry, DomainEntry, FileEntries},
     handle::Stamp,
 };
 
@@ -54,6 +54,8 @@ fn read(path: &Path) -> io::Result<(String, Stamp, bool)> {
 struct Builder<'a> {
     file: &'a Path,
     text: &'a str,
+    /// Where its lines end: each entry is told by its line.
+    breaks: Vec<usize>,
     /// Whether others may read the file.
     exposed: bool,
     problems: Vec<Problem>,
@@ -70,6 +72,7 @@ impl<'a> Builder<'a> {
         Self {
             file,
             text,
+            breaks: text.match_indices('\n').map(|(at, _)| at).collect(),
             exposed: false,
             problems: Vec::new(),
             sources: Vec::new(),
@@ -408,7 +411,8 @@ impl<'a> Builder<'a> {
     }
 
     fn line<T>(&self, value: &Spanned<T>) -> usize {
-        line_of(self.text, value.span().start)
+        let offset = value.span().start;
+        1 + self.breaks.partition_point(|&end| end < offset)
     }
 
     fn push(&mut self, line: usize, problem: impl Into<String>, remedy: impl Into<String>) {

@@ -2,6 +2,7 @@
 //! instructions by `micro count`. How to use it: `tests/micro/README.md`.
 #![forbid(unsafe_code)]
 
+mod directory;
 mod mail;
 mod queue;
 mod smtp;
@@ -27,7 +28,7 @@ pub struct Case {
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self {
             name: "server",
             about: "a conversation with a client: EHLO, a mail of 5 KiB by DATA, QUIT",
@@ -69,6 +70,12 @@ impl Case {
             about: "a mail through queue and index, without the journal: inserted, leased, settled",
             repeat: 1000,
             prepare: queue::through,
+        },
+        Self {
+            name: "directory",
+            about: "a directory of 1,000 accounts read from the text of its file",
+            repeat: 2,
+            prepare: directory::read,
         },
     ];
 
