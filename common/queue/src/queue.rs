@@ -238,7 +238,7 @@ impl Queue {
             match change {
                 Change::Mail(mail) => {
                     core.in_flight.remove(&mail.queue_id);
-                    core.schedule.place_new(&mail.jobs, mail.print);
+                    core.schedule.place_new(mail.states(), mail.print);
                 }
                 Change::State(state) => core.schedule.place(state),
                 Change::Epoch(epoch) => core.schedule.begin_epoch(*epoch),

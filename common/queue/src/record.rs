@@ -10,7 +10,7 @@ mod unknown;
 pub(crate) mod wire;
 
 pub use mail::{Content, MailRecord};
-pub(crate) use mail::{MailHead, file_from_wire, file_to_wire, moved_draft, split_head};
+pub(crate) use mail::{MailHead, draft, file_from_wire, file_to_wire, moved_draft, split_head};
 pub use marks::{Checkpoint, Finished, FinishedBlock, LeaseHint, LeaseHints, Snapshot};
 pub(crate) use outcome::cut;
 use postroad_journal::{Formats, RecordKind};
@@ -18,7 +18,7 @@ pub use retired::{
     RETIRED, RETIRED_CONTENT, RetiredContent, RetiredMail, content_draft, ending_of, retired_key,
     split_content,
 };
-pub use state::{MAX_STATE, decode as decode_state, encode as encode_state};
+pub use state::{EncodedState, MAX_STATE, decode as decode_state, encode as encode_state};
 pub(crate) use state::{
     digest_from_wire, digest_to_wire, facts as facts_of_state, is_open, reason as reason_of_state,
 };

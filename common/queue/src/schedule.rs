@@ -125,7 +125,11 @@ impl Schedule {
     }
 
     /// As [`Schedule::place`], the jobs of a new mail.
-    pub fn place_new(&mut self, states: &[JobState], sender: SenderPrint) {
+    pub fn place_new<'a>(
+        &mut self,
+        states: impl IntoIterator<Item = &'a JobState>,
+        sender: SenderPrint,
+    ) {
         for state in states {
             match JobFacts::of(state) {
                 Some(facts) => self.place_facts(JobFacts { sender, ..facts }),

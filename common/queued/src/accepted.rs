@@ -1,128 +1,154 @@
 //! What log and timeline say of a mail that the queue begins to keep.
 
+use std::iter;
+
 use postroad_envelope::{
     DeliverBy, Envelope, EventKind, QueueId, RecipientIndex, Route, Timestamp,
 };
 use postroad_metrics::labels::Source;
 use tracing::info;
 
-use crate::{clock, core::Front, timeline::Entry};
+use crate::{
+    clock,
+    core::Front,
+    timeline::{Draft, Entry},
+};
 
 /// Recipients named in the event; more are found by their address all the same.
 const NAMED: usize = 10;
 
-/// Gathered before the commit, told after it.
+/// Told after the commit. The events are written before it, when all they tell of is at hand; what waits for the disk
+/// meanwhile is one piece of memory for each.
 pub(crate) struct AcceptedFacts {
     queue_id: QueueId,
     mail_from: String,
     size: u64,
     /// Taken before the commit: a worker may have the mail before its submitter knows that it is durable.
     at: Timestamp,
-    recipients: Vec<String>,
-    fields: Vec<(&'static str, String)>,
-    verdicts: Vec<(String, String)>,
-    /// Whose mail a neighbour handed over, for people.
-    through: String,
-    held: Vec<(Vec<RecipientIndex>, String)>,
-    suppressed: Vec<(RecipientIndex, String)>,
-    routes: Vec<(Route, Vec<RecipientIndex>)>,
+    recipients: usize,
+    source: Source,
+    events: Vec<Draft>,
+    /// How many recipients of each hold, and why.
+    held: Vec<(usize, String)>,
+    /// Why recipients are not tried.
+    suppressed: Vec<String>,
 }
 
 impl AcceptedFacts {
-    pub fn of(core: &Front, envelope: &Envelope) -> Self {
+    /// Of a mail that a client or an agent handed over.
+    pub fn submitted(core: &Front, envelope: &Envelope) -> Self {
+        let text = match envelope.recipients.len() {
+            1 => "kept for 1 recipient".to_owned(),
+            many => format!("kept for {many} recipients"),
+        };
+        let text = text + &through(envelope);
+        Self::of(core, envelope, Source::Submitted, text)
+    }
+
+    /// Of any other, with what is to be said of it.
+    pub fn of(core: &Front, envelope: &Envelope, source: Source, text: String) -> Self {
+        let (at, queue_id) = (clock::now(), envelope.queue_id);
+        let event = |kind, recipients, text, fields| {
+            core.event(at, queue_id, kind, recipients, text, fields)
+        };
+        let folded = envelope.recipients.iter().map(|to| to.address.folded());
+        let accepted = Entry {
+            recipients: folded.collect(),
+            ..event(EventKind::Accepted, Vec::new(), text, fields(envelope)).into()
+        };
+        let verdicts = envelope.verdicts.iter().map(|(check, verdict)| {
+            let text = format!("{check}: {verdict}");
+            let fields = vec![("check", check.clone()), ("verdict", verdict.clone())];
+            event(EventKind::Verdict, Vec::new(), text, fields).into()
+        });
+        let routed = routes(core, envelope)
+            .into_iter()
+            .map(|(route, recipients)| {
+                let text = format!("{} to {}, by {}", route.class, route.aim(), route.rule);
+                let fields = vec![
+                    ("route", route.class.to_string()),
+                    ("destination", route.destination),
+                    ("rule", route.rule),
+                ];
+                event(EventKind::Routed, recipients, text, fields).into()
+            });
+        let events = iter::once(accepted.into()).chain(verdicts).chain(routed);
         Self {
-            queue_id: envelope.queue_id,
+            queue_id,
             mail_from: envelope.reverse_path.to_string(),
             size: envelope.size,
-            at: clock::now(),
-            recipients: envelope
-                .recipients
-                .iter()
-                .map(|to| to.address.folded())
-                .collect(),
-            fields: fields(envelope),
-            verdicts: envelope.verdicts.clone().into_iter().collect(),
-            through: through(envelope),
+            at,
+            recipients: envelope.recipients.len(),
+            source,
+            events: events.collect(),
             held: Vec::new(),
             suppressed: Vec::new(),
-            routes: routes(core, envelope),
         }
     }
 
     /// Which recipients a rule holds from the beginning, and why.
-    pub fn held(&mut self, held: Vec<(Vec<RecipientIndex>, String)>) {
-        self.held = held;
+    pub fn held(&mut self, core: &Front, held: Vec<(Vec<RecipientIndex>, String)>) {
+        for (recipients, reason) in held {
+            self.held.push((recipients.len(), reason.clone()));
+            let text = format!("held: {reason}");
+            self.add(
+                core,
+                EventKind::Held,
+                recipients,
+                text,
+                [("reason", reason)],
+            );
+        }
     }
 
     /// Which recipients are not tried, and why.
-    pub fn suppressed(&mut self, suppressed: Vec<(RecipientIndex, String)>) {
-        self.suppressed = suppressed;
+    pub fn suppressed(&mut self, core: &Front, suppressed: Vec<(RecipientIndex, String)>) {
+        for (recipient, why) in suppressed {
+            let fields = [
+                ("outcome", "failed".to_owned()),
+                ("cause", "suppressed".to_owned()),
+            ];
+            let recipients = vec![recipient];
+            self.add(core, EventKind::Settled, recipients, why.clone(), fields);
+            self.suppressed.push(why);
+        }
+    }
+
+    fn add(
+        &mut self,
+        core: &Front,
+        kind: EventKind,
+        recipients: Vec<RecipientIndex>,
+        text: String,
+        fields: impl IntoIterator<Item = (&'static str, String)>,
+    ) {
+        let event = core.event(self.at, self.queue_id, kind, recipients, text, fields);
+        self.events.push(event.into());
     }
 
     /// Of a mail that a client or an agent handed over.
     pub fn tell(self, core: &Front) {
         let (queue_id, mail_from, size) = (self.queue_id, &self.mail_from, self.size);
-        let recipients = self.recipients.len();
+        let recipients = self.recipients;
         info!(event = "submitted", %queue_id, mail_from, recipients, size);
-        let text = match recipients {
-            1 => "kept for 1 recipient".to_owned(),
-            many => format!("kept for {many} recipients"),
-        } + &self.through;
-        self.record(core, Source::Submitted, text);
+        self.record(core);
     }
 
     /// For the timeline, and counted.
-    pub fn record(self, core: &Front, source: Source, text: String) {
-        core.counts.mails.count(source);
-        let (at, id) = (self.at, self.queue_id);
-        let event = core.event(at, id, EventKind::Accepted, Vec::new(), text, self.fields);
-        let accepted = Entry {
-            recipients: self.recipients,
-            ..event.into()
-        };
-        let verdicts = self.verdicts.into_iter().map(|(check, verdict)| {
-            let text = format!("{check}: {verdict}");
-            let fields = [("check", check), ("verdict", verdict)];
-            core.event(at, id, EventKind::Verdict, Vec::new(), text, fields)
-                .into()
-        });
-        let routed = self.routes.into_iter().map(|(route, recipients)| {
-            let text = format!("{} to {}, by {}", route.class, route.aim(), route.rule);
-            let fields = [
-                ("route", route.class.to_string()),
-                ("destination", route.destination.clone()),
-                ("rule", route.rule.clone()),
-            ];
-            core.event(at, id, EventKind::Routed, recipients, text, fields)
-                .into()
-        });
-        let held = self.held.into_iter().map(|(recipients, reason)| {
-            info!(event = "held", queue_id = %id, recipients = recipients.len(), reason);
-            let text = format!("held: {reason}");
-            let fields = [("reason", reason)];
-            core.event(at, id, EventKind::Held, recipients, text, fields)
-                .into()
-        });
+    pub fn record(self, core: &Front) {
+        let id = self.queue_id;
+        core.counts.mails.count(self.source);
+        for (recipients, reason) in self.held {
+            info!(event = "held", queue_id = %id, recipients, reason);
+        }
         core.counts.suppressed(self.suppressed.len());
-        let suppressed = self.suppressed.into_iter().map(|(recipient, text)| {
+        for why in self.suppressed {
             info!(
                 event = "settled", queue_id = %id, outcome = "failed", recipients = 1,
-                cause = "suppressed", reply = text
+                cause = "suppressed", reply = why
             );
-            let fields = [
-                ("outcome", "failed".to_owned()),
-                ("cause", "suppressed".to_owned()),
-            ];
-            core.event(at, id, EventKind::Settled, vec![recipient], text, fields)
-                .into()
-        });
-        core.timeline.record(
-            std::iter::once(accepted)
-                .chain(verdicts)
-                .chain(routed)
-                .chain(held)
-                .chain(suppressed),
-        );
+        }
+        core.timeline.record(self.events);
     }
 }
 

@@ -54,7 +54,8 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
     let sent: Vec<(QueueId, (ReportKind, &str), String, AcceptedFacts)> = reports
         .iter()
         .map(|report| {
-            let facts = AcceptedFacts::of(core, &report.envelope);
+            let text = format!("made here: report about {id}");
+            let facts = AcceptedFacts::of(core, &report.envelope, Source::Report, text);
             (
                 report.id,
                 (report.kind, report.word),
@@ -95,11 +96,7 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
             ("outcome", word.to_owned()),
         ];
         core.tell(id, EventKind::DsnSent, recipients.clone(), text, fields);
-        facts.record(
-            core,
-            Source::Report,
-            format!("made here: report about {id}"),
-        );
+        facts.record(core);
     }
     Ok(())
 }

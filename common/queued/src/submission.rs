@@ -258,29 +258,31 @@ pub(crate) async fn insert(
     content: Content,
 ) -> Result<Accepted, QueueError> {
     let queue_id = envelope.queue_id;
+    let account = envelope.account.clone();
     let mut rounds = core.committer.rounds();
+    let (mut envelope, mut content) = (envelope, content);
     loop {
         rounds.mark_unchanged();
-        let (again, kept) = (Envelope::clone(&envelope), content.clone());
-        let mut facts = AcceptedFacts::of(core, &envelope);
+        let mut facts = AcceptedFacts::submitted(core, &envelope);
+        let (now, routes) = (clock::now(), core.routes());
         let admission = match core.newcomers.queue() {
             Some(queue) => queue
-                .prepare_insert(again, kept, clock::now(), &core.routes())
+                .prepare_insert(*envelope, content, now, &routes)
                 .map(Reception::Answer),
             None => core
                 .newcomers
-                .prepare_insert(again, kept, clock::now(), &core.routes()),
+                .prepare_insert(*envelope, content, now, &routes),
         };
         let admission = admission.map_err(|error| match error {
             postroad_queue::QueueError::OverQuota(over) => {
-                quota::refused(&over, envelope.account.as_deref())
+                quota::refused(&over, account.as_deref())
             }
             other => to_client_error(other.into()),
         });
-        match admission? {
+        (envelope, content) = match admission? {
             Reception::Answer(Admission::New(prepared)) => {
-                facts.held(prepared.holds());
-                facts.suppressed(prepared.suppressed());
+                facts.held(core, prepared.holds());
+                facts.suppressed(core, prepared.suppressed());
                 core.committer
                     .insert(prepared)
                     .await
@@ -298,13 +300,17 @@ pub(crate) async fn insert(
                 });
             }
             Reception::Answer(Admission::Conflict) => return Err(QueueError::IdTaken),
-            Reception::Answer(Admission::InFlight) => {
+            Reception::Answer(Admission::InFlight(envelope, content)) => {
                 let ended = || QueueError::Unavailable("the queue has ended".to_owned());
                 rounds.changed().await.map_err(|_| ended())?;
+                (envelope, content)
             }
-            Reception::Unsure => caught_up(core).await?,
-            Reception::CaughtUp => {}
-        }
+            Reception::Unsure(envelope, content) => {
+                caught_up(core).await?;
+                (envelope, content)
+            }
+            Reception::CaughtUp(envelope, content) => (envelope, content),
+        };
     }
 }
 

@@ -37,8 +37,8 @@ use inbox::{Inbox, Request, Taker};
 use index::{Index, Key};
 use store::Store;
 
-pub(crate) use record::Entry;
-use record::{Draft, Named};
+use record::Named;
+pub(crate) use record::{Draft, Entry};
 pub(crate) use watch::watch;
 
 const FOLDER: &str = "timeline";
@@ -163,12 +163,9 @@ impl Timeline {
     }
 
     /// Never waits: what finds no room is lost, and counted.
-    pub fn record(&self, entries: impl IntoIterator<Item = impl Into<Entry>>) {
+    pub fn record(&self, entries: impl IntoIterator<Item = impl Into<Draft>>) {
         let Some(inbox) = &self.inbox else { return };
-        let entries: Vec<Draft> = entries
-            .into_iter()
-            .map(|entry| Draft::from(entry.into()))
-            .collect();
+        let entries: Vec<Draft> = entries.into_iter().map(Into::into).collect();
         if entries.is_empty() {
             return;
         }

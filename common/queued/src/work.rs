@@ -358,14 +358,13 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
         .iter()
         .filter(|(_, outcome)| !outcome.is_final());
     let delayed = delayed.filter(|(index, _)| settled.done.iter().all(|(done, _)| done != index));
-    let outcomes: Vec<(RecipientIndex, Outcome)> =
-        settled.done.iter().chain(delayed).cloned().collect();
+    let outcomes: Vec<&(RecipientIndex, Outcome)> = settled.done.iter().chain(delayed).collect();
     let mut attempt = Some(Attempt {
         number: state.attempts,
         started_at: settlement.started_at,
         ended_at: now,
         agent: agent.to_owned(),
-        outcomes: outcomes.clone(),
+        outcomes: outcomes.iter().copied().cloned().collect(),
     });
     for (action, of) in by_action(&outcomes) {
         let Some((_, outcome)) = of.first() else {
@@ -411,11 +410,11 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
     }
 }
 
-fn by_action(
-    outcomes: &[(RecipientIndex, Outcome)],
-) -> Vec<(&'static str, Vec<&(RecipientIndex, Outcome)>)> {
+fn by_action<'a>(
+    outcomes: &[&'a (RecipientIndex, Outcome)],
+) -> Vec<(&'static str, Vec<&'a (RecipientIndex, Outcome)>)> {
     let mut groups: Vec<(&'static str, Vec<_>)> = Vec::new();
-    for outcome in outcomes {
+    for &outcome in outcomes {
         let action = outcome.1.action();
         match groups.iter_mut().find(|(known, _)| *known == action) {
             Some((_, of)) => of.push(outcome),

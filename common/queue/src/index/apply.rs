@@ -9,7 +9,7 @@ use super::{FinishedMail, Index, block_key, jobs, keys, location_to_wire};
 use crate::{
     Digest, JobState, QueueError, SenderPrint,
     queue::{Change, MailFacts},
-    record::{Finished, FinishedBlock, cut, digest_to_wire, file_to_wire, wire},
+    record::{EncodedState, Finished, FinishedBlock, cut, digest_to_wire, file_to_wire, wire},
     usage::MAX_NAME,
 };
 
@@ -88,7 +88,7 @@ impl Index {
         }
         match mail.jobs.last() {
             // Nothing but discarded recipients: done as soon as accepted.
-            Some(last) if mail.jobs.iter().all(JobState::has_ended) => self
+            Some(last) if mail.jobs.iter().all(|state| state.has_ended()) => self
                 .finish(id, last.changed_at, mail.digest, location.lsn)
                 .map(Some),
             _ => Ok(None),
@@ -98,7 +98,7 @@ impl Index {
     fn put_state(
         &self,
         location: Location,
-        state: &JobState,
+        state: &EncodedState,
     ) -> Result<Option<FinishedMail>, QueueError> {
         if state.has_ended() && self.ends_its_mail(state)? {
             let id = state.key.queue_id;
@@ -127,7 +127,7 @@ impl Index {
         Ok(done || self.is_finished(id)?)
     }
 
-    fn write_state(&self, state: &JobState) -> Result<(), QueueError> {
+    fn write_state(&self, state: &EncodedState) -> Result<(), QueueError> {
         let before = self.trees.job.get(keys::job(state.key))?;
         let mut sender = SenderPrint::UNKNOWN;
         if let Some(before) = &before {
@@ -149,7 +149,7 @@ impl Index {
     fn insert_job(
         &self,
         sender: SenderPrint,
-        state: &JobState,
+        state: &EncodedState,
     ) -> Result<Option<IVec>, QueueError> {
         let value = jobs::value(sender, state);
         Ok(self.trees.job.insert(keys::job(state.key), value)?)

@@ -1,5 +1,6 @@
 //! The jobs in the index: the print of the sender of a job's mail, then the job's state.
 
+use bytes::Bytes;
 use postroad_envelope::QueueId;
 use sled::IVec;
 
@@ -7,14 +8,14 @@ use super::{Index, keys};
 use crate::{
     JobFacts, JobKey, JobState, QueueError, SenderPrint,
     error::unreadable,
-    record::{decode_state, encode_state, facts_of_state, reason_of_state},
+    record::{EncodedState, decode_state, facts_of_state, reason_of_state},
 };
 
 const PRINT: usize = 4;
 
 /// A job's value.
-pub(super) fn value(sender: SenderPrint, state: &JobState) -> Vec<u8> {
-    [&sender.to_bytes()[..], &encode_state(state)].concat()
+pub(super) fn value(sender: SenderPrint, state: &EncodedState) -> Vec<u8> {
+    [&sender.to_bytes()[..], state.octets()].concat()
 }
 
 pub(super) fn split(value: &[u8]) -> Result<(SenderPrint, &[u8]), QueueError> {
@@ -60,6 +61,13 @@ impl Index {
     pub fn jobs(&self, id: QueueId) -> Result<Vec<JobState>, QueueError> {
         let jobs = self.trees.job.of_mail(id);
         jobs.map(|item| state(&item?.1)).collect()
+    }
+
+    /// The same, with the octets of each.
+    pub fn encoded_jobs(&self, id: QueueId) -> Result<Vec<EncodedState>, QueueError> {
+        let jobs = self.trees.job.of_mail(id);
+        let encoded = |value: IVec| EncodedState::decode(Bytes::copy_from_slice(split(&value)?.1));
+        jobs.map(|item| encoded(item?.1)).collect()
     }
 
     /// Why jobs are not done, of mails with ids from the first to the last. Only that is read of each.

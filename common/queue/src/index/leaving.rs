@@ -6,9 +6,9 @@ use prost::Message;
 
 use super::{Index, MailPlace, Tree, Trees, keys, location_to_wire, mail_place};
 use crate::{
-    JobState, QueueError,
+    QueueError,
     error::unreadable,
-    record::{Finished, digest_to_wire, file_to_wire, wire},
+    record::{EncodedState, Finished, digest_to_wire, file_to_wire, wire},
 };
 
 const NO_ID: [u8; 16] = [0; 16];
@@ -21,7 +21,7 @@ pub struct LeavingMail {
     /// When it finished.
     pub at: Timestamp,
     /// The last state of each of its jobs.
-    pub jobs: Vec<JobState>,
+    pub jobs: Vec<EncodedState>,
 }
 
 impl Index {
@@ -71,7 +71,7 @@ impl Index {
             if self.trees.mail.contains_key(mail.queue_id.to_bytes())? {
                 continue;
             }
-            let jobs = self.jobs(mail.queue_id)?;
+            let jobs = self.encoded_jobs(mail.queue_id)?;
             found.push(LeavingMail { mail, at, jobs });
             if found.len() >= limit {
                 break;

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     JobFacts, JobState, SenderPrint, Wait,
     queue::{Change, MailFacts},
+    record::EncodedState,
     samples::{at, id, job_state, key},
 };
 
@@ -34,7 +35,7 @@ fn mail(number: u8) -> Change {
         tenant: "default".to_owned(),
         account: None,
         tags: Vec::new(),
-        jobs: vec![job_state(number, 1)],
+        jobs: vec![job_state(number, 1).into()],
         is_counted: false,
     })
 }
@@ -56,11 +57,14 @@ fn a_mail_costs_two_keys_and_one_when_it_has_finished() {
     let delayed =
         job_state(1, 1).settled(Vec::new(), crate::TakenOver::default(), Some(at(9)), at(1));
     index
-        .apply(place(2), &Change::State(Box::new(delayed.clone())))
+        .apply(place(2), &Change::State(Arc::new(delayed.clone().into())))
         .unwrap();
     assert_eq!(keys_of(&index), 2);
     let done = index
-        .apply(place(3), &Change::State(Box::new(delayed.dropped(at(2)))))
+        .apply(
+            place(3),
+            &Change::State(Arc::new(delayed.dropped(at(2)).into())),
+        )
         .unwrap();
     assert_eq!(done.unwrap().finished.queue_id, id(1));
     assert_eq!((keys_of(&index), index.trees.done.len()), (1, 1));
@@ -79,7 +83,7 @@ fn the_schedule_is_told_of_living_jobs_and_their_senders() {
         job_state(2, 1).held(Some("why".to_owned()), at(1)),
     ];
     for state in &states {
-        let change = Change::State(Box::new(state.clone()));
+        let change = Change::State(Arc::new(state.clone().into()));
         index.apply(place(3), &change).unwrap();
     }
     let sender = SenderPrint::of("<Alice@DEMO.test>");
@@ -92,7 +96,7 @@ fn the_schedule_is_told_of_living_jobs_and_their_senders() {
         expected.map(|facts| facts.wait),
         [Wait::Due(at(9)), Wait::Hold]
     );
-    let end = Change::State(Box::new(job_state(1, 1).dropped(at(2))));
+    let end = Change::State(Arc::new(job_state(1, 1).dropped(at(2)).into()));
     index.apply(place(4), &end).unwrap();
     assert_eq!(told(&index).len(), 1);
 }
@@ -101,7 +105,7 @@ fn the_schedule_is_told_of_living_jobs_and_their_senders() {
 fn a_mail_copied_forward_gives_its_jobs_its_sender_in_a_rebuild() {
     let folder = tempfile::tempdir().unwrap();
     let (index, _) = index(folder.path());
-    let state = Change::State(Box::new(job_state(1, 1)));
+    let state = Change::State(Arc::new(job_state(1, 1).into()));
     // Of a record before, whose mail went with an earlier segment.
     index.apply(place(1), &state).unwrap();
     let Change::Mail(facts) = mail(1) else {
@@ -136,12 +140,12 @@ fn half_a_finish_is_completed_by_its_replay() {
         .apply(
             place(1),
             &Change::Mail(MailFacts {
-                jobs: vec![job(0), job(1)],
+                jobs: vec![job(0).into(), job(1).into()],
                 ..facts
             }),
         )
         .unwrap();
-    let end = |number| Change::State(Box::new(job(number).dropped(at(2))));
+    let end = |number| Change::State(Arc::new(job(number).dropped(at(2)).into()));
     assert_eq!(index.apply(place(2), &end(0)).unwrap(), None);
     // Of the finish that the other end brought about, a crash kept only the beginning.
     let finished = Finished {
@@ -290,7 +294,7 @@ impl Life {
         };
         self.apply(with_jobs(number, Vec::new()));
         jobs.into_iter()
-            .for_each(|state| self.apply(Change::Copied(Box::new(state))));
+            .for_each(|state| self.apply(Change::Copied(Arc::new(state.into()))));
     }
 
     fn settle(&mut self, number: u8) {
@@ -313,7 +317,7 @@ impl Life {
             let jobs = self.living.remove(&number).unwrap();
             self.finished.insert(number, jobs);
         }
-        self.apply(Change::State(Box::new(state)));
+        self.apply(Change::State(Arc::new(state.into())));
     }
 
     fn step(&mut self) {
@@ -372,6 +376,7 @@ impl Life {
 }
 
 fn with_jobs(number: u8, jobs: Vec<JobState>) -> Change {
+    let jobs = jobs.into_iter().map(EncodedState::from).collect();
     match mail(number) {
         Change::Mail(facts) => Change::Mail(MailFacts { jobs, ..facts }),
         _ => unreachable!(),

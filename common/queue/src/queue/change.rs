@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use postroad_envelope::{Envelope, QueueId, Route, RouteClass, StatusReport, Timestamp};
 use postroad_journal::{ContentRef, RecordDraft};
 
 use super::Queue;
 use crate::{
     Claim, Digest, JobKey, JobState, QueueError, SenderPrint,
-    record::{Checkpoint, Finished, FinishedBlock, JOB_STATE, LeaseHint, encode_state},
+    record::{Checkpoint, EncodedState, Finished, FinishedBlock, JOB_STATE, LeaseHint},
 };
 
 /// Changes with the records that make them durable: one commit, all or nothing.
@@ -20,9 +22,9 @@ pub struct Prepared {
 #[derive(Debug)]
 pub enum Change {
     Mail(MailFacts),
-    State(Box<JobState>),
+    State(Arc<EncodedState>),
     /// A state copied forward with its mail: nothing changes but its place in the journal.
-    Copied(Box<JobState>),
+    Copied(Arc<EncodedState>),
     Epoch(u64),
     Checkpoint(Checkpoint),
     Snapshot,
@@ -50,7 +52,7 @@ pub struct MailFacts {
     pub account: Option<String>,
     pub tags: Vec<String>,
     /// The jobs as accepted; empty if the mail was copied forward.
-    pub jobs: Vec<JobState>,
+    pub jobs: Vec<EncodedState>,
     /// A new mail: it counts from its preparation on, so that of many at once no more come in than there is room for.
     pub is_counted: bool,
 }
@@ -60,7 +62,7 @@ impl MailFacts {
         envelope: &Envelope,
         digest: Digest,
         file: Option<ContentRef>,
-        jobs: Vec<JobState>,
+        jobs: Vec<EncodedState>,
     ) -> Self {
         let sender = envelope.reverse_path.to_string();
         Self {
@@ -77,6 +79,11 @@ impl MailFacts {
             jobs,
             is_counted: false,
         }
+    }
+
+    /// The jobs as accepted.
+    pub fn states(&self) -> impl Iterator<Item = &JobState> {
+        self.jobs.iter().map(|job| &**job)
     }
 
     /// What it takes of each quota.
@@ -106,13 +113,17 @@ impl Prepared {
     }
 
     pub(super) fn state(state: JobState) -> Self {
-        let record = RecordDraft::new(JOB_STATE, encode_state(&state));
-        Self::one(record, Change::State(Box::new(state)))
+        Self::encoded(Arc::new(state.into()))
     }
 
-    pub(super) fn copy(state: JobState) -> Self {
-        let record = RecordDraft::new(JOB_STATE, encode_state(&state));
-        Self::one(record, Change::Copied(Box::new(state)))
+    pub(super) fn encoded(state: Arc<EncodedState>) -> Self {
+        let record = RecordDraft::new(JOB_STATE, state.octets().clone());
+        Self::one(record, Change::State(state))
+    }
+
+    pub(super) fn copy(state: EncodedState) -> Self {
+        let record = RecordDraft::new(JOB_STATE, state.octets().clone());
+        Self::one(record, Change::Copied(Arc::new(state)))
     }
 
     pub(super) fn block(finished: Vec<Finished>) -> Self {

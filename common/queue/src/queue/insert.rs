@@ -14,8 +14,9 @@ use super::{
     suppressed,
 };
 use crate::{
-    Claim, Content, Deadline, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, MailRecord, Progress,
-    QueueError, Quotas, RecipientState, RetrySchedule, Revision, record::COUNTS_JOBS,
+    Claim, Content, Deadline, Digest, JobKey, JobState, MAX_JOB_RECIPIENTS, Progress, QueueError,
+    Quotas, RecipientState, RetrySchedule, Revision,
+    record::{COUNTS_JOBS, EncodedState, draft},
 };
 
 /// The fact of a mail that tells of one without a sender that it failed.
@@ -26,8 +27,9 @@ pub const DOUBLE_BOUNCE: &str = "double_bounce";
 pub enum Admission {
     /// A new mail: commit and apply it.
     New(Prepared),
-    /// The same mail waits for its commit: its answer is the answer to this one too.
-    InFlight,
+    /// The same mail waits for its commit: its answer is the answer to this one too, which comes back to be offered again if that
+    /// one fails.
+    InFlight(Box<Envelope>, Content),
     /// The same mail was accepted before: acknowledge it again; a content file written for it now may go.
     Known,
     /// The id is taken by another mail.
@@ -85,7 +87,8 @@ impl Queue {
         {
             let mut core = self.core();
             if let Some(&known) = core.in_flight.get(&id) {
-                return Ok(repeated(known, digest, Admission::InFlight));
+                let answer = Admission::InFlight(Box::new(envelope), content);
+                return Ok(repeated(known, digest, answer));
             }
             // Taken before the index is asked, so that of two at once only one gets through.
             core.in_flight.insert(id, digest);
@@ -194,16 +197,12 @@ pub(super) fn new_mail(
     }
     envelope.expires_at = jobs.iter().map(|job| job.expires_at).max();
     change(&mut jobs, &envelope, content.len());
-    let mut facts = MailFacts::of(&envelope, digest, content.file(), jobs.clone());
+    let jobs = jobs.into_iter().map(EncodedState::from).collect();
+    let mut facts = MailFacts::of(&envelope, digest, content.file(), jobs);
     facts.is_counted = true;
     let claim = facts.claim();
-    let record = MailRecord {
-        envelope,
-        content,
-        digest,
-        jobs,
-    };
-    (Prepared::one(record.draft(), Change::Mail(facts)), claim)
+    let record = draft(envelope, content, digest, &facts.jobs);
+    (Prepared::one(record, Change::Mail(facts)), claim)
 }
 
 /// Whether somebody is told that a mail without a sender failed; never of a mail that tells just that.

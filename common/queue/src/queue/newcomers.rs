@@ -62,9 +62,9 @@ pub enum Reception {
     /// As the queue itself would answer.
     Answer(Admission),
     /// Only the index knows: ask the queue once it has caught up.
-    Unsure,
+    Unsure(Box<Envelope>, Content),
     /// The queue has caught up meanwhile: ask [`Newcomers::queue`].
-    CaughtUp,
+    CaughtUp(Box<Envelope>, Content),
 }
 
 impl Newcomers {
@@ -171,17 +171,18 @@ impl Newcomers {
         {
             let mut stage = self.lock();
             let Stage::Behind(ids) = &mut *stage else {
-                return Ok(Reception::CaughtUp);
+                return Ok(Reception::CaughtUp(Box::new(envelope), content));
             };
             let same = |known, answer| Reception::Answer(repeated(known, digest, answer));
             if let Some(&known) = ids.known.get(&id) {
                 return Ok(same(known, Admission::Known));
             }
             if let Some(&known) = ids.in_flight.get(&id) {
-                return Ok(same(known, Admission::InFlight));
+                let answer = Admission::InFlight(Box::new(envelope), content);
+                return Ok(same(known, answer));
             }
             if id.minted_at() < ids.decided_from || ids.known.len() >= MOST {
-                return Ok(Reception::Unsure);
+                return Ok(Reception::Unsure(Box::new(envelope), content));
             }
             ids.in_flight.insert(id, digest);
         }

@@ -8,7 +8,7 @@ use super::{
     replay::change_of,
 };
 use crate::{
-    JobState, QueueError,
+    QueueError,
     record::{self, Snapshot, moved_draft},
 };
 
@@ -91,7 +91,7 @@ impl Queue {
         if self.index.mail(id)?.map(|mail| mail.location) != Some(location) {
             return Ok(None);
         }
-        let states: Vec<JobState> = self.index.jobs(id)?;
+        let states = self.index.encoded_jobs(id)?;
         if let Some(busy) = states
             .iter()
             .find(|s| self.core().schedule.is_changing(s.key))

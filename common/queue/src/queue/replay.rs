@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
 use postroad_envelope::Timestamp;
 use postroad_journal::{Location, RecordKind, RecordRef};
 
@@ -5,7 +8,7 @@ use super::{Change, MailFacts, Queue};
 use crate::{
     FinishedMail, QueueError,
     index::side_by_side,
-    record::{self, MailHead, Record, split_head},
+    record::{self, EncodedState, MailHead, Record, split_head},
 };
 
 impl Queue {
@@ -34,7 +37,7 @@ impl Queue {
         }
         if core.loaded {
             match &change {
-                Change::Mail(mail) => core.schedule.place_new(&mail.jobs, mail.print),
+                Change::Mail(mail) => core.schedule.place_new(mail.states(), mail.print),
                 Change::State(state) => core.schedule.place(state),
                 _ => {}
             }
@@ -111,14 +114,17 @@ pub(super) fn change_of(kind: RecordKind, payload: &[u8]) -> Result<Change, Queu
         let (head, _) = split_head(payload)?;
         return Ok(Change::Mail(facts_of(head)));
     }
+    if kind == record::JOB_STATE {
+        let state = EncodedState::decode(Bytes::copy_from_slice(payload))?;
+        return Ok(Change::State(Arc::new(state)));
+    }
     Ok(match Record::decode(kind, payload)? {
-        Record::JobState(state) => Change::State(state),
         Record::LeaseHints(hints) => Change::Hints(hints.0),
         Record::Epoch(epoch) => Change::Epoch(epoch),
         Record::Checkpoint(checkpoint) => Change::Checkpoint(checkpoint),
         Record::Snapshot(_) => Change::Snapshot,
         Record::FinishedBlock(block) => Change::Block(block),
-        Record::Mail(_) | Record::Unknown(_) => Change::Skip,
+        Record::Mail(_) | Record::JobState(_) | Record::Unknown(_) => Change::Skip,
     })
 }
 

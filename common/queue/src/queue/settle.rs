@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use postroad_envelope::{
     Cause, Envelope, Outcome, QueueId, Recipient, RecipientIndex, Route, Timestamp,
 };
@@ -5,14 +7,14 @@ use postroad_envelope::{
 use super::{Admission, Queue, change::Prepared};
 use crate::{
     Content, Fence, JobKey, JobState, MailPlace, Progress, QueueError, Revision, StaleLease,
-    TakenOver, Trace, Tried,
+    TakenOver, Trace, Tried, record::EncodedState,
 };
 
 /// What a settlement will bring about once committed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {
     /// The job's next state.
-    pub state: JobState,
+    pub state: Arc<EncodedState>,
     /// Every recipient that is done by it, also those that failed since time is over.
     pub done: Vec<(RecipientIndex, Outcome)>,
     /// When the rest is tried again.
@@ -87,7 +89,7 @@ impl Queue {
             state = state.telling_of_its_time(now);
         }
         let settled = settled(state, &pending);
-        Ok((Prepared::state(settled.state.clone()), settled))
+        Ok((Prepared::encoded(Arc::clone(&settled.state)), settled))
     }
 
     /// What the sender of a mail is owed; none if nothing is, or not any more.
@@ -176,7 +178,7 @@ fn settled(state: JobState, pending_before: &[RecipientIndex]) -> Settled {
     }
     let retry_at = state.is_pending().then_some(state.due);
     Settled {
-        state,
+        state: Arc::new(state.into()),
         done,
         retry_at,
         owed,

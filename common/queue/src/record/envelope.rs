@@ -21,16 +21,20 @@ pub(super) fn queue_id(bytes: &[u8]) -> Result<QueueId, QueueError> {
     Ok(QueueId::from_bytes(bytes))
 }
 
-pub fn to_wire(envelope: &Envelope) -> wire::Envelope {
+pub fn to_wire(envelope: Envelope) -> wire::Envelope {
     wire::Envelope {
         queue_id: envelope.queue_id.to_bytes().to_vec(),
         reverse_path: envelope.reverse_path.to_string(),
-        recipients: envelope.recipients.iter().map(recipient_to_wire).collect(),
-        tenant: envelope.tenant.clone(),
-        account: envelope.account.clone(),
-        tags: envelope.tags.clone(),
-        facts: envelope.facts.clone(),
-        listener: envelope.listener.clone(),
+        recipients: envelope
+            .recipients
+            .into_iter()
+            .map(recipient_to_wire)
+            .collect(),
+        tenant: envelope.tenant,
+        account: envelope.account,
+        tags: envelope.tags,
+        facts: envelope.facts,
+        listener: envelope.listener,
         priority: envelope.priority.into(),
         received_at: envelope.received_at.as_millis(),
         not_before: envelope.not_before.map(Timestamp::as_millis),
@@ -43,20 +47,24 @@ pub fn to_wire(envelope: &Envelope) -> wire::Envelope {
         },
         smtputf8: envelope.smtputf8,
         requiretls: envelope.requiretls,
-        envid: envelope.envid.clone(),
+        envid: envelope.envid,
         ret: match envelope.ret {
             None => 0,
             Some(Ret::Full) => 1,
             Some(Ret::Headers) => 2,
         },
-        auth: envelope.auth.clone(),
+        auth: envelope.auth,
         size: envelope.size,
-        verdicts: envelope.verdicts.clone(),
-        trace_context: envelope.trace_context.clone(),
+        verdicts: envelope.verdicts,
+        trace_context: envelope.trace_context,
         hop_count: envelope.hop_count,
         resent_of: envelope.resent_of.map(|id| id.to_bytes().to_vec()),
-        header_edits: envelope.header_edits.iter().map(edit_to_wire).collect(),
-        origin: Some(origin_to_wire(&envelope.origin)),
+        header_edits: envelope
+            .header_edits
+            .into_iter()
+            .map(edit_to_wire)
+            .collect(),
+        origin: Some(origin_to_wire(envelope.origin)),
     }
 }
 
@@ -118,7 +126,7 @@ fn mailbox(text: &str) -> Result<Mailbox, QueueError> {
     Mailbox::parse(text).map_err(|e| unreadable("address", e))
 }
 
-fn recipient_to_wire(recipient: &Recipient) -> wire::Recipient {
+fn recipient_to_wire(recipient: Recipient) -> wire::Recipient {
     let (class, next_hop) = match &recipient.route_override {
         None => (0, None),
         Some((class, next_hop)) => (class_to_wire(*class), next_hop.as_ref().map(Into::into)),
@@ -128,16 +136,13 @@ fn recipient_to_wire(recipient: &Recipient) -> wire::Recipient {
         address: recipient.address.to_string(),
         original: recipient.original.as_ref().map(ToString::to_string),
         notify: notify_to_wire(recipient.notify),
-        orcpt: recipient
-            .orcpt
-            .as_ref()
-            .map(|orcpt| wire::OriginalRecipient {
-                address_type: orcpt.address_type.clone(),
-                address: orcpt.address.clone(),
-            }),
+        orcpt: recipient.orcpt.map(|orcpt| wire::OriginalRecipient {
+            address_type: orcpt.address_type,
+            address: orcpt.address,
+        }),
         override_class: class,
         override_next_hop: next_hop,
-        target_folder: recipient.target_folder.clone(),
+        target_folder: recipient.target_folder,
     }
 }
 
@@ -202,20 +207,20 @@ fn recipient_from_wire(recipient: wire::Recipient) -> Result<Recipient, QueueErr
     })
 }
 
-fn edit_to_wire(edit: &HeaderEdit) -> wire::HeaderEdit {
+fn edit_to_wire(edit: HeaderEdit) -> wire::HeaderEdit {
     match edit {
         HeaderEdit::Add { place, field } => wire::HeaderEdit {
             action: match place {
                 EditPlace::Top => 1,
                 EditPlace::Bottom => 2,
             },
-            field: field.clone(),
+            field,
             ..Default::default()
         },
         HeaderEdit::Remove { name, occurrence } => wire::HeaderEdit {
             action: 3,
-            name: name.clone(),
-            occurrence: *occurrence,
+            name,
+            occurrence,
             ..Default::default()
         },
     }
@@ -239,13 +244,13 @@ fn edit_from_wire(edit: wire::HeaderEdit) -> Result<HeaderEdit, QueueError> {
     })
 }
 
-fn origin_to_wire(origin: &Origin) -> wire::Origin {
+fn origin_to_wire(origin: Origin) -> wire::Origin {
     wire::Origin {
         client: origin.client.map(|client| client.to_string()),
-        rdns: origin.rdns.clone(),
-        helo: origin.helo.clone(),
+        rdns: origin.rdns,
+        helo: origin.helo,
         tls: origin.tls.as_ref().map(tls_to_wire),
-        account: origin.account.clone(),
+        account: origin.account,
         protocol: origin.protocol.to_string(),
         peer: origin.peer.map(|peer| peer.to_string()),
     }

@@ -5,7 +5,7 @@ use postroad_envelope::Envelope;
 use postroad_journal::{ContentNonce, ContentRef, RecordDraft};
 use prost::{Message, encoding::decode_varint};
 
-use super::{MAIL, envelope, state, wire};
+use super::{EncodedState, MAIL, envelope, state, wire};
 use crate::{Digest, JobState, QueueError, error::unreadable};
 
 const WHAT: &str = "mail";
@@ -70,27 +70,16 @@ pub struct MailHead {
     pub envelope: Envelope,
     pub file: Option<ContentRef>,
     pub digest: Digest,
-    pub jobs: Vec<JobState>,
+    pub jobs: Vec<EncodedState>,
 }
 
 impl MailRecord {
     /// The record to append; the content is not copied.
     pub fn draft(&self) -> RecordDraft {
-        let head = wire::MailHead {
-            envelope: Some(envelope::to_wire(&self.envelope)),
-            file: self.content.file().map(file_to_wire),
-            digest: Some(state::digest_to_wire(self.digest)),
-            jobs: self
-                .jobs
-                .iter()
-                .map(|job| state::encode(job).into())
-                .collect(),
-        };
-        let draft = RecordDraft::new(MAIL, head.encode_length_delimited_to_vec());
-        match &self.content {
-            Content::Inline(bytes) => draft.with_part(bytes.clone()),
-            Content::File(_) => draft,
-        }
+        let jobs = self.jobs.iter().cloned().map(EncodedState::from);
+        let jobs: Vec<_> = jobs.collect();
+        let (envelope, content) = (self.envelope.clone(), self.content.clone());
+        draft(envelope, content, self.digest, &jobs)
     }
 
     /// Reads a payload; the content shares its memory.
@@ -115,8 +104,32 @@ impl MailRecord {
             envelope: head.envelope,
             content,
             digest: head.digest,
-            jobs: head.jobs,
+            jobs: head
+                .jobs
+                .into_iter()
+                .map(EncodedState::into_state)
+                .collect(),
         }
+    }
+}
+
+/// [`MailRecord::draft`] of jobs that are encoded already.
+pub fn draft(
+    envelope: Envelope,
+    content: Content,
+    digest: Digest,
+    jobs: &[EncodedState],
+) -> RecordDraft {
+    let head = wire::MailHead {
+        envelope: Some(envelope::to_wire(envelope)),
+        file: content.file().map(file_to_wire),
+        digest: Some(state::digest_to_wire(digest)),
+        jobs: jobs.iter().map(|job| job.octets().clone()).collect(),
+    };
+    let draft = RecordDraft::new(MAIL, head.encode_length_delimited_to_vec());
+    match content {
+        Content::Inline(bytes) => draft.with_part(bytes),
+        Content::File(_) => draft,
     }
 }
 
@@ -142,8 +155,8 @@ fn head_from_wire(head: wire::MailHead) -> Result<MailHead, QueueError> {
         digest: state::digest_from_wire(head.digest),
         jobs: head
             .jobs
-            .iter()
-            .map(|job| state::decode(job))
+            .into_iter()
+            .map(EncodedState::decode)
             .collect::<Result<_, _>>()?,
     })
 }

@@ -1,13 +1,15 @@
 //! Mails after their end, in segments of their own: format `retired v1`. One kind of segments holds what is known of each
 //! mail, another the contents of those whose content is kept.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use postroad_envelope::{Ending, Envelope, Outcome, QueueId, Timestamp};
 use postroad_journal::{ContentRef, Location, Lsn, RecordDraft, RecordKind, SegmentNumber};
 use prost::{Message, encoding::decode_varint};
 
 use super::{
-    envelope,
+    EncodedState, envelope,
     mail::{content_start, file_from_wire, file_to_wire, head_without_jobs},
     state, wire,
 };
@@ -21,7 +23,7 @@ pub const RETIRED_CONTENT: RecordKind = RecordKind(2);
 const WHAT: &str = "retired mail";
 
 /// What the last states of all its jobs make of a mail.
-pub fn ending_of(jobs: &[JobState]) -> Ending {
+pub fn ending_of<S: Deref<Target = JobState>>(jobs: &[S]) -> Ending {
     let (mut got, mut failed, mut dropped) = (false, false, false);
     for recipient in jobs.iter().flat_map(|job| &job.recipients) {
         match &recipient.progress {
@@ -81,7 +83,7 @@ impl RetiredMail {
         id: QueueId,
         retired_at: Timestamp,
         payload: &[u8],
-        jobs: &[JobState],
+        jobs: &[EncodedState],
         content: RetiredContent,
     ) -> Result<RecordDraft, QueueError> {
         let (record, file) = match content {
@@ -94,7 +96,7 @@ impl RetiredMail {
             retired_at: retired_at.as_millis(),
             ending: ending_to_wire(ending_of(jobs)),
             head: head_without_jobs(payload)?,
-            jobs: jobs.iter().map(|job| state::encode(job).into()).collect(),
+            jobs: jobs.iter().map(|job| job.octets().clone()).collect(),
             content: record,
             file,
         };

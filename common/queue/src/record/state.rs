@@ -1,5 +1,7 @@
 //! `JobState` ↔ store.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use postroad_envelope::{
     NextHop, Outcome, RecipientIndex, SourceName, StatusReport, StoreName, Timestamp, WeightedHop,
@@ -97,6 +99,46 @@ fn shorten(report: &mut wire::StatusReport, room: usize) {
     }
     if let Some(reply) = &mut report.reply {
         reply.text = cut(&reply.text, room);
+    }
+}
+
+/// A state with its octets, which journal, index and retired mails share: each state of a job is encoded once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedState {
+    state: JobState,
+    octets: Bytes,
+}
+
+impl EncodedState {
+    /// Reads what was encoded, by this release or another.
+    pub fn decode(octets: Bytes) -> Result<Self, QueueError> {
+        let state = decode(&octets)?;
+        Ok(Self { state, octets })
+    }
+
+    /// As [`encode`] makes them, or as they were read.
+    pub fn octets(&self) -> &Bytes {
+        &self.octets
+    }
+
+    /// The state alone.
+    pub fn into_state(self) -> JobState {
+        self.state
+    }
+}
+
+impl From<JobState> for EncodedState {
+    fn from(state: JobState) -> Self {
+        let octets = encode(&state);
+        Self { state, octets }
+    }
+}
+
+impl Deref for EncodedState {
+    type Target = JobState;
+
+    fn deref(&self) -> &JobState {
+        &self.state
     }
 }
 

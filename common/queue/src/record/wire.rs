@@ -6,6 +6,7 @@ mod index;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use prost::Message;
 
 pub use envelope::*;
@@ -22,8 +23,8 @@ pub struct MailHead {
     pub digest: Option<Digest>,
     /// The `JobState`s as accepted; none in a record that was copied forward. Octets, so that each keeps the fields that
     /// this release does not know.
-    #[prost(bytes = "vec", repeated, tag = "4")]
-    pub jobs: Vec<Vec<u8>>,
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub jobs: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -277,8 +278,8 @@ pub struct Retired {
     #[prost(bytes = "vec", tag = "4")]
     pub head: Vec<u8>,
     /// The last `JobState`s.
-    #[prost(bytes = "vec", repeated, tag = "5")]
-    pub jobs: Vec<Vec<u8>>,
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub jobs: Vec<Bytes>,
     /// Where the segments of retired contents have its content.
     #[prost(message, optional, tag = "6")]
     pub content: Option<Location>,

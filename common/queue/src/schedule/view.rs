@@ -200,7 +200,7 @@ mod tests {
                 ..job_state(number, 1)
             };
             let sender = if number < 13 { alice } else { bob };
-            schedule.place_new(std::slice::from_ref(&state), sender);
+            schedule.place_new([&state], sender);
             // Later states do not say whose it is.
             schedule.place(&state.rescheduled(at(500), at(0)));
         }

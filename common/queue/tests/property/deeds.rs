@@ -47,7 +47,7 @@ impl House {
         let living = self.book.living.get(&id).map(|mail| mail.shape);
         let ended = self.book.ended.get(&id).map(|ended| ended.mail.shape);
         match (&admission, in_flight, living, ended) {
-            (Admission::InFlight, Some(known), ..) => assert_eq!(known, shape),
+            (Admission::InFlight(..), Some(known), ..) => assert_eq!(known, shape),
             (Admission::Known, None, Some(known), _) => assert_eq!(known, shape),
             (Admission::Known, None, None, Some(known)) => assert_eq!(known, shape),
             (Admission::Conflict, Some(known), ..)

@@ -259,7 +259,7 @@ impl House {
             let ended = self.book.ended.get_mut(&id).expect("it has ended");
             ended.leaving = false;
             assert_eq!(mail.at, ended.at);
-            let states = mail.jobs.iter().map(|state| (state.key.number, state));
+            let states = mail.jobs.iter().map(|state| (state.key.number, &**state));
             same_states(id, &ended.mail, states);
             gone.push(id);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use postroad_envelope::EventKind;
+use postroad_envelope::{Envelope, EventKind, QueueId};
 use postroad_metrics::labels::Source;
 use postroad_queue::{Admission, Content, Progress, Queue, Standing};
 use postroad_queue_client::{
@@ -122,7 +122,8 @@ async fn offer(
     let mut rounds = core.committer.rounds();
     loop {
         rounds.mark_unchanged();
-        let mut facts = AcceptedFacts::of(core, &mail.envelope);
+        let text = told(&mail.envelope, standing);
+        let mut facts = AcceptedFacts::of(core, &mail.envelope, Source::Imported, text);
         let (envelope, content): (_, Content) = (mail.envelope.clone(), mail.content.clone());
         let (now, routes) = (clock::now(), core.routes());
         let admission = core
@@ -130,15 +131,17 @@ async fn offer(
             .prepare_import(envelope, content, standing, now, &routes);
         let duplicate = match admission.map_err(failed)? {
             Admission::New(prepared) => {
-                facts.held(prepared.holds());
+                facts.held(core, prepared.holds());
                 let committed = core.committer.insert(prepared).await;
                 committed.map_err(to_client_error)?;
-                tell(core, facts, mail, standing, by);
+                info!(event = "admin", %queue_id, verb = "import", by);
+                facts.record(core);
+                tell(core, queue_id, by);
                 false
             }
             Admission::Known => true,
             Admission::Conflict => return Err(QueueError::IdTaken),
-            Admission::InFlight => {
+            Admission::InFlight(..) => {
                 let ended = || QueueError::Unavailable("the queue has ended".to_owned());
                 rounds.changed().await.map_err(|_| ended())?;
                 continue;
@@ -151,19 +154,20 @@ async fn offer(
     }
 }
 
-/// Who did it, and what was done for the mail before.
-fn tell(core: &Core, facts: AcceptedFacts, mail: &Gathered, standing: &[Standing], by: &str) {
-    let queue_id = mail.envelope.queue_id;
-    info!(event = "admin", %queue_id, verb = "import", by);
+/// What was done for the mail before.
+fn told(envelope: &Envelope, standing: &[Standing]) -> String {
     let done = standing
         .iter()
         .filter(|one| !matches!(one.progress, Progress::Pending(_)));
-    let (all, done) = (mail.envelope.recipients.len(), done.count());
-    let text = match done {
+    let (all, done) = (envelope.recipients.len(), done.count());
+    match done {
         0 => format!("imported, recipients: {all}"),
         done => format!("imported, recipients: {all}, of which done: {done}"),
-    };
-    facts.record(core, Source::Imported, text);
+    }
+}
+
+/// Who did it.
+fn tell(core: &Core, queue_id: QueueId, by: &str) {
     let who = if by.is_empty() { "an operator" } else { by };
     let fields = [("verb", "import".to_owned()), ("by", by.to_owned())];
     let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());

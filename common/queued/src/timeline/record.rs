@@ -141,6 +141,12 @@ impl From<Entry> for Draft {
     }
 }
 
+impl From<Event> for Draft {
+    fn from(event: Event) -> Self {
+        Entry::from(event).into()
+    }
+}
+
 /// A record, read.
 #[derive(Debug)]
 pub struct Decoded {

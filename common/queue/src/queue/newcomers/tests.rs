@@ -60,7 +60,7 @@ fn learn(newcomers: &Newcomers, prepared: &Prepared) -> Option<Timestamp> {
 fn an_id_minted_before_the_start_waits_for_the_index() {
     let newcomers = newcomers();
     let before = ask(&newcomers, minted(1, START - 1));
-    assert!(matches!(before, Reception::Unsure));
+    assert!(matches!(before, Reception::Unsure(..)));
     drop(admitted(ask(&newcomers, minted(2, START))));
 }
 
@@ -79,7 +79,7 @@ fn what_the_end_of_the_journal_holds_is_known_and_what_is_younger_is_new() {
     assert!(matches!(other, Reception::Answer(Admission::Conflict)));
     // Within what clocks may differ only the index can tell.
     let close = ask(&newcomers, minted(2, START + 59));
-    assert!(matches!(close, Reception::Unsure));
+    assert!(matches!(close, Reception::Unsure(..)));
     drop(admitted(ask(&newcomers, minted(3, START + 60))));
 }
 
@@ -95,7 +95,7 @@ fn repeated_mails_are_joined_before_and_known_after_their_commit() {
     let newcomers = newcomers();
     let first = admitted(ask(&newcomers, minted(1, START)));
     let joined = ask(&newcomers, minted(1, START));
-    assert!(matches!(joined, Reception::Answer(Admission::InFlight)));
+    assert!(matches!(joined, Reception::Answer(Admission::InFlight(..))));
     newcomers.committed(first);
     let known = ask(&newcomers, minted(1, START));
     assert!(matches!(known, Reception::Answer(Admission::Known)));
@@ -113,13 +113,13 @@ fn a_mail_under_way_while_the_queue_catches_up_stays_one_mail() {
     let under_way = admitted(ask(&newcomers, minted(1, START)));
     newcomers.caught_up(Arc::new(queue));
     let late = ask(&newcomers, minted(1, START));
-    assert!(matches!(late, Reception::CaughtUp));
+    assert!(matches!(late, Reception::CaughtUp(..)));
     let queue = newcomers.queue().unwrap();
     let again = |queue: &Queue| {
         let asked = queue.prepare_insert(minted(1, START), content(), at(START), &route);
         asked.unwrap()
     };
-    assert!(matches!(again(&queue), Admission::InFlight));
+    assert!(matches!(again(&queue), Admission::InFlight(..)));
     queue.apply(under_way, &[place(1)]).unwrap();
     assert!(matches!(again(&queue), Admission::Known));
     assert_eq!(queue.living_jobs(), 1);

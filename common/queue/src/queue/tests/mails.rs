@@ -82,7 +82,7 @@ fn a_submission_may_be_repeated_but_not_changed() {
     let Admission::New(first) = house.admit(1, to) else {
         panic!()
     };
-    assert!(matches!(house.admit(1, to), Admission::InFlight));
+    assert!(matches!(house.admit(1, to), Admission::InFlight(..)));
     assert!(matches!(
         house.admit(1, &["eve@demo.test"]),
         Admission::Conflict

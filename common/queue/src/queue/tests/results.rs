@@ -142,7 +142,7 @@ fn a_settlement_of_another_revision_is_late() {
     house.insert(1, &["bob@demo.test"]);
     let leased = house.lease(LOCAL, at(1)).remove(0);
     let newer = leased.state.clone().rescheduled(at(50), at(2));
-    let change = Change::State(Box::new(newer));
+    let change = Change::State(Arc::new(newer.into()));
     house
         .queue
         .index

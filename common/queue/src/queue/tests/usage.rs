@@ -270,7 +270,7 @@ fn a_repeated_mail_and_a_report_are_taken_where_the_quota_is_used_up() {
     let Ok(Admission::New(prepared)) = ask(&house, 1) else {
         panic!()
     };
-    assert!(matches!(ask(&house, 1), Ok(Admission::InFlight)));
+    assert!(matches!(ask(&house, 1), Ok(Admission::InFlight(..))));
     assert!(matches!(ask(&house, 2), Err(QueueError::OverQuota(_))));
     house.commit(prepared);
     assert!(matches!(ask(&house, 1), Ok(Admission::Known)));
