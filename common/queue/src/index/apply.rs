@@ -100,7 +100,10 @@ impl Index {
         location: Location,
         state: &EncodedState,
     ) -> Result<Option<FinishedMail>, QueueError> {
-        if state.has_ended() && self.ends_its_mail(state)? {
+        if !state.has_ended() {
+            return self.write_state(state).map(|()| None);
+        }
+        if self.ends_its_mail(state)? {
             let id = state.key.queue_id;
             if self.retire {
                 self.write_state(state)?;
@@ -109,7 +112,18 @@ impl Index {
                 .finish(id, state.changed_at, state.digest, location.lsn)
                 .map(Some);
         }
-        self.write_state(state).map(|()| None)
+        match self.is_of_a_mail(state)? {
+            true => self.write_state(state)?,
+            false => self.remove_job(&keys::job(state.key))?,
+        }
+        Ok(None)
+    }
+
+    /// Whether the index knows the mail of a state, and in this life: a replay may meet the last states of jobs whose mail ended
+    /// so long ago that its record is gone and its id forgotten, or used again. None of them is a job of that other mail.
+    fn is_of_a_mail(&self, state: &JobState) -> Result<bool, QueueError> {
+        let mail = self.mail(state.key.queue_id)?;
+        Ok(mail.is_some_and(|mail| mail.received_at == state.arrived_at))
     }
 
     /// Whether the mail of a job that has ended is done. Where a replay begins after the end of its other jobs, their
@@ -200,13 +214,18 @@ impl Index {
         })
     }
 
+    fn remove_job(&self, key: &[u8]) -> Result<(), QueueError> {
+        let before = self.trees.job.remove(key)?;
+        let is_counting = self.usage().is_some();
+        if let (Some(before), true) = (before, is_counting) {
+            self.count_job(Some(&jobs::state(&before)?), None, false);
+        }
+        Ok(())
+    }
+
     pub(super) fn remove_jobs(&self, id: QueueId) -> Result<(), QueueError> {
         for item in self.trees.job.of_mail(id) {
-            let (key, value) = item?;
-            self.trees.job.remove(key)?;
-            if self.usage().is_some() {
-                self.count_job(Some(&jobs::state(&value)?), None, false);
-            }
+            self.remove_job(&item?.0)?;
         }
         Ok(())
     }

@@ -164,6 +164,47 @@ fn half_a_finish_is_completed_by_its_replay() {
 }
 
 #[test]
+fn a_mail_has_no_jobs_of_a_former_life_of_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let (index, _) = index(folder.path());
+    let former = |number| JobState {
+        key: key(1, number),
+        of_jobs: 3,
+        ..job_state(1, 1)
+    };
+    let state = |state: JobState| Change::State(Arc::new(state.into()));
+    let known = || {
+        let jobs = index.jobs(id(1)).unwrap();
+        jobs.iter().map(|job| job.key.number).collect::<Vec<_>>()
+    };
+    // What a rebuild meets once its record has gone with an earlier segment.
+    let delayed = former(2).rescheduled(at(9), at(1));
+    index.apply(place(1), &state(delayed.clone())).unwrap();
+    assert_eq!(known(), [2]);
+    index
+        .apply(place(2), &state(delayed.dropped(at(2))))
+        .unwrap();
+    assert!(known().is_empty(), "of no mail");
+    // The id again, long after it was forgotten; and a replay of both over what is known of it.
+    let Change::Mail(facts) = mail(1) else {
+        unreachable!()
+    };
+    let again = JobState {
+        arrived_at: at(90_000),
+        ..job_state(1, 1)
+    };
+    let facts = MailFacts {
+        received_at: at(90_000),
+        jobs: vec![again.into()],
+        ..facts
+    };
+    index.apply(place(3), &Change::Mail(facts)).unwrap();
+    let end = former(2).dropped(at(2));
+    assert_eq!(index.apply(place(2), &state(end)).unwrap(), None);
+    assert_eq!(known(), [0]);
+}
+
+#[test]
 fn a_checkpoint_is_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = index(folder.path());

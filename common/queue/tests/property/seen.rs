@@ -127,7 +127,12 @@ pub fn same_states<'a>(
     states: impl Iterator<Item = (u32, &'a JobState)>,
 ) {
     let states: BTreeMap<u32, &JobState> = states.collect();
-    assert!(states.keys().eq(mail.jobs.keys()), "the jobs of {id}");
+    assert!(
+        states.keys().eq(mail.jobs.keys()),
+        "the jobs of {id}: {:?}, not {:?}",
+        states.keys(),
+        mail.jobs.keys()
+    );
     for (job, state) in mail.jobs.values().zip(states.values()) {
         job.durable.check(state);
     }
