@@ -47,7 +47,7 @@ pub enum FilingError {
 pub type Filed = (RecipientIndex, Result<Delivered, FilingError>);
 
 /// What all copies have in common.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Mail {
     /// When it was received (Unix time).
     pub received_sec: u64,
@@ -76,11 +76,39 @@ pub fn file(
                     let (header, rest) = splitter.finish();
                     filing.write_header(&header, &rest);
                 }
-                filing.commit();
+                filing.commit(store);
             }
         }
     }
     filing.done
+}
+
+/// All of a copy whose content is at hand.
+pub fn write_whole(
+    delivery: &mut Delivery,
+    copy: &Copy,
+    mail: &Mail,
+    content: &[u8],
+) -> Result<(), FilingError> {
+    if mail.is_binary {
+        delivery.keep_octets();
+    }
+    let mut splitter = HeaderSplitter::new(HEADER_LIMIT);
+    let (header, rest) = match splitter.push(content)? {
+        Split::Complete { header, rest } => (header, rest),
+        Split::Incomplete => splitter.finish(),
+    };
+    write_edited(delivery, copy, &header, &rest)
+}
+
+fn write_edited(
+    delivery: &mut Delivery,
+    copy: &Copy,
+    header: &[u8],
+    rest: &[u8],
+) -> Result<(), FilingError> {
+    delivery.write(&apply_edits(header, &copy.edits))?;
+    Ok(delivery.write(rest)?)
 }
 
 #[derive(Default)]
@@ -121,10 +149,7 @@ impl Filing {
     }
 
     fn write_header(&mut self, header: &[u8], rest: &[u8]) {
-        self.each(|(copy, delivery)| {
-            delivery.write(&apply_edits(header, &copy.edits))?;
-            Ok(delivery.write(rest)?)
-        });
+        self.each(|(copy, delivery)| write_edited(delivery, copy, header, rest));
     }
 
     /// One copy's failure does not concern the others.
@@ -137,9 +162,11 @@ impl Filing {
         }
     }
 
-    fn commit(&mut self) {
-        for (copy, delivery) in std::mem::take(&mut self.open) {
-            let filed = delivery.commit().map_err(FilingError::from);
+    fn commit(&mut self, store: &Store) {
+        let open = std::mem::take(&mut self.open);
+        let (copies, deliveries): (Vec<Copy>, Vec<Delivery>) = open.into_iter().unzip();
+        for (copy, filed) in copies.into_iter().zip(store.commit_all(deliveries)) {
+            let filed = filed.map_err(FilingError::from);
             self.done.push((copy.index, filed));
         }
     }

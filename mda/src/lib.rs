@@ -23,6 +23,7 @@
 
 mod config;
 mod error;
+mod filers;
 mod filing;
 mod lmtp;
 mod outcome;
@@ -50,6 +51,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use crate::filers::Filers;
 use crate::lmtp::Lmtp;
 use crate::worker::Worker;
 
@@ -187,6 +189,7 @@ impl Mda {
             accounts: self.dependencies.accounts,
             host: self.host.clone(),
             filers: Arc::new(Semaphore::new(self.concurrency as usize)),
+            groups: Filers::new(store.clone()),
             store_closed: store_closed.clone(),
             decided: worker::Decided::default(),
             under_way: worker::UnderWay::default(),

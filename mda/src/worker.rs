@@ -22,12 +22,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::filers::Filers;
 use crate::filing::{Copy, Filed, FilingError, Mail, Piece, file};
 use crate::place::{Place, place};
 use crate::{outcome, redirect, timeline};
 
-/// Copies written while the content is read once. Small contents are dear by their syncs instead, which threads that
-/// wait at the same time share, so those are spread.
+/// Copies written while the content is read once. Small contents are dear by their syncs instead: they go in groups with those of
+/// other mails, or where that is of no use on threads that wait at the same time.
 const COPIES_PER_READ: usize = 16;
 const COPIES_PER_THREAD: usize = 1;
 /// Pieces of content (of 64 KiB) on their way to the disk.
@@ -45,8 +46,10 @@ pub struct Worker {
     pub queue: Arc<dyn QueueService>,
     pub accounts: Accounts,
     pub host: String,
-    /// Bounds the blocking threads that file.
+    /// Bounds the blocking threads that file copies by themselves.
     pub filers: Arc<Semaphore>,
+    /// Those that file copies in groups.
+    pub groups: Filers,
     /// Cancelled when the store can decide nothing any more until it is opened again.
     pub store_closed: CancellationToken,
     pub decided: Decided,
@@ -183,13 +186,7 @@ impl Worker {
             };
             outcomes.extend(outcome.map(|outcome| (recipient.index, outcome)));
         }
-        let per_group = match lease.content {
-            Some(_) => COPIES_PER_THREAD,
-            None => COPIES_PER_READ,
-        };
-        let groups = copies.chunks(per_group);
-        let filed = join_all(groups.map(|group| self.file(lease, group.to_vec()))).await;
-        for (index, result) in filed.into_iter().flatten() {
+        for (index, result) in self.file_all(lease, copies).await {
             let recipient = lease.envelope.recipient(index);
             let outcome = recipient.and_then(|recipient| self.conclude(work, recipient, result));
             outcomes.extend(outcome.map(|outcome| (index, outcome)));
@@ -236,17 +233,29 @@ impl Worker {
         tracing::info!(%queue_id, rcpt_to = %recipient.address, error = %away, "the mail is tried again");
     }
 
-    /// Files one group of copies. Not cancelled half-way: the thread ends by itself when this is dropped.
+    async fn file_all(&self, lease: &Lease, copies: Vec<Copy>) -> Vec<Filed> {
+        let per_read = match &lease.content {
+            Some(content) if self.groups.are_of_use() => {
+                let mail = mail_of(lease);
+                let one = |copy| self.groups.file(copy, mail, content.clone());
+                return join_all(copies.into_iter().map(one)).await;
+            }
+            Some(_) => COPIES_PER_THREAD,
+            None => COPIES_PER_READ,
+        };
+        let groups = copies.chunks(per_read);
+        let filed = join_all(groups.map(|group| self.file(lease, group.to_vec()))).await;
+        filed.into_iter().flatten().collect()
+    }
+
+    /// Files copies on a thread of their own. Not cancelled half-way: the thread ends by itself when this is dropped.
     async fn file(&self, lease: &Lease, copies: Vec<Copy>) -> Vec<Filed> {
         let Ok(permit) = Arc::clone(&self.filers).acquire_owned().await else {
             return Vec::new();
         };
         let (feed, content) = mpsc::channel(PIECES);
         let store = self.store.clone();
-        let mail = Mail {
-            received_sec: lease.envelope.received_at.as_secs(),
-            is_binary: lease.envelope.body == BodyKind::BinaryMime,
-        };
+        let mail = mail_of(lease);
         let indices: Vec<_> = copies.iter().map(|copy| copy.index).collect();
         let feed = match &lease.content {
             Some(inline) => {
@@ -422,6 +431,13 @@ impl UnderWay {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.all.jobs().remove(&self.job);
+    }
+}
+
+fn mail_of(lease: &Lease) -> Mail {
+    Mail {
+        received_sec: lease.envelope.received_at.as_secs(),
+        is_binary: lease.envelope.body == BodyKind::BinaryMime,
     }
 }
 

@@ -51,6 +51,14 @@ pub struct Delivery {
     size: u64,
 }
 
+/// The whole mail is in tmp/, and nothing of it is durable.
+#[derive(Debug)]
+struct Ended {
+    delivery: Delivery,
+    /// That all of it is on, if it is one.
+    device: Option<u64>,
+}
+
 /// The mail is durable in tmp/, and nobody has decided anything.
 #[derive(Debug)]
 struct Written {
@@ -86,7 +94,27 @@ impl Store {
         id: DeliveryId,
         received_sec: u64,
     ) -> Result<Begin, MaildirError> {
-        let turn = self.inner.turn(id);
+        self.begin_in_turn(target, self.inner.turn(id), received_sec)
+    }
+
+    /// The same; none while another thread delivers the same id, or a delivery of it that this thread has begun.
+    pub fn try_begin(
+        &self,
+        target: &Target,
+        id: DeliveryId,
+        received_sec: u64,
+    ) -> Result<Option<Begin>, MaildirError> {
+        let turn = self.inner.try_turn(id);
+        let begun = turn.map(|turn| self.begin_in_turn(target, turn, received_sec));
+        begun.transpose()
+    }
+
+    fn begin_in_turn(
+        &self,
+        target: &Target,
+        turn: Turn,
+        received_sec: u64,
+    ) -> Result<Begin, MaildirError> {
         if let Some(entry) = self.inner.ledger.find(&turn.id) {
             self.inner.finish(&entry)?;
             return Ok(Begin::Already(self.delivered(entry)));
@@ -122,6 +150,40 @@ impl Store {
         };
         self.inner.finish(&entry)?;
         Ok(Some(self.delivered(entry)))
+    }
+
+    /// Files several mails, each as [`Delivery::commit`] does, in their order: what they wait for they wait for together.
+    pub fn commit_all(&self, deliveries: Vec<Delivery>) -> Vec<Result<Delivered, MaildirError>> {
+        let written = self.finish(deliveries);
+        let recorded = self.record(written).into_iter();
+        recorded
+            .map(|recorded| recorded.and_then(Recorded::publish))
+            .collect()
+    }
+
+    /// tmp/ holds each whole mail, durably and under its name: an entry must never name a
+    /// file that a power cut can take away, for that would read as delivered.
+    fn finish(&self, deliveries: Vec<Delivery>) -> Vec<Result<Written, MaildirError>> {
+        let ended = deliveries.into_iter().map(Delivery::end).collect();
+        let synced = self.inner.syncs.sync(ended, Ended::wish).into_iter();
+        synced.map(|ended| Ok(ended?.written())).collect()
+    }
+
+    /// The one instant of commit.
+    fn record(
+        &self,
+        mut written: Vec<Result<Written, MaildirError>>,
+    ) -> Vec<Result<Recorded, MaildirError>> {
+        let mut entries = Vec::new();
+        for Written { entry, tmp, .. } in written.iter_mut().flatten() {
+            entries.push(entry.clone());
+            tmp.removable = false;
+        }
+        let ledger = &self.inner.ledger;
+        let fate = ledger.record(entries);
+        let each = written.into_iter();
+        each.map(|written| written?.recorded(ledger.told(fate)))
+            .collect()
     }
 
     fn create_tmp(
@@ -190,59 +252,24 @@ impl Delivery {
     /// Files the mail. On an error either nothing happened, or the ledger names the mail and
     /// the next attempt with this id finishes it.
     pub fn commit(self) -> Result<Delivered, MaildirError> {
-        self.finish()?.record()?.publish()
+        let store = self.store.clone();
+        let mut filed = store.commit_all(vec![self]);
+        // As many come back as go.
+        filed.remove(0)
     }
 
-    /// tmp/ holds the whole mail, durably and under its name: an entry must never name a
-    /// file that a power cut can take away, for that would read as delivered.
-    fn finish(mut self) -> Result<Written, MaildirError> {
+    /// The file has all of it.
+    fn end(mut self) -> Result<Ended, MaildirError> {
         if let Some(lines) = &mut self.lines {
             lines.finish(&mut self.buffer);
         }
         self.flush()?;
-        self.sync()?;
-        let Self {
-            store,
-            turn,
-            mailbox,
-            received_sec,
-            tmp,
-            size,
-            ..
-        } = self;
-        let final_name = final_name(received_sec, &turn.id, &store.inner.host, size);
-        let tmp_name = tmp.name.clone();
-        let entry = Entry {
-            id: turn.id.clone(),
-            mailbox: mailbox.name,
-            tmp_name,
-            final_name,
-        };
-        Ok(Written {
-            store,
-            turn,
-            entry,
-            tmp,
+        let meta = self.file.metadata();
+        let meta = meta.map_err(at("look at", &self.tmp.path))?;
+        Ok(Ended {
+            device: self.mailbox.is_on_one_device.then_some(meta.dev()),
+            delivery: self,
         })
-    }
-
-    /// The file, its name, and the folders it is in.
-    fn sync(&self) -> Result<(), MaildirError> {
-        let (inner, mailbox) = (&self.store.inner, &self.mailbox);
-        let path = &self.tmp.path;
-        let meta = self.file.metadata().map_err(at("look at", path))?;
-        let mut folders = vec![inner.root.join(&mailbox.name).join("tmp")];
-        folders.extend_from_slice(&mailbox.unsynced);
-        inner.syncs.sync(&Wish {
-            file: &self.file,
-            path,
-            folders,
-            device: mailbox.is_on_one_device.then_some(meta.dev()),
-        })?;
-        if !mailbox.unsynced.is_empty() {
-            inner.learn(&mailbox.name);
-        }
-        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), MaildirError> {
@@ -255,17 +282,64 @@ impl Delivery {
     }
 }
 
+impl Ended {
+    /// The file, its name, and the folders it is in.
+    fn wish(&self) -> Wish<'_> {
+        let Delivery {
+            store,
+            mailbox,
+            file,
+            tmp,
+            ..
+        } = &self.delivery;
+        let mut folders = vec![store.inner.root.join(&mailbox.name).join("tmp")];
+        folders.extend_from_slice(&mailbox.unsynced);
+        Wish {
+            file,
+            path: &tmp.path,
+            folders,
+            device: self.device,
+        }
+    }
+
+    /// What was wished has been done.
+    fn written(self) -> Written {
+        let Delivery {
+            store,
+            turn,
+            mailbox,
+            received_sec,
+            tmp,
+            size,
+            ..
+        } = self.delivery;
+        if !mailbox.unsynced.is_empty() {
+            store.inner.learn(&mailbox.name);
+        }
+        let entry = Entry {
+            id: turn.id.clone(),
+            mailbox: mailbox.name,
+            tmp_name: tmp.name.clone(),
+            final_name: final_name(received_sec, &turn.id, &store.inner.host, size),
+        };
+        Written {
+            store,
+            turn,
+            entry,
+            tmp,
+        }
+    }
+}
+
 impl Written {
-    /// The one instant of commit.
-    fn record(self) -> Result<Recorded, MaildirError> {
+    fn recorded(self, told: Result<(), Unrecorded>) -> Result<Recorded, MaildirError> {
         let Self {
             store,
             turn,
             entry,
             mut tmp,
         } = self;
-        tmp.removable = false;
-        match store.inner.ledger.record(entry.clone()) {
+        match told {
             Ok(()) => Ok(Recorded {
                 store,
                 _turn: turn,

@@ -63,7 +63,7 @@ struct State {
 
 #[derive(Debug)]
 struct Waiting {
-    entry: Entry,
+    entries: Vec<Entry>,
     told: Sender<Word>,
 }
 
@@ -78,7 +78,8 @@ enum Word {
 
 /// What became of a group, in a form all its members can share.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+#[must_use = "what was recorded is decided"]
+pub(crate) enum Fate {
     Recorded,
     Refused(io::ErrorKind),
     Unknown,
@@ -164,23 +165,28 @@ impl Ledger {
         self.lock().living.values().cloned().collect()
     }
 
-    /// Appends and syncs; returns when the entry is durable. This return is the commit of a delivery.
-    pub(crate) fn record(&self, entry: Entry) -> Result<(), Unrecorded> {
+    /// Appends and syncs; returns when the entries are durable, or not: [`Ledger::told`] says so of each. This return is the commit
+    /// of their deliveries.
+    pub(crate) fn record(&self, entries: Vec<Entry>) -> Fate {
+        if entries.is_empty() {
+            return Fate::Recorded;
+        }
         let (told, word) = channel();
         let mut state = self.lock();
         if state.closed {
-            return Err(Unrecorded::Refused(self.closed()));
+            return Fate::Closed;
         }
-        // Must not be written behind the new entry.
-        state.forgotten.retain(|id| *id != entry.id);
-        state.waiting.push(Waiting { entry, told });
+        // Must not be written behind the new entries.
+        let is_new = |id: &DeliveryId| entries.iter().any(|entry| entry.id == *id);
+        state.forgotten.retain(|id| !is_new(id));
+        state.waiting.push(Waiting { entries, told });
         self.lead(state);
         loop {
             match word.recv() {
-                Ok(Word::Fate(fate)) => return self.told(fate),
+                Ok(Word::Fate(fate)) => return fate,
                 Ok(Word::Lead) => self.lead(self.lock()),
                 // Whoever wrote for us ended by a fault of ours, and nobody knows how far it came.
-                Err(_) => return Err(Unrecorded::Unknown(self.closed())),
+                Err(_) => return Fate::Unknown,
             }
         }
     }
@@ -225,10 +231,7 @@ impl Ledger {
         mut segments: Segments,
     ) -> MutexGuard<'a, State> {
         let group = std::mem::take(&mut state.waiting);
-        let mut bytes = Vec::new();
-        for waiting in &group {
-            Record::encode_entry(&waiting.entry, segments.current.number, &mut bytes);
-        }
+        let mut bytes = encode(&group, segments.current.number);
         let room = bytes.len() + state.room_to_forget();
         let living = (!segments.current.has_room(room)).then(|| state.living.clone());
         let closed = state.closed;
@@ -240,10 +243,7 @@ impl Ledger {
             (false, Some(living)) => match segments.roll(&self.folder, &living, room) {
                 Err(error) => Fate::Refused(kind_of(&error)),
                 Ok(()) => {
-                    bytes.clear();
-                    for waiting in &group {
-                        Record::encode_entry(&waiting.entry, segments.current.number, &mut bytes);
-                    }
+                    bytes = encode(&group, segments.current.number);
                     segments.current.commit(&bytes)
                 }
             },
@@ -258,9 +258,10 @@ impl Ledger {
             Fate::Refused(_) | Fate::Closed => {}
             Fate::Unknown => state.closed = true,
         }
-        for Waiting { entry, told } in group {
+        for Waiting { entries, told } in group {
             if matches!(fate, Fate::Recorded) {
-                state.living.insert(entry.id.clone(), entry);
+                let entries = entries.into_iter().map(|entry| (entry.id.clone(), entry));
+                state.living.extend(entries);
             }
             // Who does not listen any more ended by a fault of ours.
             let _ = told.send(Word::Fate(fate));
@@ -288,7 +289,8 @@ impl Ledger {
         }
     }
 
-    fn told(&self, fate: Fate) -> Result<(), Unrecorded> {
+    /// What became of an entry that was recorded with others.
+    pub(crate) fn told(&self, fate: Fate) -> Result<(), Unrecorded> {
         match fate {
             Fate::Recorded => Ok(()),
             Fate::Refused(kind) => {
@@ -376,6 +378,14 @@ impl Segments {
         }
         Ok(())
     }
+}
+
+fn encode(group: &[Waiting], segment: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in group.iter().flat_map(|waiting| &waiting.entries) {
+        Record::encode_entry(entry, segment, &mut bytes);
+    }
+    bytes
 }
 
 fn kind_of(error: &MaildirError) -> io::ErrorKind {

@@ -137,6 +137,12 @@ impl Store {
         Arc::clone(&self.inner.syncs.counts)
     }
 
+    /// Whether deliveries that come at the same time are better brought to [`commit_all`](Self::commit_all) as one group: they share
+    /// a sync then. Where each file is synced by itself, threads of their own wait for the disk at the same time.
+    pub fn is_of_groups(&self) -> bool {
+        self.inner.syncs.is_of_groups()
+    }
+
     /// Where the mail of an address lies.
     pub fn maildir(&self, target: &Target) -> PathBuf {
         self.inner.root.join(&target.base)
@@ -173,6 +179,15 @@ impl Inner {
             id,
             store: Arc::clone(self),
         }
+    }
+
+    /// None while another thread delivers this id.
+    pub(crate) fn try_turn(self: &Arc<Self>, id: DeliveryId) -> Option<Turn> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.insert(id.clone()).then(|| Turn {
+            id,
+            store: Arc::clone(self),
+        })
     }
 
     pub(crate) fn next_attempt(&self) -> u64 {

@@ -1,9 +1,8 @@
 //! How deliveries become durable: those that wait at the same time are synced together.
 //!
 //! ```text
-//! sync(wish) ─┬ nobody is at it ─► the file, then its folders: at once, alone
-//!             └ somebody is ─► wait for the next group ─┬ large enough ─► one syncfs for all of it
-//!                                                       └ smaller ─► each alone, a folder once for all who wait for it
+//! sync(wishes) ─┬ nobody is at it ─► at once ──────────────┬ large enough ─► one syncfs for all of the group
+//!               └ somebody is ─► wait for the next group ─┴ smaller ─► each file alone, a folder once for all who wait for it
 //! ```
 //!
 //! Nobody is told of a sync that began before their wish came, and a sync that fails is a failure of all it was for. Where
@@ -12,6 +11,7 @@
 mod together;
 mod whole;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -99,35 +99,76 @@ impl Syncs {
         self.whole.as_ref().map(|whole| whole.device)
     }
 
-    /// Returns when all of the wish is durable.
-    pub(crate) fn sync(&self, wish: &Wish<'_>) -> Result<(), MaildirError> {
-        let whole = self.whole.as_ref();
-        let whole = whole.filter(|whole| wish.device == Some(whole.device) && whole.is_ready());
-        let Some(whole) = whole else {
-            return self.alone(wish);
-        };
-        let mut lead = match self.rounds.join(&()) {
+    /// Whether those that come at the same time are better brought as one group.
+    pub(crate) fn is_of_groups(&self) -> bool {
+        self.whole.as_ref().is_some_and(Whole::is_ready)
+    }
+
+    /// Returns when all is durable, with each that is, or why not; what failed before comes back as it is. The names are there
+    /// already.
+    pub(crate) fn sync<T>(
+        &self,
+        all: Vec<Result<T, MaildirError>>,
+        wish_of: impl for<'a> Fn(&'a T) -> Wish<'a>,
+    ) -> Vec<Result<T, MaildirError>> {
+        let whole = self.whole.as_ref().filter(|whole| whole.is_ready());
+        let is_part = |wish: &Wish<'_>| whole.is_some_and(|w| wish.device == Some(w.device));
+        let parts = all.iter().flatten();
+        let parts = parts.filter(|one| is_part(&wish_of(one))).count();
+        let together = whole.and_then(|whole| self.together(whole, parts));
+        let mut folders = HashMap::new();
+        let each = all.into_iter().map(|one| {
+            let one = one?;
+            let wish = wish_of(&one);
+            match together.filter(|_| is_part(&wish)) {
+                Some(fate) => fate.map_err(|fault| wish.failed(fault))?,
+                None => self.alone(&wish, &mut folders)?,
+            }
+            Ok(one)
+        });
+        each.collect()
+    }
+
+    /// With whoever waits at the same time; none: there are too few, and each is to be synced by itself.
+    fn together(&self, whole: &Whole, parts: usize) -> Option<Fate> {
+        if parts == 0 {
+            return None;
+        }
+        let mut lead = match self.rounds.join(&(), parts) {
             Part::Lead(lead) => lead,
-            Part::Done(fate) => return fate.map_err(|fault| wish.failed(fault)),
-            Part::Alone => return self.alone(wish),
+            Part::Done(fate) => return Some(fate),
+            Part::Alone => return None,
         };
         // The group before may have found it slow, or broken.
         if lead.size() < self.options.from || !whole.is_ready() {
             lead.release();
-            return self.alone(wish);
+            return None;
         }
         let synced = whole.sync(self.options.slow, self.options.pause);
         let fate: Fate = synced.as_ref().map_err(Fault::from).copied();
         count(&self.counts.file_systems, 1);
-        count(&self.counts.shared, lead.tell(fate));
-        fate.map_err(|fault| wish.failed(fault))
+        count(&self.counts.shared, lead.tell(fate) + parts - 1);
+        Some(fate)
     }
 
-    fn alone(&self, wish: &Wish<'_>) -> Result<(), MaildirError> {
+    /// `folders`: those that were synced for others of the same call.
+    fn alone(
+        &self,
+        wish: &Wish<'_>,
+        folders: &mut HashMap<PathBuf, Fate>,
+    ) -> Result<(), MaildirError> {
         count(&self.counts.files, 1);
         wish.file.sync_all().map_err(at("sync", wish.path))?;
         for folder in &wish.folders {
-            self.folder(folder)?;
+            let fate = match folders.get(folder) {
+                Some(fate) => {
+                    count(&self.counts.shared, 1);
+                    *fate
+                }
+                None => self.folder(folder),
+            };
+            folders.insert(folder.clone(), fate);
+            fate.map_err(|fault| at("sync folder", folder)(fault.into()))?;
         }
         Ok(())
     }
@@ -156,7 +197,9 @@ impl Syncs {
     }
 
     fn what_is_left_of(&self, folder: &PathBuf) -> Result<(), MaildirError> {
-        match (self.folder(folder), folder.parent()) {
+        let synced = self.folder(folder);
+        let synced = synced.map_err(|fault| at("sync folder", folder)(fault.into()));
+        match (synced, folder.parent()) {
             (Err(error), Some(above)) if error.is_missing() => {
                 self.what_is_left_of(&above.to_path_buf())
             }
@@ -165,13 +208,13 @@ impl Syncs {
     }
 
     /// Once for all who wait for it.
-    fn folder(&self, folder: &PathBuf) -> Result<(), MaildirError> {
+    fn folder(&self, folder: &PathBuf) -> Fate {
         let sync = || {
             count(&self.counts.folders, 1);
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|error| Fault::from(&error))
         };
-        let fate = match self.folders.join(folder) {
+        match self.folders.join(folder, 1) {
             Part::Done(fate) => fate,
             Part::Alone => sync(),
             Part::Lead(mut lead) => {
@@ -179,8 +222,7 @@ impl Syncs {
                 count(&self.counts.shared, lead.tell(fate));
                 fate
             }
-        };
-        fate.map_err(|fault| at("sync folder", folder)(fault.into()))
+        }
     }
 }
 

@@ -3,6 +3,7 @@ use crate::ledger::tests::break_disk;
 use crate::list::{list, read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
@@ -28,6 +29,16 @@ fn begin(store: &Store) -> Delivery {
         Begin::Write(delivery) => delivery,
         Begin::Already(delivered) => panic!("{delivered:?}"),
     }
+}
+
+fn finish(delivery: Delivery) -> Written {
+    let store = delivery.store.clone();
+    store.finish(vec![delivery]).remove(0).unwrap()
+}
+
+fn record(written: Written) -> Result<Recorded, MaildirError> {
+    let store = written.store.clone();
+    store.record(vec![Ok(written)]).remove(0)
 }
 
 /// What an agent does with a lease; says whether it had to write.
@@ -97,11 +108,11 @@ fn crash_at(root: &Path, stop: Stop) -> TempDir {
         return snapshot(root);
     }
     delivery.write(&MAIL[20..]).unwrap();
-    let written = delivery.finish().unwrap();
+    let written = finish(delivery);
     if matches!(stop, Stop::Written) {
         return snapshot(root);
     }
-    let recorded = written.record().unwrap();
+    let recorded = record(written).unwrap();
     if matches!(stop, Stop::Recorded) {
         return snapshot(root);
     }
@@ -410,7 +421,7 @@ fn a_ledger_that_fails_keeps_what_it_may_name_and_takes_nothing_more() {
 fn only_old_files_of_ours_that_nobody_names_are_swept() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
-    let named = begin(&store).finish().unwrap().record().unwrap();
+    let named = record(finish(begin(&store))).unwrap();
     let tmp = root.path().join("demo.test/bob/Maildir/tmp");
     let mut kept = vec![tmp.join(&named.entry.tmp_name), tmp.join("1.M1P2.theirs")];
     fs::write(&kept[1], "").unwrap();
@@ -455,4 +466,68 @@ fn content_that_is_not_made_of_lines_is_kept_octet_for_octet() {
     let delivered = delivery.commit().unwrap();
     let file = delivered.mailbox.join("new").join(&delivered.file_name);
     assert_eq!(fs::read(file).unwrap(), content);
+}
+
+#[test]
+fn several_at_once_have_each_a_fate_of_their_own() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let ids: Vec<_> = (0..6)
+        .map(|number| DeliveryId::new("01j0000000000000000000000a", number).unwrap())
+        .collect();
+    let mut deliveries = Vec::new();
+    for id in &ids {
+        let begun = store.try_begin(&bob(None), id.clone(), SECOND).unwrap();
+        let Some(Begin::Write(mut delivery)) = begun else {
+            panic!("{begun:?}")
+        };
+        delivery.write(MAIL).unwrap();
+        let again = store.try_begin(&bob(None), id.clone(), SECOND).unwrap();
+        assert!(again.is_none(), "its turn is taken");
+        deliveries.push(delivery);
+    }
+    // Nothing can be written to one of them any more.
+    deliveries[2].file = File::open(&deliveries[2].tmp.path).unwrap();
+    let filed = store.commit_all(deliveries);
+    let failed: Vec<usize> = (0..filed.len()).filter(|at| filed[*at].is_err()).collect();
+    assert_eq!(failed, [2]);
+    for (id, filed) in ids.iter().zip(&filed) {
+        let known = store.decided(id.clone()).unwrap();
+        assert_eq!(known.as_ref(), filed.as_ref().ok());
+        let Ok(filed) = filed else { continue };
+        let file = fs::read(filed.mailbox.join("new").join(&filed.file_name));
+        assert_eq!(file.unwrap(), ON_DISK);
+    }
+    assert_eq!(tmp_files(root.path()), [] as [PathBuf; 0]);
+    assert_eq!(store.inner.ledger.syncs.load(Ordering::Relaxed), 1);
+    // The one that failed is filed by the next attempt, the others are known.
+    for (id, was_filed) in ids.into_iter().zip(filed.iter().map(Result::is_ok)) {
+        assert_eq!(deliver(&store, &bob(None), id).unwrap(), !was_filed);
+    }
+}
+
+#[test]
+fn a_ledger_that_fails_fails_all_of_a_group_and_keeps_their_files() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let begun = (0..3).map(|number| {
+        let id = DeliveryId::new("01j0000000000000000000000a", number).unwrap();
+        match store.begin(&bob(None), id, SECOND).unwrap() {
+            Begin::Write(delivery) => delivery,
+            Begin::Already(delivered) => panic!("{delivered:?}"),
+        }
+    });
+    let deliveries = begun.collect();
+    break_disk(&store.inner.ledger);
+    let filed = store.commit_all(deliveries);
+    assert_eq!(filed.len(), 3);
+    for filed in filed {
+        let error = filed.unwrap_err();
+        assert!(
+            matches!(error, MaildirError::LedgerClosed { .. }),
+            "{error}"
+        );
+    }
+    // Perhaps the ledger names them: only reading it again can tell.
+    assert_eq!(tmp_files(root.path()).len(), 3);
 }

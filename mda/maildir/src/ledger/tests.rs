@@ -18,6 +18,10 @@ fn entry(number: u32) -> Entry {
     }
 }
 
+fn record(ledger: &Ledger, entry: Entry) -> Result<(), Unrecorded> {
+    ledger.told(ledger.record(vec![entry]))
+}
+
 fn numbers_of(ledger: &Ledger) -> Vec<u32> {
     let living = ledger.living();
     let mut numbers: Vec<u32> = living
@@ -43,7 +47,7 @@ fn what_was_recorded_is_there_again_and_what_was_forgotten_is_not() {
             (0..round).map(|r| r * 10).collect::<Vec<_>>()
         );
         for number in 0..10 {
-            ledger.record(entry(round * 10 + number)).unwrap();
+            record(&ledger, entry(round * 10 + number)).unwrap();
         }
         for number in 1..10 {
             ledger.forget(&entry(round * 10 + number).id);
@@ -62,7 +66,7 @@ fn all_who_wait_share_one_commit() {
     thread::scope(|scope| {
         let ledger = &ledger;
         let waiters: Vec<_> = (0..8)
-            .map(|number| scope.spawn(move || ledger.record(entry(number))))
+            .map(|number| scope.spawn(move || record(&ledger, entry(number))))
             .collect();
         let give_up = Instant::now() + Duration::from_secs(60);
         while ledger.lock().waiting.len() < 8 {
@@ -88,7 +92,7 @@ fn what_was_forgotten_a_moment_before_a_crash_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(folder.path()).unwrap();
     for number in 0..3 {
-        ledger.record(entry(number)).unwrap();
+        record(&ledger, entry(number)).unwrap();
     }
     ledger.forget(&entry(1).id);
     ledger.tidy();
@@ -108,7 +112,7 @@ fn threads_record_and_forget_at_once() {
             let ledger = &ledger;
             scope.spawn(move || {
                 for number in worker * 100..worker * 100 + 30 {
-                    ledger.record(entry(number)).unwrap();
+                    record(&ledger, entry(number)).unwrap();
                     if number % 3 != 0 {
                         ledger.forget(&entry(number).id);
                     }
@@ -126,13 +130,13 @@ fn threads_record_and_forget_at_once() {
 fn segments_do_not_pile_up() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(folder.path()).unwrap();
-    ledger.record(entry(9999)).unwrap();
+    record(&ledger, entry(9999)).unwrap();
     // Some 7 MiB of entries, in large groups.
     for round in 0..30u32 {
         let mut state = ledger.lock();
         for number in 0..800 {
             let waiting = Waiting {
-                entry: entry(number),
+                entries: vec![entry(number)],
                 told: channel().0,
             };
             state.waiting.push(waiting);
@@ -158,7 +162,7 @@ fn living_entries_may_fill_many_segments() {
         let mut state = ledger.lock();
         for number in 0..1000 {
             let waiting = Waiting {
-                entry: entry(block * 1000 + number),
+                entries: vec![entry(block * 1000 + number)],
                 told: channel().0,
             };
             state.waiting.push(waiting);
@@ -180,7 +184,7 @@ fn damage_is_told_and_kept_for_a_person() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(folder.path()).unwrap();
     for number in 0..3 {
-        ledger.record(entry(number)).unwrap();
+        record(&ledger, entry(number)).unwrap();
     }
     drop(ledger);
     let path = folder.path().join(format!("segment-{:016x}", 1));

@@ -30,12 +30,13 @@ fn all_at_once(folder: &TempDir, syncs: &Syncs, device: Option<u64>, below: &Pat
         let path = folder.path().join(number.to_string());
         let file = File::create(&path).unwrap();
         start.wait();
-        syncs.sync(&Wish {
-            file: &file,
-            path: &path,
+        let synced = syncs.sync(vec![Ok((file, path))], |(file, path)| Wish {
+            file,
+            path,
             folders: vec![below.to_path_buf()],
             device,
-        })
+        });
+        synced.into_iter().collect::<Result<Vec<_>, _>>()
     };
     thread::scope(|all| {
         let sync = &sync;
@@ -119,4 +120,58 @@ fn a_slow_file_system_is_left_alone_for_a_while() {
         (1, u64::try_from(THREADS).unwrap() - 1),
         "the first was slow"
     );
+}
+
+/// Files of one folder, brought by one thread.
+fn group(folder: &TempDir, syncs: &Syncs, device: Option<u64>, count: usize) {
+    let files = (0..count).map(|number| {
+        let path = folder.path().join(number.to_string());
+        Ok((File::create(&path).unwrap(), path))
+    });
+    let synced = syncs.sync(files.collect(), |(file, path)| Wish {
+        file,
+        path,
+        folders: vec![folder.path().to_path_buf()],
+        device,
+    });
+    assert_eq!(synced.len(), count);
+    assert!(synced.iter().all(Result::is_ok), "{synced:?}");
+}
+
+#[test]
+fn a_group_counts_as_those_who_are_in_it() {
+    let folder = folder();
+    let syncs = syncs(&folder, 4);
+    let Some(device) = syncs.device() else { return };
+    let counts = &syncs.counts;
+    group(&folder, &syncs, Some(device), 5);
+    assert_eq!((counts.file_systems(), counts.shared()), (1, 4));
+    assert_eq!((counts.files(), counts.folders()), (0, 0));
+    // Too few: each file, and their folder once.
+    group(&folder, &syncs, Some(device), 3);
+    assert_eq!((counts.file_systems(), counts.shared()), (1, 6));
+    assert_eq!((counts.files(), counts.folders()), (3, 1));
+    // Of another device.
+    group(&folder, &syncs, Some(device + 1), 5);
+    assert_eq!((counts.file_systems(), counts.files()), (1, 8));
+}
+
+#[test]
+fn what_failed_before_comes_back_as_it_was() {
+    let folder = folder();
+    let syncs = syncs(&folder, 1);
+    let path = folder.path().join("file");
+    let file = File::create(&path).unwrap();
+    let gone = MaildirError::invalid("of no use".to_owned());
+    let all = vec![Err(gone), Ok((file, path))];
+    let synced = syncs.sync(all, |(file, path)| Wish {
+        file,
+        path,
+        folders: Vec::new(),
+        device: syncs.device(),
+    });
+    let [Err(MaildirError::InvalidTarget { reason }), Ok(_)] = &synced[..] else {
+        panic!("{synced:?}")
+    };
+    assert_eq!(reason, "of no use");
 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Groups by what they wait for.
 #[derive(Debug)]
-pub(super) struct Together<K: Eq + Hash>(Mutex<HashMap<K, Vec<SyncSender<Word>>>>);
+pub(super) struct Together<K: Eq + Hash>(Mutex<HashMap<K, Vec<Waiting>>>);
 
 /// What one who joined has to do.
 #[derive(Debug)]
@@ -29,14 +29,22 @@ pub(super) enum Part<'a, K: Eq + Hash + Clone> {
 pub(super) struct Lead<'a, K: Eq + Hash + Clone> {
     of: &'a Together<K>,
     key: K,
-    others: Vec<SyncSender<Word>>,
+    count: usize,
+    others: Vec<Waiting>,
+}
+
+/// One who waits, for so many.
+#[derive(Debug)]
+struct Waiting {
+    count: usize,
+    told: SyncSender<Word>,
 }
 
 #[derive(Debug)]
 enum Word {
     Done(Fate),
     Alone,
-    Lead(Vec<SyncSender<Word>>),
+    Lead(Vec<Waiting>),
 }
 
 /// How it came out, in a form that all can share.
@@ -56,12 +64,13 @@ impl<K: Eq + Hash> Default for Together<K> {
 }
 
 impl<K: Eq + Hash + Clone> Together<K> {
-    /// Blocks while another one is at it.
-    pub(super) fn join(&self, key: &K) -> Part<'_, K> {
+    /// For so many who wait. Blocks while another one is at it.
+    pub(super) fn join(&self, key: &K, count: usize) -> Part<'_, K> {
         let lead = |others| {
             Part::Lead(Lead {
                 of: self,
                 key: key.clone(),
+                count,
                 others,
             })
         };
@@ -72,7 +81,7 @@ impl<K: Eq + Hash + Clone> Together<K> {
                 return lead(Vec::new());
             };
             let (told, word) = sync_channel(1);
-            waiting.push(told);
+            waiting.push(Waiting { count, told });
             word
         };
         match word.recv() {
@@ -83,15 +92,15 @@ impl<K: Eq + Hash + Clone> Together<K> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Vec<SyncSender<Word>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Vec<Waiting>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Eq + Hash + Clone> Lead<'_, K> {
-    /// How many wait, the leader among them.
+    /// How many wait, those of the leader among them.
     pub(super) fn size(&self) -> usize {
-        self.others.len() + 1
+        self.count + sum(&self.others)
     }
 
     /// It is done, for the whole group; says for how many others.
@@ -105,10 +114,14 @@ impl<K: Eq + Hash + Clone> Lead<'_, K> {
     }
 
     fn send(&mut self, word: impl Fn() -> Word) -> usize {
-        let others = std::mem::take(&mut self.others);
-        let told = others.iter().filter(|other| other.send(word()).is_ok());
-        told.count()
+        let mut others = std::mem::take(&mut self.others);
+        others.retain(|other| other.told.send(word()).is_ok());
+        sum(&others)
     }
+}
+
+fn sum(waiting: &[Waiting]) -> usize {
+    waiting.iter().map(|one| one.count).sum()
 }
 
 impl<K: Eq + Hash + Clone> Drop for Lead<'_, K> {
@@ -119,7 +132,7 @@ impl<K: Eq + Hash + Clone> Drop for Lead<'_, K> {
         };
         let mut others = std::mem::take(waiting).into_iter();
         let next = others.next();
-        let handed_over = next.map(|next| next.send(Word::Lead(others.collect())));
+        let handed_over = next.map(|next| next.told.send(Word::Lead(others.collect())));
         if !matches!(handed_over, Some(Ok(()))) {
             under_way.remove(&self.key);
         }
@@ -160,7 +173,7 @@ mod tests {
     }
 
     fn lead<'a>(together: &'a Together<&'static str>) -> Lead<'a, &'static str> {
-        match together.join(&THING) {
+        match together.join(&THING, 1) {
             Part::Lead(lead) => lead,
             other => panic!("{other:?}"),
         }
@@ -171,7 +184,7 @@ mod tests {
         let together = Together::default();
         let first = lead(&together);
         assert_eq!(first.size(), 1);
-        assert!(matches!(together.join(&"another"), Part::Lead(_)));
+        assert!(matches!(together.join(&"another", 1), Part::Lead(_)));
         drop(first);
         assert_eq!(lead(&together).size(), 1);
         assert!(together.lock().is_empty(), "nothing is left behind");
@@ -185,7 +198,7 @@ mod tests {
             let mut first = lead(&together);
             let others: Vec<ScopedJoinHandle<'_, Fate>> = (0..5)
                 .map(|_| {
-                    all.spawn(|| match together.join(&THING) {
+                    all.spawn(|| match together.join(&THING, 1) {
                         Part::Lead(mut lead) => {
                             assert_eq!(began.load(Ordering::SeqCst), 1, "the first is over");
                             led.fetch_add(1, Ordering::SeqCst);
@@ -218,7 +231,7 @@ mod tests {
             thread::scope(|all| {
                 let first = lead(&together);
                 for _ in 0..3 {
-                    all.spawn(|| match together.join(&THING) {
+                    all.spawn(|| match together.join(&THING, 1) {
                         Part::Lead(mut lead) => {
                             if is_released {
                                 lead.release();
