@@ -11,8 +11,8 @@ use tokio::task::spawn_blocking;
 
 use crate::filing::{Copy, Filed, FilingError, Mail, write_whole};
 
-/// Threads that file groups: one writes the files of its own while another one waits for the disk.
-const THREADS: usize = 2;
+/// Threads that file groups: some write the files of theirs while the others wait for the disk. Of two, both wait at times.
+const THREADS: usize = 4;
 /// Mails of a group, each of which waits for the last.
 const LARGEST: usize = 64;
 

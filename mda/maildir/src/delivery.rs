@@ -357,7 +357,7 @@ impl Written {
 impl Recorded {
     /// Visible to readers.
     fn publish(self) -> Result<Delivered, MaildirError> {
-        self.store.inner.finish(&self.entry)?;
+        self.store.inner.show(&self.entry)?;
         Ok(self.store.delivered(self.entry))
     }
 }

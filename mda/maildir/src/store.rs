@@ -194,6 +194,18 @@ impl Inner {
         self.attempts.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Brings a delivery to its end that was decided a moment ago, by whoever wrote its file.
+    pub(crate) fn show(&self, entry: &Entry) -> Result<(), MaildirError> {
+        let mailbox = self.root.join(&entry.mailbox);
+        let new = mailbox.join("new").join(&entry.final_name);
+        let renamed = fs::rename(mailbox.join("tmp").join(&entry.tmp_name), &new);
+        match if_there(renamed).map_err(at("rename to", &new))? {
+            Some(()) => Ok(()),
+            // Somebody else was there meanwhile, or removed new/.
+            None => self.finish(entry).map(drop),
+        }
+    }
+
     /// Brings a decided delivery to its end, from wherever it stopped; says whether the rename was missing. A power cut may undo the
     /// rename until the name in new/ is synced, which is owed before the entry may be forgotten.
     pub(crate) fn finish(&self, entry: &Entry) -> Result<bool, MaildirError> {

@@ -66,7 +66,7 @@ fn all_who_wait_share_one_commit() {
     thread::scope(|scope| {
         let ledger = &ledger;
         let waiters: Vec<_> = (0..8)
-            .map(|number| scope.spawn(move || record(&ledger, entry(number))))
+            .map(|number| scope.spawn(move || record(ledger, entry(number))))
             .collect();
         let give_up = Instant::now() + Duration::from_secs(60);
         while ledger.lock().waiting.len() < 8 {
@@ -112,7 +112,7 @@ fn threads_record_and_forget_at_once() {
             let ledger = &ledger;
             scope.spawn(move || {
                 for number in worker * 100..worker * 100 + 30 {
-                    record(&ledger, entry(number)).unwrap();
+                    record(ledger, entry(number)).unwrap();
                     if number % 3 != 0 {
                         ledger.forget(&entry(number).id);
                     }
