@@ -97,7 +97,7 @@ impl Store {
         self.begin_in_turn(target, self.inner.turn(id), received_sec)
     }
 
-    /// The same; none while another thread delivers the same id, or a delivery of it that this thread has begun.
+    /// The same; none while a delivery of this id is under way, of another thread or of this one.
     pub fn try_begin(
         &self,
         target: &Target,
