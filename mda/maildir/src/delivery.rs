@@ -55,6 +55,8 @@ pub struct Delivery {
 #[derive(Debug)]
 struct Ended {
     delivery: Delivery,
+    /// Folders whose names must be durable with it.
+    folders: Vec<PathBuf>,
     /// That all of it is on, if it is one.
     device: Option<u64>,
 }
@@ -266,7 +268,11 @@ impl Delivery {
         self.flush()?;
         let meta = self.file.metadata();
         let meta = meta.map_err(at("look at", &self.tmp.path))?;
+        let mailbox = self.store.inner.root.join(&self.mailbox.name);
+        let mut folders = vec![mailbox.join("tmp")];
+        folders.extend_from_slice(&self.mailbox.unsynced);
         Ok(Ended {
+            folders,
             device: self.mailbox.is_on_one_device.then_some(meta.dev()),
             delivery: self,
         })
@@ -285,19 +291,10 @@ impl Delivery {
 impl Ended {
     /// The file, its name, and the folders it is in.
     fn wish(&self) -> Wish<'_> {
-        let Delivery {
-            store,
-            mailbox,
-            file,
-            tmp,
-            ..
-        } = &self.delivery;
-        let mut folders = vec![store.inner.root.join(&mailbox.name).join("tmp")];
-        folders.extend_from_slice(&mailbox.unsynced);
         Wish {
-            file,
-            path: &tmp.path,
-            folders,
+            file: &self.delivery.file,
+            path: &self.delivery.tmp.path,
+            folders: &self.folders,
             device: self.device,
         }
     }

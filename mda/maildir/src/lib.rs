@@ -6,6 +6,7 @@
 //!                          └► Begin::Write(Delivery) ─write…─► commit() ─► Delivered
 //!                                                    └ drop = nothing happened
 //! (the caller settles with the queue, durably)
+//! Store::commit_all(deliveries): the same for several, which wait for the disk together
 //! Store::forget(id) ─► Store::tidy(), for many: new/ is synced, and the ledger forgets
 //! ```
 //!

@@ -65,7 +65,7 @@ pub(crate) struct Wish<'a> {
     pub file: &'a File,
     pub path: &'a Path,
     /// Folders, for the names in them.
-    pub folders: Vec<PathBuf>,
+    pub folders: &'a [PathBuf],
     /// The device that all of it is on; none: it is on several, or nobody knows.
     pub device: Option<u64>,
 }
@@ -159,7 +159,7 @@ impl Syncs {
     ) -> Result<(), MaildirError> {
         count(&self.counts.files, 1);
         wish.file.sync_all().map_err(at("sync", wish.path))?;
-        for folder in &wish.folders {
+        for folder in wish.folders {
             let fate = match folders.get(folder) {
                 Some(fate) => {
                     count(&self.counts.shared, 1);

@@ -21,6 +21,8 @@ pub const HOST: &str = "mx.local.test";
 const ACCOUNTS: [&str; 3] = ["alice", "bob", "carol"];
 /// Enough that some wait at the same time and are synced together.
 const DELIVERERS: u64 = 8;
+/// Mails that one of them brings at a time.
+const LARGEST_GROUP: usize = 5;
 
 fn target_of(id: QueueId) -> Result<Target> {
     let number = usize::from(id.to_bytes()[15]);
@@ -65,19 +67,32 @@ fn end(outcome: Result<()>) {
 
 fn deliver_for_ever(store: &Store) -> Result<()> {
     loop {
-        let id = QueueId::mint(now(), rand::random());
-        tell(Word::Trying, id, 1);
-        deliver(store, id)?;
-        tell(Word::Acknowledged, id, 1);
+        let size = rand::random_range(1..=LARGEST_GROUP);
+        let ids: Vec<QueueId> = (0..size)
+            .map(|_| QueueId::mint(now(), rand::random()))
+            .collect();
+        ids.iter().for_each(|id| tell(Word::Trying, *id, 1));
+        deliver_together(store, &ids)?;
+        ids.iter().for_each(|id| tell(Word::Acknowledged, *id, 1));
     }
 }
 
 pub fn deliver(store: &Store, id: QueueId) -> Result<()> {
-    if let Begin::Write(mut delivery) = begin(store, id)? {
-        for piece in content_of(id).chunks(100_000) {
-            delivery.write(piece)?;
+    deliver_together(store, &[id])
+}
+
+fn deliver_together(store: &Store, ids: &[QueueId]) -> Result<()> {
+    let mut open = Vec::new();
+    for id in ids {
+        if let Begin::Write(mut delivery) = begin(store, *id)? {
+            for piece in content_of(*id).chunks(100_000) {
+                delivery.write(piece)?;
+            }
+            open.push(delivery);
         }
-        delivery.commit()?;
+    }
+    for filed in store.commit_all(open) {
+        filed?;
     }
     Ok(())
 }

@@ -30,10 +30,11 @@ fn all_at_once(folder: &TempDir, syncs: &Syncs, device: Option<u64>, below: &Pat
         let path = folder.path().join(number.to_string());
         let file = File::create(&path).unwrap();
         start.wait();
-        let synced = syncs.sync(vec![Ok((file, path))], |(file, path)| Wish {
+        let one = (file, path, [below.to_path_buf()]);
+        let synced = syncs.sync(vec![Ok(one)], |(file, path, folders)| Wish {
             file,
             path,
-            folders: vec![below.to_path_buf()],
+            folders,
             device,
         });
         synced.into_iter().collect::<Result<Vec<_>, _>>()
@@ -126,12 +127,13 @@ fn a_slow_file_system_is_left_alone_for_a_while() {
 fn group(folder: &TempDir, syncs: &Syncs, device: Option<u64>, count: usize) {
     let files = (0..count).map(|number| {
         let path = folder.path().join(number.to_string());
-        Ok((File::create(&path).unwrap(), path))
+        let file = File::create(&path).unwrap();
+        Ok((file, path, [folder.path().to_path_buf()]))
     });
-    let synced = syncs.sync(files.collect(), |(file, path)| Wish {
+    let synced = syncs.sync(files.collect(), |(file, path, folders)| Wish {
         file,
         path,
-        folders: vec![folder.path().to_path_buf()],
+        folders,
         device,
     });
     assert_eq!(synced.len(), count);
@@ -167,7 +169,7 @@ fn what_failed_before_comes_back_as_it_was() {
     let synced = syncs.sync(all, |(file, path)| Wish {
         file,
         path,
-        folders: Vec::new(),
+        folders: &[],
         device: syncs.device(),
     });
     let [Err(MaildirError::InvalidTarget { reason }), Ok(_)] = &synced[..] else {
