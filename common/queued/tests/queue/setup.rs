@@ -1,6 +1,7 @@
 //! A queue in a folder of its own, and a worker that speaks by hand.
 
 use std::{
+    collections::VecDeque,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -239,6 +240,8 @@ pub struct Worker {
     /// Which of its streams this is.
     pub stream: u64,
     pub resumed: Vec<(LeaseRef, Option<LeaseRef>)>,
+    /// Leases that came before an answer that was waited for.
+    early: VecDeque<Lease>,
 }
 
 impl Worker {
@@ -285,7 +288,7 @@ impl Worker {
         Self::enter(queue, hello).await
     }
 
-    async fn enter(queue: &dyn QueueService, hello: WorkHello) -> Self {
+    pub async fn enter(queue: &dyn QueueService, hello: WorkHello) -> Self {
         let mut channel = queue.work(hello).await.unwrap();
         let Some(Ok(WorkDown::Welcome {
             epoch,
@@ -301,6 +304,7 @@ impl Worker {
             epoch,
             stream,
             resumed,
+            early: VecDeque::new(),
         }
     }
 
@@ -319,6 +323,9 @@ impl Worker {
     }
 
     pub async fn next_lease(&mut self) -> Lease {
+        if let Some(lease) = self.early.pop_front() {
+            return lease;
+        }
         loop {
             if let WorkDown::Lease(lease) = self.hear().await {
                 return *lease;
@@ -326,7 +333,8 @@ impl Worker {
         }
     }
 
-    /// Asks for one connection there.
+    /// Asks for one connection there. What the site lets through may come before the answer: the dispatcher has a thread of
+    /// its own.
     pub async fn permitted(&mut self, lease: &Lease, site: &str) -> Permitted {
         let permit = Permit {
             request: 7,
@@ -335,9 +343,12 @@ impl Worker {
             lease: lease.lease,
         };
         self.say(WorkUp::Permit(permit)).await;
-        match self.hear().await {
-            WorkDown::Permitted(permitted) => permitted,
-            other => panic!("{other:?}"),
+        loop {
+            match self.hear().await {
+                WorkDown::Permitted(permitted) => return permitted,
+                WorkDown::Lease(lease) => self.early.push_back(*lease),
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -353,6 +364,7 @@ impl Worker {
 
     /// The absence of an event has no event to wait for: waits a moment.
     pub async fn expect_nothing(&mut self, moment: Duration) {
+        assert!(self.early.is_empty(), "unexpected: {:?}", self.early);
         if let Ok(heard) = timeout(moment, self.channel.down.next()).await {
             panic!("unexpected: {heard:?}");
         }

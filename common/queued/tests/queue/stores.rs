@@ -3,12 +3,10 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
 use postroad_directory::move_account;
 use postroad_envelope::{QueueId, RecipientIndex, RouteClass, Timestamp};
 use postroad_queue_client::{
-    Change, Filter, HandBack, Lease, QueueAdmin as _, QueueService as _, Settlement, Touch,
-    WorkDown, WorkHello, WorkUp,
+    Change, Filter, HandBack, Lease, QueueAdmin as _, Settlement, Touch, WorkHello, WorkUp,
 };
 
 use tokio::time::{sleep, timeout};
@@ -49,22 +47,7 @@ async fn worker(stack: &Stack, stores: &[&str]) -> Worker {
         former: None,
         joins: false,
     };
-    let mut channel = stack.queue.work(hello).await.unwrap();
-    let Some(Ok(WorkDown::Welcome {
-        epoch,
-        stream,
-        resumed,
-        ..
-    })) = channel.down.next().await
-    else {
-        panic!("no welcome")
-    };
-    Worker {
-        channel,
-        epoch,
-        stream,
-        resumed,
-    }
+    Worker::enter(&stack.queue, hello).await
 }
 
 async fn submitted(stack: &Stack, recipients: &[&str]) -> QueueId {
