@@ -11,7 +11,7 @@ use tracing::info;
 use crate::{
     clock,
     core::Front,
-    timeline::{Draft, Entry},
+    timeline::{Draft, Telling},
 };
 
 /// Recipients named in the event; more are found by their address all the same.
@@ -48,31 +48,10 @@ impl AcceptedFacts {
     /// Of any other, with what is to be said of it.
     pub fn of(core: &Front, envelope: &Envelope, source: Source, text: String) -> Self {
         let (at, queue_id) = (clock::now(), envelope.queue_id);
-        let event = |kind, recipients, text, fields| {
-            core.event(at, queue_id, kind, recipients, text, fields)
+        let events = match core.timeline.is_on() {
+            true => events(core, at, envelope, text),
+            false => Vec::new(),
         };
-        let folded = envelope.recipients.iter().map(|to| to.address.folded());
-        let accepted = Entry {
-            recipients: folded.collect(),
-            ..event(EventKind::Accepted, Vec::new(), text, fields(envelope)).into()
-        };
-        let verdicts = envelope.verdicts.iter().map(|(check, verdict)| {
-            let text = format!("{check}: {verdict}");
-            let fields = vec![("check", check.clone()), ("verdict", verdict.clone())];
-            event(EventKind::Verdict, Vec::new(), text, fields).into()
-        });
-        let routed = routes(core, envelope)
-            .into_iter()
-            .map(|(route, recipients)| {
-                let text = format!("{} to {}, by {}", route.class, route.aim(), route.rule);
-                let fields = vec![
-                    ("route", route.class.to_string()),
-                    ("destination", route.destination),
-                    ("rule", route.rule),
-                ];
-                event(EventKind::Routed, recipients, text, fields).into()
-            });
-        let events = iter::once(accepted.into()).chain(verdicts).chain(routed);
         Self {
             queue_id,
             mail_from: envelope.reverse_path.to_string(),
@@ -80,7 +59,7 @@ impl AcceptedFacts {
             at,
             recipients: envelope.recipients.len(),
             source,
-            events: events.collect(),
+            events,
             held: Vec::new(),
             suppressed: Vec::new(),
         }
@@ -89,41 +68,22 @@ impl AcceptedFacts {
     /// Which recipients a rule holds from the beginning, and why.
     pub fn held(&mut self, core: &Front, held: Vec<(Vec<RecipientIndex>, String)>) {
         for (recipients, reason) in held {
-            self.held.push((recipients.len(), reason.clone()));
-            let text = format!("held: {reason}");
-            self.add(
-                core,
-                EventKind::Held,
-                recipients,
-                text,
-                [("reason", reason)],
-            );
+            let event = core.event(self.at, self.queue_id, EventKind::Held, &recipients);
+            let event = event.text(format_args!("held: {reason}"));
+            self.events.push(event.field("reason", &reason).into());
+            self.held.push((recipients.len(), reason));
         }
     }
 
     /// Which recipients are not tried, and why.
     pub fn suppressed(&mut self, core: &Front, suppressed: Vec<(RecipientIndex, String)>) {
         for (recipient, why) in suppressed {
-            let fields = [
-                ("outcome", "failed".to_owned()),
-                ("cause", "suppressed".to_owned()),
-            ];
-            let recipients = vec![recipient];
-            self.add(core, EventKind::Settled, recipients, why.clone(), fields);
+            let recipients = &[recipient];
+            let event = core.event(self.at, self.queue_id, EventKind::Settled, recipients);
+            let event = event.text(&why).field("outcome", "failed");
+            self.events.push(event.field("cause", "suppressed").into());
             self.suppressed.push(why);
         }
-    }
-
-    fn add(
-        &mut self,
-        core: &Front,
-        kind: EventKind,
-        recipients: Vec<RecipientIndex>,
-        text: String,
-        fields: impl IntoIterator<Item = (&'static str, String)>,
-    ) {
-        let event = core.event(self.at, self.queue_id, kind, recipients, text, fields);
-        self.events.push(event.into());
     }
 
     /// Of a mail that a client or an agent handed over.
@@ -152,50 +112,64 @@ impl AcceptedFacts {
     }
 }
 
-fn fields(envelope: &Envelope) -> Vec<(&'static str, String)> {
+/// What the timeline keeps of it from the beginning.
+fn events(core: &Front, at: Timestamp, envelope: &Envelope, text: String) -> Vec<Draft> {
+    let event =
+        |kind, recipients: &[RecipientIndex]| core.event(at, envelope.queue_id, kind, recipients);
+    let accepted = with_fields(event(EventKind::Accepted, &[]).text(text), envelope);
+    let folded = envelope.recipients.iter().map(|to| to.address.folded());
+    let message_id = envelope.facts.get("message_id").map(String::as_str);
+    let accepted = accepted.found_by(message_id, folded);
+    let verdicts = envelope.verdicts.iter().map(|(check, verdict)| {
+        let event = event(EventKind::Verdict, &[]).text(format_args!("{check}: {verdict}"));
+        event.field("check", check).field("verdict", verdict).into()
+    });
+    let routes = routes(core, envelope);
+    let routed = routes.iter().map(|(route, recipients)| {
+        let (class, rule) = (route.class, &route.rule);
+        let text = format_args!("{class} to {}, by {rule}", route.aim());
+        let event = event(EventKind::Routed, recipients).text(text);
+        let event = event.field("route", class);
+        let event = event.field("destination", &route.destination);
+        event.field("rule", rule).into()
+    });
+    iter::once(accepted).chain(verdicts).chain(routed).collect()
+}
+
+fn with_fields(event: Telling, envelope: &Envelope) -> Telling {
     let origin = &envelope.origin;
     let named = envelope.recipients.iter().take(NAMED);
     let named: Vec<String> = named.map(|to| to.address.to_string()).collect();
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let tls = origin.tls.as_ref();
+    let fact = |name| envelope.facts.get(name);
     // The words of the log: `helo` is the peer's, whom a neighbour told of is `client`.
     let forwarded = origin.peer.is_some();
-    let client = origin.client.filter(|_| forwarded);
-    let fields = [
-        ("mail_from", Some(envelope.reverse_path.to_string())),
-        ("rcpt_to", text(&named.join(" "))),
-        ("recipients", Some(envelope.recipients.len().to_string())),
-        ("size", Some(envelope.size.to_string())),
-        ("message_id", envelope.facts.get("message_id").cloned()),
-        ("listener", text(&envelope.listener)),
-        ("protocol", Some(origin.protocol.to_string())),
-        (
-            "peer",
-            origin.peer.or(origin.client).map(|peer| peer.to_string()),
-        ),
-        ("helo", origin.helo.clone().filter(|_| !forwarded)),
-        ("client", client.map(|client| client.to_string())),
-        ("client_name", origin.rdns.clone().filter(|_| forwarded)),
-        ("client_helo", origin.helo.clone().filter(|_| forwarded)),
-        (
-            "client_protocol",
-            envelope.facts.get("client_protocol").cloned(),
-        ),
-        (
-            "peer_queue_id",
-            envelope.facts.get("peer_queue_id").cloned(),
-        ),
-        ("account", envelope.account.clone()),
-        ("deliver_by", envelope.deliver_by.map(deliver_by)),
-        (
+    let helo = origin.helo.as_ref();
+    event
+        .field("mail_from", &envelope.reverse_path)
+        .field_of("rcpt_to", text(&named.join(" ")))
+        .field("recipients", envelope.recipients.len())
+        .field("size", envelope.size)
+        .field_of("message_id", fact("message_id"))
+        .field_of("listener", text(&envelope.listener))
+        .field("protocol", origin.protocol)
+        .field_of("peer", origin.peer.or(origin.client))
+        .field_of("helo", helo.filter(|_| !forwarded))
+        .field_of("client", origin.client.filter(|_| forwarded))
+        .field_of("client_name", origin.rdns.as_ref().filter(|_| forwarded))
+        .field_of("client_helo", helo.filter(|_| forwarded))
+        .field_of("client_protocol", fact("client_protocol"))
+        .field_of("peer_queue_id", fact("peer_queue_id"))
+        .field_of("account", envelope.account.as_ref())
+        .field_of("deliver_by", envelope.deliver_by.map(deliver_by))
+        .field_of(
             "tls",
             tls.map(|tls| format!("{} {}", tls.version, tls.cipher)),
-        ),
-    ];
-    fields
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+        )
+}
+
+fn text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// `2026-11-28T00:02:00.000Z;R`: the moment, and the rest as BY has it.

@@ -1,7 +1,7 @@
 //! What the parts of a running queue share.
 
 use std::{
-    fmt,
+    fmt::{self, Display},
     ops::Deref,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,7 +13,7 @@ use postroad_address::Domain;
 use postroad_diagnosis::Rules;
 use postroad_directory::{DecoyKey, DirectoryHandle};
 use postroad_envelope::{
-    Envelope, Event, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
+    Envelope, EventKind, QueueId, Recipient, RecipientIndex, Route, Timestamp,
 };
 use postroad_journal::{ContentNonce, ContentStore, JournalError, Reader, Reclaimer, SegmentInfo};
 use postroad_queue::{Content, MailPlace, MailRecord, Newcomers, Queue, Quotas};
@@ -40,7 +40,7 @@ use crate::{
     sections::Sections,
     sites::Sites,
     store, suppression,
-    timeline::Timeline,
+    timeline::{Telling, Timeline},
 };
 
 /// What accepts mail, from the first moment on: also while the index is behind the journal.
@@ -242,38 +242,31 @@ impl Front {
         &self,
         queue_id: QueueId,
         kind: EventKind,
-        recipients: Vec<RecipientIndex>,
-        text: impl Into<String>,
-        fields: impl IntoIterator<Item = (&'static str, String)>,
+        recipients: &[RecipientIndex],
+        text: impl Display,
+        fields: impl IntoIterator<Item = (&'static str, impl Display)>,
     ) {
-        let event = self.event(clock::now(), queue_id, kind, recipients, text, fields);
+        if !self.timeline.is_on() {
+            return;
+        }
+        let event = self.event(clock::now(), queue_id, kind, recipients);
+        let event = fields
+            .into_iter()
+            .fold(event.text(text), |event, (name, value)| {
+                event.field(name, value)
+            });
         self.timeline.record([event]);
     }
 
-    /// An event of our own.
+    /// An event of our own, whose text and fields are still to be told.
     pub fn event(
         &self,
         at: Timestamp,
         queue_id: QueueId,
         kind: EventKind,
-        recipients: Vec<RecipientIndex>,
-        text: impl Into<String>,
-        fields: impl IntoIterator<Item = (&'static str, String)>,
-    ) -> Event {
-        let fields = fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        let (agent, text) = (self.name.clone(), text.into());
-        Event {
-            queue_id,
-            at,
-            agent,
-            kind,
-            recipients,
-            text,
-            fields,
-        }
+        recipients: &[RecipientIndex],
+    ) -> Telling {
+        Telling::new(at, queue_id, &self.name, kind, recipients)
     }
 
     /// The segments of the journal, oldest first.

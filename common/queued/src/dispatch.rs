@@ -3,9 +3,9 @@
 
 mod together;
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{cmp::Reverse, fmt::Display, sync::Arc, time::Duration};
 
-use postroad_envelope::{EventKind, LeaseRef, QueueId, RouteClass, StoreName};
+use postroad_envelope::{EventKind, LeaseRef, QueueId, RecipientIndex, RouteClass, StoreName};
 use postroad_journal::JournalError;
 use postroad_queue::{Content, Holder, Instruction, Lease as Grant, Leased};
 use postroad_queue_client::{Lease, QueueError, WorkDown};
@@ -371,27 +371,17 @@ pub(crate) fn build(core: &Core, leased: &Leased) -> Result<Lease, ReadError> {
 }
 
 fn tell(core: &Core, leased: &Leased, lease: LeaseRef, attempt: u32) {
-    let agent = leased.lease.holder.agent.to_string();
+    let agent = &leased.lease.holder.agent;
     debug!(
         event = "leased", queue_id = %lease.job.queue_id, destination = leased.state.destination,
-        attempt, worker = agent
+        attempt, worker = %agent
     );
-    let text = format!(
-        "given to {agent}, attempt {attempt}, by {}",
-        leased.state.rule
-    );
-    let fields = [
-        ("attempt", attempt.to_string()),
-        ("rule", leased.state.rule.clone()),
-    ];
-    let recipients = leased.state.pending().collect();
-    core.tell(
-        lease.job.queue_id,
-        EventKind::Leased,
-        recipients,
-        text,
-        fields,
-    );
+    let rule = &leased.state.rule;
+    let text = format_args!("given to {agent}, attempt {attempt}, by {rule}");
+    let fields = [("attempt", &attempt as &dyn Display), ("rule", rule)];
+    let recipients: Vec<RecipientIndex> = leased.state.pending().collect();
+    let job = lease.job;
+    core.tell(job.queue_id, EventKind::Leased, &recipients, text, fields);
 }
 
 /// Its record is damaged: trying again does not help, a person may.

@@ -331,9 +331,9 @@ fn tell(core: &Core, order: &Order, ids: &HashSet<QueueId>) {
         by => by,
     };
     for id in ids.iter().take(NAMED) {
-        let fields = [("verb", "purge".to_owned()), ("by", order.by.clone())];
+        let fields = [("verb", "purge"), ("by", order.by.as_str())];
         let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
         let text = format!("purge, by {who}");
-        core.tell(*id, EventKind::Admin, Vec::new(), text, fields);
+        core.tell(*id, EventKind::Admin, &[], text, fields);
     }
 }

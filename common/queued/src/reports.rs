@@ -1,7 +1,7 @@
 //! Reports to senders (RFC 3461, RFC 3464). What a sender is owed is durable state of the jobs; here the debt is read, the
 //! report is built off the committer, and report and end of debt are one commit. A crash in between leaves the debt.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use postroad_address::ForwardPath;
 use postroad_directory::Resolution;
@@ -91,11 +91,11 @@ async fn pay(core: &Arc<Core>, id: QueueId) -> Result<(), String> {
         );
         let text = format!("report {report} to {to}: {word}");
         let fields = [
-            ("report", report.to_string()),
-            ("rcpt_to", to.clone()),
-            ("outcome", word.to_owned()),
+            ("report", &report as &dyn Display),
+            ("rcpt_to", &to),
+            ("outcome", &word),
         ];
-        core.tell(id, EventKind::DsnSent, recipients.clone(), text, fields);
+        core.tell(id, EventKind::DsnSent, &recipients, text, fields);
         facts.record(core);
     }
     Ok(())

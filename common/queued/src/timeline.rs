@@ -13,6 +13,7 @@ mod index;
 mod purge;
 mod record;
 mod store;
+mod telling;
 mod watch;
 
 use std::{
@@ -37,8 +38,9 @@ use inbox::{Inbox, Request, Taker};
 use index::{Index, Key};
 use store::Store;
 
-use record::Named;
-pub(crate) use record::{Draft, Entry};
+pub(crate) use record::Draft;
+use record::{Entry, Named};
+pub(crate) use telling::Telling;
 pub(crate) use watch::watch;
 
 const FOLDER: &str = "timeline";
@@ -160,6 +162,11 @@ impl Timeline {
                 .renewed(config.keep, config.max_size)
                 .unwrap_or(*limits);
         }
+    }
+
+    /// Whether anything is kept.
+    pub fn is_on(&self) -> bool {
+        self.inbox.is_some()
     }
 
     /// Never waits: what finds no room is lost, and counted.

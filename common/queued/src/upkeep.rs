@@ -206,8 +206,8 @@ fn tell_of_time(core: &Core, job: JobKey, told: &Instruction) {
     };
     let status = status.to_string();
     info!(event = "settled", queue_id = %job.queue_id, outcome, enhanced = status, reply = text);
-    let fields = [("outcome", outcome.to_owned()), ("enhanced", status)];
-    core.tell(job.queue_id, EventKind::Settled, Vec::new(), text, fields);
+    let fields = [("outcome", outcome), ("enhanced", status.as_str())];
+    core.tell(job.queue_id, EventKind::Settled, &[], text, fields);
 }
 
 /// Unlinks what nobody needs, and looks whether there is room for new mail.

@@ -60,6 +60,6 @@ fn tell(core: &Core, queue_id: QueueId, account: &str) {
     core.counts.withdrawn.count();
     info!(event = "withdrawn", %queue_id, account);
     let text = format!("taken back by {account} before anything was tried");
-    let fields = [("account", account.to_owned())];
-    core.tell(queue_id, EventKind::Withdrawn, Vec::new(), text, fields);
+    let fields = [("account", account)];
+    core.tell(queue_id, EventKind::Withdrawn, &[], text, fields);
 }

@@ -10,8 +10,9 @@ use std::{
 
 use futures::StreamExt;
 use postroad_envelope::{
-    Attempt, Cause, Envelope, Event, EventKind, LeaseRef, Outcome, QueueId, RecipientIndex,
+    Cause, Envelope, Event, EventKind, LeaseRef, Outcome, QueueId, RecipientIndex,
 };
+use postroad_proto::queue::v1;
 use postroad_queue::{Holder, QueueError as Inner, Settled, TakenOver};
 use postroad_queue_client::{
     HandBack, QueueError, SettleResult, Settlement, Touch, WorkChannel, WorkDown, WorkHello, WorkUp,
@@ -28,7 +29,6 @@ use crate::{
     core::{Core, to_client_error},
     dispatch::{Down, ToDispatcher, Worker},
     suppression,
-    timeline::Entry,
     upkeep::rerouting,
     words,
 };
@@ -359,13 +359,14 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
         .filter(|(_, outcome)| !outcome.is_final());
     let delayed = delayed.filter(|(index, _)| settled.done.iter().all(|(done, _)| done != index));
     let outcomes: Vec<&(RecipientIndex, Outcome)> = settled.done.iter().chain(delayed).collect();
-    let mut attempt = Some(Attempt {
+    let attempt = || v1::Attempt {
         number: state.attempts,
-        started_at: settlement.started_at,
-        ended_at: now,
+        started_at_ms: settlement.started_at.as_millis(),
+        ended_at_ms: now.as_millis(),
         agent: agent.to_owned(),
-        outcomes: outcomes.iter().copied().cloned().collect(),
-    });
+        outcomes: outcomes.iter().map(|&outcome| outcome.into()).collect(),
+    };
+    let mut attempt = core.timeline.is_on().then(attempt);
     for (action, of) in by_action(&outcomes) {
         let Some((_, outcome)) = of.first() else {
             continue;
@@ -380,26 +381,21 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
             retry_at = settled.retry_at.map(tracing::field::display),
             delay_ms = u64::try_from(now.since(state.arrived_at).as_millis()).unwrap_or(0),
         );
-        let indices = of.iter().map(|(index, _)| *index).collect();
-        let text = format!("{action}: {} {}", report.status, report.text);
-        let remote = report.remote.as_ref().map(|remote| remote.name.clone());
-        let fields = [
-            ("attempt", Some(state.attempts.to_string())),
-            ("outcome", Some(action.to_owned())),
-            ("destination", Some(state.destination.clone())),
-            ("enhanced", Some(report.status.to_string())),
-            ("cause", report.cause.map(|cause| cause.to_string())),
-            ("relay", remote),
-            ("worker", Some(agent.to_owned())),
-            ("retry_at", settled.retry_at.map(|at| at.to_string())),
-        ];
-        let fields = fields
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)));
-        let event = core.event(now, queue_id, EventKind::Settled, indices, text, fields);
-        core.timeline.record([Entry {
-            attempt: attempt.take(),
-            ..event.into()
+        let indices: Vec<RecipientIndex> = of.iter().map(|(index, _)| *index).collect();
+        let event = core.event(now, queue_id, EventKind::Settled, &indices);
+        let event = event
+            .text(format_args!("{action}: {} {}", report.status, report.text))
+            .field("attempt", state.attempts)
+            .field("outcome", action)
+            .field("destination", &state.destination)
+            .field("enhanced", report.status)
+            .field_of("cause", report.cause)
+            .field_of("relay", report.remote.as_ref().map(|remote| &remote.name))
+            .field("worker", agent)
+            .field_of("retry_at", settled.retry_at);
+        core.timeline.record([match attempt.take() {
+            Some(attempt) => event.after(&attempt),
+            None => event.into(),
         }]);
         if double && action == "failed" && settled.owed.is_empty() {
             warn!(

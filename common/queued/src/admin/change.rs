@@ -218,7 +218,7 @@ async fn change_page(
                 let queue_id = job.queue_id;
                 info!(event = "held", %queue_id, by = order.by, reason = why);
                 let text = format!("its route lets it go; held: {why}");
-                core.tell(queue_id, EventKind::Held, Vec::new(), text, []);
+                core.tell(queue_id, EventKind::Held, &[], text, [("reason", &why)]);
                 still_held = Some(why);
             }
         }
@@ -278,12 +278,12 @@ fn tell(core: &Core, change: &Change, order: &Order, queue_id: QueueId) {
     let who = if by.is_empty() { "an operator" } else { by };
     let text = with_reason(&format!("{what}, by {who}"), order);
     let fields = [
-        ("verb", verb.to_owned()),
-        ("by", by.clone()),
-        ("reason", reason.clone()),
+        ("verb", verb),
+        ("by", by.as_str()),
+        ("reason", reason.as_str()),
     ];
     let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    core.tell(queue_id, EventKind::Admin, Vec::new(), text, fields);
+    core.tell(queue_id, EventKind::Admin, &[], text, fields);
 }
 
 /// Some of the mails a verb is for, and where to go on.

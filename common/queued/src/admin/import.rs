@@ -169,8 +169,8 @@ fn told(envelope: &Envelope, standing: &[Standing]) -> String {
 /// Who did it.
 fn tell(core: &Core, queue_id: QueueId, by: &str) {
     let who = if by.is_empty() { "an operator" } else { by };
-    let fields = [("verb", "import".to_owned()), ("by", by.to_owned())];
+    let fields = [("verb", "import"), ("by", by)];
     let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
     let text = format!("import, by {who}");
-    core.tell(queue_id, EventKind::Admin, Vec::new(), text, fields);
+    core.tell(queue_id, EventKind::Admin, &[], text, fields);
 }

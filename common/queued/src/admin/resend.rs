@@ -310,9 +310,9 @@ fn tell(core: &Core, order: &Resend, new: QueueId, recipients: &[String]) {
     };
     let text = format!("sent again as {new} to {many}, {why}");
     let kind = EventKind::Resent;
-    core.tell(old, kind, Vec::new(), text, fields("resent_as", new));
+    core.tell(old, kind, &[], text, fields("resent_as", new));
     let text = format!("{old} sent again, {why}");
-    core.tell(new, kind, Vec::new(), text, fields("resent_of", old));
+    core.tell(new, kind, &[], text, fields("resent_of", old));
 }
 
 #[cfg(test)]

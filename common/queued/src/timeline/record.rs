@@ -72,7 +72,7 @@ impl Named {
 }
 
 /// A Message-ID without its angle brackets (RFC 5322 §3.6.4).
-fn bare(message_id: &str) -> &str {
+pub(super) fn bare(message_id: &str) -> &str {
     let id = message_id.trim();
     id.strip_prefix('<')
         .and_then(|id| id.strip_suffix('>'))
@@ -124,9 +124,18 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// Of a [`Kept`] that was written elsewhere.
+    pub(super) fn written(queue_id: QueueId, kept: Vec<u8>, keys: Vec<Key>) -> Self {
+        Self {
+            queue_id,
+            kept,
+            keys,
+        }
+    }
+
     /// About as much memory as it takes.
     pub fn octets(&self) -> usize {
-        256 + self.kept.len()
+        256 + self.kept.capacity()
     }
 }
 
