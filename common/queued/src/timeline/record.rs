@@ -135,7 +135,7 @@ impl Draft {
 
     /// About as much memory as it takes.
     pub fn octets(&self) -> usize {
-        256 + self.kept.capacity()
+        256 + self.kept.len()
     }
 }
 
