@@ -432,6 +432,7 @@ impl Worker {
                     lease: settled,
                     result,
                 } if settled == lease => return result,
+                WorkDown::Lease(lease) => self.early.push_back(*lease),
                 _ => {}
             }
         }
