@@ -68,9 +68,10 @@ impl AcceptedFacts {
     /// Which recipients a rule holds from the beginning, and why.
     pub fn held(&mut self, core: &Front, held: Vec<(Vec<RecipientIndex>, String)>) {
         for (recipients, reason) in held {
-            let event = core.event(self.at, self.queue_id, EventKind::Held, &recipients);
-            let event = event.text(format_args!("held: {reason}"));
-            self.events.push(event.field("reason", &reason).into());
+            self.add(core, EventKind::Held, &recipients, |event| {
+                let event = event.text(format_args!("held: {reason}"));
+                event.field("reason", &reason)
+            });
             self.held.push((recipients.len(), reason));
         }
     }
@@ -78,11 +79,24 @@ impl AcceptedFacts {
     /// Which recipients are not tried, and why.
     pub fn suppressed(&mut self, core: &Front, suppressed: Vec<(RecipientIndex, String)>) {
         for (recipient, why) in suppressed {
-            let recipients = &[recipient];
-            let event = core.event(self.at, self.queue_id, EventKind::Settled, recipients);
-            let event = event.text(&why).field("outcome", "failed");
-            self.events.push(event.field("cause", "suppressed").into());
+            self.add(core, EventKind::Settled, &[recipient], |event| {
+                let event = event.text(&why).field("outcome", "failed");
+                event.field("cause", "suppressed")
+            });
             self.suppressed.push(why);
+        }
+    }
+
+    fn add(
+        &mut self,
+        core: &Front,
+        kind: EventKind,
+        recipients: &[RecipientIndex],
+        told: impl FnOnce(Telling) -> Telling,
+    ) {
+        if core.timeline.is_on() {
+            let event = core.event(self.at, self.queue_id, kind, recipients);
+            self.events.push(told(event).into());
         }
     }
 

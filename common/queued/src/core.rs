@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Display},
+    iter,
     ops::Deref,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -246,16 +247,14 @@ impl Front {
         text: impl Display,
         fields: impl IntoIterator<Item = (&'static str, impl Display)>,
     ) {
-        if !self.timeline.is_on() {
-            return;
-        }
-        let event = self.event(clock::now(), queue_id, kind, recipients);
-        let event = fields
-            .into_iter()
-            .fold(event.text(text), |event, (name, value)| {
-                event.field(name, value)
-            });
-        self.timeline.record([event]);
+        self.timeline.record(iter::once_with(|| {
+            let event = self.event(clock::now(), queue_id, kind, recipients);
+            fields
+                .into_iter()
+                .fold(event.text(text), |event, (name, value)| {
+                    event.field(name, value)
+                })
+        }));
     }
 
     /// An event of our own, whose text and fields are still to be told.

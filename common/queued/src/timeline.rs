@@ -169,7 +169,7 @@ impl Timeline {
         self.inbox.is_some()
     }
 
-    /// Never waits: what finds no room is lost, and counted.
+    /// Never waits: what finds no room is lost, and counted. Where nothing is kept the entries are not asked for.
     pub fn record(&self, entries: impl IntoIterator<Item = impl Into<Draft>>) {
         let Some(inbox) = &self.inbox else { return };
         let entries: Vec<Draft> = entries.into_iter().map(Into::into).collect();
@@ -338,6 +338,30 @@ mod tests {
 
     fn lost(timeline: &Timeline) -> u64 {
         timeline.shared.lost.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn where_nothing_is_kept_nothing_is_asked_for() {
+        let config = TimelineConfig {
+            keep: "0s".parse().unwrap(),
+            ..TimelineConfig::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (timeline, _) = Timeline::start(&config, folder.path(), || false);
+        assert!(!timeline.is_on());
+        let mut asked = false;
+        timeline.record(std::iter::once_with(|| {
+            asked = true;
+            event("of nothing")
+        }));
+        assert!(!asked);
+        let on = TimelineConfig::default();
+        let (timeline, _) = Timeline::start(&on, folder.path(), || false);
+        timeline.record(std::iter::once_with(|| {
+            asked = true;
+            event("kept")
+        }));
+        assert!(asked);
     }
 
     #[test]

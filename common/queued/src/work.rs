@@ -1,6 +1,7 @@
 //! One worker's stream, from hello to its end.
 
 use std::{
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -359,14 +360,13 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
         .filter(|(_, outcome)| !outcome.is_final());
     let delayed = delayed.filter(|(index, _)| settled.done.iter().all(|(done, _)| done != index));
     let outcomes: Vec<&(RecipientIndex, Outcome)> = settled.done.iter().chain(delayed).collect();
-    let attempt = || v1::Attempt {
+    let mut attempt = Some(|| v1::Attempt {
         number: state.attempts,
         started_at_ms: settlement.started_at.as_millis(),
         ended_at_ms: now.as_millis(),
         agent: agent.to_owned(),
         outcomes: outcomes.iter().map(|&outcome| outcome.into()).collect(),
-    };
-    let mut attempt = core.timeline.is_on().then(attempt);
+    });
     for (action, of) in by_action(&outcomes) {
         let Some((_, outcome)) = of.first() else {
             continue;
@@ -381,22 +381,24 @@ fn announce(core: &Core, agent: &str, settlement: &Settlement, settled: &Settled
             retry_at = settled.retry_at.map(tracing::field::display),
             delay_ms = u64::try_from(now.since(state.arrived_at).as_millis()).unwrap_or(0),
         );
-        let indices: Vec<RecipientIndex> = of.iter().map(|(index, _)| *index).collect();
-        let event = core.event(now, queue_id, EventKind::Settled, &indices);
-        let event = event
-            .text(format_args!("{action}: {} {}", report.status, report.text))
-            .field("attempt", state.attempts)
-            .field("outcome", action)
-            .field("destination", &state.destination)
-            .field("enhanced", report.status)
-            .field_of("cause", report.cause)
-            .field_of("relay", report.remote.as_ref().map(|remote| &remote.name))
-            .field("worker", agent)
-            .field_of("retry_at", settled.retry_at);
-        core.timeline.record([match attempt.take() {
-            Some(attempt) => event.after(&attempt),
-            None => event.into(),
-        }]);
+        core.timeline.record(iter::once_with(|| {
+            let indices: Vec<RecipientIndex> = of.iter().map(|(index, _)| *index).collect();
+            let event = core.event(now, queue_id, EventKind::Settled, &indices);
+            let event = event
+                .text(format_args!("{action}: {} {}", report.status, report.text))
+                .field("attempt", state.attempts)
+                .field("outcome", action)
+                .field("destination", &state.destination)
+                .field("enhanced", report.status)
+                .field_of("cause", report.cause)
+                .field_of("relay", report.remote.as_ref().map(|remote| &remote.name))
+                .field("worker", agent)
+                .field_of("retry_at", settled.retry_at);
+            match attempt.take() {
+                Some(attempt) => event.after(&attempt()),
+                None => event.into(),
+            }
+        }));
         if double && action == "failed" && settled.owed.is_empty() {
             warn!(
                 event = "dropped", %queue_id, destination = state.destination, reply = report.text,
